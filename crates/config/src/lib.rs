@@ -1,0 +1,16 @@
+//! What was declared, what it means, and what is wrong with it.
+//!
+//! [`parse`] reads YAML into [`Resources`], the kinds of the Kubernetes API as plain data. [`resolve`] turns
+//! them into a [`Snapshot`], the compiled form that requests read, and a [`Report`], which says of every
+//! resource whether it is accepted and why not. Both are pure and total: a broken resource costs itself and
+//! the routes that need it, nothing else.
+
+pub mod report;
+pub mod router;
+pub mod secret;
+pub mod snapshot;
+
+pub use report::Report;
+pub use router::Router;
+pub use secret::Secret;
+pub use snapshot::Snapshot;

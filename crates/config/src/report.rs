@@ -1,0 +1,5 @@
+//! What is to be said about the declared resources.
+
+/// One entry per resource, in the order in which they were declared.
+#[derive(Clone, Debug, Default)]
+pub struct Report {}

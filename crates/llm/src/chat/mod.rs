@@ -1,0 +1,539 @@
+//! Chat in the neutral form, and the traits that join a format to it.
+//!
+//! The form follows the richest block model: ordered turns of typed parts, cache marks on parts, reasoning
+//! with a seal that only its issuer can read, tool results made of parts. What at least two formats can say
+//! is a variant, matched exhaustively, so that adding one makes the compiler list every encoder that must
+//! decide. What only one format can say is an [`Extension`] (a member) or [`PartBody::Native`] (a part) and
+//! reaches only that format; elsewhere it becomes a loss.
+//!
+//! A format is a folder with the same parts everywhere: `wire` (its JSON, as tables), `client` (we answer in
+//! it), `upstream` (we ask in it), `stream` (both directions of its events), `listen` (what a relay
+//! overhears) and `error`.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use serde_json::value::RawValue;
+
+use crate::{
+    ApiError, Field, Format, Losses, Observed, Severity, Target, Usage,
+    frame::{Frame, Framing},
+    media::Media,
+    reply::End,
+};
+
+pub mod event;
+pub mod fold;
+pub mod messages;
+pub mod openai;
+
+pub use event::{Delta, Event, Grammar, Head, PartHead};
+
+/// The half of a format that speaks with clients.
+pub trait Client: Sync {
+    /// Reads a request. Members that only this format has become extensions.
+    ///
+    /// # Errors
+    /// A 400 that names the member at fault.
+    fn decode_request(&self, body: &[u8], losses: &mut Losses) -> Result<Request, ApiError>;
+
+    /// Writes a whole answer.
+    fn encode_response(&self, response: &Response, losses: &mut Losses) -> Bytes;
+
+    /// Returns a writer for a streamed answer to a request that asked for `stream`.
+    fn encode_stream(&self, stream: StreamOptions) -> Box<dyn EncodeStream>;
+
+    /// Writes an error as a document of its own.
+    fn encode_error(&self, error: &ApiError) -> Bytes;
+
+    /// Writes an error as the last event of a stream.
+    fn encode_error_event(&self, error: &ApiError) -> Bytes;
+
+    /// Returns bytes that keep a waiting stream alive and mean nothing.
+    fn keep_alive(&self) -> &'static [u8];
+
+    /// Returns the client's name for a member of the neutral form.
+    fn field(&self, field: &Field) -> Cow<'static, str>;
+}
+
+/// The half of a format that speaks with upstreams.
+pub trait Upstream: Sync {
+    /// Writes a request for `target`, and returns what is needed to read the reply.
+    ///
+    /// # Errors
+    /// A 4xx, if the request cannot be said in this format at all.
+    fn encode_request(
+        &self,
+        request: &Request,
+        target: &Target<'_>,
+        losses: &mut Losses,
+    ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError>;
+
+    /// Reads an error reply. Anything that is not the format's own error document becomes its message.
+    fn decode_error(&self, status: StatusCode, body: &Bytes) -> ApiError;
+
+    /// Returns the edits that make a client's own document fit for `target`, beside `model`: top-level
+    /// members and the JSON text each is to have. `streamed` tells whether the client asked for a stream.
+    fn relay_edits(&self, request: &crate::json::Shallow, streamed: bool) -> Vec<(&'static str, String)>;
+
+    /// Notes what a whole reply of this format says, without changing it.
+    ///
+    /// # Errors
+    /// A 502, if the body is not a JSON object.
+    fn listen_response(&self, body: &[u8], observed: &mut Observed) -> Result<(), ApiError>;
+
+    /// Returns a listener for a streamed reply. `withhold_usage` tells that usage was asked for on the
+    /// client's behalf, so that a frame that holds nothing else is not for the client.
+    fn listen_stream(&self, withhold_usage: bool) -> Box<dyn Listen>;
+
+    /// Returns how a streamed reply of this format is cut into frames.
+    fn framing(&self) -> Framing;
+}
+
+/// Reads one reply; remembers what reading needs, such as tool names that had to be shortened.
+pub trait DecodeReply: Send {
+    /// Reads a whole reply.
+    ///
+    /// # Errors
+    /// A 502, if the reply breaks its format.
+    fn decode_response(self: Box<Self>, body: &[u8]) -> Result<Response, ApiError>;
+
+    /// Returns a reader for a streamed reply.
+    fn into_stream(self: Box<Self>) -> Box<dyn DecodeStream>;
+}
+
+/// Reads a streamed reply, frame by frame.
+pub trait DecodeStream: Send {
+    /// Reads one frame; pushes any number of events. A frame that cannot be read becomes `Event::Error`.
+    fn frame(&mut self, frame: Frame<'_>, out: &mut Vec<Event>);
+
+    /// Hears how the stream ended; pushes what is still owed, an error where the answer is incomplete.
+    fn end(&mut self, how: End, out: &mut Vec<Event>);
+}
+
+/// Writes a streamed answer, event by event. Total: what it cannot say is a loss, never a failure.
+pub trait EncodeStream: Send {
+    /// Appends what `event` is in the client's format.
+    fn event(&mut self, event: &Event, out: &mut BytesMut, losses: &mut Losses);
+}
+
+/// Overhears a relayed stream.
+pub trait Listen: Send {
+    /// Notes what one frame says.
+    fn frame(&mut self, frame: Frame<'_>, observed: &mut Observed) -> Verdict;
+}
+
+/// What becomes of a relayed frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The client gets it as it is.
+    Pass,
+    /// The client did not ask for it.
+    Withhold,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The model in the client's words.
+    pub model: String,
+    /// What stands before the first turn.
+    pub instructions: Vec<Part>,
+    /// The conversation, in the client's order.
+    pub turns: Vec<Turn>,
+    /// What the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether it must.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether it may call several at once; `None` leaves it to the provider.
+    pub parallel_tool_calls: Option<bool>,
+    /// The form of the answer.
+    pub output: Output,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// How much to think; `None` leaves it to the provider.
+    pub reasoning: Option<Reasoning>,
+    /// The most tokens to generate.
+    pub max_output: Option<u64>,
+    /// Whether and how to stream; `None` asks for one document.
+    pub stream: Option<StreamOptions>,
+    /// The end user, opaque to us.
+    pub user: Option<String>,
+    /// The tier of service, in the client's word.
+    pub service_tier: Option<String>,
+    /// Top-level members that only the client's format has.
+    pub extensions: Extensions,
+}
+
+/// One message of the conversation.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Whose turn it is.
+    pub role: Role,
+    /// What was said, in order.
+    pub parts: Vec<Part>,
+    /// The index of the message in the client's document.
+    pub origin: usize,
+    /// The speaker's name, where one was given.
+    pub name: Option<String>,
+}
+
+/// Whose turn it is. Results of tools are parts of a user's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Instructions in the middle of a conversation.
+    System,
+    /// The user, or the tools on the user's side.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// A part of a turn.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What it is.
+    pub body: PartBody,
+    /// Whether the provider should cache everything up to here.
+    pub cache: Option<CacheMark>,
+    /// Members that only the client's format has.
+    pub extensions: Extensions,
+}
+
+/// What a part is.
+#[derive(Clone, Debug)]
+pub enum PartBody {
+    /// Text.
+    Text(String),
+    /// A picture, a document, sound.
+    Media(Media),
+    /// What the model thought.
+    Reasoning(Reasoned),
+    /// The model calls a tool.
+    ToolCall(ToolCall),
+    /// A tool's answer.
+    ToolResult(ToolResult),
+    /// The model declines, in its words.
+    Refusal(String),
+    /// A part that only one format has.
+    Native {
+        /// The format that can read it.
+        format: Format,
+        /// Its `type`.
+        kind: String,
+        /// The part as it was written.
+        raw: Box<RawValue>,
+    },
+}
+
+/// A mark after which the provider should cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheMark {
+    /// How long; `None` leaves it to the provider.
+    pub ttl: Option<CacheTtl>,
+}
+
+/// How long a cached prefix lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheTtl {
+    /// `5m`
+    FiveMinutes,
+    /// `1h`
+    OneHour,
+}
+
+/// A piece of the model's reasoning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasoned {
+    /// The text, as far as the provider shows it.
+    pub text: String,
+    /// The provider's proof that the text is its own.
+    pub seal: Option<Seal>,
+    /// Whether the text is withheld and the seal is all there is.
+    pub redacted: bool,
+}
+
+/// Opaque bytes that only the format that issued them understands; replayed to it alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Who issued it.
+    pub issuer: Format,
+    /// As the issuer wrote it.
+    pub bytes: Box<str>,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Repeated by the result.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON text of the arguments; for custom tools any text.
+    pub arguments: String,
+    /// How the arguments are written.
+    pub kind: ToolKind,
+}
+
+/// How a tool's arguments are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ToolKind {
+    /// As JSON after a schema.
+    Function,
+    /// As free text.
+    Custom,
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug)]
+pub struct ToolResult {
+    /// The call's id.
+    pub call: String,
+    /// Text and media.
+    pub parts: Vec<Part>,
+    /// Whether the tool failed; `None` where the format does not say.
+    pub is_error: Option<bool>,
+}
+
+/// A tool that the model may call.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    /// What it is.
+    pub body: ToolBody,
+    /// Whether the provider should cache everything up to here.
+    pub cache: Option<CacheMark>,
+    /// Members that only the client's format has.
+    pub extensions: Extensions,
+}
+
+/// What a tool is.
+#[derive(Clone, Debug)]
+pub enum ToolBody {
+    /// Called with JSON.
+    Function {
+        /// What it is called.
+        name: String,
+        /// What it does.
+        description: Option<String>,
+        /// JSON schema of the arguments; `None` takes none.
+        parameters: Option<Box<RawValue>>,
+        /// Whether the arguments must follow the schema to the letter.
+        strict: Option<bool>,
+    },
+    /// A tool that only one format has, such as a provider's own web search.
+    Native {
+        /// The format that can read it.
+        format: Format,
+        /// Its `type`.
+        kind: String,
+        /// The tool as it was written.
+        raw: Box<RawValue>,
+    },
+}
+
+/// Whether the model must call a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// It may.
+    Auto,
+    /// It must not.
+    None,
+    /// It must call one.
+    Required,
+    /// It must call this one.
+    Tool(String),
+}
+
+/// The form of the answer.
+#[derive(Clone, Debug, Default)]
+pub enum Output {
+    /// Any text.
+    #[default]
+    Text,
+    /// Some JSON object.
+    JsonObject,
+    /// JSON after a schema.
+    JsonSchema {
+        /// What the schema is called; empty where the format has no name for it.
+        name: String,
+        /// What the answer is for.
+        description: Option<String>,
+        /// The schema.
+        schema: Box<RawValue>,
+        /// Whether the answer must follow it to the letter.
+        strict: Option<bool>,
+    },
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// 0 to 2.
+    pub temperature: Option<f64>,
+    /// 0 to 1.
+    pub top_p: Option<f64>,
+    /// From this many likeliest tokens.
+    pub top_k: Option<u64>,
+    /// For repeatable answers.
+    pub seed: Option<i64>,
+    /// -2 to 2.
+    pub frequency_penalty: Option<f64>,
+    /// -2 to 2.
+    pub presence_penalty: Option<f64>,
+    /// Sequences that end the answer.
+    pub stop: Vec<String>,
+    /// How many answers; `None` is one.
+    pub choices: Option<u64>,
+    /// Whether the answer carries log-probabilities, and of how many alternatives.
+    pub logprobs: Option<u64>,
+}
+
+/// How much to think.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasoning {
+    /// Whether to think.
+    pub mode: Option<ReasoningMode>,
+    /// In a word.
+    pub effort: Option<String>,
+    /// In tokens.
+    pub budget: Option<u64>,
+    /// `summarized` or `omitted`: how much of it is shown.
+    pub display: Option<String>,
+}
+
+/// Whether to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReasoningMode {
+    /// Yes.
+    Enabled,
+    /// No.
+    Disabled,
+    /// As the model sees fit.
+    Adaptive,
+}
+
+/// How to stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// Whether the client wants token counts in the stream, where its format makes that a choice.
+    pub include_usage: bool,
+}
+
+/// Members that only one format has.
+#[derive(Clone, Debug, Default)]
+pub struct Extensions(pub Vec<Extension>);
+
+/// A member that only one format has.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    /// The format that can read it.
+    pub format: Format,
+    /// What it is called.
+    pub key: String,
+    /// As it was written.
+    pub value: Box<RawValue>,
+    /// What losing it amounts to.
+    pub severity: Severity,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// Id, model and time.
+    pub head: Head,
+    /// The answers; one unless several were asked for.
+    pub choices: Vec<Choice>,
+    /// Token counts.
+    pub usage: Usage,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Text, reasoning, tool calls, a refusal; in order.
+    pub parts: Vec<Part>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finish {
+    /// In the words that all formats share.
+    pub reason: FinishReason,
+    /// In the provider's word, where it says more.
+    pub raw: Option<String>,
+    /// The stop sequence that was met.
+    pub stop_sequence: Option<String>,
+}
+
+/// Why an answer ended, in the words that all formats share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The model was done.
+    #[default]
+    Stop,
+    /// A stop sequence was met.
+    StopSequence,
+    /// The limit on generated tokens was met.
+    Length,
+    /// The context window is full.
+    ContextWindow,
+    /// The model waits for tools.
+    ToolCalls,
+    /// The provider's filter stepped in.
+    ContentFilter,
+    /// The model declined.
+    Refusal,
+    /// The provider paused a long turn; sending it back continues.
+    Pause,
+}
+
+impl Part {
+    /// Returns a part without marks or extensions.
+    pub fn new(body: PartBody) -> Self {
+        Self {
+            body,
+            cache: None,
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// Returns a text part.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(PartBody::Text(text.into()))
+    }
+}
+
+impl Extensions {
+    /// Returns the members that `format` can read.
+    pub fn of(&self, format: Format) -> impl Iterator<Item = &Extension> {
+        self.0.iter().filter(move |extension| extension.format == format)
+    }
+
+    /// Records the members that `format` cannot read as losses, each named by `field`.
+    pub fn lose(&self, format: Format, losses: &mut Losses, field: impl Fn(&str) -> Field) {
+        for extension in self.0.iter().filter(|extension| extension.format != format) {
+            losses.push(crate::Loss {
+                field: field(&extension.key),
+                severity: extension.severity,
+                reason: Cow::Owned(format!(
+                    "{} is known to {} only",
+                    extension.key,
+                    extension.format.name()
+                )),
+            });
+        }
+    }
+}
+
+impl CacheTtl {
+    /// Returns the word that clients and providers use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheTtl::FiveMinutes => "5m",
+            CacheTtl::OneHour => "1h",
+        }
+    }
+}

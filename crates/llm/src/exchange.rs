@@ -1,0 +1,196 @@
+//! The upstream speaks another format: the client half of one format and the upstream half of the other,
+//! joined by the neutral form.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    ApiError, Call, ErrorKind, Format, Losses, Observed, Target,
+    chat::{DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, Request, StreamOptions},
+    frame::{Framing, sse::Sse},
+    reply::{self, Answer, End},
+};
+
+/// What is to be done with the reply to a translated call.
+pub struct Reply {
+    /// The format of the client.
+    pub client: Format,
+    /// The format of the upstream.
+    pub upstream: Format,
+    decode: Box<dyn DecodeReply>,
+    stream: StreamOptions,
+    now: u64,
+}
+
+/// A streamed reply that is translated event by event.
+pub struct Stream {
+    /// What was overheard so far.
+    pub observed: Observed,
+    sse: Sse,
+    decode: Box<dyn DecodeStream>,
+    encode: Box<dyn EncodeStream>,
+    events: Vec<Event>,
+    keep_alive: &'static [u8],
+    grammar: Grammar,
+    now: u64,
+    ended: bool,
+}
+
+/// Returns the call that says `request`, decoded from `client`, to `target` in `upstream`.
+///
+/// # Errors
+/// A 4xx, if the request cannot be said there, or not without a material loss.
+pub(crate) fn call(
+    client: Format,
+    upstream: Format,
+    request: &Request,
+    decoding: &Losses,
+    target: &Target<'_>,
+) -> Result<Call, ApiError> {
+    let mut losses = decoding.clone();
+    let (body, decode) = upstream.upstream().encode_request(request, target, &mut losses)?;
+    if let Some(refusal) = losses.refusal(client.client()) {
+        return Err(refusal);
+    }
+    let stream = request.stream.unwrap_or_default();
+    Ok(Call {
+        format: upstream,
+        path: target.provider.path(upstream, target),
+        headers: crate::inbound::headers(target.provider, upstream),
+        body,
+        losses,
+        reply: reply::Reply::Translate(Reply {
+            client,
+            upstream,
+            decode,
+            stream,
+            now: target.now,
+        }),
+    })
+}
+
+impl Reply {
+    pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
+        let mut response = self.decode.decode_response(&body)?;
+        response.head.created.get_or_insert(self.now);
+        let mut observed = Observed {
+            model: Some(response.head.model.clone()).filter(|model| !model.is_empty()),
+            usage: response.usage,
+            finish: response.choices.first().map(|choice| choice.finish.clone()),
+            meaningful: true,
+            complete: true,
+            ..Observed::default()
+        };
+        let body = self
+            .client
+            .client()
+            .encode_response(&response, &mut observed.losses);
+        Ok(Answer { body, observed })
+    }
+
+    pub(crate) fn stream(self) -> Stream {
+        let sse = match self.upstream.upstream().framing() {
+            Framing::Sse => Sse::default(),
+        };
+        Stream {
+            observed: Observed::default(),
+            sse,
+            decode: self.decode.into_stream(),
+            encode: self.client.client().encode_stream(self.stream),
+            events: Vec::with_capacity(4),
+            keep_alive: self.client.client().keep_alive(),
+            grammar: Grammar::default(),
+            now: self.now,
+            ended: false,
+        }
+    }
+}
+
+impl Stream {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Bytes {
+        if self.ended {
+            return Bytes::new();
+        }
+        let (decode, events) = (&mut self.decode, &mut self.events);
+        if self
+            .sse
+            .push(bytes, |frame, _| decode.frame(frame, events))
+            .is_err()
+        {
+            let error = ApiError::new(
+                ErrorKind::BadUpstream,
+                "the upstream sent an event that exceeds 16 MiB",
+            );
+            self.events.push(Event::Error(error));
+        }
+        self.drain()
+    }
+
+    pub(crate) fn end(&mut self, how: End) -> Bytes {
+        if self.ended {
+            return Bytes::new();
+        }
+        let (decode, events) = (&mut self.decode, &mut self.events);
+        self.sse.finish(|frame| decode.frame(frame, events));
+        decode.end(how, events);
+        let bytes = self.drain();
+        self.observed.complete = self.observed.error.is_none();
+        self.ended = true;
+        bytes
+    }
+
+    pub(crate) fn fail(&mut self, error: ApiError) -> Bytes {
+        if self.ended {
+            return Bytes::new();
+        }
+        self.events.clear();
+        self.events.push(Event::Error(error));
+        self.drain()
+    }
+
+    pub(crate) fn keep_alive(&self) -> Bytes {
+        Bytes::from_static(self.keep_alive)
+    }
+
+    fn drain(&mut self) -> Bytes {
+        let mut out = BytesMut::new();
+        let mut events = std::mem::take(&mut self.events);
+        for event in &mut events {
+            if self.ended {
+                break;
+            }
+            if cfg!(debug_assertions) {
+                let checked = self.grammar.check(event);
+                debug_assert!(checked.is_ok(), "{checked:?}: {event:?}");
+            }
+            if let Event::Start(head) = event {
+                head.created.get_or_insert(self.now);
+            }
+            self.observe(event);
+            self.encode.event(event, &mut out, &mut self.observed.losses);
+        }
+        events.clear();
+        self.events = events;
+        out.freeze()
+    }
+
+    fn observe(&mut self, event: &Event) {
+        match event {
+            Event::Start(head) => {
+                self.observed.model = Some(head.model.clone()).filter(|model| !model.is_empty());
+            }
+            Event::Open { .. } | Event::Delta { .. } | Event::Close { .. } => self.observed.meaningful = true,
+            Event::Usage(usage) => self.observed.usage.merge(usage),
+            Event::Finish { choice, reason } => {
+                self.observed.meaningful = true;
+                if *choice == 0 {
+                    self.observed.finish = Some(Finish::clone(reason));
+                }
+            }
+            Event::Ping => {}
+            Event::Error(error) => {
+                self.observed.error = Some(error.clone());
+                self.ended = true;
+            }
+        }
+    }
+}

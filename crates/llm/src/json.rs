@@ -1,0 +1,335 @@
+//! JSON read one level at a time, so that what is not looked at stays as it was written.
+//!
+//! [`Object`] is the reader of all decoders: members are taken out by name, and an error names the member
+//! with its path. [`Shallow`] is the same for a whole request body that will be sent on: it knows where each
+//! top-level value lies and can replace some, leaving every other byte alone.
+//!
+//! Both refuse duplicate members: two readers that disagree on which one counts are a smuggling hole.
+
+use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
+
+use bytes::{Bytes, BytesMut};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::ApiError;
+
+/// Where a value lies in a document; printed as `messages[2].content`.
+#[derive(Clone, Copy, Debug)]
+pub enum Path<'p> {
+    /// The document itself.
+    Root,
+    /// A member of an object.
+    Key(&'p Path<'p>, &'p str),
+    /// An element of an array.
+    Index(&'p Path<'p>, usize),
+}
+
+impl<'p> Path<'p> {
+    /// Returns the path of a member.
+    pub fn key(&'p self, key: &'p str) -> Path<'p> {
+        Path::Key(self, key)
+    }
+
+    /// Returns the path of an element.
+    pub fn index(&'p self, index: usize) -> Path<'p> {
+        Path::Index(self, index)
+    }
+
+    /// Returns a 400 that names this path.
+    pub fn invalid(&self, message: impl fmt::Display) -> ApiError {
+        match self {
+            Path::Root => ApiError::invalid(message.to_string()),
+            Path::Key(..) | Path::Index(..) => {
+                ApiError::invalid(format!("{self}: {message}")).with_param(self)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Key(Path::Root, key) => f.write_str(key),
+            Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// The members of one object, not yet looked into. `null` counts as absent.
+#[derive(Debug)]
+pub struct Object<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+impl<'a> Object<'a> {
+    /// Reads the object in `raw`, which lies at `path`.
+    ///
+    /// # Errors
+    /// A 400 that names `path`, if `raw` is not an object or repeats a member.
+    pub fn parse(raw: &'a RawValue, path: &Path<'_>) -> Result<Self, ApiError> {
+        Self::parse_str(raw.get(), path)
+    }
+
+    /// Reads the object in `text`, which lies at `path`.
+    ///
+    /// # Errors
+    /// As [`Object::parse`].
+    pub fn parse_str(text: &'a str, path: &Path<'_>) -> Result<Self, ApiError> {
+        serde_json::from_str(text).map_err(|error| path.invalid(Reason(&error)))
+    }
+
+    /// Reads the object in `bytes`, a whole document.
+    ///
+    /// # Errors
+    /// A 400 with line and column.
+    pub fn parse_slice(bytes: &'a [u8]) -> Result<Self, ApiError> {
+        serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("malformed JSON: {error}")))
+    }
+
+    /// Takes the member called `key` out, unless it is absent or `null`.
+    pub fn take(&mut self, key: &str) -> Option<&'a RawValue> {
+        let at = self.members.iter().position(|(name, _)| name == key)?;
+        let (_, raw) = self.members.swap_remove(at);
+        (raw.get() != "null").then_some(raw)
+    }
+
+    /// Returns the member called `key` without taking it out, unless it is absent or `null`.
+    pub fn peek(&self, key: &str) -> Option<&'a RawValue> {
+        let (_, raw) = self.members.iter().find(|(name, _)| name == key)?;
+        (raw.get() != "null").then_some(*raw)
+    }
+
+    /// Takes the member called `key` out and reads it as a `T`.
+    ///
+    /// # Errors
+    /// A 400 that names the member, if it has another type.
+    pub fn optional<T: Deserialize<'a>>(
+        &mut self,
+        key: &str,
+        path: &Path<'_>,
+    ) -> Result<Option<T>, ApiError> {
+        self.take(key).map(|raw| read(raw, &path.key(key))).transpose()
+    }
+
+    /// Takes the member called `key` out and reads it as a `T`.
+    ///
+    /// # Errors
+    /// A 400 that names the member, if it is absent or has another type.
+    pub fn required<T: Deserialize<'a>>(&mut self, key: &str, path: &Path<'_>) -> Result<T, ApiError> {
+        self.optional(key, path)?
+            .ok_or_else(|| path.key(key).invalid("this member is required"))
+    }
+
+    /// Returns the members that nobody took.
+    pub fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
+        self.members.into_iter().filter(|(_, raw)| raw.get() != "null")
+    }
+}
+
+/// Reads `raw`, which lies at `path`, as a `T`.
+///
+/// # Errors
+/// A 400 that names `path`.
+pub fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &Path<'_>) -> Result<T, ApiError> {
+    serde_json::from_str(raw.get()).map_err(|error| path.invalid(Reason(&error)))
+}
+
+/// Reads the elements of the array in `raw`, which lies at `path`.
+///
+/// # Errors
+/// A 400 that names `path`.
+pub fn elements<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Vec<&'a RawValue>, ApiError> {
+    read(raw, path)
+}
+
+/// Returns what kind of value `raw` is, by its first byte.
+pub fn kind(raw: &RawValue) -> Kind {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => Kind::String,
+        Some(b'[') => Kind::Array,
+        Some(b'{') => Kind::Object,
+        Some(b't' | b'f') => Kind::Bool,
+        Some(b'n') | None => Kind::Null,
+        Some(_) => Kind::Number,
+    }
+}
+
+/// The kinds of JSON values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `"…"`
+    String,
+    /// `1`
+    Number,
+    /// `true`
+    Bool,
+    /// `null`
+    Null,
+    /// `[…]`
+    Array,
+    /// `{…}`
+    Object,
+}
+
+/// Returns `value` as raw JSON.
+pub fn raw<T: serde::Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A JSON object whose values are known only by where they lie.
+#[derive(Clone, Debug)]
+pub struct Shallow {
+    bytes: Bytes,
+    members: Vec<(Box<str>, Range<usize>)>,
+}
+
+impl Shallow {
+    /// Finds the top-level members of the object in `bytes`.
+    ///
+    /// # Errors
+    /// A 400 with line and column, if `bytes` is not one well-formed object or repeats a top-level member.
+    pub fn parse(bytes: Bytes) -> Result<Self, ApiError> {
+        let start = bytes.as_ptr() as usize;
+        let object = Object::parse_slice(&bytes)?;
+        let members = object
+            .members
+            .iter()
+            .map(|(key, raw)| {
+                let from = raw.get().as_ptr() as usize - start;
+                (Box::from(key.as_ref()), from..from + raw.get().len())
+            })
+            .collect();
+        drop(object);
+        Ok(Self { bytes, members })
+    }
+
+    /// Returns the document as it was received.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Returns the text of a value, unless it is absent or `null`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let text = std::str::from_utf8(self.bytes.get(self.range(key)?)?).ok()?;
+        (text != "null").then_some(text)
+    }
+
+    /// Returns a value read as a `T`; `None` if it is absent or `null`.
+    ///
+    /// # Errors
+    /// A 400 that names the member, if it has another type.
+    pub fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ApiError> {
+        self.get(key)
+            .map(|text| {
+                serde_json::from_str(text).map_err(|error| Path::Root.key(key).invalid(Reason(&error)))
+            })
+            .transpose()
+    }
+
+    /// Returns the document with some values replaced and members that were absent put first.
+    ///
+    /// Every byte outside the replaced values stays. Without `edits` this is the received buffer itself.
+    pub fn with(&self, edits: &[(&str, String)]) -> Bytes {
+        if edits.is_empty() {
+            return self.bytes.clone();
+        }
+        let mut replaced: Vec<(Range<usize>, &str)> = Vec::with_capacity(edits.len());
+        let mut added = String::new();
+        for (key, value) in edits {
+            match self.range(key) {
+                Some(range) => replaced.push((range, value)),
+                None => {
+                    added.push_str(&serde_json::Value::from(*key).to_string());
+                    added.push(':');
+                    added.push_str(value);
+                    added.push(',');
+                }
+            }
+        }
+        replaced.sort_by_key(|(range, _)| range.start);
+        if self.members.is_empty() {
+            added.pop();
+        }
+        let open = memchr::memchr(b'{', &self.bytes).map_or(0, |at| at + 1);
+        let grown: usize = replaced.iter().map(|(_, value)| value.len()).sum::<usize>() + added.len();
+        let mut out = BytesMut::with_capacity(self.bytes.len() + grown);
+        out.extend_from_slice(self.bytes.get(..open).unwrap_or_default());
+        out.extend_from_slice(added.as_bytes());
+        let mut at = open;
+        for (range, value) in replaced {
+            out.extend_from_slice(self.bytes.get(at..range.start).unwrap_or_default());
+            out.extend_from_slice(value.as_bytes());
+            at = range.end;
+        }
+        out.extend_from_slice(self.bytes.get(at..).unwrap_or_default());
+        out.freeze()
+    }
+
+    fn range(&self, key: &str) -> Option<Range<usize>> {
+        self.members
+            .iter()
+            .find(|(name, _)| name.as_ref() == key)
+            .map(|(_, range)| range.clone())
+    }
+}
+
+/// A serde_json error without its position, which would be relative to a part of the document.
+struct Reason<'e>(&'e serde_json::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        f.write_str(text.split(" at line ").next().unwrap_or(&text))
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(8);
+                let mut seen: HashSet<String> = HashSet::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    // A scan is cheaper for the few members that real objects have; the set bounds the rest.
+                    let repeated = if members.len() < SCAN {
+                        members.iter().any(|(name, _)| *name == key)
+                    } else {
+                        if seen.is_empty() {
+                            seen.extend(members.iter().map(|(name, _)| name.to_string()));
+                        }
+                        !seen.insert(key.to_string())
+                    };
+                    if repeated {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "duplicate member \"{key}\""
+                        )));
+                    }
+                    members.push((key, map.next_value()?));
+                }
+                Ok(Object { members })
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Up to this many members, duplicates are looked for by scanning.
+const SCAN: usize = 32;
+
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -1,0 +1,38 @@
+//! The formats of AI providers, as data: what a client says in one and how it is said in another.
+//!
+//! Three words carry the crate. An [`Operation`] is what is asked for (chat …), a [`Format`] is the wire
+//! schema it is said in (`openai`, `messages` …) and a [`Provider`] is who serves a format: its paths,
+//! headers and habits. The gateway uses one door: [`Inbound::parse`] for what a client sent and
+//! [`Inbound::call`] for what one upstream is sent in its place. The [`Reply`] that comes with a call reads
+//! that upstream's answer back into the client's format.
+//!
+//! Where both formats are the same the call is a [`relay`]: the client's bytes, with a few top-level values
+//! replaced. Otherwise it is an [`exchange`] through the neutral form in [`chat`]. There is no third way and
+//! no translator between two named formats.
+//!
+//! Nothing here does IO, reads a clock or knows a host: bytes in, bytes out.
+
+pub mod capability;
+pub mod chat;
+pub mod error;
+pub mod exchange;
+pub mod format;
+pub mod frame;
+pub mod inbound;
+pub mod json;
+pub mod loss;
+pub mod media;
+pub mod operation;
+pub mod provider;
+pub mod relay;
+pub mod reply;
+pub mod usage;
+
+pub use error::{ApiError, ErrorKind};
+pub use format::Format;
+pub use inbound::Inbound;
+pub use loss::{Field, Loss, Losses, Severity};
+pub use operation::{Endpoint, Operation};
+pub use provider::{Call, Provider, Site, Target};
+pub use reply::{Answer, End, Observed, Reply, Stream};
+pub use usage::Usage;

@@ -1,0 +1,149 @@
+//! What could not be carried from one format to another, as a value: nothing is dropped without one.
+
+use std::{borrow::Cow, fmt};
+
+use crate::{ApiError, ErrorKind, chat::Client};
+
+/// One thing that the other format cannot say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What is lost.
+    pub field: Field,
+    /// Whether the answer would still be an answer to what was asked.
+    pub severity: Severity,
+    /// Why, for a person: "the Messages format has no penalties".
+    pub reason: Cow<'static, str>,
+}
+
+/// How much a loss matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// A nuance is lost: the request is served and the client is told.
+    Advisory,
+    /// A tool, an image, a schema would vanish: the request is refused.
+    Material,
+}
+
+/// A member of the neutral form that can be lost; the client half of a format knows its own name for it.
+///
+/// Indices of messages and tools are those of the client's own document.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// The instructions before the first turn.
+    Instructions,
+    /// The message at this index.
+    Message(usize),
+    /// The tool at this index.
+    Tool(usize),
+    /// Which tool must be called.
+    ToolChoice,
+    /// Whether several tools may be called at once.
+    ParallelToolCalls,
+    /// JSON mode or a schema for the answer.
+    Output,
+    /// Sampling temperature.
+    Temperature,
+    /// Nucleus sampling.
+    TopP,
+    /// Sampling from the k likeliest tokens.
+    TopK,
+    /// The seed of the sampler.
+    Seed,
+    /// Penalty on frequent tokens.
+    FrequencyPenalty,
+    /// Penalty on tokens that occurred.
+    PresencePenalty,
+    /// Log-probabilities of the tokens.
+    Logprobs,
+    /// Sequences that end the answer.
+    Stop,
+    /// The number of answers.
+    Choices,
+    /// How much to think, and whether to show it.
+    Reasoning,
+    /// The limit on generated tokens.
+    MaxOutput,
+    /// Who the end user is.
+    User,
+    /// The tier of service.
+    ServiceTier,
+    /// A mark on content that the provider should cache.
+    Cache,
+    /// A top-level member that only the client's format has.
+    Extension(String),
+    /// A part of the upstream's reply.
+    Reply(&'static str),
+}
+
+/// The losses of one attempt, each named once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses(Vec<Loss>);
+
+impl Losses {
+    /// Records that a nuance is lost.
+    pub fn advisory(&mut self, field: Field, reason: impl Into<Cow<'static, str>>) {
+        self.push(Loss {
+            field,
+            severity: Severity::Advisory,
+            reason: reason.into(),
+        });
+    }
+
+    /// Records that something is lost without which the request means something else.
+    pub fn material(&mut self, field: Field, reason: impl Into<Cow<'static, str>>) {
+        self.push(Loss {
+            field,
+            severity: Severity::Material,
+            reason: reason.into(),
+        });
+    }
+
+    /// Records `loss` unless it is known already.
+    pub fn push(&mut self, loss: Loss) {
+        if !self
+            .0
+            .iter()
+            .any(|known| known.field == loss.field && known.reason == loss.reason)
+        {
+            self.0.push(loss);
+        }
+    }
+
+    /// Records every loss of `others`.
+    pub fn extend(&mut self, others: &Losses) {
+        for loss in &others.0 {
+            self.push(loss.clone());
+        }
+    }
+
+    /// Returns the losses in the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Loss> {
+        self.0.iter()
+    }
+
+    /// Returns whether nothing was lost.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the refusal that the first material loss amounts to, in the spelling of `client`.
+    pub fn refusal(&self, client: &dyn Client) -> Option<ApiError> {
+        let loss = self.0.iter().find(|loss| loss.severity == Severity::Material)?;
+        let field = client.field(&loss.field);
+        let message = format!("{field} cannot be carried to the upstream: {}", loss.reason);
+        Some(
+            ApiError::new(ErrorKind::Unprocessable, message)
+                .with_param(field)
+                .with_code("unsupported_by_upstream"),
+        )
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Advisory => "advisory",
+            Severity::Material => "material",
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! Pictures, documents and sound in a conversation: what they are and where their bytes are.
+
+/// A piece of content that is not text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Media {
+    /// What it is.
+    pub kind: MediaKind,
+    /// Where its bytes are.
+    pub source: Source,
+    /// The file name, where one was given.
+    pub name: Option<String>,
+    /// How closely a picture is to be looked at, in the client's word (`low`, `high`, `auto`).
+    pub detail: Option<String>,
+}
+
+/// What a piece of media is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// A picture.
+    Image,
+    /// A PDF or a plain text.
+    Document,
+    /// Sound.
+    Audio,
+    /// Moving pictures.
+    Video,
+}
+
+/// Where the bytes of a piece of media are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the request, as standard base64.
+    Inline {
+        /// `image/png`
+        media_type: String,
+        /// Standard base64 with padding.
+        data: String,
+    },
+    /// In the request, as plain text.
+    Text(String),
+    /// At an address that the provider fetches.
+    Url(String),
+    /// At the provider, under an id that only it knows.
+    File(String),
+}
+
+impl MediaKind {
+    /// Returns what a media type such as `application/pdf` stands for; anything unknown is a document.
+    pub fn of(media_type: &str) -> Self {
+        match media_type.split('/').next() {
+            Some("image") => MediaKind::Image,
+            Some("audio") => MediaKind::Audio,
+            Some("video") => MediaKind::Video,
+            _ => MediaKind::Document,
+        }
+    }
+
+    /// Returns the word for a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            MediaKind::Image => "image",
+            MediaKind::Document => "document",
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        }
+    }
+}
+
+/// A `data:` URL (RFC 2397) taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataUrl<'a> {
+    /// Media type without parameters; `text/plain` where none was given.
+    pub media_type: &'a str,
+    /// Whether the payload is base64.
+    pub base64: bool,
+    /// The payload as written.
+    pub data: &'a str,
+}
+
+impl<'a> DataUrl<'a> {
+    /// Takes `url` apart, or returns `None` if it is not a `data:` URL.
+    pub fn parse(url: &'a str) -> Option<Self> {
+        let rest = url
+            .get(..5)
+            .filter(|scheme| scheme.eq_ignore_ascii_case("data:"))
+            .and(url.get(5..))?;
+        let (head, data) = rest.split_once(',')?;
+        let (head, base64) = match head.strip_suffix(";base64") {
+            Some(head) => (head, true),
+            None => (head, false),
+        };
+        let media_type = head.split(';').next().filter(|media_type| !media_type.is_empty());
+        Some(Self {
+            media_type: media_type.unwrap_or("text/plain"),
+            base64,
+            data,
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! What an upstream's reply becomes, and what was overheard in it.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::{
+    ApiError, Format, Losses, Usage,
+    chat::{Finish, FinishReason},
+    exchange, relay,
+};
+
+/// What is to be done with one upstream's reply; comes with the [`Call`](crate::Call) that asks for it.
+pub enum Reply {
+    /// The upstream speaks the client's format.
+    Relay(relay::Reply),
+    /// It speaks another one.
+    Translate(exchange::Reply),
+}
+
+/// A whole reply, ready for the client.
+#[derive(Debug)]
+pub struct Answer {
+    /// The body, in the client's format.
+    pub body: Bytes,
+    /// What was overheard.
+    pub observed: Observed,
+}
+
+/// What a reply says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The model that answered, in the provider's words.
+    pub model: Option<String>,
+    /// Token counts so far.
+    pub usage: Usage,
+    /// Why the (first) answer ended.
+    pub finish: Option<Finish>,
+    /// The upstream's error inside a reply that began well.
+    pub error: Option<ApiError>,
+    /// Whether something was said that a client would show: from here on there is no other attempt.
+    pub meaningful: bool,
+    /// Whether the format's own end was seen.
+    pub complete: bool,
+    /// What the client's format could not say.
+    pub losses: Losses,
+}
+
+/// How a stream of bytes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As HTTP says it should.
+    Clean,
+    /// By a reset, or short of its length.
+    Cut,
+}
+
+/// A streamed reply on its way to the client.
+pub enum Stream {
+    /// As it is.
+    Relay(relay::Stream),
+    /// Through the neutral form.
+    Translate(exchange::Stream),
+}
+
+impl Reply {
+    /// Turns a whole successful reply into the client's.
+    ///
+    /// # Errors
+    /// A 502, if the reply breaks its format.
+    pub fn response(self, body: Bytes) -> Result<Answer, ApiError> {
+        match self {
+            Reply::Relay(reply) => reply.response(body),
+            Reply::Translate(reply) => reply.response(body),
+        }
+    }
+
+    /// Reads an error reply.
+    pub fn error(&self, status: StatusCode, body: &Bytes) -> ApiError {
+        self.upstream().upstream().decode_error(status, body)
+    }
+
+    /// Turns a streamed reply into the client's, piece by piece.
+    pub fn stream(self) -> Stream {
+        match self {
+            Reply::Relay(reply) => Stream::Relay(reply.stream()),
+            Reply::Translate(reply) => Stream::Translate(reply.stream()),
+        }
+    }
+
+    /// Returns the format that the upstream speaks.
+    pub fn upstream(&self) -> Format {
+        match self {
+            Reply::Relay(reply) => reply.format,
+            Reply::Translate(reply) => reply.upstream,
+        }
+    }
+}
+
+impl Stream {
+    /// Takes the next bytes of the upstream; returns what the client is to get, which may be nothing.
+    ///
+    /// An error that the upstream reports inside its stream is in [`Stream::observed`] afterwards, and in the
+    /// returned bytes in the client's words. Nothing is returned for what follows it.
+    pub fn push(&mut self, bytes: Bytes) -> Bytes {
+        match self {
+            Stream::Relay(stream) => stream.push(bytes),
+            Stream::Translate(stream) => stream.push(&bytes),
+        }
+    }
+
+    /// Hears that the upstream ended; returns what the client is still owed. An answer that was not complete
+    /// ends with an error in the client's words.
+    pub fn end(&mut self, how: End) -> Bytes {
+        match self {
+            Stream::Relay(stream) => stream.end(how),
+            Stream::Translate(stream) => stream.end(how),
+        }
+    }
+
+    /// Ends the stream with an error of the gateway's own, in the client's words.
+    pub fn fail(&mut self, error: ApiError) -> Bytes {
+        match self {
+            Stream::Relay(stream) => stream.fail(error),
+            Stream::Translate(stream) => stream.fail(error),
+        }
+    }
+
+    /// Returns bytes that keep the client waiting; nothing where a frame is only half sent.
+    pub fn keep_alive(&self) -> Bytes {
+        match self {
+            Stream::Relay(stream) => stream.keep_alive(),
+            Stream::Translate(stream) => stream.keep_alive(),
+        }
+    }
+
+    /// Returns what was overheard so far.
+    pub fn observed(&self) -> &Observed {
+        match self {
+            Stream::Relay(stream) => &stream.observed,
+            Stream::Translate(stream) => &stream.observed,
+        }
+    }
+}
+
+impl Observed {
+    /// Notes why the first answer ended.
+    pub fn finish(&mut self, reason: FinishReason, raw: &str) {
+        self.finish = Some(Finish {
+            reason,
+            raw: Some(raw.to_owned()),
+            stop_sequence: None,
+        });
+    }
+}

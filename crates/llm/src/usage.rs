@@ -1,0 +1,50 @@
+//! Tokens, counted one way for all providers.
+//!
+//! Providers disagree on whether the prompt count includes cached tokens (OpenAI: yes, Anthropic: no). Here
+//! the three input counts exclude one another, so that nothing is counted twice; formats convert.
+
+/// Token counts of one exchange. Absolute, not increments; a count never reported is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt tokens that were neither read from nor written to a cache.
+    pub input: Option<u64>,
+    /// Prompt tokens read from a cache.
+    pub cache_read: Option<u64>,
+    /// Prompt tokens written to a cache.
+    pub cache_write: Option<u64>,
+    /// Generated tokens, reasoning included.
+    pub output: Option<u64>,
+    /// The share of `output` that was reasoning.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// Takes over every count that `later` reports; the others stay.
+    pub fn merge(&mut self, later: &Usage) {
+        fn take(count: &mut Option<u64>, later: Option<u64>) {
+            if later.is_some() {
+                *count = later;
+            }
+        }
+        take(&mut self.input, later.input);
+        take(&mut self.cache_read, later.cache_read);
+        take(&mut self.cache_write, later.cache_write);
+        take(&mut self.output, later.output);
+        take(&mut self.reasoning, later.reasoning);
+    }
+
+    /// Returns the whole prompt: fresh, read from cache and written to cache.
+    pub fn prompt(&self) -> u64 {
+        self.input.unwrap_or(0) + self.cache_read.unwrap_or(0) + self.cache_write.unwrap_or(0)
+    }
+
+    /// Returns prompt plus output.
+    pub fn total(&self) -> u64 {
+        self.prompt() + self.output.unwrap_or(0)
+    }
+
+    /// Returns whether no count was ever reported.
+    pub fn is_unknown(&self) -> bool {
+        *self == Usage::default()
+    }
+}

@@ -1,0 +1,3 @@
+//! The project's own checks and generators; `cargo xtask` lists them.
+
+fn main() {}
