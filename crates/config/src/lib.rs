@@ -5,12 +5,20 @@
 //! resource whether it is accepted and why not. Both are pure and total: a broken resource costs itself and
 //! the routes that need it, nothing else.
 
+pub mod kind;
+pub mod parse;
 pub mod report;
+pub mod resolve;
+pub mod resources;
 pub mod router;
 pub mod secret;
 pub mod snapshot;
 
-pub use report::Report;
+pub use kind::schema;
+pub use parse::{Fault, Severity, Surroundings, parse};
+pub use report::{Condition, ConditionKind, Report};
+pub use resolve::resolve;
+pub use resources::{Key, Origin, Resources};
 pub use router::Router;
 pub use secret::Secret;
 pub use snapshot::Snapshot;

@@ -1,5 +1,119 @@
 //! What is to be said about the declared resources.
 
+use std::fmt;
+
+use crate::{Key, Origin, Severity};
+
 /// One entry per resource, in the order in which they were declared.
 #[derive(Clone, Debug, Default)]
-pub struct Report {}
+pub struct Report {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// What is to be said about one resource.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub key: Key,
+    /// Where it was declared.
+    pub origin: Origin,
+    /// What is to be said; never empty once resolved.
+    pub conditions: Vec<Condition>,
+}
+
+/// One statement about a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What it is about.
+    pub kind: ConditionKind,
+    /// Whether it holds.
+    pub status: bool,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, in a sentence.
+    pub message: String,
+    /// The field that it is about, as `spec.rules[0].name`.
+    pub field: Option<String>,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionKind {
+    /// The resource is well-formed and served.
+    Accepted,
+    /// What the resource refers to exists, may be referred to and can be used.
+    ResolvedRefs,
+    /// Something in the resource is understood, and not served by this version.
+    NotSupportedYet,
+    /// The resource is used by something.
+    Attached,
+}
+
+impl Report {
+    /// Returns whether any resource is not served as declared.
+    pub fn has_errors(&self) -> bool {
+        self.entries.iter().any(Entry::has_errors)
+    }
+}
+
+impl Entry {
+    /// Returns whether the resource is not served as declared.
+    pub fn has_errors(&self) -> bool {
+        self.conditions
+            .iter()
+            .any(|condition| condition.severity == Severity::Error)
+    }
+}
+
+impl fmt::Display for ConditionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConditionKind::Accepted => "Accepted",
+            ConditionKind::ResolvedRefs => "ResolvedRefs",
+            ConditionKind::NotSupportedYet => "NotSupportedYet",
+            ConditionKind::Attached => "Attached",
+        })
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = if self.status { "True" } else { "False" };
+        write!(f, "{}={status} {}: ", self.kind, self.reason)?;
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// One line per condition: `file:line:column: severity: Kind namespace/name: condition`.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind, key, origin, ..
+        } = self;
+        for (index, condition) in self.conditions.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{origin}: {}: {kind} {key}: {condition}", condition.severity)?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines of all entries.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for entry in &self.entries {
+            writeln!(f, "{entry}")?;
+        }
+        Ok(())
+    }
+}

