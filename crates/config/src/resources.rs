@@ -1,6 +1,11 @@
 //! Everything that was declared, by kind and name.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
+
+use crate::kind::{
+    AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
+    GatewayClass, Metadata, ReferenceGrant, SecretData,
+};
 
 /// The name of a resource within its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,9 +27,53 @@ pub struct Origin {
     pub column: usize,
 }
 
+/// A resource of a kind, with all that is known of its declaration.
+#[derive(Clone, Debug)]
+pub struct Declared<S> {
+    /// Its place in the order of declaration.
+    pub order: usize,
+    /// Where it was declared.
+    pub origin: Origin,
+    /// The version of its API, as `v1beta1`.
+    pub version: String,
+    /// Labels, annotations, times.
+    pub metadata: Metadata,
+    /// What it says.
+    pub spec: S,
+}
+
+/// The resources of one kind.
+pub type Map<S> = BTreeMap<Key, Declared<S>>;
+
 /// The declared resources.
 #[derive(Clone, Debug, Default)]
-pub struct Resources {}
+pub struct Resources {
+    /// GatewayClasses.
+    pub gateway_classes: Map<GatewayClass>,
+    /// Gateways.
+    pub gateways: Map<Gateway>,
+    /// AIGatewayRoutes.
+    pub ai_gateway_routes: Map<AIGatewayRoute>,
+    /// AIServiceBackends.
+    pub ai_service_backends: Map<AIServiceBackend>,
+    /// BackendSecurityPolicies.
+    pub backend_security_policies: Map<BackendSecurityPolicy>,
+    /// Backends.
+    pub backends: Map<Backend>,
+    /// BackendTLSPolicies.
+    pub backend_tls_policies: Map<BackendTLSPolicy>,
+    /// Secrets.
+    pub secrets: Map<SecretData>,
+    /// ReferenceGrants.
+    pub reference_grants: Map<ReferenceGrant>,
+    /// Resources of kinds that are understood and not served yet, by kind and key.
+    pub unserved: BTreeMap<(&'static str, Key), Declared<()>>,
+    /// Resources that could not be read, by kind and key. What they would have demanded is not known, so what
+    /// depends on policies among them fails closed.
+    pub unreadable: BTreeMap<(&'static str, Key), Origin>,
+    /// How many resources were declared so far.
+    pub count: usize,
+}
 
 impl Key {
     /// Returns the key of `namespace/name`.

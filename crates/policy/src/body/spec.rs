@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct BodyMutation {
     /// Members to set, in order; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub set: Vec<BodySet>,
     /// Members to remove, before any is set; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub remove: Vec<String>,
 }
 
@@ -19,8 +21,10 @@ pub struct BodyMutation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BodySet {
-    /// Dotted path of the member: `service_tier`, `metadata.team`.
+    /// Path of the member: names joined by dots, as `metadata.team`; a dot within a name is written `\.`,
+    /// and elements of arrays are named by their index.
     pub path: String,
-    /// JSON text; what is not JSON is taken as a string.
+    /// JSON text if it looks like such (a number, a literal, or text in quotes, braces or brackets), else a
+    /// string.
     pub value: String,
 }

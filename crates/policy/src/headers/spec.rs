@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct HeaderMutation {
     /// Headers to set; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub set: Vec<HeaderSet>,
     /// Headers to remove; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub remove: Vec<String>,
 }
 

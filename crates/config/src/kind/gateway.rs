@@ -1,0 +1,95 @@
+//! Gateway: the ports that are listened on.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Opaque, gateway_class::Infrastructure};
+
+/// What a Gateway says.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "GatewaySpec")]
+pub struct Gateway {
+    /// The GatewayClass.
+    pub gateway_class_name: String,
+    /// What is listened on.
+    #[schemars(length(min = 1, max = 64))]
+    pub listeners: Vec<Listener>,
+    /// Addresses asked for.
+    #[serde(default)]
+    pub addresses: Vec<Opaque>,
+    /// Where the Gateway runs.
+    pub infrastructure: Option<Infrastructure>,
+    /// TLS towards backends or clients for the whole Gateway.
+    pub tls: Option<Opaque>,
+    /// TLS towards backends, in older versions of the API.
+    #[serde(rename = "backendTLS")]
+    pub backend_tls: Option<Opaque>,
+    /// Which ListenerSets may add listeners.
+    pub allowed_listeners: Option<Opaque>,
+    /// Which scopes the Gateway is the default of.
+    pub default_scope: Option<String>,
+}
+
+/// One port with a protocol and a host name.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Listener {
+    /// Unique in the Gateway; routes name it as `sectionName`.
+    pub name: String,
+    /// `example.com` or `*.example.com`; every host if absent.
+    pub hostname: Option<String>,
+    /// The port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u32,
+    /// `HTTP`, `HTTPS`, `TLS`, `TCP` or `UDP`.
+    pub protocol: String,
+    /// How TLS ends here.
+    pub tls: Option<Opaque>,
+    /// Which routes may attach.
+    pub allowed_routes: Option<AllowedRoutes>,
+}
+
+/// Which routes may attach to a listener.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedRoutes {
+    /// Of which namespaces.
+    pub namespaces: Option<RouteNamespaces>,
+    /// Of which kinds; every kind that fits the protocol if empty.
+    #[serde(default)]
+    pub kinds: Vec<RouteKind>,
+}
+
+/// The namespaces whose routes may attach.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteNamespaces {
+    /// `Same` by default.
+    pub from: Option<From>,
+    /// The labels of the namespaces, with `Selector`.
+    pub selector: Option<Opaque>,
+}
+
+/// Where routes may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum From {
+    /// Every namespace.
+    All,
+    /// The Gateway's own.
+    Same,
+    /// Namespaces with certain labels.
+    Selector,
+    /// None.
+    None,
+}
+
+/// A kind of route.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteKind {
+    /// Its API group; that of the Gateway API by default.
+    pub group: Option<String>,
+    /// Its name.
+    pub kind: String,
+}
