@@ -5,11 +5,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use http::HeaderName;
 use llm::{
-    Site,
+    Operation, Site,
     provider::{CredentialKind, Provider},
 };
 use policy::{body::Body, headers::Headers};
+use serde_json::{Map, Value, json};
 
 use crate::{Router, Secret};
 
@@ -129,8 +131,102 @@ impl Default for Timeouts {
 }
 
 impl Snapshot {
-    /// Returns the snapshot as JSON: deterministic, and without secrets.
-    pub fn dump(&self) -> serde_json::Value {
-        serde_json::Value::Null
+    /// Returns the snapshot as JSON: deterministic, and without secrets. Of header and body changes only the
+    /// names are shown, because their values may be credentials.
+    pub fn dump(&self) -> Value {
+        let mut backends = BTreeMap::new();
+        let listeners: Map<String, Value> = self
+            .listeners
+            .iter()
+            .map(|(port, listener)| (port.to_string(), listener.dump(&mut backends)))
+            .collect();
+        json!({ "listeners": listeners, "backends": backends })
+    }
+}
+
+impl Listener {
+    fn dump(&self, backends: &mut BTreeMap<String, Value>) -> Value {
+        let mut rules = BTreeMap::new();
+        let mut routes = Vec::new();
+        for (wanted, rule) in self.router.rows() {
+            routes.push(json!({ "match": wanted, "rule": rule.id() }));
+            for backend in rule
+                .candidates
+                .iter()
+                .filter_map(|candidate| candidate.backend.as_ref().ok())
+            {
+                backends
+                    .entry(backend.id.to_string())
+                    .or_insert_with(|| backend.dump());
+            }
+            rules.entry(rule.id()).or_insert_with(|| rule.dump());
+        }
+        json!({ "names": self.names, "routes": routes, "rules": rules })
+    }
+}
+
+impl Rule {
+    /// Returns `namespace/route/rule/i`.
+    pub fn id(&self) -> String {
+        format!("{}/rule/{}", self.route, self.index)
+    }
+
+    fn dump(&self) -> Value {
+        let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+        json!({
+            "name": self.name,
+            "timeouts": {
+                "request": seconds(self.timeouts.request),
+                "attempt": seconds(self.timeouts.attempt),
+                "streamIdle": seconds(self.timeouts.stream_idle),
+            },
+            "candidates": self.candidates.iter().map(Candidate::dump).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Candidate {
+    fn dump(&self) -> Value {
+        let (backend, error) = match &self.backend {
+            Ok(backend) => (Some(&backend.id), None),
+            Err(error) => (None, Some(error)),
+        };
+        let removed: Vec<&str> = self.headers.remove.iter().map(HeaderName::as_str).collect();
+        let set: Vec<&str> = self.headers.set.iter().map(|(name, _)| name.as_str()).collect();
+        let paths: Vec<&str> = self.body.set.iter().map(|(path, _)| path.as_str()).collect();
+        json!({
+            "id": self.id,
+            "weight": self.weight,
+            "priority": self.priority,
+            "model": self.model,
+            "headers": { "remove": removed, "set": set },
+            "body": { "remove": self.body.remove, "set": paths },
+            "backend": backend,
+            "error": error,
+        })
+    }
+}
+
+impl Backend {
+    fn dump(&self) -> Value {
+        let endpoints = self.endpoints.iter();
+        let endpoints: Vec<Value> = endpoints
+            .map(|endpoint| json!({ "host": endpoint.host, "port": endpoint.port }))
+            .collect();
+        json!({
+            "provider": self.provider.name(),
+            "formats": self.provider.formats(Operation::Chat, "").iter().map(|format| format.name()).collect::<Vec<_>>(),
+            "prefix": self.site.prefix,
+            "endpoints": endpoints,
+            "tls": self.tls.as_ref().map(|tls| json!({ "hostname": tls.hostname })),
+            "credential": self.credential.as_ref().map(|credential| json!({
+                "policy": credential.policy,
+                "kind": match credential.kind {
+                    CredentialKind::Bearer => "bearer",
+                    CredentialKind::XApiKey => "x-api-key",
+                },
+                "key": credential.key,
+            })),
+        })
     }
 }

@@ -1,11 +1,367 @@
 //! Declared to resolved: the passes, in order.
+//!
+//! 1. [`validate`]: is each resource well-formed in itself?
+//! 2. [`listeners`]: which ports are served?
+//! 3. [`policies`]: which credential and which encryption does each backend have?
+//! 4. [`backends`]: which backends can be called, and how?
+//! 5. [`routes`]: which rules serve at which listeners, and by which backends?
+//!
+//! Each pass says what it finds to one [`Notes`], and takes only what the passes before it accepted. What is
+//! broken fails closed: a backend whose credential or encryption is not as declared is not called at all.
 
-use crate::{Report, Resources, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Condition, ConditionKind, Key, Origin, Report, Resources, Severity, Snapshot,
+    kind::{AI, ENVOY, GATEWAY_API, KindInfo},
+    report::Entry,
+    resources::Map,
+};
+
+mod backends;
+mod listeners;
+mod policies;
+mod routes;
+mod validate;
 
 /// Resolves everything that was declared.
 ///
 /// Total: what is broken fails closed and is reported; the rest is served.
 pub fn resolve(resources: &Resources) -> (Snapshot, Report) {
-    let _ = resources;
-    (Snapshot::default(), Report::default())
+    let mut notes = Notes::new(resources);
+    unserved(resources, &mut notes);
+    validate::check(resources, &mut notes);
+    let listeners = listeners::resolve(resources, &mut notes);
+    let policies = policies::resolve(resources, &mut notes);
+    let backends = backends::resolve(resources, &policies, &mut notes);
+    let snapshot = routes::resolve(resources, listeners, &backends, &mut notes);
+    (snapshot, notes.finish())
+}
+
+fn unserved(resources: &Resources, notes: &mut Notes) {
+    for (kind, key) in resources.unserved.keys() {
+        let guards = KindInfo::find(kind).is_some_and(|info| info.guards);
+        let (severity, message) = if guards {
+            (
+                Severity::Error,
+                format!("{kind} is not served by this version: what it guards is not guarded"),
+            )
+        } else {
+            (
+                Severity::Warning,
+                format!("{kind} is not served by this version: it has no effect"),
+            )
+        };
+        notes.unsupported(kind, key, severity, None, message);
+    }
+}
+
+/// What is found out about the resources while they are resolved.
+struct Notes {
+    entries: BTreeMap<(&'static str, Key), Noted>,
+    used: BTreeSet<(&'static str, Key)>,
+}
+
+struct Noted {
+    order: usize,
+    origin: Origin,
+    conditions: Vec<Condition>,
+}
+
+impl Notes {
+    fn new(resources: &Resources) -> Self {
+        let mut notes = Self {
+            entries: BTreeMap::new(),
+            used: BTreeSet::new(),
+        };
+        notes.add("GatewayClass", &resources.gateway_classes);
+        notes.add("Gateway", &resources.gateways);
+        notes.add("AIGatewayRoute", &resources.ai_gateway_routes);
+        notes.add("AIServiceBackend", &resources.ai_service_backends);
+        notes.add("BackendSecurityPolicy", &resources.backend_security_policies);
+        notes.add("Backend", &resources.backends);
+        notes.add("BackendTLSPolicy", &resources.backend_tls_policies);
+        notes.add("Secret", &resources.secrets);
+        notes.add("ReferenceGrant", &resources.reference_grants);
+        for ((kind, key), declared) in &resources.unserved {
+            notes.enter((kind, key.clone()), declared.order, &declared.origin);
+            notes.used(kind, key);
+        }
+        notes
+    }
+
+    fn add<S>(&mut self, kind: &'static str, map: &Map<S>) {
+        for (key, declared) in map {
+            self.enter((kind, key.clone()), declared.order, &declared.origin);
+        }
+    }
+
+    fn enter(&mut self, id: (&'static str, Key), order: usize, origin: &Origin) {
+        let noted = Noted {
+            order,
+            origin: origin.clone(),
+            conditions: Vec::new(),
+        };
+        self.entries.insert(id, noted);
+    }
+
+    fn say(&mut self, kind: &'static str, key: &Key, condition: Condition) {
+        if let Some(noted) = self.entries.get_mut(&(kind, key.clone()))
+            && !noted.conditions.contains(&condition)
+        {
+            noted.conditions.push(condition);
+        }
+    }
+
+    /// The resource itself is not well-formed, or not one that is served.
+    fn refuse(
+        &mut self,
+        kind: &'static str,
+        key: &Key,
+        reason: &'static str,
+        field: impl Into<Option<String>>,
+        message: impl Into<String>,
+    ) {
+        let condition = Condition {
+            kind: ConditionKind::Accepted,
+            status: false,
+            reason,
+            message: message.into(),
+            field: field.into(),
+            severity: Severity::Error,
+        };
+        self.say(kind, key, condition);
+    }
+
+    /// Something that the resource refers to cannot be used.
+    fn unresolved(
+        &mut self,
+        kind: &'static str,
+        key: &Key,
+        reason: &'static str,
+        field: impl Into<Option<String>>,
+        message: impl Into<String>,
+    ) {
+        let condition = Condition {
+            kind: ConditionKind::ResolvedRefs,
+            status: false,
+            reason,
+            message: message.into(),
+            field: field.into(),
+            severity: Severity::Error,
+        };
+        self.say(kind, key, condition);
+    }
+
+    /// Something in the resource is understood and not served.
+    fn unsupported<'f>(
+        &mut self,
+        kind: &'static str,
+        key: &Key,
+        severity: Severity,
+        field: impl Into<Option<&'f str>>,
+        message: impl Into<String>,
+    ) {
+        let condition = Condition {
+            kind: ConditionKind::NotSupportedYet,
+            status: true,
+            reason: "NotSupportedYet",
+            message: message.into(),
+            field: field.into().map(str::to_owned),
+            severity,
+        };
+        self.say(kind, key, condition);
+    }
+
+    /// Something that is served, but perhaps not as meant.
+    fn warn<'f>(
+        &mut self,
+        kind: &'static str,
+        key: &Key,
+        reason: &'static str,
+        field: impl Into<Option<&'f str>>,
+        message: impl Into<String>,
+    ) {
+        let condition = Condition {
+            kind: ConditionKind::Accepted,
+            status: true,
+            reason,
+            message: message.into(),
+            field: field.into().map(str::to_owned),
+            severity: Severity::Warning,
+        };
+        self.say(kind, key, condition);
+    }
+
+    /// The resource does not reach what it is for.
+    fn unattached(
+        &mut self,
+        kind: &'static str,
+        key: &Key,
+        severity: Severity,
+        field: impl Into<Option<String>>,
+        message: impl Into<String>,
+    ) {
+        let condition = Condition {
+            kind: ConditionKind::Attached,
+            status: false,
+            reason: "NotAttached",
+            message: message.into(),
+            field: field.into(),
+            severity,
+        };
+        self.say(kind, key, condition);
+    }
+
+    /// Something refers to the resource.
+    fn used(&mut self, kind: &'static str, key: &Key) {
+        self.used.insert((kind, key.clone()));
+    }
+
+    /// Returns whether no pass has refused the resource so far.
+    fn accepts(&self, kind: &'static str, key: &Key) -> bool {
+        self.entries.get(&(kind, key.clone())).is_some_and(|noted| {
+            let refused =
+                |condition: &Condition| condition.kind == ConditionKind::Accepted && !condition.status;
+            !noted.conditions.iter().any(refused)
+        })
+    }
+
+    fn finish(self) -> Report {
+        let used = self.used;
+        let mut entries: Vec<(usize, Entry)> = self
+            .entries
+            .into_iter()
+            .map(|((kind, key), mut noted)| {
+                conclude(&mut noted.conditions, used.contains(&(kind, key.clone())));
+                let entry = Entry {
+                    kind: kind.to_owned(),
+                    key,
+                    origin: noted.origin,
+                    conditions: noted.conditions,
+                };
+                (noted.order, entry)
+            })
+            .collect();
+        entries.sort_by_key(|(order, _)| *order);
+        Report {
+            entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        }
+    }
+}
+
+/// Says of a resource what nobody objected to, and puts the conditions in order.
+fn conclude(conditions: &mut Vec<Condition>, used: bool) {
+    let says = |conditions: &[Condition], kind| conditions.iter().any(|condition| condition.kind == kind);
+    if !says(conditions, ConditionKind::Accepted) {
+        conditions.push(Condition {
+            kind: ConditionKind::Accepted,
+            status: true,
+            reason: "Accepted",
+            message: "well-formed".to_owned(),
+            field: None,
+            severity: Severity::Note,
+        });
+    }
+    if !used && !says(conditions, ConditionKind::Attached) {
+        conditions.push(Condition {
+            kind: ConditionKind::Attached,
+            status: false,
+            reason: "NotUsed",
+            message: "nothing refers to it".to_owned(),
+            field: None,
+            severity: Severity::Note,
+        });
+    }
+    conditions.sort_by_key(|condition| condition.kind);
+}
+
+/// One end of a reference across namespaces.
+#[derive(Clone, Copy, Debug)]
+struct End<'a> {
+    group: &'a str,
+    kind: &'a str,
+    key: &'a Key,
+}
+
+impl<'a> End<'a> {
+    fn route(key: &'a Key) -> Self {
+        Self {
+            group: AI,
+            kind: "AIGatewayRoute",
+            key,
+        }
+    }
+
+    fn service(key: &'a Key) -> Self {
+        Self {
+            group: AI,
+            kind: "AIServiceBackend",
+            key,
+        }
+    }
+
+    fn policy(key: &'a Key) -> Self {
+        Self {
+            group: AI,
+            kind: "BackendSecurityPolicy",
+            key,
+        }
+    }
+
+    fn backend(key: &'a Key) -> Self {
+        Self {
+            group: ENVOY,
+            kind: "Backend",
+            key,
+        }
+    }
+
+    fn secret(key: &'a Key) -> Self {
+        Self {
+            group: "",
+            kind: "Secret",
+            key,
+        }
+    }
+
+    /// The route that the Gateway API knows in place of an AIGatewayRoute: older grants name it.
+    fn http_route(key: &'a Key) -> Self {
+        Self {
+            group: GATEWAY_API,
+            kind: "HTTPRoute",
+            key,
+        }
+    }
+}
+
+/// Returns whether `from` may refer to `to`: they share a namespace, or a ReferenceGrant beside `to` allows it.
+fn permitted(resources: &Resources, from: End<'_>, to: End<'_>, notes: &mut Notes) -> bool {
+    if from.key.namespace == to.key.namespace {
+        return true;
+    }
+    let grant = resources.reference_grants.iter().find(|(key, grant)| {
+        key.namespace == to.key.namespace
+            && grant.spec.from.iter().any(|granted| {
+                granted.group == from.group
+                    && granted.kind == from.kind
+                    && granted.namespace == from.key.namespace
+            })
+            && grant.spec.to.iter().any(|granted| {
+                let name = granted.name.as_deref().filter(|name| !name.is_empty());
+                granted.group == to.group
+                    && granted.kind == to.kind
+                    && name.is_none_or(|name| name == to.key.name)
+            })
+    });
+    if let Some((key, _)) = grant {
+        notes.used("ReferenceGrant", key);
+    }
+    grant.is_some()
+}
+
+/// Returns the key of what `name` and `namespace` refer to from the namespace `home`.
+fn target(namespace: Option<&str>, name: &str, home: &str) -> Key {
+    let namespace = namespace.filter(|namespace| !namespace.is_empty());
+    Key::new(namespace.unwrap_or(home), name)
 }

@@ -44,7 +44,9 @@ impl Headers {
             match name(&written.name)? {
                 Some(name) => {
                     let value = HeaderValue::from_str(&written.value);
-                    let value = value.map_err(|_| HeaderError::Value(name.clone()))?;
+                    let mut value = value.map_err(|_| HeaderError::Value(name.clone()))?;
+                    // It may be a credential: Debug does not show it then, and HTTP/2 does not index it.
+                    value.set_sensitive(true);
                     headers.set(name, value);
                 }
                 None => reserved.push(written.name.clone()),

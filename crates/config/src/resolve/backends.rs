@@ -1,0 +1,323 @@
+//! Which backends can be called, and how.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use llm::{Format, Site, provider};
+use policy::{body::Body, headers::Headers};
+
+use super::{End, Notes, permitted, policies::Policies, target};
+use crate::{
+    Key, Resources, Severity,
+    kind::{
+        AIServiceBackend, Backend,
+        ai_service_backend::{ApiName, ApiSchema},
+        backend::{BackendTls, BackendType},
+    },
+    snapshot::{self, Credential, Endpoint, Tls},
+};
+
+/// Every AIServiceBackend, resolved.
+pub(super) type Backends = BTreeMap<Key, Service>;
+
+/// An AIServiceBackend, resolved.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// How it is called, or why it cannot be.
+    pub(super) backend: Result<Arc<snapshot::Backend>, String>,
+    /// Its header changes.
+    pub(super) headers: Headers,
+    /// Its body changes.
+    pub(super) body: Body,
+}
+
+pub(super) fn resolve(resources: &Resources, policies: &Policies, notes: &mut Notes) -> Backends {
+    for (key, backend) in &resources.backends {
+        remark(key, &backend.spec, notes);
+    }
+    let services = resources.ai_service_backends.iter();
+    services
+        .map(|(key, declared)| {
+            let service = Service {
+                backend: service(resources, key, &declared.spec, policies, notes).map(Arc::new),
+                headers: headers(key, &declared.spec, notes),
+                body: body(&declared.spec),
+            };
+            (key.clone(), service)
+        })
+        .collect()
+}
+
+fn service(
+    resources: &Resources,
+    key: &Key,
+    spec: &AIServiceBackend,
+    policies: &Policies,
+    notes: &mut Notes,
+) -> Result<snapshot::Backend, String> {
+    if !notes.accepts(KIND, key) {
+        return Err(format!("{KIND} {key} is not accepted"));
+    }
+    let site = site(key, &spec.api, notes);
+    let Some(format) = format(spec.api.name) else {
+        let message = format!("schema {:?} is not served by this version", spec.api.name);
+        notes.unsupported(KIND, key, Severity::Error, "spec.schema.name", &message);
+        return Err(format!("{KIND} {key}: {message}"));
+    };
+    let resolved = reach(resources, key, spec, policies, notes)
+        .and_then(|(endpoints, tls)| Ok((endpoints, tls, credential(resources, key, policies)?)));
+    match resolved {
+        Ok((endpoints, tls, credential)) => {
+            let host = endpoints.first().map(|endpoint| endpoint.host.as_str());
+            Ok(snapshot::Backend {
+                id: Arc::from(key.to_string()),
+                provider: provider::find(format, host.unwrap_or_default()),
+                site,
+                endpoints,
+                tls,
+                credential,
+            })
+        }
+        Err((reason, message)) => {
+            notes.unresolved(KIND, key, reason, None, &message);
+            Err(format!("{KIND} {key}: {message}"))
+        }
+    }
+}
+
+/// Why a backend cannot be called: in one word and in a sentence.
+type Trouble = (&'static str, String);
+
+/// Returns where calls go and how they are encrypted.
+fn reach(
+    resources: &Resources,
+    key: &Key,
+    spec: &AIServiceBackend,
+    policies: &Policies,
+    notes: &mut Notes,
+) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
+    let to = target(
+        spec.backend_ref.namespace.as_deref(),
+        &spec.backend_ref.name,
+        &key.namespace,
+    );
+    let Some(backend) = resources.backends.get(&to) else {
+        return Err(("BackendNotFound", format!("Backend {to} does not exist")));
+    };
+    notes.used("Backend", &to);
+    let granted = permitted(resources, End::service(key), End::backend(&to), notes)
+        || permitted(resources, End::http_route(key), End::backend(&to), notes);
+    if !granted {
+        let message = format!("no ReferenceGrant allows the reference to Backend {to}");
+        return Err(("RefNotPermitted", message));
+    }
+    if !notes.accepts("Backend", &to) {
+        return Err(("InvalidBackend", format!("Backend {to} is not accepted")));
+    }
+    let endpoints = endpoints(&backend.spec);
+    let endpoints = endpoints.map_err(|reason| ("InvalidBackend", format!("Backend {to}: {reason}")))?;
+    let tls = tls(resources, &to, &backend.spec, &endpoints, policies);
+    let tls = tls.map_err(|message| ("InvalidTLS", message))?;
+    Ok((endpoints, tls))
+}
+
+fn credential(resources: &Resources, key: &Key, policies: &Policies) -> Result<Option<Credential>, Trouble> {
+    match policies.credentials.get(key) {
+        Some(Ok(credential)) => Ok(Some(credential.clone())),
+        Some(Err(message)) => Err(("InvalidCredential", message.clone())),
+        None if unreadable(resources, "BackendSecurityPolicy", &key.namespace) => {
+            let message = "a BackendSecurityPolicy of the namespace could not be read";
+            Err(("InvalidCredential", message.to_owned()))
+        }
+        None => Ok(None),
+    }
+}
+
+fn format(name: ApiName) -> Option<Format> {
+    match name {
+        ApiName::OpenAI => Some(Format::OpenAi),
+        ApiName::Anthropic => Some(Format::Messages),
+        ApiName::Cohere
+        | ApiName::AWSBedrock
+        | ApiName::AzureOpenAI
+        | ApiName::GCPVertexAI
+        | ApiName::GCPAnthropic
+        | ApiName::AWSAnthropic => None,
+    }
+}
+
+/// Returns where the API lies. Manifests from before `prefix` said it in `version`, so that is understood
+/// where `prefix` is absent.
+fn site(key: &Key, schema: &ApiSchema, notes: &mut Notes) -> Site {
+    let version = schema.version.as_deref().filter(|version| !version.is_empty());
+    let written = match (&schema.prefix, version) {
+        (Some(prefix), _) => Some(prefix.as_str()),
+        (None, Some(version)) if format(schema.name).is_some() => {
+            let message = format!("taken as the prefix of paths; write \"prefix: {version}\"");
+            notes.warn(KIND, key, "VersionIsPrefix", "spec.schema.version", message);
+            Some(version)
+        }
+        (None, _) => None,
+    };
+    Site {
+        prefix: written.map(|written| written.trim_matches('/').to_owned()),
+    }
+}
+
+fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
+    let resolver = match backend.kind {
+        None | Some(BackendType::Endpoints) => false,
+        Some(BackendType::DynamicResolver) => true,
+    };
+    if resolver {
+        return Err("type DynamicResolver is not served by this version".to_owned());
+    }
+    let endpoints = backend.endpoints.iter().map(|endpoint| {
+        let (host, port) = match (&endpoint.fqdn, &endpoint.ip, &endpoint.unix) {
+            (Some(fqdn), None, None) => (
+                fqdn.hostname.trim_end_matches('.').to_ascii_lowercase(),
+                fqdn.port,
+            ),
+            (None, Some(ip), None) => (ip.address.clone(), ip.port),
+            (None, None, Some(_)) => return Err("Unix sockets are not served by this version".to_owned()),
+            _ => return Err("an endpoint has exactly one of fqdn, ip and unix".to_owned()),
+        };
+        let port = u16::try_from(port).map_err(|_| "a port is out of range".to_owned())?;
+        Ok(Endpoint { host, port })
+    });
+    let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, String>>()?;
+    if endpoints.is_empty() {
+        return Err("no endpoint is declared".to_owned());
+    }
+    Ok(endpoints)
+}
+
+/// Returns how calls are encrypted; an error where they are to be and cannot be as declared.
+fn tls(
+    resources: &Resources,
+    key: &Key,
+    backend: &Backend,
+    endpoints: &[Endpoint],
+    policies: &Policies,
+) -> Result<Option<Tls>, String> {
+    if let Some(policy) = policies.tls.get(key) {
+        return policy.clone().map(Some);
+    }
+    if unreadable(resources, "BackendTLSPolicy", &key.namespace) {
+        return Err("a BackendTLSPolicy of the namespace could not be read".to_owned());
+    }
+    let Some(tls) = &backend.tls else {
+        return Ok(None);
+    };
+    if let Some(field) = unsupported_tls(tls) {
+        return Err(format!(
+            "Backend {key}: spec.tls.{field} is not served by this version"
+        ));
+    }
+    if tls.well_known_ca_certificates.as_deref() != Some("System") {
+        return Err(format!("Backend {key}: spec.tls names no authorities"));
+    }
+    let mut hosts = endpoints.iter().map(|endpoint| &endpoint.host);
+    let hostname = match (&tls.sni, hosts.next()) {
+        (Some(sni), _) => sni.to_ascii_lowercase(),
+        (None, Some(first)) if hosts.all(|host| host == first) => first.clone(),
+        (None, _) => {
+            return Err(format!(
+                "Backend {key}: spec.tls.sni is required with several hosts"
+            ));
+        }
+    };
+    Ok(Some(Tls { hostname }))
+}
+
+/// Returns the first member that this version cannot honour.
+fn unsupported_tls(tls: &BackendTls) -> Option<&'static str> {
+    [
+        (!tls.ca_certificate_refs.is_empty(), "caCertificateRefs"),
+        (tls.insecure_skip_verify == Some(true), "insecureSkipVerify"),
+        (tls.client_certificate_ref.is_some(), "clientCertificateRef"),
+        (!tls.subject_alt_names.is_empty(), "subjectAltNames"),
+        (tls.min_version.is_some(), "minVersion"),
+        (tls.max_version.is_some(), "maxVersion"),
+        (!tls.ciphers.is_empty(), "ciphers"),
+        (!tls.ecdh_curves.is_empty(), "ecdhCurves"),
+        (!tls.signature_algorithms.is_empty(), "signatureAlgorithms"),
+        (!tls.alpn_protocols.is_empty(), "alpnProtocols"),
+    ]
+    .into_iter()
+    .find_map(|(present, field)| present.then_some(field))
+}
+
+/// Says what a Backend declares and this version does not do.
+fn remark(key: &Key, backend: &Backend, notes: &mut Notes) {
+    let mut unsupported = |severity, field: &str, message: &str| {
+        notes.unsupported("Backend", key, severity, field, message);
+    };
+    match backend.kind {
+        Some(BackendType::DynamicResolver) => {
+            unsupported(
+                Severity::Error,
+                "spec.type",
+                "addresses are not taken from requests by this version",
+            );
+        }
+        Some(BackendType::Endpoints) | None => {}
+    }
+    if !backend.app_protocols.is_empty() {
+        let message = "the protocol is agreed with the upstream; this has no effect";
+        unsupported(Severity::Warning, "spec.appProtocols", message);
+    }
+    if backend.fallback == Some(true) {
+        let message = "has no effect; use the priority of the route's references";
+        unsupported(Severity::Warning, "spec.fallback", message);
+    }
+    if let Some(field) = backend.tls.as_ref().and_then(unsupported_tls) {
+        let message = "not served by this version: the Backend is not called";
+        unsupported(Severity::Error, &format!("spec.tls.{field}"), message);
+    }
+    for (index, endpoint) in backend.endpoints.iter().enumerate() {
+        if endpoint.unix.is_some() {
+            let message = "Unix sockets are not served by this version";
+            unsupported(Severity::Error, &format!("spec.endpoints[{index}].unix"), message);
+        }
+        if endpoint.zone.is_some() {
+            unsupported(
+                Severity::Note,
+                &format!("spec.endpoints[{index}].zone"),
+                "zones have no effect",
+            );
+        }
+        if endpoint.hostname.is_some() {
+            let message = "has no effect: the address is the host name";
+            unsupported(
+                Severity::Warning,
+                &format!("spec.endpoints[{index}].hostname"),
+                message,
+            );
+        }
+    }
+}
+
+/// Returns the backend's own header changes, which were validated.
+fn headers(key: &Key, spec: &AIServiceBackend, notes: &mut Notes) -> Headers {
+    let Some(Ok((headers, reserved))) = spec.header_mutation.as_ref().map(Headers::parse) else {
+        return Headers::default();
+    };
+    for name in reserved {
+        let message = format!("\"{name}\" belongs to the gateway and is left alone");
+        notes.warn(KIND, key, "ReservedHeader", "spec.headerMutation", message);
+    }
+    headers
+}
+
+fn body(spec: &AIServiceBackend) -> Body {
+    let body = spec.body_mutation.as_ref().map(Body::parse);
+    body.and_then(Result::ok).unwrap_or_default()
+}
+
+/// Returns whether a resource of that kind and namespace was declared and could not be read.
+fn unreadable(resources: &Resources, kind: &str, namespace: &str) -> bool {
+    let mut unreadable = resources.unreadable.keys();
+    unreadable.any(|(found, key)| *found == kind && key.namespace == namespace)
+}
+
+const KIND: &str = "AIServiceBackend";

@@ -1,0 +1,237 @@
+//! Which credential and which encryption each backend has, by the policies that target it.
+//!
+//! A policy that cannot be honoured is an error of its targets, not an absence: without it they would be
+//! called with no credential, or in clear.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::HeaderValue;
+use llm::provider::CredentialKind;
+
+use super::{End, Notes, permitted, target};
+use crate::{
+    Key, Resources, Secret, Severity,
+    kind::{
+        BackendSecurityPolicy, BackendTLSPolicy, ENVOY, INFERENCE,
+        backend_security_policy::{ApiKey, CredentialType},
+    },
+    resources::{Declared, Map},
+    snapshot::{Credential, Tls},
+};
+
+/// What policies say of backends.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    /// By AIServiceBackend.
+    pub(super) credentials: BTreeMap<Key, Result<Credential, String>>,
+    /// By Backend.
+    pub(super) tls: BTreeMap<Key, Result<Tls, String>>,
+}
+
+pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {
+    Policies {
+        credentials: credentials(resources, notes),
+        tls: tls(resources, notes),
+    }
+}
+
+fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Credential, String>> {
+    let kind = "BackendSecurityPolicy";
+    let mut targeted: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
+    let mut credentials: BTreeMap<Key, Result<Credential, String>> = BTreeMap::new();
+    for (key, policy) in ordered(&resources.backend_security_policies) {
+        let credential = if notes.accepts(kind, key) {
+            credential(resources, key, &policy.spec, notes)
+        } else {
+            Err(format!("{kind} {key} is not accepted"))
+        };
+        if policy.spec.target_refs.is_empty() {
+            notes.unattached(kind, key, Severity::Note, None, "the policy has no target");
+        }
+        for (index, reference) in policy.spec.target_refs.iter().enumerate() {
+            let field = format!("spec.targetRefs[{index}]");
+            let to = Key::new(&key.namespace, &reference.name);
+            if reference.group == INFERENCE {
+                let message = "InferencePools are not served by this version";
+                notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
+            } else if !resources.ai_service_backends.contains_key(&to) {
+                let message = format!("AIServiceBackend {to} does not exist");
+                notes.unattached(kind, key, Severity::Warning, field, message);
+                continue;
+            } else {
+                targeted.entry(to.clone()).or_default().push(key.clone());
+                credentials.insert(to, credential.clone());
+            }
+            notes.used(kind, key);
+        }
+    }
+    for (backend, policies) in targeted {
+        if policies.len() > 1 {
+            let names: Vec<String> = policies.iter().map(Key::to_string).collect();
+            let message = format!("multiple BackendSecurityPolicies found: {}", names.join(", "));
+            notes.refuse("AIServiceBackend", &backend, "Conflicted", None, &message);
+            for policy in &policies {
+                let message = format!("AIServiceBackend {backend} has other policies too, so none is used");
+                notes.refuse(kind, policy, "Conflicted", "spec.targetRefs".to_owned(), message);
+            }
+            credentials.insert(backend, Err(message));
+        }
+    }
+    credentials
+}
+
+fn credential(
+    resources: &Resources,
+    key: &Key,
+    policy: &BackendSecurityPolicy,
+    notes: &mut Notes,
+) -> Result<Credential, String> {
+    let kind = "BackendSecurityPolicy";
+    if policy.credential_override.is_some() {
+        let message = "credentials that come with requests are not served by this version";
+        notes.unsupported(kind, key, Severity::Error, "spec.credentialOverride", message);
+        return Err(format!("{kind} {key}: {message}"));
+    }
+    let (header, member, reference) = match policy.kind {
+        CredentialType::APIKey => (CredentialKind::Bearer, "apiKey", &policy.api_key),
+        CredentialType::AnthropicAPIKey => (
+            CredentialKind::XApiKey,
+            "anthropicAPIKey",
+            &policy.anthropic_api_key,
+        ),
+        CredentialType::AWSCredentials
+        | CredentialType::AzureAPIKey
+        | CredentialType::AzureCredentials
+        | CredentialType::GCPCredentials => {
+            let message = format!("{:?} is not served by this version", policy.kind);
+            notes.unsupported(kind, key, Severity::Error, "spec.type", &message);
+            return Err(format!("{kind} {key}: {message}"));
+        }
+    };
+    let field = format!("spec.{member}.secretRef");
+    let found = reference
+        .as_ref()
+        .ok_or_else(|| "no secret is named".to_owned())
+        .and_then(|reference| secret(resources, key, reference, notes));
+    match found {
+        Ok(secret) => Ok(Credential {
+            policy: Arc::from(key.to_string()),
+            kind: header,
+            key: secret,
+        }),
+        Err(message) => {
+            notes.unresolved(kind, key, "InvalidSecret", field, &message);
+            Err(format!("{kind} {key}: {message}"))
+        }
+    }
+}
+
+/// Returns the key that `reference` leads to, trimmed and fit for a header.
+fn secret(
+    resources: &Resources,
+    policy: &Key,
+    reference: &ApiKey,
+    notes: &mut Notes,
+) -> Result<Secret, String> {
+    let reference = &reference.secret_ref;
+    let (group, kind) = (reference.group.as_deref(), reference.kind.as_deref());
+    if !group.unwrap_or_default().is_empty() || !matches!(kind, None | Some("" | "Secret")) {
+        return Err("only a Secret can hold a key".to_owned());
+    }
+    let to = target(reference.namespace.as_deref(), &reference.name, &policy.namespace);
+    if !permitted(resources, End::policy(policy), End::secret(&to), notes) {
+        return Err(format!("no ReferenceGrant allows the reference to Secret {to}"));
+    }
+    let declared = resources.secrets.get(&to);
+    let declared = declared.ok_or_else(|| format!("Secret {to} does not exist"))?;
+    notes.used("Secret", &to);
+    let value = declared.spec.data.get(SECRET_KEY);
+    let value = value.ok_or_else(|| format!("Secret {to} has no key \"{SECRET_KEY}\""))?;
+    let trimmed = value.expose().trim();
+    if trimmed.is_empty() {
+        return Err(format!("key \"{SECRET_KEY}\" of Secret {to} is empty"));
+    }
+    if HeaderValue::from_str(trimmed).is_err() {
+        return Err(format!(
+            "key \"{SECRET_KEY}\" of Secret {to} has characters that headers must not have"
+        ));
+    }
+    Ok(Secret::new(trimmed))
+}
+
+fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, String>> {
+    let kind = "BackendTLSPolicy";
+    let mut found: BTreeMap<Key, Result<Tls, String>> = BTreeMap::new();
+    for (key, policy) in ordered(&resources.backend_tls_policies) {
+        let honoured = encryption(key, &policy.spec, notes);
+        for (index, reference) in policy.spec.target_refs.iter().enumerate() {
+            let field = format!("spec.targetRefs[{index}]");
+            let to = Key::new(&key.namespace, &reference.name);
+            if (reference.group.as_str(), reference.kind.as_str()) != (ENVOY, "Backend") {
+                let message = format!(
+                    "{} is not called by this version: only a Backend is",
+                    reference.kind
+                );
+                notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
+            } else if !resources.backends.contains_key(&to) {
+                let message = format!("Backend {to} does not exist");
+                notes.unattached(kind, key, Severity::Warning, field, message);
+                continue;
+            } else if found.contains_key(&to) {
+                let message = format!("Backend {to} has an older policy, which is used");
+                notes.refuse(kind, key, "Conflicted", field, message);
+            } else if reference.section_name.is_some() {
+                let message = "encryption of single ports is not served by this version";
+                notes.unsupported(kind, key, Severity::Error, field.as_str(), message);
+                found.insert(to, Err(format!("{kind} {key}: {message}")));
+            } else {
+                found.insert(to, honoured.clone());
+            }
+            notes.used(kind, key);
+        }
+    }
+    found
+}
+
+/// Returns what the policy demands, or why it cannot be honoured.
+fn encryption(key: &Key, policy: &BackendTLSPolicy, notes: &mut Notes) -> Result<Tls, String> {
+    let kind = "BackendTLSPolicy";
+    if !notes.accepts(kind, key) {
+        return Err(format!("{kind} {key} is not accepted"));
+    }
+    let validation = &policy.validation;
+    let unsupported = [
+        (
+            !validation.ca_certificate_refs.is_empty(),
+            "spec.validation.caCertificateRefs",
+        ),
+        (
+            !validation.subject_alt_names.is_empty(),
+            "spec.validation.subjectAltNames",
+        ),
+        (policy.options.is_some(), "spec.options"),
+    ];
+    for (present, field) in unsupported {
+        if present {
+            let message = "not served by this version: the targets are not called";
+            notes.unsupported(kind, key, Severity::Error, field, message);
+            return Err(format!("{kind} {key}: {field} is not served by this version"));
+        }
+    }
+    Ok(Tls {
+        hostname: validation.hostname.to_ascii_lowercase(),
+    })
+}
+
+/// Returns the resources by age, then by name: the order in which they win conflicts.
+fn ordered<S>(map: &Map<S>) -> Vec<(&Key, &Declared<S>)> {
+    let mut all: Vec<_> = map.iter().collect();
+    all.sort_by_key(|(_, declared)| {
+        let created = declared.metadata.creation_timestamp;
+        (created.is_none(), created)
+    });
+    all
+}
+
+/// Where a Secret keeps an API key.
+const SECRET_KEY: &str = "apiKey";

@@ -1,0 +1,364 @@
+//! Which rules serve at which listeners, and by which backends.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use policy::{body::Body, headers::Headers};
+
+use super::{
+    End, Notes,
+    backends::{Backends, Service},
+    listeners::{Listener, Listeners},
+    permitted, target,
+};
+use crate::{
+    Key, Resources, Router, Severity, Snapshot,
+    host::Host,
+    kind::{
+        AIGatewayRoute, Duration,
+        ai_gateway_route::{BackendRef, HeaderMatchKind, ParentRef, Rule},
+        gateway::From,
+    },
+    resources::Declared,
+    router::{Entry, HeaderTest, MODEL_HEADER},
+    snapshot::{self, Candidate, Timeouts},
+};
+
+/// Ports that a route serves, with the hosts that it serves there.
+type Ports = BTreeMap<u16, BTreeSet<Host>>;
+
+pub(super) fn resolve(
+    resources: &Resources,
+    listeners: Listeners,
+    backends: &Backends,
+    notes: &mut Notes,
+) -> Snapshot {
+    let mut entries: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
+    let mut routes: Vec<_> = resources.ai_gateway_routes.iter().collect();
+    routes.sort_by_key(|(_, route)| route.order);
+    for (key, route) in routes {
+        let ports = attach(key, &route.spec, &listeners, notes);
+        let rules = rules(resources, key, route, backends, notes);
+        if !notes.accepts(KIND, key) {
+            continue;
+        }
+        for (port, hosts) in ports {
+            let at_port = entries.entry(port).or_default();
+            at_port.extend(rules.iter().cloned().map(|entry| Entry {
+                hosts: hosts.iter().cloned().collect(),
+                ..entry
+            }));
+        }
+    }
+    let mut snapshot = Snapshot::default();
+    for (gateway, listeners) in &listeners {
+        for listener in listeners {
+            let name = format!("{gateway}/{}", listener.name);
+            snapshot
+                .listeners
+                .entry(listener.port)
+                .or_default()
+                .names
+                .push(name);
+        }
+    }
+    for (port, entries) in entries {
+        snapshot.listeners.entry(port).or_default().router = Router::new(entries);
+    }
+    snapshot
+}
+
+/// Returns where the route serves. Without hosts of its own it serves those of the listeners.
+fn attach(key: &Key, route: &AIGatewayRoute, listeners: &Listeners, notes: &mut Notes) -> Ports {
+    let mut ports = Ports::new();
+    if route.parent_refs.is_empty() {
+        notes.unattached(
+            KIND,
+            key,
+            Severity::Note,
+            None,
+            "the route names no parent, so nothing reaches it",
+        );
+    }
+    let own: Vec<Host> = route
+        .hostnames
+        .iter()
+        .filter_map(|name| Host::parse(name))
+        .collect();
+    let own = if route.hostnames.is_empty() {
+        vec![Host::Any]
+    } else {
+        own
+    };
+    for (index, parent) in route.parent_refs.iter().enumerate() {
+        match attach_to(key, parent, &own, listeners) {
+            Ok((gateway, found)) => {
+                notes.used("Gateway", &gateway);
+                notes.used(KIND, key);
+                for (port, host) in found {
+                    ports.entry(port).or_default().insert(host);
+                }
+            }
+            Err(message) => {
+                let field = format!("spec.parentRefs[{index}]");
+                notes.unattached(KIND, key, Severity::Error, field, message);
+            }
+        }
+    }
+    ports
+}
+
+fn attach_to(
+    key: &Key,
+    parent: &ParentRef,
+    own: &[Host],
+    listeners: &Listeners,
+) -> Result<(Key, Vec<(u16, Host)>), String> {
+    let gateway = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
+    let served = listeners.get(&gateway);
+    let served = served.ok_or_else(|| format!("gateway {gateway} not found, or not served"))?;
+    let named: Vec<&Listener> = served
+        .iter()
+        .filter(|listener| {
+            parent
+                .section_name
+                .as_ref()
+                .is_none_or(|name| *name == listener.name)
+        })
+        .filter(|listener| parent.port.is_none_or(|port| port == u32::from(listener.port)))
+        .collect();
+    if named.is_empty() {
+        return Err(format!("gateway {gateway} has no such listener that is served"));
+    }
+    let allowed: Vec<&Listener> = named
+        .into_iter()
+        .filter(|listener| {
+            let namespace = match listener.from {
+                From::All => true,
+                From::Same => key.namespace == gateway.namespace,
+                From::Selector | From::None => false,
+            };
+            namespace && listener.takes_routes
+        })
+        .collect();
+    if allowed.is_empty() {
+        return Err(format!(
+            "gateway {gateway} does not allow routes from namespace {}",
+            key.namespace
+        ));
+    }
+    let mut found = Vec::new();
+    for listener in allowed {
+        let hosts = own.iter().filter_map(|host| host.intersection(&listener.host));
+        found.extend(hosts.map(|host| (listener.port, host)));
+    }
+    if found.is_empty() {
+        return Err(format!(
+            "no listener of gateway {gateway} serves any of the route's hostnames"
+        ));
+    }
+    Ok((gateway, found))
+}
+
+fn rules(
+    resources: &Resources,
+    key: &Key,
+    route: &Declared<AIGatewayRoute>,
+    backends: &Backends,
+    notes: &mut Notes,
+) -> Vec<Entry> {
+    if !route.spec.llm_request_costs.is_empty() {
+        let message = "costs are not computed by this version";
+        notes.unsupported(KIND, key, Severity::Note, "spec.llmRequestCosts", message);
+    }
+    let created = route.metadata.creation_timestamp;
+    let rules = route.spec.rules.iter().enumerate();
+    rules
+        .map(|(index, rule)| {
+            let candidates = rule.backend_refs.iter().enumerate();
+            let candidates: Vec<Candidate> = candidates
+                .map(|(at, reference)| candidate(resources, key, (index, at), reference, backends, notes))
+                .collect();
+            if candidates.iter().all(|candidate| candidate.weight == 0) {
+                let field = format!("spec.rules[{index}].backendRefs");
+                let message = "no backend can serve the rule: its requests are refused";
+                notes.warn(KIND, key, "NoBackend", field.as_str(), message);
+            }
+            Entry {
+                rule: Arc::new(snapshot::Rule {
+                    route: key.to_string(),
+                    index,
+                    name: rule.name.clone(),
+                    candidates,
+                    timeouts: timeouts(rule),
+                }),
+                hosts: Vec::new(),
+                created,
+                matches: matches(key, index, rule, notes),
+                owned_by: rule.models_owned_by.clone().unwrap_or_else(|| OWNER.to_owned()),
+                models_created: rule
+                    .models_created_at
+                    .or(created)
+                    .map_or(0, |time| time.seconds()),
+            }
+        })
+        .collect()
+}
+
+fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Vec<HeaderTest>> {
+    let mut matches = Vec::new();
+    for (at, written) in rule.matches.iter().enumerate() {
+        let mut tests = Vec::new();
+        for (place, header) in written.headers.iter().enumerate() {
+            let field = format!("spec.rules[{index}].matches[{at}].headers[{place}]");
+            let name = header.name.to_ascii_lowercase();
+            if name.starts_with("x-ai-eg-") && name != MODEL_HEADER {
+                let message = "clients cannot send this header, so the match never holds";
+                notes.warn(KIND, key, "ReservedHeader", field.as_str(), message);
+            }
+            let kind = header.kind.unwrap_or(HeaderMatchKind::Exact);
+            match HeaderTest::new(&header.name, &header.value, kind) {
+                Ok(test) => tests.push(test),
+                Err(message) => notes.refuse(KIND, key, "Invalid", field, message),
+            }
+        }
+        matches.push(tests);
+    }
+    matches
+}
+
+fn timeouts(rule: &Rule) -> Timeouts {
+    let written = rule.timeouts.unwrap_or_default();
+    Timeouts {
+        request: match written.request {
+            Some(duration) => duration.limit(),
+            None => Timeouts::default().request,
+        },
+        attempt: written.backend_request.and_then(Duration::limit),
+        stream_idle: rule.stream_idle_timeout.and_then(Duration::limit),
+    }
+}
+
+fn candidate(
+    resources: &Resources,
+    key: &Key,
+    (rule, at): (usize, usize),
+    reference: &BackendRef,
+    backends: &Backends,
+    notes: &mut Notes,
+) -> Candidate {
+    let field = format!("spec.rules[{rule}].backendRefs[{at}]");
+    let service = service(resources, key, &field, reference, backends, notes);
+    let headers = own_headers(key, &field, reference, notes);
+    let body = own_body(key, &field, reference, notes);
+    let (backend, headers, body) = match service {
+        Ok(service) => {
+            let backend = service.backend.clone();
+            (
+                backend,
+                service.headers.overlaid(&headers),
+                service.body.overlaid(&body),
+            )
+        }
+        Err(message) => (Err(message), headers, body),
+    };
+    Candidate {
+        // The route's namespace, even where the backend lies in another: the reference is what is named.
+        id: Arc::from(format!(
+            "{}/{}/route/{}/rule/{rule}/ref/{at}",
+            key.namespace, reference.name, key.name
+        )),
+        weight: reference.weight.unwrap_or(1),
+        priority: reference.priority.unwrap_or(0),
+        model: reference
+            .model_name_override
+            .clone()
+            .filter(|model| !model.is_empty()),
+        headers,
+        body,
+        backend,
+    }
+}
+
+/// Returns what the reference leads to; says so if it leads nowhere.
+fn service<'b>(
+    resources: &Resources,
+    key: &Key,
+    field: &str,
+    reference: &BackendRef,
+    backends: &'b Backends,
+    notes: &mut Notes,
+) -> Result<&'b Service, String> {
+    let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
+    if reference.kind.is_some() {
+        let message = "InferencePools are not served by this version";
+        notes.unsupported(KIND, key, Severity::Error, field, message);
+        return Err(format!("InferencePool {to}: {message}"));
+    }
+    let Some(service) = backends.get(&to) else {
+        let message = format!("AIServiceBackend {to} not found");
+        notes.unresolved(KIND, key, "BackendNotFound", field.to_owned(), &message);
+        return Err(message);
+    };
+    if !permitted(resources, End::route(key), End::service(&to), notes) {
+        let message = format!(
+            "cross-namespace reference to AIServiceBackend {to} not permitted: no valid ReferenceGrant"
+        );
+        notes.unresolved(KIND, key, "RefNotPermitted", field.to_owned(), &message);
+        return Err(message);
+    }
+    notes.used("AIServiceBackend", &to);
+    if let Err(message) = &service.backend {
+        notes.unresolved(KIND, key, "BackendNotUsable", field.to_owned(), message);
+    }
+    Ok(service)
+}
+
+/// Returns the reference's own header changes, which were validated.
+fn own_headers(key: &Key, field: &str, reference: &BackendRef, notes: &mut Notes) -> Headers {
+    match reference.header_mutation.as_ref().map(Headers::parse) {
+        Some(Ok((headers, reserved))) => {
+            for name in reserved {
+                let field = format!("{field}.headerMutation");
+                let message = format!("\"{name}\" belongs to the gateway and is left alone");
+                notes.warn(KIND, key, "ReservedHeader", field.as_str(), message);
+            }
+            headers
+        }
+        Some(Err(error)) => {
+            notes.refuse(
+                KIND,
+                key,
+                "Invalid",
+                format!("{field}.headerMutation"),
+                error.to_string(),
+            );
+            Headers::default()
+        }
+        None => Headers::default(),
+    }
+}
+
+fn own_body(key: &Key, field: &str, reference: &BackendRef, notes: &mut Notes) -> Body {
+    match reference.body_mutation.as_ref().map(Body::parse) {
+        Some(Ok(body)) => body,
+        Some(Err(error)) => {
+            notes.refuse(
+                KIND,
+                key,
+                "Invalid",
+                format!("{field}.bodyMutation"),
+                error.to_string(),
+            );
+            Body::default()
+        }
+        None => Body::default(),
+    }
+}
+
+const KIND: &str = "AIGatewayRoute";
+
+/// Who owns models of which nothing else is said.
+const OWNER: &str = "Envoy AI Gateway";

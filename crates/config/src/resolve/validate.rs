@@ -1,0 +1,453 @@
+//! Is each resource well-formed in itself? The rules, and their messages, that the cluster's API would apply
+//! when it is written (compatibility specification, "CRD validation cases").
+
+use std::collections::BTreeSet;
+
+use policy::{
+    body::{Body, spec::BodyMutation},
+    headers::{Headers, spec::HeaderMutation},
+};
+
+use super::Notes;
+use crate::{
+    Key, Resources,
+    host::{self, Host},
+    kind::{
+        AI, AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, ENVOY,
+        GATEWAY_API, Gateway, INFERENCE,
+        ai_gateway_route::{Match, Rule},
+        backend_security_policy::{AzureCredentials, CredentialType, GcpCredentials},
+    },
+    resources::{Declared, Map},
+};
+
+/// Checks every resource and refuses those that are malformed.
+pub(super) fn check(resources: &Resources, notes: &mut Notes) {
+    each("Gateway", &resources.gateways, notes, |declared, faults| {
+        gateway(&declared.spec, faults)
+    });
+    each(
+        "AIGatewayRoute",
+        &resources.ai_gateway_routes,
+        notes,
+        |declared, faults| {
+            route(&declared.spec, faults);
+        },
+    );
+    each(
+        "AIServiceBackend",
+        &resources.ai_service_backends,
+        notes,
+        |declared, faults| {
+            service(&declared.spec, faults);
+        },
+    );
+    each(
+        "BackendSecurityPolicy",
+        &resources.backend_security_policies,
+        notes,
+        |declared, faults| {
+            credential(&declared.spec, &declared.version, faults);
+        },
+    );
+    each("Backend", &resources.backends, notes, |declared, faults| {
+        backend(&declared.spec, faults)
+    });
+    each(
+        "BackendTLSPolicy",
+        &resources.backend_tls_policies,
+        notes,
+        |declared, faults| {
+            tls(&declared.spec, faults);
+        },
+    );
+}
+
+fn each<S>(kind: &'static str, map: &Map<S>, notes: &mut Notes, check: fn(&Declared<S>, &mut Faults)) {
+    for (key, declared) in map {
+        let mut faults = Faults::default();
+        check(declared, &mut faults);
+        faults.tell(kind, key, notes);
+    }
+}
+
+/// What is wrong with one resource: field and message.
+#[derive(Default)]
+struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push((field.into(), message.into()));
+    }
+
+    fn add_if(&mut self, wrong: bool, field: impl Into<String>, message: impl Into<String>) {
+        if wrong {
+            self.add(field, message);
+        }
+    }
+
+    fn at_most(&mut self, limit: usize, found: usize, field: impl Into<String>) {
+        self.add_if(
+            found > limit,
+            field,
+            format!("has {found} items, must have at most {limit} items"),
+        );
+    }
+
+    fn hostname(&mut self, name: &str, field: impl Into<String>) {
+        let message = "expected a host name with an optional leading \"*.\"";
+        self.add_if(
+            Host::parse(name).is_none() || name.contains(char::is_uppercase),
+            field,
+            message,
+        );
+    }
+
+    fn port(&mut self, port: u32, field: impl Into<String>) {
+        self.add_if(
+            !(1..=65535).contains(&port),
+            field,
+            "a port is between 1 and 65535",
+        );
+    }
+
+    fn filled(&mut self, value: &str, field: impl Into<String>) {
+        self.add_if(value.is_empty(), field, "must not be empty");
+    }
+
+    fn tell(self, kind: &'static str, key: &Key, notes: &mut Notes) {
+        for (field, message) in self.0 {
+            notes.refuse(kind, key, "Invalid", field, message);
+        }
+    }
+}
+
+fn gateway(spec: &Gateway, faults: &mut Faults) {
+    faults.add_if(
+        spec.listeners.is_empty(),
+        "spec.listeners",
+        "the gateway has no listeners configured",
+    );
+    faults.at_most(64, spec.listeners.len(), "spec.listeners");
+    let (mut names, mut places) = (BTreeSet::new(), BTreeSet::new());
+    for (index, listener) in spec.listeners.iter().enumerate() {
+        let field = |name: &str| format!("spec.listeners[{index}].{name}");
+        faults.add_if(
+            !names.insert(&listener.name),
+            field("name"),
+            "Listener name must be unique within the Gateway",
+        );
+        let place = (listener.port, &listener.protocol, &listener.hostname);
+        let message = "Combination of port, protocol and hostname must be unique for each listener";
+        faults.add_if(!places.insert(place), format!("spec.listeners[{index}]"), message);
+        faults.filled(&listener.name, field("name"));
+        faults.port(listener.port, field("port"));
+        if let Some(name) = listener.hostname.as_deref().filter(|name| !name.is_empty()) {
+            faults.hostname(name, field("hostname"));
+        }
+    }
+}
+
+fn route(spec: &AIGatewayRoute, faults: &mut Faults) {
+    faults.at_most(16, spec.parent_refs.len(), "spec.parentRefs");
+    for (index, parent) in spec.parent_refs.iter().enumerate() {
+        let kind = parent.kind.as_deref().unwrap_or("Gateway");
+        let group = parent.group.as_deref().unwrap_or(GATEWAY_API);
+        let wrong = (group, kind) != (GATEWAY_API, "Gateway");
+        faults.add_if(
+            wrong,
+            format!("spec.parentRefs[{index}]"),
+            "only Gateway is supported",
+        );
+        faults.filled(&parent.name, format!("spec.parentRefs[{index}].name"));
+    }
+    faults.at_most(16, spec.hostnames.len(), "spec.hostnames");
+    for (index, name) in spec.hostnames.iter().enumerate() {
+        faults.hostname(name, format!("spec.hostnames[{index}]"));
+    }
+    faults.at_most(36, spec.llm_request_costs.len(), "spec.llmRequestCosts");
+    faults.at_most(15, spec.rules.len(), "spec.rules");
+    let mut names = BTreeSet::new();
+    for (index, own) in spec.rules.iter().enumerate() {
+        let field = format!("spec.rules[{index}]");
+        if let Some(name) = &own.name {
+            let field = format!("{field}.name");
+            faults.add_if(
+                !names.insert(name),
+                &field,
+                "rule name must be unique within the route",
+            );
+            faults.add_if(
+                name == "route-not-found",
+                &field,
+                "rule name route-not-found is reserved",
+            );
+            let wrong = !host::is_name(name) || name.contains(char::is_uppercase);
+            faults.add_if(wrong, &field, "expected a DNS subdomain");
+        }
+        rule(own, &field, faults);
+    }
+}
+
+fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
+    faults.at_most(128, rule.matches.len(), format!("{field}.matches"));
+    for (index, own) in rule.matches.iter().enumerate() {
+        matching(own, &format!("{field}.matches[{index}]"), faults);
+    }
+    faults.at_most(128, rule.backend_refs.len(), format!("{field}.backendRefs"));
+    let mut pools = 0;
+    for (index, reference) in rule.backend_refs.iter().enumerate() {
+        let at = format!("{field}.backendRefs[{index}]");
+        faults.filled(&reference.name, format!("{at}.name"));
+        match (reference.group.as_deref(), reference.kind.as_deref()) {
+            (None, None) => {}
+            (Some(INFERENCE), Some("InferencePool")) => pools += 1,
+            (Some(_), Some(_)) => {
+                faults.add(
+                    at.clone(),
+                    format!("only InferencePool from {INFERENCE} group is supported"),
+                );
+            }
+            (Some(_), None) | (None, Some(_)) => {
+                faults.add(at.clone(), "group and kind must be specified together");
+            }
+        }
+        mutations(
+            reference.header_mutation.as_ref(),
+            reference.body_mutation.as_ref(),
+            &at,
+            faults,
+        );
+    }
+    let field = |name: &str| format!("{field}.{name}");
+    let mixed = pools > 0 && pools < rule.backend_refs.len();
+    let message = "cannot mix InferencePool and AIServiceBackend references in the same rule";
+    faults.add_if(mixed, field("backendRefs"), message);
+    faults.add_if(
+        pools > 1,
+        field("backendRefs"),
+        "only one InferencePool backend is allowed per rule",
+    );
+    let timeouts = rule.timeouts.unwrap_or_default();
+    if let (Some(request), Some(attempt)) = (timeouts.request, timeouts.backend_request) {
+        let longer = request.limit().is_some_and(|request| attempt.0 > request);
+        let message = "backendRequest timeout cannot be longer than request timeout";
+        faults.add_if(longer, field("timeouts"), message);
+    }
+}
+
+fn matching(own: &Match, field: &str, faults: &mut Faults) {
+    faults.at_most(16, own.headers.len(), format!("{field}.headers"));
+    let mut names = BTreeSet::new();
+    for (index, header) in own.headers.iter().enumerate() {
+        let at = |name: &str| format!("{field}.headers[{index}].{name}");
+        let repeated = !names.insert(header.name.to_ascii_lowercase());
+        faults.add_if(repeated, at("name"), "a header is matched once");
+        let length = (1..=256).contains(&header.name.len());
+        faults.add_if(!length, at("name"), "a name of 1 to 256 characters is required");
+        let length = (1..=4096).contains(&header.value.len());
+        faults.add_if(
+            !length,
+            at("value"),
+            "a value of 1 to 4096 characters is required",
+        );
+    }
+}
+
+fn mutations(
+    headers: Option<&HeaderMutation>,
+    body: Option<&BodyMutation>,
+    field: &str,
+    faults: &mut Faults,
+) {
+    if let Some(headers) = headers {
+        let field = format!("{field}.headerMutation");
+        faults.at_most(16, headers.set.len(), format!("{field}.set"));
+        faults.at_most(16, headers.remove.len(), format!("{field}.remove"));
+        if let Err(error) = Headers::parse(headers) {
+            faults.add(field, error.to_string());
+        }
+    }
+    if let Some(body) = body {
+        let field = format!("{field}.bodyMutation");
+        faults.at_most(16, body.set.len(), format!("{field}.set"));
+        faults.at_most(16, body.remove.len(), format!("{field}.remove"));
+        if let Err(error) = Body::parse(body) {
+            faults.add(field, error.to_string());
+        }
+    }
+}
+
+fn service(spec: &AIServiceBackend, faults: &mut Faults) {
+    let reference = &spec.backend_ref;
+    let place = (
+        reference.group.as_deref().unwrap_or_default(),
+        reference.kind.as_deref().unwrap_or("Service"),
+    );
+    let message = "BackendRef must be a Backend resource of Envoy Gateway";
+    faults.add_if(place != (ENVOY, "Backend"), "spec.backendRef", message);
+    let portless = place == ("", "Service") && reference.port.is_none();
+    faults.add_if(
+        portless,
+        "spec.backendRef",
+        "Must have port for Service reference",
+    );
+    faults.filled(&reference.name, "spec.backendRef.name");
+    if let Some(prefix) = &spec.api.prefix {
+        let clean = prefix
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
+        faults.add_if(
+            !clean,
+            "spec.schema.prefix",
+            "expected the first segments of a path",
+        );
+    }
+    mutations(
+        spec.header_mutation.as_ref(),
+        spec.body_mutation.as_ref(),
+        "spec",
+        faults,
+    );
+}
+
+fn credential(spec: &BackendSecurityPolicy, version: &str, faults: &mut Faults) {
+    faults.at_most(16, spec.target_refs.len(), "spec.targetRefs");
+    for (index, reference) in spec.target_refs.iter().enumerate() {
+        let place = (reference.group.as_str(), reference.kind.as_str());
+        let known = [(AI, "AIServiceBackend"), (INFERENCE, "InferencePool")].contains(&place);
+        let message = "targetRefs must reference AIServiceBackend or InferencePool resources";
+        faults.add_if(!known, format!("spec.targetRefs[{index}]"), message);
+    }
+    let members = [
+        (CredentialType::APIKey, "apiKey", spec.api_key.is_some()),
+        (
+            CredentialType::AWSCredentials,
+            "awsCredentials",
+            spec.aws_credentials.is_some(),
+        ),
+        (
+            CredentialType::AzureAPIKey,
+            "azureAPIKey",
+            spec.azure_api_key.is_some(),
+        ),
+        (
+            CredentialType::AzureCredentials,
+            "azureCredentials",
+            spec.azure_credentials.is_some(),
+        ),
+        (
+            CredentialType::GCPCredentials,
+            "gcpCredentials",
+            spec.gcp_credentials.is_some(),
+        ),
+        (
+            CredentialType::AnthropicAPIKey,
+            "anthropicAPIKey",
+            spec.anthropic_api_key.is_some(),
+        ),
+    ];
+    for (kind, member, _) in &members {
+        let as_meant = members
+            .iter()
+            .all(|(_, other, present)| *present == (other == member));
+        let message = format!("When type is {kind:?}, only {member} field should be set");
+        faults.add_if(*kind == spec.kind && !as_meant, "spec", message);
+    }
+    if let Some(aws) = &spec.aws_credentials {
+        faults.filled(&aws.region, "spec.awsCredentials.region");
+    }
+    if let Some(azure) = &spec.azure_credentials {
+        azure_credentials(azure, faults);
+    }
+    if let Some(gcp) = &spec.gcp_credentials {
+        gcp_credentials(gcp, version, faults);
+    }
+    if let Some(own) = &spec.credential_override {
+        let both = own.from_request_headers.is_some() == own.from_dynamic_metadata.is_some();
+        let message = "exactly one of fromRequestHeaders and fromDynamicMetadata must be specified";
+        faults.add_if(both, "spec.credentialOverride", message);
+    }
+}
+
+fn azure_credentials(azure: &AzureCredentials, faults: &mut Faults) {
+    faults.filled(&azure.client_id, "spec.azureCredentials.clientID");
+    faults.filled(&azure.tenant_id, "spec.azureCredentials.tenantID");
+    let one = azure.client_secret_ref.is_some() != azure.oidc_exchange_token.is_some();
+    let message = "Exactly one of clientSecretRef or oidcExchangeToken must be specified";
+    faults.add_if(!one, "spec.azureCredentials", message);
+}
+
+fn gcp_credentials(gcp: &GcpCredentials, version: &str, faults: &mut Faults) {
+    faults.filled(&gcp.project_name, "spec.gcpCredentials.projectName");
+    faults.filled(&gcp.region, "spec.gcpCredentials.region");
+    let sources = (
+        gcp.credentials_file.is_some(),
+        gcp.workload_identity_federation_config.is_some(),
+    );
+    let message = match (version, sources) {
+        ("v1alpha1", (true, true) | (false, false)) => {
+            "Exactly one of GCPWorkloadIdentityFederationConfig or GCPCredentialsFile must be specified"
+        }
+        (_, (true, true)) => {
+            "At most one of credentialsFile or workloadIdentityFederationConfig may be specified"
+        }
+        (_, (true, false) | (false, true) | (false, false)) => return,
+    };
+    faults.add("spec.gcpCredentials", message);
+}
+
+fn backend(spec: &Backend, faults: &mut Faults) {
+    faults.at_most(64, spec.endpoints.len(), "spec.endpoints");
+    for (index, endpoint) in spec.endpoints.iter().enumerate() {
+        let field = |name: &str| format!("spec.endpoints[{index}].{name}");
+        let kinds = [
+            endpoint.fqdn.is_some(),
+            endpoint.ip.is_some(),
+            endpoint.unix.is_some(),
+        ];
+        let one = kinds.iter().filter(|present| **present).count() == 1;
+        let message = "exactly one of fqdn, ip and unix must be specified";
+        faults.add_if(!one, format!("spec.endpoints[{index}]"), message);
+        if let Some(fqdn) = &endpoint.fqdn {
+            let name = fqdn.hostname.strip_suffix('.').unwrap_or(&fqdn.hostname);
+            faults.add_if(
+                !host::is_name(name),
+                field("fqdn.hostname"),
+                "expected a host name",
+            );
+            faults.port(fqdn.port, field("fqdn.port"));
+        }
+        if let Some(ip) = &endpoint.ip {
+            let address: Result<std::net::IpAddr, _> = ip.address.parse();
+            faults.add_if(address.is_err(), field("ip.address"), "expected an IP address");
+            faults.port(ip.port, field("ip.port"));
+        }
+    }
+}
+
+fn tls(spec: &BackendTLSPolicy, faults: &mut Faults) {
+    faults.add_if(
+        spec.target_refs.is_empty(),
+        "spec.targetRefs",
+        "must have at least 1 item",
+    );
+    faults.at_most(16, spec.target_refs.len(), "spec.targetRefs");
+    let validation = &spec.validation;
+    let name = &validation.hostname;
+    let named = host::is_name(name) || name.parse::<std::net::IpAddr>().is_ok();
+    faults.add_if(!named, "spec.validation.hostname", "expected a host name");
+    let system = validation
+        .well_known_ca_certificates
+        .as_deref()
+        .filter(|value| !value.is_empty());
+    let own = !validation.ca_certificate_refs.is_empty();
+    let message = "must specify exactly one of caCertificateRefs and wellKnownCACertificates";
+    faults.add_if(system.is_some() == own, "spec.validation", message);
+    let unknown = system.is_some_and(|value| value != "System");
+    faults.add_if(
+        unknown,
+        "spec.validation.wellKnownCACertificates",
+        "unsupported value; supported: System",
+    );
+}

@@ -1,0 +1,446 @@
+//! Which rule serves which request: host, headers and model to rule, and the models that a host may see.
+//!
+//! One matcher serves both questions, so that every model that is listed can be reached and the reverse. Rules
+//! are grouped by host and sorted once; within a group those that want one exact model are found by that
+//! model, so that a request costs the same with ten models as with ten thousand.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderName};
+use regex::Regex;
+
+use crate::{
+    host::Host,
+    kind::{Time, ai_gateway_route::HeaderMatchKind},
+    snapshot::Rule,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// The header that carries the model in rules' matches; clients cannot set it.
+pub const MODEL_HEADER: &str = "x-ai-eg-model";
+
+/// The rules of one port, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Router {
+    exact: BTreeMap<String, Group>,
+    suffix: BTreeMap<String, Group>,
+    any: Group,
+}
+
+/// A rule with what decides whether it serves a request.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// The hosts that it serves.
+    pub hosts: Vec<Host>,
+    /// When its route was made.
+    pub created: Option<Time>,
+    /// Alternatives; every request if there are none.
+    pub matches: Vec<Vec<HeaderTest>>,
+    /// What lists say of the models that it serves.
+    pub owned_by: String,
+    /// What lists say of the models that it serves, in seconds since the Unix epoch.
+    pub models_created: u64,
+}
+
+/// What one header must be.
+#[derive(Clone, Debug)]
+pub struct HeaderTest {
+    name: HeaderName,
+    wanted: Wanted,
+}
+
+/// A model that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// What clients call it.
+    pub id: String,
+    /// Who owns it.
+    pub owned_by: String,
+    /// Seconds since the Unix epoch.
+    pub created: u64,
+}
+
+/// Which rule a request would take, and why no other.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The rule that serves it.
+    pub chosen: Option<Arc<Rule>>,
+    /// Every match of every rule, in order of precedence; those of other hosts last.
+    pub considered: Vec<Considered>,
+}
+
+/// One match of a rule, held against a request.
+#[derive(Clone, Debug)]
+pub struct Considered {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// The match, as `host *.example.com, x-ai-eg-model = gpt`.
+    pub wanted: String,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of holding a match against a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It matches and serves the request.
+    Chosen,
+    /// It matches, but another of higher precedence does too.
+    Shadowed,
+    /// It does not match, for this reason.
+    Refused(String),
+}
+
+impl Router {
+    /// Compiles `entries`, which are in the order of their declaration.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let mut router = Self::default();
+        for entry in &entries {
+            for host in &entry.hosts {
+                router.group_mut(host).add(host, entry);
+            }
+        }
+        let groups = router.exact.values_mut().chain(router.suffix.values_mut());
+        groups.chain([&mut router.any]).for_each(Group::index);
+        router
+    }
+
+    /// Returns the rule that serves a request, by the precedence of the Gateway API: most specific host, most
+    /// header matches, oldest route, name, order.
+    ///
+    /// `host` is without port and in lower case; `headers` are the client's, without reserved ones. Rules say
+    /// nothing about `path` yet: every one serves every path.
+    pub fn route(&self, host: &str, path: &str, headers: &HeaderMap, model: &str) -> Option<&Arc<Rule>> {
+        let _ = path;
+        self.groups(host)
+            .flat_map(|group| group.candidates(model))
+            .find(|row| row.refusal(headers, model).is_none())
+            .map(|row| &row.rule)
+    }
+
+    /// Returns the models that requests to `host` can ask for, each once: those of the most specific host
+    /// first, then in the order of the routes.
+    pub fn models(&self, host: &str) -> Vec<&Model> {
+        let mut seen = HashSet::new();
+        self.groups(host)
+            .flat_map(|group| &group.models)
+            .filter(|model| seen.insert(model.id.as_str()))
+            .collect()
+    }
+
+    /// Returns up to `n` models of `host` whose names resemble `model`, the nearest first.
+    pub fn nearest(&self, host: &str, model: &str, n: usize) -> Vec<&str> {
+        let length = model.chars().count();
+        if length > MAX_COMPARED {
+            return Vec::new();
+        }
+        let asked = model.to_lowercase();
+        let mut near: Vec<(usize, &str)> = self
+            .models(host)
+            .into_iter()
+            .map(|known| known.id.as_str())
+            // The distance is at least the difference in length, which is cheaper to know.
+            .filter(|known| known.chars().count().abs_diff(length) <= tolerance(length))
+            .map(|known| (strsim::damerau_levenshtein(&asked, &known.to_lowercase()), known))
+            .filter(|(distance, _)| *distance <= tolerance(length))
+            .collect();
+        near.sort_unstable();
+        near.into_iter().take(n).map(|(_, known)| known).collect()
+    }
+
+    /// Returns which rule a request would take and why no other; takes what [`Router::route`] takes.
+    pub fn explain(&self, host: &str, path: &str, headers: &HeaderMap, model: &str) -> Explanation {
+        let _ = path;
+        let mut explanation = Explanation {
+            chosen: None,
+            considered: Vec::new(),
+        };
+        for row in self.groups(host).flat_map(|group| &group.rows) {
+            let verdict = match row.refusal(headers, model) {
+                Some(reason) => Verdict::Refused(reason.to_string()),
+                None if explanation.chosen.is_some() => Verdict::Shadowed,
+                None => {
+                    explanation.chosen = Some(Arc::clone(&row.rule));
+                    Verdict::Chosen
+                }
+            };
+            explanation.considered.push(row.considered(verdict));
+        }
+        let held: HashSet<*const Group> = self.groups(host).map(std::ptr::from_ref).collect();
+        let others = self
+            .all()
+            .filter(|group| !held.contains(&std::ptr::from_ref(*group)));
+        for row in others.flat_map(|group| &group.rows) {
+            let reason = format!("the host is not {}", row.host);
+            explanation
+                .considered
+                .push(row.considered(Verdict::Refused(reason)));
+        }
+        explanation
+    }
+
+    /// Returns every match of every rule in the order in which they are tried: its text and its rule.
+    pub fn rows(&self) -> impl Iterator<Item = (String, &Arc<Rule>)> {
+        self.all()
+            .flat_map(|group| &group.rows)
+            .map(|row| (row.to_string(), &row.rule))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Group> {
+        self.exact.values().chain(self.suffix.values()).chain([&self.any])
+    }
+
+    /// Returns the rules that serve `host`, those with the most specific host first.
+    fn groups<'r>(&'r self, host: &str) -> impl Iterator<Item = &'r Group> {
+        let suffixes: Vec<&Group> = host
+            .match_indices('.')
+            .filter(|(at, _)| *at > 0)
+            .filter_map(|(at, _)| self.suffix.get(host.get(at..)?))
+            .collect();
+        self.exact
+            .get(host)
+            .into_iter()
+            .chain(suffixes)
+            .chain([&self.any])
+    }
+
+    fn group_mut(&mut self, host: &Host) -> &mut Group {
+        match host {
+            Host::Exact(name) => self.exact.entry(name.clone()).or_default(),
+            Host::Suffix(suffix) => self.suffix.entry(suffix.clone()).or_default(),
+            Host::Any => &mut self.any,
+        }
+    }
+}
+
+/// The rules of one host pattern.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    /// In order of precedence.
+    rows: Vec<Row>,
+    /// Rows that want one exact model, by that model, in order of precedence.
+    by_model: HashMap<String, Vec<usize>>,
+    /// The other rows, in order of precedence.
+    rest: Vec<usize>,
+    /// In order of declaration, each once.
+    models: Vec<Model>,
+}
+
+/// One match of a rule at one host.
+#[derive(Clone, Debug)]
+struct Row {
+    rule: Arc<Rule>,
+    host: Host,
+    created: Option<Time>,
+    tests: Vec<HeaderTest>,
+}
+
+impl Group {
+    fn add(&mut self, host: &Host, entry: &Entry) {
+        let everything = [Vec::new()];
+        let matches = if entry.matches.is_empty() {
+            &everything[..]
+        } else {
+            &entry.matches[..]
+        };
+        for tests in matches {
+            for id in tests.iter().filter_map(HeaderTest::exact_model) {
+                self.models.push(Model {
+                    id: id.to_owned(),
+                    owned_by: entry.owned_by.clone(),
+                    created: entry.models_created,
+                });
+            }
+            self.rows.push(Row {
+                rule: Arc::clone(&entry.rule),
+                host: host.clone(),
+                created: entry.created,
+                tests: tests.clone(),
+            });
+        }
+    }
+
+    /// Sorts what was added and finds it again by model.
+    fn index(&mut self) {
+        // The sort is stable: matches of one rule stay in their order.
+        self.rows.sort_by(|one, two| {
+            let age = |row: &Row| (row.created.is_none(), row.created);
+            (two.tests.len().cmp(&one.tests.len()))
+                .then_with(|| age(one).cmp(&age(two)))
+                .then_with(|| one.rule.route.cmp(&two.rule.route))
+                .then_with(|| one.rule.index.cmp(&two.rule.index))
+        });
+        for (at, row) in self.rows.iter().enumerate() {
+            match row.tests.iter().find_map(HeaderTest::exact_model) {
+                Some(model) => self.by_model.entry(model.to_owned()).or_default().push(at),
+                None => self.rest.push(at),
+            }
+        }
+        let mut seen = HashSet::new();
+        self.models.retain(|model| seen.insert(model.id.clone()));
+    }
+
+    /// Returns the rows that may want `model`, in order of precedence.
+    fn candidates(&self, model: &str) -> impl Iterator<Item = &Row> {
+        let mut own = self.by_model.get(model).map_or(&[][..], Vec::as_slice);
+        let mut rest = self.rest.as_slice();
+        std::iter::from_fn(move || {
+            let from = match (own.first(), rest.first()) {
+                (Some(one), Some(two)) if two < one => &mut rest,
+                (Some(_), _) => &mut own,
+                (None, _) => &mut rest,
+            };
+            let (at, after) = from.split_first()?;
+            *from = after;
+            self.rows.get(*at)
+        })
+    }
+}
+
+impl Row {
+    /// Returns the first test that fails.
+    fn refusal<'r>(&'r self, headers: &HeaderMap, model: &str) -> Option<Refusal<'r>> {
+        self.tests.iter().find_map(|test| test.refusal(headers, model))
+    }
+
+    fn considered(&self, verdict: Verdict) -> Considered {
+        Considered {
+            rule: Arc::clone(&self.rule),
+            wanted: self.to_string(),
+            verdict,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host {}", self.host)?;
+        self.tests.iter().try_for_each(|test| write!(f, ", {test}"))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Wanted {
+    Exact(String),
+    Regex { written: String, whole: Regex },
+}
+
+/// Why a test fails. Values are left out: headers carry credentials.
+struct Refusal<'r> {
+    test: &'r HeaderTest,
+    absent: bool,
+}
+
+impl HeaderTest {
+    /// Compiles a match.
+    ///
+    /// # Errors
+    /// Why the name or the expression is malformed.
+    pub fn new(name: &str, value: &str, kind: HeaderMatchKind) -> Result<Self, String> {
+        let malformed = |_| format!("\"{name}\" is not a header name");
+        let name = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).map_err(malformed)?;
+        let wanted = match kind {
+            HeaderMatchKind::Exact => Wanted::Exact(value.to_owned()),
+            HeaderMatchKind::RegularExpression => {
+                let malformed = |error: regex::Error| format!("malformed regular expression: {error}");
+                Regex::new(value).map_err(malformed)?;
+                Wanted::Regex {
+                    written: value.to_owned(),
+                    whole: Regex::new(&format!(r"\A(?:{value})\z")).map_err(malformed)?,
+                }
+            }
+        };
+        Ok(Self { name, wanted })
+    }
+
+    /// Returns the one model that the test wants.
+    fn exact_model(&self) -> Option<&str> {
+        match &self.wanted {
+            Wanted::Exact(model) if self.name == MODEL_HEADER => Some(model),
+            Wanted::Exact(_) | Wanted::Regex { .. } => None,
+        }
+    }
+
+    fn refusal(&self, headers: &HeaderMap, model: &str) -> Option<Refusal<'_>> {
+        let refuse = |absent| Some(Refusal { test: self, absent });
+        if self.name == MODEL_HEADER {
+            return match model {
+                "" => refuse(true),
+                model if self.holds(model) => None,
+                _ => refuse(false),
+            };
+        }
+        let mut values = headers.get_all(&self.name).iter();
+        let Some(first) = values.next() else {
+            return refuse(true);
+        };
+        let mut value = String::from_utf8_lossy(first.as_bytes());
+        for more in values {
+            let joined = value.to_mut();
+            joined.push(',');
+            joined.push_str(&String::from_utf8_lossy(more.as_bytes()));
+        }
+        if self.holds(&value) { None } else { refuse(false) }
+    }
+
+    fn holds(&self, value: &str) -> bool {
+        match &self.wanted {
+            Wanted::Exact(wanted) => wanted == value,
+            Wanted::Regex { whole, .. } => whole.is_match(value),
+        }
+    }
+
+    fn is_secret(&self) -> bool {
+        SECRET_HEADERS.contains(&self.name.as_str())
+    }
+}
+
+impl fmt::Display for HeaderTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, value) = match &self.wanted {
+            Wanted::Exact(value) => ("=", value),
+            Wanted::Regex { written, .. } => ("~", written),
+        };
+        let value = if self.is_secret() { "[secret]" } else { value };
+        write!(f, "{} {sign} {value}", self.name)
+    }
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.test.name == MODEL_HEADER {
+            "the model"
+        } else {
+            self.test.name.as_str()
+        };
+        if self.absent {
+            write!(f, "{what} is absent")
+        } else {
+            write!(f, "{what} is another")
+        }
+    }
+}
+
+/// Headers whose wanted values are not shown.
+const SECRET_HEADERS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "cookie",
+];
+
+/// The longest model name, in characters, that is compared with the known ones.
+const MAX_COMPARED: usize = 128;
+
+fn tolerance(length: usize) -> usize {
+    2 + length / 3
+}
