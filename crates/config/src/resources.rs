@@ -71,6 +71,8 @@ pub struct Resources {
     /// Resources that could not be read, by kind and key. What they would have demanded is not known, so what
     /// depends on policies among them fails closed.
     pub unreadable: BTreeMap<(&'static str, Key), Origin>,
+    /// Whether a file broke off at malformed YAML, so that what followed is not known at all.
+    pub incomplete: bool,
     /// How many resources were declared so far.
     pub count: usize,
 }

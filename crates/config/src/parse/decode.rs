@@ -354,11 +354,11 @@ impl de::Error for DecodeError {
             | Unexpected::StructVariant
             | Unexpected::Other(_) => "something else",
         };
-        Self::custom(format_args!("found {found}, expected {expected}"))
+        Self::custom(format_args!("found {found}, expected {}", plain(expected)))
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("out of range, expected {expected}"))
+        Self::custom(format_args!("out of range, expected {}", plain(expected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -373,6 +373,14 @@ impl de::Error for DecodeError {
 
     fn missing_field(field: &'static str) -> Self {
         Self::custom(format_args!("\"{field}\" is required"))
+    }
+}
+
+/// Returns what is expected in words of the file, not of Rust.
+fn plain(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "u8" | "u16" | "u32" | "u64" => "a whole number that is not negative".to_owned(),
+        other => other.to_owned(),
     }
 }
 

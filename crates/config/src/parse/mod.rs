@@ -1,7 +1,7 @@
 //! YAML and JSON documents to [`Resources`], with the position of everything that is wrong.
 //!
-//! A document goes through four steps: text to nodes ([`node`]), variables in its scalars ([`substitute`]),
-//! nodes to the types of its kind ([`decode`]), and into the resources. A document in which one of them fails
+//! A document goes through four steps: text to nodes (`node`), variables in its scalars (`substitute`),
+//! nodes to the types of its kind (`decode`), and into the resources. A document in which one of them fails
 //! is left out; the others are read all the same.
 
 use std::{cell::RefCell, collections::btree_map::Entry, fmt};
@@ -65,7 +65,9 @@ pub enum Severity {
 /// Reads the documents of `text`, which came from `file`, into `resources` and returns what is wrong with
 /// them.
 ///
-/// A document with an error is left out; the others are read all the same.
+/// A document with an error is left out; the others are read all the same. What was left out is remembered
+/// in `resources`, so that nothing is called in clear because a policy could not be read; still, resources
+/// with an error among their faults are better not served where older ones can be kept.
 pub fn parse(
     file: &str,
     text: &str,
@@ -87,6 +89,7 @@ pub fn parse(
         }
     }
     if let Some(error) = error {
+        parser.resources.incomplete = true;
         parser.say(Severity::Error, error.at, "", error.reason);
     }
     parser.faults
@@ -167,6 +170,7 @@ impl Parser<'_> {
                 .map(|near| format!("; did you mean \"{near}\"?"))
                 .unwrap_or_default();
             let message = format!("unknown kind \"{kind}\"{hint}");
+            self.unreadable(node);
             return self.say(Severity::Error, at, &join(path, "kind"), message);
         };
         let Some(api_version) = text("apiVersion") else {
@@ -393,10 +397,11 @@ impl Parser<'_> {
         self.say(Severity::Error, document.node.at, document.path, message);
     }
 
-    /// Remembers that a resource could not be read, as far as its kind and name are known.
+    /// Remembers that a resource could not be read, as far as its name and probable kind are known.
     fn unreadable(&mut self, node: &Node) {
-        let kind = node.get("kind").and_then(Node::text).and_then(KindInfo::find);
-        let Some(kind) = kind else {
+        let written = node.get("kind").and_then(Node::text);
+        let near = written.and_then(|kind| nearest(kind, KINDS.iter().map(|kind| kind.name)));
+        let Some(kind) = near.and_then(KindInfo::find) else {
             return;
         };
         let metadata = |name| {

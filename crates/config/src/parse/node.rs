@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
+use super::substitute::{shield, unshield};
+
 /// A value and where it begins.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -50,8 +52,9 @@ pub(super) struct NodeError {
 
 /// Returns the documents before the first error, and that error. Empty documents are left out.
 pub(super) fn documents(text: &str) -> (Vec<Node>, Option<NodeError>) {
+    let text = shield(text);
     let mut reader = Reader {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str(&text),
         anchors: HashMap::new(),
         budget: MAX_ALIASED,
     };
@@ -177,7 +180,7 @@ impl<'a> Reader<'a> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let typed = style == ScalarStyle::Plain && !tag.as_deref().is_some_and(is_string);
-                let text = text.into_owned();
+                let text = unshield(text);
                 (Data::Scalar { text, typed }, anchor)
             }
             Event::SequenceStart(anchor, _) => (self.sequence(at, depth)?, anchor),

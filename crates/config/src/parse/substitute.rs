@@ -2,6 +2,11 @@
 //!
 //! Only values are looked at, never keys or comments, and a value cannot change the structure around it,
 //! because the document has been taken apart by then. A `$` that no name follows stays as it is.
+//!
+//! In YAML's flow style an unquoted `{a: ${VAR}}` would end at the first brace. So before a text is read the
+//! braces of variables are swapped for characters without meaning ([`shield`]), and back in each scalar.
+
+use std::borrow::Cow;
 
 use super::node::{Data, Node, Position};
 
@@ -12,6 +17,46 @@ pub(super) enum Remark {
     Unset(String),
     /// `${` without its `}`.
     Unclosed,
+}
+
+/// Returns `text` with the braces of `${…}` out of YAML's sight; no character changes its place.
+pub(super) fn shield(text: &str) -> Cow<'_, str> {
+    if !text.contains("${") || text.contains([OPEN, CLOSE]) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut open = 0_usize;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (head, tail) = rest.split_at_checked(c.len_utf8()).unwrap_or((rest, ""));
+        rest = tail;
+        match (c, tail.strip_prefix('{')) {
+            ('$', Some(inner)) if !split_name(inner).0.is_empty() => {
+                out.extend(['$', OPEN]);
+                open += 1;
+                rest = inner;
+            }
+            ('}', _) if open > 0 => {
+                out.push(CLOSE);
+                open -= 1;
+            }
+            ('\n', _) => {
+                out.push(c);
+                open = 0;
+            }
+            (_, _) => out.push_str(head),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Returns a scalar of a shielded text as it was written.
+pub(super) fn unshield(scalar: Cow<'_, str>) -> String {
+    if scalar.contains([OPEN, CLOSE]) {
+        scalar.replace(OPEN, "{").replace(CLOSE, "}")
+    } else {
+        scalar.into_owned()
+    }
 }
 
 /// Replaces the variables in every scalar below `node` and hands each remark with its place to `remark`.
@@ -143,6 +188,10 @@ const FORMS: &[(&str, Form)] = &[
 
 const MAX_DEPTH: usize = 8;
 
+/// Characters for private use, which YAML takes for letters.
+const OPEN: char = '\u{f5d0a}';
+const CLOSE: char = '\u{f5d0b}';
+
 fn split_name(text: &str) -> (&str, &str) {
     let end = text
         .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
@@ -165,4 +214,69 @@ fn closing(word: &str) -> Option<usize> {
         previous = c;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str, remarks: &[Remark]) {
+        let environment = |name: &str| match name {
+            "A" => Some("a".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "DOLLAR" => Some("${A}".to_owned()),
+            _ => None,
+        };
+        let mut node = Node {
+            at: Position { line: 1, column: 1 },
+            data: Data::Scalar {
+                text: unshield(shield(text)),
+                typed: true,
+            },
+        };
+        let mut found = Vec::new();
+        substitute(&mut node, &environment, &mut |_, remark| found.push(remark));
+        assert_eq!(node.text(), Some(expected));
+        assert_eq!(found, remarks);
+    }
+
+    #[test]
+    fn forms() {
+        let unset = |name: &str| Remark::Unset(name.to_owned());
+        check("$A-${A}.$A_", "a-a.", &[unset("A_")]);
+        check("${NONE}|$NONE", "|", &[unset("NONE"), unset("NONE")]);
+        check("${NONE-d}${NONE=d}${NONE:-d}${NONE:=d}", "dddd", &[]);
+        check("${EMPTY-d}${EMPTY=d}|${EMPTY:-d}${EMPTY:=d}", "|dd", &[]);
+        check("${A-d}${A:-d}${A+o}${A:+o}", "aaoo", &[]);
+        check("${EMPTY+o}|${EMPTY:+o}${NONE+o}${NONE:+o}", "o|", &[]);
+        check("${NONE:-$A}${NONE:-${EMPTY:-${A}}}", "aa", &[]);
+        check("${NONE:-${GONE}}", "", &[unset("GONE")]);
+        check("$$A $${A} $", "$A ${A} $", &[]);
+        check("^a$|$_ ${} $-x ${ A}", "^a$|$_ ${} $-x ${ A}", &[]);
+        check("$DOLLAR", "${A}", &[]);
+    }
+
+    #[test]
+    fn unclosed() {
+        check("x${A", "x", &[Remark::Unclosed]);
+        check("${A:-b", "", &[Remark::Unclosed]);
+        check("${A:-b\n}", "", &[Remark::Unclosed]);
+        check("${A.b}", "", &[Remark::Unclosed]);
+    }
+
+    #[test]
+    fn shielding_keeps_places() {
+        for text in [
+            "{a: ${B:-${C}}, d: {}}",
+            "${A\n}",
+            "é ${é} ${}",
+            "\u{f5d0a} ${A}",
+            "$${A}",
+        ] {
+            let shielded = shield(text);
+            assert_eq!(shielded.chars().count(), text.chars().count());
+            assert_eq!(unshield(shielded), text.replace(OPEN, "{"));
+        }
+    }
 }

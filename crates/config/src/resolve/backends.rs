@@ -125,7 +125,7 @@ fn credential(resources: &Resources, key: &Key, policies: &Policies) -> Result<O
         Some(Ok(credential)) => Ok(Some(credential.clone())),
         Some(Err(message)) => Err(("InvalidCredential", message.clone())),
         None if unreadable(resources, "BackendSecurityPolicy", &key.namespace) => {
-            let message = "a BackendSecurityPolicy of the namespace could not be read";
+            let message = "a BackendSecurityPolicy of the namespace may not have been read";
             Err(("InvalidCredential", message.to_owned()))
         }
         None => Ok(None),
@@ -203,7 +203,7 @@ fn tls(
         return policy.clone().map(Some);
     }
     if unreadable(resources, "BackendTLSPolicy", &key.namespace) {
-        return Err("a BackendTLSPolicy of the namespace could not be read".to_owned());
+        return Err("a BackendTLSPolicy of the namespace may not have been read".to_owned());
     }
     let Some(tls) = &backend.tls else {
         return Ok(None);
@@ -314,10 +314,11 @@ fn body(spec: &AIServiceBackend) -> Body {
     body.and_then(Result::ok).unwrap_or_default()
 }
 
-/// Returns whether a resource of that kind and namespace was declared and could not be read.
+/// Returns whether a resource of that kind and namespace was, or may have been, declared and could not be
+/// read.
 fn unreadable(resources: &Resources, kind: &str, namespace: &str) -> bool {
     let mut unreadable = resources.unreadable.keys();
-    unreadable.any(|(found, key)| *found == kind && key.namespace == namespace)
+    resources.incomplete || unreadable.any(|(found, key)| *found == kind && key.namespace == namespace)
 }
 
 const KIND: &str = "AIServiceBackend";

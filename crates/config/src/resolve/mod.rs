@@ -1,12 +1,12 @@
 //! Declared to resolved: the passes, in order.
 //!
-//! 1. [`validate`]: is each resource well-formed in itself?
-//! 2. [`listeners`]: which ports are served?
-//! 3. [`policies`]: which credential and which encryption does each backend have?
-//! 4. [`backends`]: which backends can be called, and how?
-//! 5. [`routes`]: which rules serve at which listeners, and by which backends?
+//! 1. `validate`: is each resource well-formed in itself?
+//! 2. `listeners`: which ports are served?
+//! 3. `policies`: which credential and which encryption does each backend have?
+//! 4. `backends`: which backends can be called, and how?
+//! 5. `routes`: which rules serve at which listeners, and by which backends?
 //!
-//! Each pass says what it finds to one [`Notes`], and takes only what the passes before it accepted. What is
+//! Each pass says what it finds to one `Notes`, and takes only what the passes before it accepted. What is
 //! broken fails closed: a backend whose credential or encryption is not as declared is not called at all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,18 +40,15 @@ pub fn resolve(resources: &Resources) -> (Snapshot, Report) {
 
 fn unserved(resources: &Resources, notes: &mut Notes) {
     for (kind, key) in resources.unserved.keys() {
-        let guards = KindInfo::find(kind).is_some_and(|info| info.guards);
-        let (severity, message) = if guards {
-            (
-                Severity::Error,
-                format!("{kind} is not served by this version: what it guards is not guarded"),
-            )
+        let info = KindInfo::find(kind);
+        let (severity, effect) = if info.is_some_and(|info| info.guards) {
+            (Severity::Error, "what it guards is not guarded")
+        } else if info.is_some_and(|info| matches!(info.group, "" | "apps")) {
+            (Severity::Note, "it has no effect")
         } else {
-            (
-                Severity::Warning,
-                format!("{kind} is not served by this version: it has no effect"),
-            )
+            (Severity::Warning, "it has no effect")
         };
+        let message = format!("{kind} is not served by this version: {effect}");
         notes.unsupported(kind, key, severity, None, message);
     }
 }

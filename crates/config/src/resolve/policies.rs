@@ -3,7 +3,10 @@
 //! A policy that cannot be honoured is an error of its targets, not an absence: without it they would be
 //! called with no credential, or in clear.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use http::HeaderValue;
 use llm::provider::CredentialKind;
@@ -12,7 +15,7 @@ use super::{End, Notes, permitted, target};
 use crate::{
     Key, Resources, Secret, Severity,
     kind::{
-        BackendSecurityPolicy, BackendTLSPolicy, ENVOY, INFERENCE,
+        AI, BackendSecurityPolicy, BackendTLSPolicy, ENVOY, INFERENCE,
         backend_security_policy::{ApiKey, CredentialType},
     },
     resources::{Declared, Map},
@@ -39,8 +42,9 @@ fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result
     let kind = "BackendSecurityPolicy";
     let mut targeted: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
     let mut credentials: BTreeMap<Key, Result<Credential, String>> = BTreeMap::new();
-    for (key, policy) in ordered(&resources.backend_security_policies) {
-        let credential = if notes.accepts(kind, key) {
+    for (key, policy) in ordered(kind, &resources.backend_security_policies, notes) {
+        let accepted = notes.accepts(kind, key);
+        let credential = if accepted {
             credential(resources, key, &policy.spec, notes)
         } else {
             Err(format!("{kind} {key} is not accepted"))
@@ -51,18 +55,26 @@ fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result
         for (index, reference) in policy.spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{index}]");
             let to = Key::new(&key.namespace, &reference.name);
-            if reference.group == INFERENCE {
-                let message = "InferencePools are not served by this version";
-                notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
-            } else if !resources.ai_service_backends.contains_key(&to) {
-                let message = format!("AIServiceBackend {to} does not exist");
-                notes.unattached(kind, key, Severity::Warning, field, message);
-                continue;
-            } else {
-                targeted.entry(to.clone()).or_default().push(key.clone());
-                credentials.insert(to, credential.clone());
+            match (reference.group.as_str(), reference.kind.as_str()) {
+                (AI, "AIServiceBackend") if resources.ai_service_backends.contains_key(&to) => {
+                    notes.used(kind, key);
+                    if accepted {
+                        targeted.entry(to.clone()).or_default().push(key.clone());
+                    }
+                    credentials.entry(to).or_insert_with(|| credential.clone());
+                }
+                (AI, "AIServiceBackend") => {
+                    let message = format!("AIServiceBackend {to} does not exist");
+                    notes.unattached(kind, key, Severity::Warning, field, message);
+                }
+                (INFERENCE, _) => {
+                    let message = "InferencePools are not served by this version";
+                    notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
+                    notes.used(kind, key);
+                }
+                // Refused already: no other target is well-formed.
+                (_, _) => {}
             }
-            notes.used(kind, key);
         }
     }
     for (backend, policies) in targeted {
@@ -162,7 +174,7 @@ fn secret(
 fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, String>> {
     let kind = "BackendTLSPolicy";
     let mut found: BTreeMap<Key, Result<Tls, String>> = BTreeMap::new();
-    for (key, policy) in ordered(&resources.backend_tls_policies) {
+    for (key, policy) in ordered(kind, &resources.backend_tls_policies, notes) {
         let honoured = encryption(key, &policy.spec, notes);
         for (index, reference) in policy.spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{index}]");
@@ -177,15 +189,21 @@ fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, St
                 let message = format!("Backend {to} does not exist");
                 notes.unattached(kind, key, Severity::Warning, field, message);
                 continue;
-            } else if found.contains_key(&to) {
-                let message = format!("Backend {to} has an older policy, which is used");
-                notes.refuse(kind, key, "Conflicted", field, message);
-            } else if reference.section_name.is_some() {
-                let message = "encryption of single ports is not served by this version";
-                notes.unsupported(kind, key, Severity::Error, field.as_str(), message);
-                found.insert(to, Err(format!("{kind} {key}: {message}")));
             } else {
-                found.insert(to, honoured.clone());
+                match found.entry(to) {
+                    Entry::Occupied(entry) => {
+                        let message = format!("Backend {} has an older policy, which is used", entry.key());
+                        notes.refuse(kind, key, "Conflicted", field, message);
+                    }
+                    Entry::Vacant(entry) if reference.section_name.is_some() => {
+                        let message = "encryption of single ports is not served by this version";
+                        notes.unsupported(kind, key, Severity::Error, field.as_str(), message);
+                        entry.insert(Err(format!("{kind} {key}: {message}")));
+                    }
+                    Entry::Vacant(entry) => {
+                        entry.insert(honoured.clone());
+                    }
+                }
             }
             notes.used(kind, key);
         }
@@ -223,12 +241,13 @@ fn encryption(key: &Key, policy: &BackendTLSPolicy, notes: &mut Notes) -> Result
     })
 }
 
-/// Returns the resources by age, then by name: the order in which they win conflicts.
-fn ordered<S>(map: &Map<S>) -> Vec<(&Key, &Declared<S>)> {
+/// Returns the resources in the order in which they win conflicts: those that are accepted first, then by age
+/// and name.
+fn ordered<'r, S>(kind: &'static str, map: &'r Map<S>, notes: &Notes) -> Vec<(&'r Key, &'r Declared<S>)> {
     let mut all: Vec<_> = map.iter().collect();
-    all.sort_by_key(|(_, declared)| {
+    all.sort_by_key(|(key, declared)| {
         let created = declared.metadata.creation_timestamp;
-        (created.is_none(), created)
+        (!notes.accepts(kind, key), created.is_none(), created)
     });
     all
 }

@@ -40,7 +40,11 @@ pub(super) fn resolve(
     routes.sort_by_key(|(_, route)| route.order);
     for (key, route) in routes {
         let ports = attach(key, &route.spec, &listeners, notes);
+        if !notes.accepts(KIND, key) {
+            continue;
+        }
         let rules = rules(resources, key, route, backends, notes);
+        // An expression that does not compile is found only now.
         if !notes.accepts(KIND, key) {
             continue;
         }
@@ -145,7 +149,7 @@ fn attach_to(
         .collect();
     if allowed.is_empty() {
         return Err(format!(
-            "gateway {gateway} does not allow routes from namespace {}",
+            "gateway {gateway} does not allow AIGatewayRoutes of namespace {}",
             key.namespace
         ));
     }
@@ -252,7 +256,8 @@ fn candidate(
     let field = format!("spec.rules[{rule}].backendRefs[{at}]");
     let service = service(resources, key, &field, reference, backends, notes);
     let headers = own_headers(key, &field, reference, notes);
-    let body = own_body(key, &field, reference, notes);
+    let body = reference.body_mutation.as_ref().map(Body::parse);
+    let body = body.and_then(Result::ok).unwrap_or_default();
     let (backend, headers, body) = match service {
         Ok(service) => {
             let backend = service.backend.clone();
@@ -318,44 +323,15 @@ fn service<'b>(
 
 /// Returns the reference's own header changes, which were validated.
 fn own_headers(key: &Key, field: &str, reference: &BackendRef, notes: &mut Notes) -> Headers {
-    match reference.header_mutation.as_ref().map(Headers::parse) {
-        Some(Ok((headers, reserved))) => {
-            for name in reserved {
-                let field = format!("{field}.headerMutation");
-                let message = format!("\"{name}\" belongs to the gateway and is left alone");
-                notes.warn(KIND, key, "ReservedHeader", field.as_str(), message);
-            }
-            headers
-        }
-        Some(Err(error)) => {
-            notes.refuse(
-                KIND,
-                key,
-                "Invalid",
-                format!("{field}.headerMutation"),
-                error.to_string(),
-            );
-            Headers::default()
-        }
-        None => Headers::default(),
+    let Some(Ok((headers, reserved))) = reference.header_mutation.as_ref().map(Headers::parse) else {
+        return Headers::default();
+    };
+    for name in reserved {
+        let field = format!("{field}.headerMutation");
+        let message = format!("\"{name}\" belongs to the gateway and is left alone");
+        notes.warn(KIND, key, "ReservedHeader", field.as_str(), message);
     }
-}
-
-fn own_body(key: &Key, field: &str, reference: &BackendRef, notes: &mut Notes) -> Body {
-    match reference.body_mutation.as_ref().map(Body::parse) {
-        Some(Ok(body)) => body,
-        Some(Err(error)) => {
-            notes.refuse(
-                KIND,
-                key,
-                "Invalid",
-                format!("{field}.bodyMutation"),
-                error.to_string(),
-            );
-            Body::default()
-        }
-        None => Body::default(),
-    }
+    headers
 }
 
 const KIND: &str = "AIGatewayRoute";

@@ -50,8 +50,8 @@ pub struct Entry {
     pub models_created: u64,
 }
 
-/// What one header must be.
-#[derive(Clone, Debug)]
+/// What one header must be. Debug shows what Display does, so no credential that is matched for.
+#[derive(Clone)]
 pub struct HeaderTest {
     name: HeaderName,
     wanted: Wanted,
@@ -327,7 +327,7 @@ impl fmt::Display for Row {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Wanted {
     Exact(String),
     Regex { written: String, whole: Regex },
@@ -350,7 +350,13 @@ impl HeaderTest {
         let wanted = match kind {
             HeaderMatchKind::Exact => Wanted::Exact(value.to_owned()),
             HeaderMatchKind::RegularExpression => {
-                let malformed = |error: regex::Error| format!("malformed regular expression: {error}");
+                let malformed = |error: regex::Error| {
+                    // The lines before the last one draw where the error is.
+                    let text = error.to_string();
+                    let reason = text.lines().last().unwrap_or_default();
+                    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+                    format!("malformed regular expression: {reason}")
+                };
                 Regex::new(value).map_err(malformed)?;
                 Wanted::Regex {
                     written: value.to_owned(),
@@ -411,6 +417,12 @@ impl fmt::Display for HeaderTest {
         };
         let value = if self.is_secret() { "[secret]" } else { value };
         write!(f, "{} {sign} {value}", self.name)
+    }
+}
+
+impl fmt::Debug for HeaderTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,0 +1,190 @@
+//! Directories of input to snapshot and report, read by eye when they change.
+
+use std::{fmt::Write, fs};
+
+use config::{Report, Resources, Severity, Snapshot, Surroundings, parse, resolve};
+use insta::{assert_snapshot, glob};
+use proptest::prelude::*;
+
+#[test]
+fn cases() {
+    glob!("cases/*/input.yaml", |path| {
+        let text = fs::read_to_string(path).expect("the case can be read");
+        let loaded = load(&text);
+        let mut said = String::new();
+        for (severity, fault) in &loaded.faults {
+            writeln!(said, "{severity}: {fault}").expect("a String takes everything");
+        }
+        writeln!(said, "---\n{}", loaded.report).expect("a String takes everything");
+        let dump = serde_json::to_string_pretty(&loaded.snapshot.dump()).expect("JSON can be written");
+        for text in [&said, &dump, &format!("{:?}", loaded.snapshot)] {
+            assert!(!text.contains("sk-"), "{path:?} shows a secret: {text}");
+        }
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(path.parent().expect("the case lies in a folder"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.remove_snapshot_suffix();
+        settings.set_omit_expression(true);
+        settings.remove_input_file();
+        settings.bind(|| {
+            assert_snapshot!("report", said);
+            assert_snapshot!("snapshot", dump);
+        });
+    });
+}
+
+#[test]
+fn both_versions_mean_the_same() {
+    let new = include_str!("cases/minimal/input.yaml");
+    assert!(new.contains("/v1beta1"));
+    let old = new.replace(
+        "aigateway.envoyproxy.io/v1beta1",
+        "aigateway.envoyproxy.io/v1alpha1",
+    );
+    let (new, old) = (load(new), load(&old));
+    assert_eq!(new.snapshot.dump(), old.snapshot.dump());
+    assert_eq!(new.report.to_string(), old.report.to_string());
+    assert_eq!(new.faults, []);
+    let warned = old
+        .faults
+        .iter()
+        .all(|(severity, _)| *severity == Severity::Warning);
+    assert!(warned && !old.faults.is_empty());
+}
+
+#[test]
+fn the_schema_has_every_kind_and_closes_it() {
+    let schema = config::schema();
+    for kind in [
+        "GatewayClass",
+        "Gateway",
+        "AIGatewayRoute",
+        "AIServiceBackend",
+        "BackendSecurityPolicy",
+        "Backend",
+        "BackendTLSPolicy",
+        "Secret",
+        "ReferenceGrant",
+    ] {
+        let kind = &schema["$defs"][kind];
+        assert_eq!(kind["additionalProperties"], false);
+        assert!(kind["properties"]["metadata"].is_object());
+    }
+    assert_eq!(
+        schema["$defs"]["Secret"]["properties"]["stringData"]["type"],
+        "object"
+    );
+    assert_eq!(
+        schema["$defs"]["AIGatewayRouteSpec"]["additionalProperties"],
+        false
+    );
+    let text = schema.to_string();
+    for reference in text.split("\"$ref\":\"#/$defs/").skip(1) {
+        let name = reference.split('"').next().unwrap_or_default();
+        assert!(schema["$defs"][name].is_object(), "{name} is not defined");
+    }
+}
+
+/// Whatever is done to a document, it is read and resolved without a panic, and nothing secret is shown.
+#[test]
+fn mutations() {
+    let seeds: Vec<String> = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases"))
+        .expect("the cases can be listed")
+        .filter_map(|case| fs::read_to_string(case.ok()?.path().join("input.yaml")).ok())
+        .collect();
+    let edit = (
+        any::<prop::sample::Index>(),
+        0..20_usize,
+        prop::sample::select(PIECES),
+    );
+    let edits = (any::<prop::sample::Index>(), prop::collection::vec(edit, 1..6));
+    proptest!(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() },
+        |((seed, edits) in edits)| {
+            let mut text: Vec<char> = seed.get(&seeds).chars().collect();
+            for (at, length, piece) in edits {
+                let start = at.index(text.len() + 1);
+                let end = (start + length).min(text.len());
+                text.splice(start..end, piece.chars());
+            }
+            let text: String = text.into_iter().collect();
+            let loaded = load(&text);
+            prop_assert!(!loaded.snapshot.dump().to_string().contains("sk-live"));
+            prop_assert!(!loaded.report.to_string().contains("sk-live"));
+        }
+    );
+}
+
+const PIECES: &[&str] = &[
+    "",
+    " ",
+    "\n",
+    "---\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    ": ",
+    "- ",
+    "&a ",
+    "*a",
+    "!!str ",
+    "'",
+    "\"",
+    "|\n",
+    "#",
+    "\t",
+    "$",
+    "${",
+    "${X:-",
+    "null",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "1e400",
+    ".inf",
+    "é",
+    "\u{0}",
+    "metadata",
+    "spec",
+    "*.",
+];
+
+struct Loaded {
+    faults: Vec<(Severity, String)>,
+    snapshot: Snapshot,
+    report: Report,
+}
+
+fn load(text: &str) -> Loaded {
+    let environment = |name: &str| {
+        let known = ENVIRONMENT.iter().find(|(known, _)| *known == name);
+        known.map(|(_, value)| (*value).to_owned())
+    };
+    let reader = |path: &str| match path {
+        "/run/key" => Ok("sk-live-from-file\n".to_owned()),
+        _ => Err("no such file".to_owned()),
+    };
+    let surroundings = Surroundings {
+        environment: &environment,
+        reader: &reader,
+    };
+    let mut resources = Resources::default();
+    let faults = parse("input.yaml", text, &surroundings, &mut resources);
+    let (snapshot, report) = resolve(&resources);
+    Loaded {
+        faults: faults
+            .iter()
+            .map(|fault| (fault.severity, fault.to_string()))
+            .collect(),
+        snapshot,
+        report,
+    }
+}
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("KEY", "sk-live-from-environment"),
+    ("EMPTY", ""),
+    ("MODEL", "gpt-from-environment"),
+    ("PORT", "8443"),
+    ("INJECTION", "a: b\nkind: Secret # {[\"'"),
+];
