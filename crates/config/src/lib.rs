@@ -1,6 +1,6 @@
 //! What was declared, what it means, and what is wrong with it.
 //!
-//! [`parse`] reads YAML into [`Resources`], the kinds of the Kubernetes API as plain data. [`resolve`] turns
+//! [`parse()`] reads YAML into [`Resources`], the kinds of the Kubernetes API as plain data. [`resolve()`] turns
 //! them into a [`Snapshot`], the compiled form that requests read, and a [`Report`], which says of every
 //! resource whether it is accepted and why not. Both are pure and total: a broken resource costs itself and
 //! the routes that need it, nothing else.
