@@ -25,29 +25,40 @@ pub(super) fn shield(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    let mut open = 0_usize;
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let (head, tail) = rest.split_at_checked(c.len_utf8()).unwrap_or((rest, ""));
-        rest = tail;
-        match (c, tail.strip_prefix('{')) {
-            ('$', Some(inner)) if !split_name(inner).0.is_empty() => {
-                out.extend(['$', OPEN]);
-                open += 1;
-                rest = inner;
-            }
-            ('}', _) if open > 0 => {
-                out.push(CLOSE);
-                open -= 1;
-            }
-            ('\n', _) => {
-                out.push(c);
-                open = 0;
-            }
-            (_, _) => out.push_str(head),
-        }
-    }
+    hide(text, 0, &mut out);
     Cow::Owned(out)
+}
+
+/// Appends `text` to `out` without the braces of the variables in it. What is not closed, or has quotes in it,
+/// is left alone: its closing brace may well be YAML's.
+fn hide(text: &str, depth: usize, out: &mut String) {
+    let mut rest = text;
+    while let Some((before, inner)) = rest.split_once("${") {
+        out.push_str(before);
+        let (name, after) = split_name(inner);
+        let end = if after.starts_with('}') {
+            Some(0)
+        } else if FORMS.iter().any(|(prefix, _)| after.starts_with(prefix)) {
+            closing(after).filter(|_| depth < MAX_DEPTH)
+        } else {
+            None
+        };
+        let parts = end.and_then(|end| after.split_at_checked(end));
+        rest = match parts.and_then(|(word, after)| Some((word, after.strip_prefix('}')?))) {
+            Some((word, after)) if !name.is_empty() && !word.contains(['"', '\'']) => {
+                out.extend(['$', OPEN]);
+                out.push_str(name);
+                hide(word, depth + 1, out);
+                out.push(CLOSE);
+                after
+            }
+            Some(_) | None => {
+                out.push_str("${");
+                inner
+            }
+        };
+    }
+    out.push_str(rest);
 }
 
 /// Returns a scalar of a shielded text as it was written.
@@ -277,6 +288,10 @@ mod tests {
             let shielded = shield(text);
             assert_eq!(shielded.chars().count(), text.chars().count());
             assert_eq!(unshield(shielded), text.replace(OPEN, "{"));
+        }
+        assert!(!shield("{a: ${B}, c: ${D:-${E}}}").contains("${"));
+        for text in ["{a: \"${B\"}", "{a: \"${B:-\"}", "{a: ${}}"] {
+            assert_eq!(shield(text), text);
         }
     }
 }
