@@ -1,1 +1,20 @@
 //! Scripted upstreams and clients: what tests and benchmarks put on either side of the gateway.
+//!
+//! [`Upstream`] is a real server that plays a [`Script`] byte by byte, so that it can break in every way in
+//! which a network or a provider can. [`strict`] knows what the providers refuse; [`Provider`] answers like
+//! one. [`Client`] is the other side: a connection on which a test sees every byte when it arrives.
+//!
+//! Nothing here uses the formats of `llm`: documents are built and judged as plain JSON after the providers'
+//! public documentation, so that a mistake made there is not repeated here.
+
+pub mod client;
+pub mod fixture;
+pub mod provider;
+pub mod script;
+pub mod strict;
+pub mod upstream;
+
+pub use client::Client;
+pub use provider::Provider;
+pub use script::{Gate, Reply, Script};
+pub use upstream::{Received, Upstream};

@@ -1,0 +1,28 @@
+//! Plays both providers for tests in other languages.
+//!
+//! Takes the key that the providers want as its only argument, prints one line of JSON with the two ports and
+//! serves until its standard input ends, so that it never outlives who started it.
+
+use std::{io::Write, process::ExitCode};
+
+use testkit::Provider;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(key) = std::env::args().nth(1) else {
+        let _ = writeln!(std::io::stderr(), "usage: strict_upstream KEY");
+        return ExitCode::from(2);
+    };
+    let openai = Provider::OpenAi.start(&key).await;
+    let messages = Provider::Messages.start(&key).await;
+    let ports = serde_json::json!({
+        "openai": openai.address().port(),
+        "messages": messages.address().port(),
+    });
+    if writeln!(std::io::stdout(), "{ports}").is_err() {
+        return ExitCode::FAILURE;
+    }
+    // Blocks this thread only: the servers run on the others.
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,290 @@
+//! What the strict upstreams take and what they refuse.
+
+use serde_json::{Value, json};
+use testkit::{fixture, strict, strict::Refusal};
+
+#[test]
+fn openai_takes_what_the_provider_takes() {
+    check_openai(json!({}), None);
+    check_openai(json!({"messages": conversation()}), None);
+    check_openai(
+        json!({"temperature": 2, "stop": ["a"], "seed": 1, "user": "u", "n": 2}),
+        None,
+    );
+    check_openai(
+        json!({"stream": true, "stream_options": {"include_usage": true}}),
+        None,
+    );
+    check_openai(
+        json!({"tools": [tool("f")], "tool_choice": "required", "parallel_tool_calls": false}),
+        None,
+    );
+    check_openai(
+        json!({"model": "o3", "max_completion_tokens": 9, "reasoning_effort": "low"}),
+        None,
+    );
+    check_openai(
+        json!({"response_format": schema("answer", strict_schema())}),
+        None,
+    );
+    check_openai(
+        json!({"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "what?"},
+            {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{}", fixture::PIXEL)}},
+        ]}]}),
+        None,
+    );
+}
+
+#[test]
+fn openai_refuses_what_the_provider_refuses() {
+    check_openai(json!({"messages": []}), Some("messages"));
+    check_openai(json!({"max_output": 1}), Some("max_output"));
+    check_openai(json!({"temperature": 2.1}), Some("temperature"));
+    check_openai(json!({"stop": []}), Some("stop"));
+    check_openai(json!({"tools": null}), Some("tools"));
+    check_openai(json!({"tools": []}), Some("tools"));
+    check_openai(
+        json!({"tools": [tool("get weather")]}),
+        Some("tools[0].function.name"),
+    );
+    check_openai(json!({"tool_choice": "auto"}), Some("tool_choice"));
+    check_openai(json!({"parallel_tool_calls": true}), Some("parallel_tool_calls"));
+    check_openai(
+        json!({"stream_options": {"include_usage": true}}),
+        Some("stream_options"),
+    );
+    check_openai(json!({"model": "o3", "max_tokens": 9}), Some("max_tokens"));
+    check_openai(json!({"reasoning_effort": "low"}), Some("reasoning_effort"));
+    check_openai(
+        json!({"response_format": schema("the answer", strict_schema())}),
+        Some("response_format.json_schema.name"),
+    );
+    check_openai(
+        json!({"response_format": schema("answer", json!({"type": "object", "properties": {}}))}),
+        Some("response_format.json_schema.schema"),
+    );
+    check_openai(
+        json!({"response_format": {"type": "json_object"}}),
+        Some("messages"),
+    );
+    check_turn(json!([{"role": "human", "content": "a"}]), "messages[0].role");
+    check_turn(json!([{"role": "user", "content": null}]), "messages[0].content");
+    check_turn(
+        json!([{"role": "user", "content": [{"type": "thinking", "thinking": "a"}]}]),
+        "messages[0].content[0].type",
+    );
+    check_turn(
+        json!([{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]}]),
+        "messages[0].content[0].cache_control",
+    );
+    check_turn(
+        json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ""}}]}]),
+        "messages[0].content[0].image_url.url",
+    );
+    check_turn(
+        json!([{"role": "tool", "tool_call_id": "a", "content": "b"}]),
+        "messages[0].role",
+    );
+    check_turn(json!([calls(&["a", "b"]), result("a")]), "messages");
+    check_turn(
+        json!([calls(&["a"]), {"role": "user", "content": "c"}]),
+        "messages[1]",
+    );
+    check_turn(json!([calls(&["a", "a"])]), "messages[0].tool_calls[1].id");
+    check_turn(
+        json!([{"role": "assistant", "content": null}]),
+        "messages[0].content",
+    );
+}
+
+#[test]
+fn messages_takes_what_the_provider_takes() {
+    check_messages(json!({}), None);
+    check_messages(
+        json!({"system": [{"type": "text", "text": "a", "cache_control": mark()}]}),
+        None,
+    );
+    check_messages(
+        json!({"max_tokens": 2048, "thinking": {"type": "enabled", "budget_tokens": 1024}}),
+        None,
+    );
+    check_messages(
+        json!({"tools": [{"name": "f", "input_schema": {"type": "object"}}], "tool_choice": {"type": "any"}}),
+        None,
+    );
+    check_messages(
+        json!({"messages": [
+            user("a"),
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": fixture::seal("hm")},
+                {"type": "tool_use", "id": "t1", "name": "f", "input": {}},
+                {"type": "tool_use", "id": "t2", "name": "f", "input": {}},
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "t2", "content": "x", "is_error": true},
+                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "y"}]},
+                {"type": "text", "text": "go on"},
+            ]},
+        ]}),
+        None,
+    );
+}
+
+#[test]
+fn messages_refuses_what_the_provider_refuses() {
+    check_messages(json!({"max_tokens": null}), Some("max_tokens"));
+    check_messages(json!({"max_tokens": 0}), Some("max_tokens"));
+    check_messages(json!({"temperature": 1.5}), Some("temperature"));
+    check_messages(json!({"n": 1}), Some("n"));
+    check_messages(json!({"tool_choice": {"type": "auto"}}), Some("tool_choice"));
+    check_messages(
+        json!({"thinking": {"type": "enabled", "budget_tokens": 512}}),
+        Some("thinking.enabled.budget_tokens"),
+    );
+    check_messages(
+        json!({"thinking": {"type": "enabled", "budget_tokens": 1024}}),
+        Some(""),
+    );
+    check_messages(json!({"messages": []}), Some("messages"));
+    check_messages(
+        json!({"messages": [{"role": "assistant", "content": "a"}]}),
+        Some("messages"),
+    );
+    check_messages(json!({"messages": [user("a"), user("b")]}), Some("messages"));
+    check_messages(
+        json!({"messages": [{"role": "system", "content": "a"}]}),
+        Some("messages.0.role"),
+    );
+    check_messages(json!({"messages": [user(" ")]}), Some("messages.0"));
+    check_blocks(json!([{"type": "text", "text": ""}]), "messages.0.content.0");
+    check_blocks(json!([{"type": "image_url"}]), "messages.0.content.0");
+    check_blocks(
+        json!([{"type": "image", "source": {"type": "url", "url": "http://a/b"}}]),
+        "messages.0.content.0.source.url",
+    );
+    check_blocks(
+        json!([{"type": "tool_result", "tool_use_id": "t1"}]),
+        "messages.0",
+    );
+    check_answer(
+        json!([{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]),
+        json!([text("b")]),
+        "messages.2",
+    );
+    check_answer(
+        json!([{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]),
+        json!([text("b"), {"type": "tool_result", "tool_use_id": "t1"}]),
+        "messages.2",
+    );
+    check_answer(
+        json!([{"type": "tool_use", "id": "t 1", "name": "f", "input": {}}]),
+        json!([text("b")]),
+        "messages.1.content.0.id",
+    );
+    check_answer(
+        json!([{"type": "thinking", "thinking": "hm", "signature": "other"}]),
+        json!([text("b")]),
+        "messages.1.content.0",
+    );
+    let marked = json!({"type": "text", "text": "a", "cache_control": mark()});
+    check_messages(
+        json!({"system": [marked, marked, marked, marked, marked]}),
+        Some(""),
+    );
+}
+
+/// Judges a good request with `members` in place of its own.
+fn check_openai(members: Value, refused: Option<&str>) {
+    let body = with(fixture::openai::request("gpt-4o", false), members);
+    compare(strict::openai::check_body(&body), refused, &body);
+}
+
+fn check_turn(messages: Value, refused: &str) {
+    check_openai(json!({"messages": messages}), Some(refused));
+}
+
+fn check_messages(members: Value, refused: Option<&str>) {
+    let body = with(fixture::messages::request("claude-sonnet-4-5", false), members);
+    compare(strict::messages::check_body(&body), refused, &body);
+}
+
+fn check_blocks(blocks: Value, refused: &str) {
+    check_messages(
+        json!({"messages": [{"role": "user", "content": blocks}]}),
+        Some(refused),
+    );
+}
+
+fn check_answer(assistant: Value, user_blocks: Value, refused: &str) {
+    let messages = json!([
+        user("a"),
+        {"role": "assistant", "content": assistant},
+        {"role": "user", "content": user_blocks},
+    ]);
+    check_messages(json!({"messages": messages}), Some(refused));
+}
+
+fn compare(judged: Result<(), Refusal>, refused: Option<&str>, body: &Value) {
+    let param = judged.err().map(|refusal| refusal.param);
+    assert_eq!(param.as_deref(), refused, "{body}");
+}
+
+fn with(mut body: Value, members: Value) -> Value {
+    for (key, value) in members.as_object().into_iter().flatten() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+fn conversation() -> Value {
+    json!([
+        {"role": "developer", "content": "a"},
+        {"role": "user", "content": "b"},
+        calls(&["x", "y"]),
+        result("y"),
+        result("x"),
+        {"role": "assistant", "content": "c"},
+    ])
+}
+
+fn calls(ids: &[&str]) -> Value {
+    let calls: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}}))
+        .collect();
+    json!({"role": "assistant", "content": null, "tool_calls": calls})
+}
+
+fn result(id: &str) -> Value {
+    json!({"role": "tool", "tool_call_id": id, "content": "r"})
+}
+
+fn tool(name: &str) -> Value {
+    json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}})
+}
+
+fn schema(name: &str, schema: Value) -> Value {
+    json!({"type": "json_schema", "json_schema": {"name": name, "strict": true, "schema": schema}})
+}
+
+fn strict_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": false,
+    })
+}
+
+fn user(content: &str) -> Value {
+    json!({"role": "user", "content": content})
+}
+
+fn text(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+fn mark() -> Value {
+    json!({"type": "ephemeral"})
+}
