@@ -102,6 +102,14 @@ fn openai_refuses_what_the_provider_refuses() {
 fn messages_takes_what_the_provider_takes() {
     check_messages(json!({}), None);
     check_messages(
+        json!({"messages": [user("a"), user("b"), {"role": "system", "content": "c"}]}),
+        None,
+    );
+    check_messages(
+        json!({"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": strict_schema()}}}),
+        None,
+    );
+    check_messages(
         json!({"system": [{"type": "text", "text": "a", "cache_control": mark()}]}),
         None,
     );
@@ -151,10 +159,21 @@ fn messages_refuses_what_the_provider_refuses() {
         json!({"messages": [{"role": "assistant", "content": "a"}]}),
         Some("messages"),
     );
-    check_messages(json!({"messages": [user("a"), user("b")]}), Some("messages"));
     check_messages(
         json!({"messages": [{"role": "system", "content": "a"}]}),
-        Some("messages.0.role"),
+        Some("messages"),
+    );
+    check_messages(
+        json!({"messages": [user("a"), {"role": "tool", "content": "a"}]}),
+        Some("messages.1.role"),
+    );
+    check_messages(
+        json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
+        Some("output_config.format.schema"),
+    );
+    check_messages(
+        json!({"output_config": {"effort": "huge"}}),
+        Some("output_config.effort"),
     );
     check_messages(json!({"messages": [user(" ")]}), Some("messages.0"));
     check_blocks(json!([{"type": "text", "text": ""}]), "messages.0.content.0");

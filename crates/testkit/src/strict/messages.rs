@@ -6,7 +6,11 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{Refusal, array, base64, boolean, join, name, number, object, only, openai::check_leaks, text};
+use super::{
+    Refusal, array, base64, boolean, join, name, number, object, only,
+    openai::{check_leaks, check_strict_schema},
+    text,
+};
 use crate::{fixture, upstream::Received};
 
 /// Judges a request to `/v1/messages`; returns its body.
@@ -50,6 +54,7 @@ pub fn check_body(value: &Value) -> Result<(), Refusal> {
             "each stop sequence must contain non-whitespace",
         ));
     }
+    check_output(body)?;
     let thinks = check_thinking(body, max_tokens)?;
     let mut judge = Judge::default();
     judge.system(body)?;
@@ -94,6 +99,7 @@ fn check_thinking(body: &Map<String, Value>, max_tokens: u64) -> Result<bool, Re
             only(thinking, &["type"], "thinking")?;
             return Ok(false);
         }
+        "between_tools" => only(thinking, &["type"], "thinking")?,
         "adaptive" => only(thinking, &["type", "display"], "thinking")?,
         "enabled" => {
             only(thinking, &["type", "budget_tokens", "display"], "thinking")?;
@@ -133,6 +139,38 @@ fn check_thinking(body: &Map<String, Value>, max_tokens: u64) -> Result<bool, Re
         ));
     }
     Ok(true)
+}
+
+/// Judges `output_config`: how much effort is made and which schema the answer keeps to.
+fn check_output(body: &Map<String, Value>) -> Result<(), Refusal> {
+    let path = "output_config";
+    let Some(config) = body.get(path) else {
+        return Ok(());
+    };
+    let config = object(config, path)?;
+    only(config, &["effort", "format", "task_budget"], path)?;
+    if let Some(effort) = config.get("effort").and_then(Value::as_str)
+        && !["low", "medium", "high", "xhigh", "max"].contains(&effort)
+    {
+        return Err(Refusal::invalid(
+            "output_config.effort",
+            "Input should be a known effort",
+        ));
+    }
+    let Some(format) = config.get("format") else {
+        return Ok(());
+    };
+    let path = "output_config.format";
+    let format = object(format, path)?;
+    only(format, &["type", "schema"], path)?;
+    if text(format, "type", path)? != "json_schema" {
+        return Err(Refusal::invalid(
+            "output_config.format.type",
+            "Input should be 'json_schema'",
+        ));
+    }
+    let path = "output_config.format.schema";
+    check_strict_schema(format.get("schema").unwrap_or(&Value::Null), path, false)
 }
 
 /// What must be remembered while a body is judged from top to bottom.
@@ -221,30 +259,27 @@ impl<'v> Judge<'v> {
             return Err(Refusal::invalid("messages", "at least one message is required"));
         }
         let mut called: HashSet<&str> = HashSet::new();
-        let mut before = "assistant";
         for (index, message) in messages.iter().enumerate() {
             let path = format!("messages.{index}");
             let message = object(message, &path)?;
             only(message, &["role", "content"], &path)?;
             let role = text(message, "role", &path)?;
-            if role != "user" && role != "assistant" {
+            if !["user", "assistant", "system"].contains(&role) {
                 return Err(Refusal::invalid(
                     &join(&path, "role"),
-                    "Input should be 'user' or 'assistant'",
+                    "Input should be 'user', 'assistant' or 'system'",
                 ));
             }
-            if role == before {
+            if index == 0 && role != "user" {
                 return Err(Refusal::invalid(
                     "messages",
-                    "roles must alternate between \"user\" and \"assistant\", beginning with \"user\"",
+                    "first message must use the \"user\" role",
                 ));
             }
-            before = role;
             let last = index + 1 == messages.len();
             let blocks = self.content(message, role, last, &path)?;
-            if role == "user" {
-                check_results(blocks, &called, &path)?;
-            }
+            // Turns of the same role in a row are combined, but results must stand in one message, the next one.
+            check_results(blocks, &called, &path)?;
             called = uses(blocks);
         }
         if called.is_empty() {
@@ -281,7 +316,11 @@ impl<'v> Judge<'v> {
             }
             Some(Value::Array(blocks)) if blocks.is_empty() && !(last && role == "assistant") => empty,
             Some(Value::Array(blocks)) => {
-                let kinds = if role == "user" { USER } else { ASSISTANT };
+                let kinds = match role {
+                    "user" => USER,
+                    "assistant" => ASSISTANT,
+                    _ => &["text"],
+                };
                 for (index, block) in blocks.iter().enumerate() {
                     self.block(block, kinds, &format!("{path}.content.{index}"))?;
                 }
@@ -530,6 +569,7 @@ const KNOWN: &[&str] = &[
     "cache_control",
     "container",
     "context_management",
+    "diagnostics",
     "inference_geo",
     "max_tokens",
     "mcp_servers",
@@ -549,4 +589,6 @@ const KNOWN: &[&str] = &[
     "tools",
     "top_k",
     "top_p",
+    "user_profile_id",
+    "workspace_id",
 ];

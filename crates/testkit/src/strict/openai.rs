@@ -265,6 +265,7 @@ fn check_response_format(body: &Map<String, Value>) -> Result<(), Refusal> {
                 check_strict_schema(
                     schema.get("schema").unwrap_or(&Value::Null),
                     "response_format.json_schema.schema",
+                    true,
                 )?;
             }
             Ok(())
@@ -276,8 +277,9 @@ fn check_response_format(body: &Map<String, Value>) -> Result<(), Refusal> {
     }
 }
 
-/// Judges a schema that the provider is to enforce: objects name all their members and allow no others.
-fn check_strict_schema(schema: &Value, path: &str) -> Result<(), Refusal> {
+/// Judges a schema that a provider is to enforce: objects allow no members but their own, and where `all` is
+/// set, require each of them.
+pub(super) fn check_strict_schema(schema: &Value, path: &str, all: bool) -> Result<(), Refusal> {
     let schema = object(schema, path)?;
     if schema.get("type").and_then(Value::as_str) == Some("object") {
         if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
@@ -289,7 +291,7 @@ fn check_strict_schema(schema: &Value, path: &str) -> Result<(), Refusal> {
         let required = array(schema, "required", path)?;
         let properties = object(schema.get("properties").unwrap_or(&Value::Null), path)?;
         for (key, property) in properties {
-            if !required.iter().any(|required| required == key) {
+            if all && !required.iter().any(|required| required == key) {
                 return Err(Refusal::invalid(
                     path,
                     format!(
@@ -297,11 +299,11 @@ fn check_strict_schema(schema: &Value, path: &str) -> Result<(), Refusal> {
                     ),
                 ));
             }
-            check_strict_schema(property, &join(path, key))?;
+            check_strict_schema(property, &join(path, key), all)?;
         }
     }
     match schema.get("items") {
-        Some(items) => check_strict_schema(items, &join(path, "items")),
+        Some(items) => check_strict_schema(items, &join(path, "items"), all),
         None => Ok(()),
     }
 }
@@ -447,7 +449,7 @@ fn check_content(message: &Map<String, Value>, kinds: &[&str], path: &str) -> Re
                 format!("Invalid value: '{kind}'. Supported values are: {kinds:?}."),
             ));
         }
-        only(part, &["type", kind], &path)?;
+        only(part, &["type", kind, "prompt_cache_breakpoint"], &path)?;
         let path = join(&path, kind);
         let value = part.get(kind).unwrap_or(&Value::Null);
         match kind {
@@ -482,7 +484,7 @@ fn check_url(url: &str, path: &str) -> Result<(), Refusal> {
     }
 }
 
-const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
+const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
 /// Members that may be `null`; the reference calls them nullable.
 const NULLABLE: &[&str] = &[
@@ -519,11 +521,13 @@ const KNOWN: &[&str] = &[
     "metadata",
     "modalities",
     "model",
+    "moderation",
     "n",
     "parallel_tool_calls",
     "prediction",
     "presence_penalty",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "reasoning_effort",
     "response_format",
