@@ -79,7 +79,7 @@ fn check_head(request: &Received, key: &str) -> Result<(), Refusal> {
     if request.headers.get_all("x-api-key").iter().count() != 1 || request.header("x-api-key") != key {
         return refuse(401, "authentication_error", "invalid x-api-key");
     }
-    if request.header("anthropic-version") != "2023-06-01" {
+    if !VERSIONS.contains(&request.header("anthropic-version")) {
         return Err(Refusal::invalid("", "anthropic-version: header is required"));
     }
     if !request.header("content-type").starts_with("application/json") {
@@ -543,6 +543,8 @@ fn check_source(
     }
 }
 
+/// The version that the public reference documents, and the one that the current official SDK sends.
+const VERSIONS: &[&str] = &["2023-06-01", "2026-10-21"];
 const IMAGES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
 const USER: &[&str] = &["text", "image", "document", "search_result", "tool_result"];
 const ASSISTANT: &[&str] = &[
