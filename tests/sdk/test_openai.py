@@ -226,29 +226,32 @@ def test_reasoning_is_counted(chat):
     assert reply.usage.completion_tokens_details.reasoning_tokens > 0
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-6"])
-def test_reasoning_round_trip(chat, model):
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [
+        ("claude-sonnet-4-5", {"reasoning_effort": "low"}),
+        ("claude-sonnet-4-5", {"extra_body": {"thinking": {"type": "enabled", "budget_tokens": 2048}}}),
+        ("claude-opus-4-6", {"extra_body": {"thinking": {"type": "adaptive"}}}),
+    ],
+)
+def test_reasoning_round_trip(chat, model, how):
     question = {"role": "user", "content": "Think about the weather in Paris."}
-    first = chat.chat.completions.create(
-        model=model,
-        messages=[question],
-        tools=[WEATHER],
-        reasoning_effort="low",
-        max_completion_tokens=8192,
-    )
+    arguments = {"model": model, "tools": [WEATHER], "max_completion_tokens": 8192, **how}
+    first = chat.chat.completions.create(messages=[question], **arguments)
     message = first.choices[0].message
     assert message.reasoning_content.startswith("The user wrote")
     assert message.thinking_blocks[0]["signature"]
     result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sun"}
     # The upstream takes the thinking back only with the signature that it gave.
-    second = chat.chat.completions.create(
-        model=model,
-        messages=[question, message, result],
-        tools=[WEATHER],
-        reasoning_effort="low",
-        max_completion_tokens=8192,
-    )
+    second = chat.chat.completions.create(messages=[question, message, result], **arguments)
     assert second.choices[0].message.content == "The tools say: sun"
+
+
+def test_effort_is_taken_without_thinking(chat):
+    reply = chat.chat.completions.create(
+        model="claude-opus-4-6", messages=say("Hi."), reasoning_effort="low"
+    )
+    assert reply.choices[0].message.content == "You said: Hi."
 
 
 def test_the_model_is_renamed(chat):
@@ -345,4 +348,6 @@ def test_models(chat):
     models = list(chat.models.list())
     assert {model.id for model in models} == SERVED
     assert {model.object for model in models} == {"model"}
-    assert all(model.created > 0 and model.owned_by for model in models)
+    assert all(model.owned_by for model in models)
+    [house] = [model for model in models if model.id == "house-model"]
+    assert (house.owned_by, house.created) == ("house", 1767225600)
