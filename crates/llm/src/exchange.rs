@@ -70,7 +70,8 @@ pub(crate) fn call(
 
 impl Reply {
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
-        let mut response = self.decode.decode_response(&body)?;
+        let mut losses = Losses::default();
+        let mut response = self.decode.decode_response(&body, &mut losses)?;
         response.head.created.get_or_insert(self.now);
         let mut observed = Observed {
             model: Some(response.head.model.clone()).filter(|model| !model.is_empty()),
@@ -78,6 +79,7 @@ impl Reply {
             finish: response.choices.first().map(|choice| choice.finish.clone()),
             meaningful: true,
             complete: true,
+            losses,
             ..Observed::default()
         };
         let body = self
@@ -110,10 +112,10 @@ impl Stream {
         if self.ended {
             return Bytes::new();
         }
-        let (decode, events) = (&mut self.decode, &mut self.events);
+        let (decode, events, losses) = (&mut self.decode, &mut self.events, &mut self.observed.losses);
         if self
             .sse
-            .push(bytes, |frame, _| decode.frame(frame, events))
+            .push(bytes, |frame, _| decode.frame(frame, events, losses))
             .is_err()
         {
             let error = ApiError::new(
@@ -122,20 +124,23 @@ impl Stream {
             );
             self.events.push(Event::Error(error));
         }
-        self.drain()
+        self.drain().freeze()
     }
 
     pub(crate) fn end(&mut self, how: End) -> Bytes {
         if self.ended {
             return Bytes::new();
         }
-        let (decode, events) = (&mut self.decode, &mut self.events);
-        self.sse.finish(|frame| decode.frame(frame, events));
+        let (decode, events, losses) = (&mut self.decode, &mut self.events, &mut self.observed.losses);
+        self.sse.finish(|frame| decode.frame(frame, events, losses));
         decode.end(how, events);
-        let bytes = self.drain();
-        self.observed.complete = self.observed.error.is_none();
+        let mut out = self.drain();
+        if self.observed.error.is_none() {
+            self.encode.end(&mut out, &mut self.observed.losses);
+            self.observed.complete = true;
+        }
         self.ended = true;
-        bytes
+        out.freeze()
     }
 
     pub(crate) fn fail(&mut self, error: ApiError) -> Bytes {
@@ -144,14 +149,14 @@ impl Stream {
         }
         self.events.clear();
         self.events.push(Event::Error(error));
-        self.drain()
+        self.drain().freeze()
     }
 
     pub(crate) fn keep_alive(&self) -> Bytes {
         Bytes::from_static(self.keep_alive)
     }
 
-    fn drain(&mut self) -> Bytes {
+    fn drain(&mut self) -> BytesMut {
         let mut out = BytesMut::new();
         let mut events = std::mem::take(&mut self.events);
         for event in &mut events {
@@ -170,7 +175,7 @@ impl Stream {
         }
         events.clear();
         self.events = events;
-        out.freeze()
+        out
     }
 
     fn observe(&mut self, event: &Event) {

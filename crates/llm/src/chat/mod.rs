@@ -93,11 +93,11 @@ pub trait Upstream: Sync {
 
 /// Reads one reply; remembers what reading needs, such as tool names that had to be shortened.
 pub trait DecodeReply: Send {
-    /// Reads a whole reply.
+    /// Reads a whole reply. What the neutral form cannot say is a loss of the reply.
     ///
     /// # Errors
     /// A 502, if the reply breaks its format.
-    fn decode_response(self: Box<Self>, body: &[u8]) -> Result<Response, ApiError>;
+    fn decode_response(self: Box<Self>, body: &[u8], losses: &mut Losses) -> Result<Response, ApiError>;
 
     /// Returns a reader for a streamed reply.
     fn into_stream(self: Box<Self>) -> Box<dyn DecodeStream>;
@@ -105,8 +105,9 @@ pub trait DecodeReply: Send {
 
 /// Reads a streamed reply, frame by frame.
 pub trait DecodeStream: Send {
-    /// Reads one frame; pushes any number of events. A frame that cannot be read becomes `Event::Error`.
-    fn frame(&mut self, frame: Frame<'_>, out: &mut Vec<Event>);
+    /// Reads one frame; pushes any number of events. A frame that cannot be read becomes `Event::Error`; what
+    /// the neutral form cannot say is a loss of the reply.
+    fn frame(&mut self, frame: Frame<'_>, out: &mut Vec<Event>, losses: &mut Losses);
 
     /// Hears how the stream ended; pushes what is still owed, an error where the answer is incomplete.
     fn end(&mut self, how: End, out: &mut Vec<Event>);
@@ -116,6 +117,9 @@ pub trait DecodeStream: Send {
 pub trait EncodeStream: Send {
     /// Appends what `event` is in the client's format.
     fn event(&mut self, event: &Event, out: &mut BytesMut, losses: &mut Losses);
+
+    /// Appends what is still owed when no event follows. Not called after `Event::Error`.
+    fn end(&mut self, out: &mut BytesMut, losses: &mut Losses);
 }
 
 /// Overhears a relayed stream.
