@@ -181,6 +181,8 @@ pub struct Turn {
     pub origin: usize,
     /// The speaker's name, where one was given.
     pub name: Option<String>,
+    /// Members that only the client's format has.
+    pub extensions: Extensions,
 }
 
 /// Whose turn it is. Results of tools are parts of a user's turn.

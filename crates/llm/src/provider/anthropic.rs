@@ -40,6 +40,7 @@ impl Provider for Anthropic {
             top_k: true,
             thinking: true,
             cache_control: true,
+            media_urls: false,
         }
     }
 }

@@ -40,6 +40,7 @@ impl Provider for Compatible {
             top_k: true,
             thinking: true,
             cache_control: false,
+            media_urls: true,
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Dialect {
     pub thinking: bool,
     /// Takes `cache_control` on parts of chat completions.
     pub cache_control: bool,
+    /// Takes `audio_url` and `video_url` parts in chat completions.
+    pub media_urls: bool,
 }
 
 /// Where a provider's API lies at an upstream.

@@ -40,6 +40,7 @@ impl Provider for OpenAi {
             top_k: false,
             thinking: false,
             cache_control: false,
+            media_urls: false,
         }
     }
 }
