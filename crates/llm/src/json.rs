@@ -182,6 +182,23 @@ pub fn raw<T: serde::Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
+/// Returns the text of `raw` without the blanks between its tokens; everything else stays as it was written.
+pub fn compact(raw: &RawValue) -> String {
+    let mut quoted = false;
+    let mut escaped = false;
+    raw.get()
+        .chars()
+        .filter(|char| {
+            let blank = !quoted && matches!(char, ' ' | '\t' | '\n' | '\r');
+            if *char == '"' && !escaped {
+                quoted = !quoted;
+            }
+            escaped = quoted && *char == '\\' && !escaped;
+            !blank
+        })
+        .collect()
+}
+
 /// A JSON object whose values are known only by where they lie.
 #[derive(Clone, Debug)]
 pub struct Shallow {

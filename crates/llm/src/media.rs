@@ -1,5 +1,7 @@
 //! Pictures, documents and sound in a conversation: what they are and where their bytes are.
 
+use crate::Format;
+
 /// A piece of content that is not text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media {
@@ -41,7 +43,31 @@ pub enum Source {
     /// At an address that the provider fetches.
     Url(String),
     /// At the provider, under an id that only it knows.
-    File(String),
+    File {
+        /// Whose id it is.
+        issuer: Format,
+        /// The id.
+        id: String,
+    },
+}
+
+impl Source {
+    /// Returns bytes inside the request, or `None` if `data` is not standard base64 with padding.
+    pub fn inline(media_type: impl Into<String>, data: impl Into<String>) -> Option<Self> {
+        let data = data.into();
+        let digits = data
+            .strip_suffix("==")
+            .or(data.strip_suffix('='))
+            .unwrap_or(&data);
+        let digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        if !data.len().is_multiple_of(4) || !digits.bytes().all(digit) {
+            return None;
+        }
+        Some(Source::Inline {
+            media_type: media_type.into(),
+            data,
+        })
+    }
 }
 
 impl MediaKind {
