@@ -1,11 +1,22 @@
-//! OpenAI chat completions.
+//! OpenAI chat completions, and what imitations of it have added.
+//!
+//! `wire` and `reasoning` hold the words and shapes, `client` answers in the format, `upstream` asks in it, `stream` does
+//! both for streams, `listen` overhears relayed replies and `error` is about error documents. Conventions
+//! that spread from LiteLLM are read everywhere and written where the dialect takes them: `cache_control`,
+//! `thinking`, `thinking_blocks` and `reasoning_content`.
+//!
+//! A whole reply is decoded as a stream of one chunk, so that both say the same.
 
 mod client;
 mod error;
 mod listen;
+mod reasoning;
 mod stream;
 mod upstream;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 /// Both halves of the format.
 #[derive(Clone, Copy, Debug)]

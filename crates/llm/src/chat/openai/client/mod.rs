@@ -1,0 +1,182 @@
+//! Answers clients in this format.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    OpenAi, error,
+    reasoning::ThinkingBlock,
+    stream,
+    wire::{self, Counts, ToolCall},
+};
+use crate::{
+    ApiError, Field, Losses,
+    chat::{Choice, Client, EncodeStream, Part, PartBody, Request, Response, StreamOptions},
+};
+
+mod conversation;
+mod part;
+mod request;
+
+#[cfg(test)]
+mod tests;
+
+impl Client for OpenAi {
+    fn decode_request(&self, body: &[u8], losses: &mut Losses) -> Result<Request, ApiError> {
+        request::decode(body, losses)
+    }
+
+    fn encode_response(&self, response: &Response, losses: &mut Losses) -> Bytes {
+        let completion = Completion {
+            id: &response.head.id,
+            object: "chat.completion",
+            created: response.head.created.unwrap_or(0),
+            model: &response.head.model,
+            choices: response
+                .choices
+                .iter()
+                .enumerate()
+                .map(|(index, choice)| Answer::new(index, choice, losses))
+                .collect(),
+            usage: (!response.usage.is_unknown()).then(|| Counts::from(&response.usage)),
+        };
+        Bytes::from(serde_json::to_vec(&completion).unwrap_or_default())
+    }
+
+    fn encode_stream(&self, stream: StreamOptions) -> Box<dyn EncodeStream> {
+        Box::new(stream::Encoder::new(stream))
+    }
+
+    fn encode_error(&self, error: &ApiError) -> Bytes {
+        error::encode(error)
+    }
+
+    fn encode_error_event(&self, error: &ApiError) -> Bytes {
+        error::encode_event(error)
+    }
+
+    fn keep_alive(&self) -> &'static [u8] {
+        stream::KEEP_ALIVE
+    }
+
+    fn field(&self, field: &Field) -> Cow<'static, str> {
+        Cow::Borrowed(match field {
+            Field::Message(index) => return Cow::Owned(format!("messages[{index}]")),
+            Field::Tool(index) => return Cow::Owned(format!("tools[{index}]")),
+            Field::Extension(key) => return Cow::Owned(key.clone()),
+            Field::Reply(key) => key,
+            Field::Instructions => "messages",
+            Field::ToolChoice => "tool_choice",
+            Field::ParallelToolCalls => "parallel_tool_calls",
+            Field::Output => "response_format",
+            Field::Temperature => "temperature",
+            Field::TopP => "top_p",
+            Field::TopK => "top_k",
+            Field::Seed => "seed",
+            Field::FrequencyPenalty => "frequency_penalty",
+            Field::PresencePenalty => "presence_penalty",
+            Field::Logprobs => "logprobs",
+            Field::Stop => "stop",
+            Field::Choices => "n",
+            Field::Reasoning => "reasoning_effort",
+            Field::MaxOutput => "max_completion_tokens",
+            Field::User => "user",
+            Field::ServiceTier => "service_tier",
+            Field::Cache => "cache_control",
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<Answer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Counts>,
+}
+
+/// One answer. `native_finish_reason` is OpenRouter's member, a textual `stop_reason` is vLLM's.
+#[derive(Serialize)]
+struct Answer<'a> {
+    index: usize,
+    message: Message<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_finish_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_reason: Option<&'a str>,
+}
+
+#[derive(Default, Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: Option<Cow<'a, str>>,
+    refusal: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thinking_blocks: Vec<ThinkingBlock<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCall<'a>>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(index: usize, choice: &'a Choice, losses: &mut Losses) -> Self {
+        Self {
+            index,
+            message: Message::new(&choice.parts, losses),
+            logprobs: None,
+            finish_reason: wire::finish_word(choice.finish.reason),
+            native_finish_reason: wire::native_finish(&choice.finish),
+            stop_reason: choice.finish.stop_sequence.as_deref(),
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    fn new(parts: &'a [Part], losses: &mut Losses) -> Self {
+        let mut message = Self {
+            role: "assistant",
+            ..Self::default()
+        };
+        for part in parts {
+            match &part.body {
+                PartBody::Text(text) => wire::join(&mut message.content, text),
+                PartBody::Refusal(text) => wire::join(&mut message.refusal, text),
+                PartBody::Reasoning(reasoned) => {
+                    if !reasoned.text.is_empty() {
+                        wire::join(&mut message.reasoning_content, &reasoned.text);
+                    }
+                    message.thinking_blocks.push(ThinkingBlock::from(reasoned));
+                }
+                PartBody::ToolCall(call) => message.tool_calls.push(ToolCall::whole(call, &call.name)),
+                PartBody::Media(media) => losses.advisory(
+                    Field::Reply("choices[].message.content"),
+                    format!(
+                        "the answer holds an {}, which this format cannot show",
+                        media.kind.name()
+                    ),
+                ),
+                PartBody::ToolResult(_) => losses.advisory(
+                    Field::Reply("choices[].message.content"),
+                    "the answer holds the result of a tool that the provider ran",
+                ),
+                PartBody::Native { kind, format, .. } => losses.advisory(
+                    Field::Reply("choices[].message.content"),
+                    format!("a part of type {kind} is known to {} only", format.name()),
+                ),
+            }
+        }
+        // Without a seal, the blocks say nothing that the text does not.
+        if !message.thinking_blocks.iter().any(ThinkingBlock::is_sealed) {
+            message.thinking_blocks.clear();
+        }
+        message
+    }
+}

@@ -1,0 +1,281 @@
+//! Reads the parts of a message's content.
+
+use std::borrow::Cow;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::value::RawValue;
+
+pub(super) use super::request::lose_rest;
+use super::{
+    super::{
+        reasoning,
+        wire::{self, Text},
+    },
+    request::require,
+};
+use crate::{
+    ApiError, Field, Format, Losses, Severity,
+    chat::{CacheMark, CacheTtl, Extensions, Part, PartBody},
+    json::{Object, Path},
+    media::{DataUrl, Media, MediaKind, Source},
+};
+
+/// Whose content is read: not every part may stand everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// Instructions; text alone.
+    System,
+    /// The user, or a tool.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// Reads the part in `raw`, which lies at `path` in the message called `field`.
+pub(super) fn decode(
+    raw: &RawValue,
+    path: &Path<'_>,
+    speaker: Speaker,
+    field: &Field,
+    losses: &mut Losses,
+) -> Result<Part, ApiError> {
+    let mut object = Object::parse(raw, path)?;
+    let kind: String = object.required("type", path)?;
+    let mut extensions = Extensions::default();
+    let cache = cache_mark(&mut object, path, &mut extensions)?;
+    let body = match (kind.as_str(), speaker) {
+        ("text", _) => PartBody::Text(object.required("text", path)?),
+        (kind, Speaker::System) => {
+            return Err(path
+                .key("type")
+                .invalid(format!("instructions are made of text, not of \"{kind}\"")));
+        }
+        ("refusal", Speaker::Assistant) => PartBody::Refusal(object.required("refusal", path)?),
+        ("thinking" | "redacted_thinking", Speaker::Assistant) => {
+            return thinking(raw, path, cache);
+        }
+        ("image_url", Speaker::User) => image(&mut object, path, field, losses)?,
+        ("input_audio", Speaker::User) => audio(&mut object, path, field, losses)?,
+        ("audio_url", Speaker::User) => fetched(&mut object, path, MediaKind::Audio, field, losses)?,
+        ("video_url", Speaker::User) => fetched(&mut object, path, MediaKind::Video, field, losses)?,
+        ("file", Speaker::User) => file(&mut object, path, field, losses)?,
+        (_, Speaker::User | Speaker::Assistant) => return Ok(native(kind, raw, cache)),
+    };
+    extensions.0.extend(
+        object
+            .rest()
+            .map(|(key, value)| wire::extension(key, value, Severity::Advisory)),
+    );
+    Ok(Part {
+        body,
+        cache,
+        extensions,
+    })
+}
+
+/// Takes `cache_control` out of `object`. A mark of another type than `ephemeral` is kept for this format.
+pub(super) fn cache_mark(
+    object: &mut Object<'_>,
+    path: &Path<'_>,
+    extensions: &mut Extensions,
+) -> Result<Option<CacheMark>, ApiError> {
+    let Some(raw) = object.take("cache_control") else {
+        return Ok(None);
+    };
+    let path = path.key("cache_control");
+    let mut control = Object::parse(raw, &path)?;
+    let kind: String = control.required("type", &path)?;
+    if kind != "ephemeral" {
+        extensions
+            .0
+            .push(wire::extension("cache_control", raw, Severity::Advisory));
+        return Ok(None);
+    }
+    let ttl: Option<String> = control.optional("ttl", &path)?;
+    let ttl = match ttl.as_deref() {
+        None => None,
+        Some("5m") => Some(CacheTtl::FiveMinutes),
+        Some("1h") => Some(CacheTtl::OneHour),
+        Some(ttl) => {
+            return Err(path
+                .key("ttl")
+                .invalid(format!("\"{ttl}\" is not one of \"5m\" and \"1h\"")));
+        }
+    };
+    Ok(Some(CacheMark { ttl }))
+}
+
+/// Returns a part that only this format has. Its mark stays where it is, in the part.
+fn native(kind: String, raw: &RawValue, cache: Option<CacheMark>) -> Part {
+    Part {
+        body: PartBody::Native {
+            format: Format::OpenAi,
+            kind,
+            raw: raw.to_owned(),
+        },
+        cache,
+        extensions: Extensions::default(),
+    }
+}
+
+fn thinking(raw: &RawValue, path: &Path<'_>, cache: Option<CacheMark>) -> Result<Part, ApiError> {
+    let reasoned = reasoning::read_thinking(raw).ok_or_else(|| path.invalid("expected a thinking part"))?;
+    Ok(Part {
+        body: PartBody::Reasoning(reasoned),
+        cache,
+        extensions: Extensions::default(),
+    })
+}
+
+/// Reads a picture; a PDF in its place is a document, as clients of this format send them so.
+fn image(
+    part: &mut Object<'_>,
+    path: &Path<'_>,
+    field: &Field,
+    losses: &mut Losses,
+) -> Result<PartBody, ApiError> {
+    let raw = require(part, "image_url", path)?;
+    let path = path.key("image_url");
+    let mut image = Object::parse(raw, &path)?;
+    let source = address(&mut image, &path)?;
+    let kind = match &source {
+        Source::Inline { media_type, .. } => MediaKind::of(media_type),
+        Source::Url(url) if url.to_ascii_lowercase().ends_with(".pdf") => MediaKind::Document,
+        Source::Url(_) | Source::Text(_) | Source::File { .. } => MediaKind::Image,
+    };
+    let media = Media {
+        kind,
+        source,
+        name: None,
+        detail: image.optional("detail", &path)?,
+    };
+    lose_rest(image, field, losses);
+    Ok(PartBody::Media(media))
+}
+
+fn audio(
+    part: &mut Object<'_>,
+    path: &Path<'_>,
+    field: &Field,
+    losses: &mut Losses,
+) -> Result<PartBody, ApiError> {
+    let raw = require(part, "input_audio", path)?;
+    let path = path.key("input_audio");
+    let mut audio = Object::parse(raw, &path)?;
+    let format: String = audio.required("format", &path)?;
+    let Text(data) = audio.required("data", &path)?;
+    let media_type = match format.as_str() {
+        "mp3" => "audio/mpeg".to_owned(),
+        format => format!("audio/{format}"),
+    };
+    let source = inline(&media_type, data, &path.key("data"))?;
+    lose_rest(audio, field, losses);
+    Ok(PartBody::Media(Media {
+        kind: MediaKind::Audio,
+        source,
+        name: None,
+        detail: None,
+    }))
+}
+
+/// Reads sound or moving pictures at an address.
+fn fetched(
+    part: &mut Object<'_>,
+    path: &Path<'_>,
+    kind: MediaKind,
+    field: &Field,
+    losses: &mut Losses,
+) -> Result<PartBody, ApiError> {
+    let key = match kind {
+        MediaKind::Audio => "audio_url",
+        MediaKind::Video | MediaKind::Image | MediaKind::Document => "video_url",
+    };
+    let raw = require(part, key, path)?;
+    let path = path.key(key);
+    let mut object = Object::parse(raw, &path)?;
+    let source = address(&mut object, &path)?;
+    lose_rest(object, field, losses);
+    Ok(PartBody::Media(Media {
+        kind,
+        source,
+        name: None,
+        detail: None,
+    }))
+}
+
+/// Reads a file, whose bytes are in the request or at the provider.
+fn file(
+    part: &mut Object<'_>,
+    path: &Path<'_>,
+    field: &Field,
+    losses: &mut Losses,
+) -> Result<PartBody, ApiError> {
+    let raw = require(part, "file", path)?;
+    let path = path.key("file");
+    let mut file = Object::parse(raw, &path)?;
+    let name: Option<String> = file.optional("filename", &path)?;
+    let source = match file.optional("file_id", &path)? {
+        Some(id) => Source::File {
+            issuer: Format::OpenAi,
+            id,
+        },
+        None => {
+            let Text(data) = file.required("file_data", &path)?;
+            let at = path.key("file_data");
+            as_text(match DataUrl::parse(&data) {
+                Some(url) => inline(url.media_type, Cow::Borrowed(url.data), &at)?,
+                None => inline(media_type(name.as_deref()), data, &at)?,
+            })
+        }
+    };
+    let kind = match &source {
+        Source::Inline { media_type, .. } => MediaKind::of(media_type),
+        Source::Text(_) | Source::Url(_) | Source::File { .. } => MediaKind::Document,
+    };
+    lose_rest(file, field, losses);
+    Ok(PartBody::Media(Media {
+        kind,
+        source,
+        name,
+        detail: None,
+    }))
+}
+
+/// Reads `url`: bytes in a `data:` URL, or an address.
+fn address(object: &mut Object<'_>, path: &Path<'_>) -> Result<Source, ApiError> {
+    let Text(url) = object.required("url", path)?;
+    let path = path.key("url");
+    match DataUrl::parse(&url) {
+        Some(url) => inline(url.media_type, Cow::Borrowed(url.data), &path),
+        None if url.is_empty() => Err(path.invalid("an address must not be empty")),
+        None => Ok(Source::Url(url.into_owned())),
+    }
+}
+
+fn inline(media_type: &str, data: Cow<'_, str>, path: &Path<'_>) -> Result<Source, ApiError> {
+    Source::inline(media_type, data)
+        .filter(|source| !matches!(source, Source::Inline { data, .. } if data.is_empty()))
+        .ok_or_else(|| path.invalid("the data is not standard base64"))
+}
+
+/// Returns plain text as text, which more formats can say than a file of it.
+fn as_text(source: Source) -> Source {
+    match &source {
+        Source::Inline { media_type, data } if media_type.starts_with("text/") => BASE64_STANDARD
+            .decode(data)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .map_or(source, Source::Text),
+        Source::Inline { .. } | Source::Text(_) | Source::Url(_) | Source::File { .. } => source,
+    }
+}
+
+/// Returns the media type that a file name stands for, where a file comes without one.
+fn media_type(name: Option<&str>) -> &'static str {
+    let extension = name.and_then(|name| name.rsplit_once('.')).map(|(_, end)| end);
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("pdf") | None => "application/pdf",
+        Some("txt" | "md") => "text/plain",
+        Some(_) => "application/octet-stream",
+    }
+}

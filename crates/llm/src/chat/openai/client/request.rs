@@ -1,0 +1,275 @@
+//! Reads the top level of a request.
+
+use serde_json::value::RawValue;
+
+use super::{
+    super::wire::{self, Text},
+    conversation::{self, Conversation},
+    part,
+};
+use crate::{
+    ApiError, Field, Format, Losses, Severity,
+    chat::{
+        Extensions, Output, Reasoning, ReasoningMode, Request, Sampling, StreamOptions, Tool, ToolBody,
+        ToolChoice,
+    },
+    json::{self, Kind, Object, Path},
+};
+
+/// Reads a request; see [`Client::decode_request`](crate::chat::Client::decode_request).
+pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiError> {
+    let root = Path::Root;
+    let mut object = Object::parse_slice(body)?;
+    let model: String = object.required("model", &root)?;
+    let messages = require(&mut object, "messages", &root)?;
+    let Conversation { instructions, turns } = conversation::decode(messages, &root.key("messages"), losses)?;
+    let mut extensions = Extensions::default();
+    let tools = tools(&mut object, losses)?;
+    let tool_choice = tool_choice(&mut object, &mut extensions)?;
+    let limit = object.optional("max_tokens", &root)?;
+    let user = object.optional("user", &root)?;
+    let user = match user {
+        Some(user) => Some(user),
+        None => object.optional("safety_identifier", &root)?,
+    };
+    let mut request = Request {
+        model,
+        instructions,
+        turns,
+        tools,
+        tool_choice,
+        parallel_tool_calls: object.optional("parallel_tool_calls", &root)?,
+        output: output(&mut object, losses)?,
+        sampling: sampling(&mut object)?,
+        reasoning: reasoning(&mut object, losses)?,
+        max_output: object.optional("max_completion_tokens", &root)?.or(limit),
+        stream: stream(&mut object, losses)?,
+        user,
+        service_tier: object.optional("service_tier", &root)?,
+        extensions,
+    };
+    for (key, value) in object.rest() {
+        let severity = wire::severity(&key, value);
+        request.extensions.0.push(wire::extension(key, value, severity));
+    }
+    Ok(request)
+}
+
+/// Takes a member out that must be there, whatever it is.
+pub(super) fn require<'a>(
+    object: &mut Object<'a>,
+    key: &str,
+    path: &Path<'_>,
+) -> Result<&'a RawValue, ApiError> {
+    object
+        .take(key)
+        .ok_or_else(|| path.key(key).invalid("this member is required"))
+}
+
+/// Records what is left of `object` as lost: it lies too deep to be carried as an extension.
+pub(super) fn lose_rest(object: Object<'_>, field: &Field, losses: &mut Losses) {
+    for (key, _) in object.rest() {
+        losses.advisory(field.clone(), format!("{key} is not known here"));
+    }
+}
+
+fn tools(object: &mut Object<'_>, losses: &mut Losses) -> Result<Vec<Tool>, ApiError> {
+    let path = Path::Root.key("tools");
+    let Some(raw) = object.take("tools") else {
+        return Ok(Vec::new());
+    };
+    json::elements(raw, &path)?
+        .into_iter()
+        .enumerate()
+        .map(|(index, raw)| tool(raw, &path.index(index), index, losses))
+        .collect()
+}
+
+fn tool(raw: &RawValue, path: &Path<'_>, index: usize, losses: &mut Losses) -> Result<Tool, ApiError> {
+    let mut object = Object::parse(raw, path)?;
+    let kind: String = object.required("type", path)?;
+    if kind != "function" {
+        return Ok(Tool {
+            body: ToolBody::Native {
+                format: Format::OpenAi,
+                kind,
+                raw: raw.to_owned(),
+            },
+            cache: None,
+            extensions: Extensions::default(),
+        });
+    }
+    let at = path.key("function");
+    let mut function = Object::parse(require(&mut object, "function", path)?, &at)?;
+    let name: String = function.required("name", &at)?;
+    if name.is_empty() {
+        return Err(at.key("name").invalid("a tool must have a name"));
+    }
+    let parameters = function.take("parameters");
+    if parameters.is_some_and(|raw| json::kind(raw) != Kind::Object) {
+        return Err(at.key("parameters").invalid("a JSON schema must be an object"));
+    }
+    let body = ToolBody::Function {
+        name,
+        description: function.optional("description", &at)?,
+        parameters: parameters.map(ToOwned::to_owned),
+        strict: function.optional("strict", &at)?,
+    };
+    let mut extensions = Extensions::default();
+    let mut cache = part::cache_mark(&mut function, &at, &mut extensions)?;
+    if cache.is_none() {
+        cache = part::cache_mark(&mut object, path, &mut extensions)?;
+    }
+    lose_rest(function, &Field::Tool(index), losses);
+    for (key, value) in object.rest() {
+        extensions.0.push(wire::extension(key, value, Severity::Advisory));
+    }
+    Ok(Tool {
+        body,
+        cache,
+        extensions,
+    })
+}
+
+/// Reads which tool must be called. Shapes beside the four that formats share, such as `allowed_tools`, are
+/// kept for this format: ignoring one would let the model call what it must not.
+fn tool_choice(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Option<ToolChoice>, ApiError> {
+    let path = Path::Root.key("tool_choice");
+    let Some(raw) = object.take("tool_choice") else {
+        return Ok(None);
+    };
+    if json::kind(raw) == Kind::String {
+        let Text(word) = json::read(raw, &path)?;
+        return match word.as_ref() {
+            "auto" => Ok(Some(ToolChoice::Auto)),
+            "none" => Ok(Some(ToolChoice::None)),
+            "required" | "any" => Ok(Some(ToolChoice::Required)),
+            word => Err(path.invalid(format!(
+                "\"{word}\" is not one of \"auto\", \"none\", \"required\" or an object that names a function"
+            ))),
+        };
+    }
+    let mut choice = Object::parse(raw, &path)?;
+    let kind: String = choice.required("type", &path)?;
+    if kind != "function" {
+        extensions
+            .0
+            .push(wire::extension("tool_choice", raw, Severity::Material));
+        return Ok(None);
+    }
+    let at = path.key("function");
+    let mut function = Object::parse(require(&mut choice, "function", &path)?, &at)?;
+    function.required("name", &at).map(ToolChoice::Tool).map(Some)
+}
+
+fn output(object: &mut Object<'_>, losses: &mut Losses) -> Result<Output, ApiError> {
+    let path = Path::Root.key("response_format");
+    let Some(raw) = object.take("response_format") else {
+        return Ok(Output::Text);
+    };
+    let mut format = Object::parse(raw, &path)?;
+    let kind: String = format.required("type", &path)?;
+    match kind.as_str() {
+        "text" => Ok(Output::Text),
+        "json_object" => Ok(Output::JsonObject),
+        "json_schema" => {
+            let at = path.key("json_schema");
+            let mut outer = Object::parse(require(&mut format, "json_schema", &path)?, &at)?;
+            let schema = require(&mut outer, "schema", &at)?;
+            if json::kind(schema) != Kind::Object {
+                return Err(at.key("schema").invalid("a JSON schema must be an object"));
+            }
+            let output = Output::JsonSchema {
+                name: outer.optional("name", &at)?.unwrap_or_default(),
+                description: outer.optional("description", &at)?,
+                schema: schema.to_owned(),
+                strict: outer.optional("strict", &at)?,
+            };
+            lose_rest(outer, &Field::Output, losses);
+            Ok(output)
+        }
+        kind => Err(path.key("type").invalid(format!(
+            "\"{kind}\" is not one of \"text\", \"json_object\" and \"json_schema\""
+        ))),
+    }
+}
+
+fn sampling(object: &mut Object<'_>) -> Result<Sampling, ApiError> {
+    let root = Path::Root;
+    let wanted: Option<bool> = object.optional("logprobs", &root)?;
+    let alternatives: Option<u64> = object.optional("top_logprobs", &root)?;
+    // Servers that take `top_k` read -1 as "all tokens", which is what leaving it out means.
+    let top_k: Option<i64> = object.optional("top_k", &root)?;
+    let choices: Option<u64> = object.optional("n", &root)?;
+    if choices == Some(0) {
+        return Err(root.key("n").invalid("at least one answer must be asked for"));
+    }
+    Ok(Sampling {
+        temperature: object.optional("temperature", &root)?,
+        top_p: object.optional("top_p", &root)?,
+        top_k: top_k.and_then(|top_k| u64::try_from(top_k).ok()),
+        seed: object.optional("seed", &root)?,
+        frequency_penalty: object.optional("frequency_penalty", &root)?,
+        presence_penalty: object.optional("presence_penalty", &root)?,
+        stop: stop(object)?,
+        choices,
+        logprobs: (wanted == Some(true)).then(|| alternatives.unwrap_or(0)),
+    })
+}
+
+fn stop(object: &mut Object<'_>) -> Result<Vec<String>, ApiError> {
+    let path = Path::Root.key("stop");
+    match object.take("stop") {
+        None => Ok(Vec::new()),
+        Some(raw) if json::kind(raw) == Kind::String => Ok(vec![json::read(raw, &path)?]),
+        Some(raw) => json::read(raw, &path),
+    }
+}
+
+fn reasoning(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<Reasoning>, ApiError> {
+    let root = Path::Root;
+    let effort = object.optional("reasoning_effort", &root)?;
+    let path = root.key("thinking");
+    let Some(raw) = object.take("thinking") else {
+        return Ok(effort.map(|effort| Reasoning {
+            effort: Some(effort),
+            ..Reasoning::default()
+        }));
+    };
+    let mut thinking = Object::parse(raw, &path)?;
+    let kind: String = thinking.required("type", &path)?;
+    let mode = match kind.as_str() {
+        "enabled" => ReasoningMode::Enabled,
+        "disabled" => ReasoningMode::Disabled,
+        "adaptive" => ReasoningMode::Adaptive,
+        kind => {
+            return Err(path.key("type").invalid(format!(
+                "\"{kind}\" is not one of \"enabled\", \"disabled\" and \"adaptive\""
+            )));
+        }
+    };
+    let shown = thinking
+        .optional("includeThoughts", &path)?
+        .map(|shown: bool| if shown { "summarized" } else { "omitted" }.to_owned());
+    let reasoning = Reasoning {
+        mode: Some(mode),
+        effort,
+        budget: thinking.optional("budget_tokens", &path)?,
+        display: thinking.optional("display", &path)?.or(shown),
+    };
+    lose_rest(thinking, &Field::Reasoning, losses);
+    Ok(Some(reasoning))
+}
+
+fn stream(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<StreamOptions>, ApiError> {
+    let root = Path::Root;
+    let streamed: Option<bool> = object.optional("stream", &root)?;
+    let mut options = StreamOptions::default();
+    if let Some(raw) = object.take("stream_options") {
+        let path = root.key("stream_options");
+        let mut wire = Object::parse(raw, &path)?;
+        options.include_usage = wire.optional("include_usage", &path)?.unwrap_or(false);
+        lose_rest(wire, &Field::Extension("stream_options".to_owned()), losses);
+    }
+    Ok((streamed == Some(true)).then_some(options))
+}

@@ -1,0 +1,127 @@
+//! What servers of the format send, read as far as they agree on it.
+//!
+//! What differs in kind between servers stays raw here and is read where it is used.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::{reasoning, wire};
+use crate::chat::Reasoned;
+
+/// A chunk, or a whole reply.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) created: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) choices: Option<Vec<Step<'a>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Step<'a> {
+    pub(super) index: Option<usize>,
+    #[serde(borrow)]
+    pub(super) delta: Option<Said<'a>>,
+    #[serde(borrow)]
+    pub(super) message: Option<Said<'a>>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) stop_reason: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Said<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) thinking_blocks: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) tool_calls: Option<Vec<Piece<'a>>>,
+    #[serde(borrow)]
+    pub(super) function_call: Option<Body<'a>>,
+    #[serde(borrow)]
+    pub(super) annotations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) audio: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Piece<'a> {
+    pub(super) index: Option<usize>,
+    #[serde(borrow)]
+    pub(super) id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) function: Option<Body<'a>>,
+    #[serde(borrow)]
+    pub(super) custom: Option<Body<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Body<'a> {
+    #[serde(borrow)]
+    pub(super) name: Option<&'a RawValue>,
+    #[serde(borrow, alias = "input")]
+    pub(super) arguments: Option<&'a RawValue>,
+}
+
+impl Chunk<'_> {
+    /// Returns whether this is an error document in place of an answer.
+    pub(super) fn is_error(&self) -> bool {
+        self.error.is_some()
+            || (self.choices.is_none() && self.object.is_some_and(|object| object.get() == r#""error""#))
+    }
+}
+
+impl Said<'_> {
+    /// Returns the reasoning in a message. Blocks and `reasoning_content` say the same text, but a stream may
+    /// leave it to one of them; `reasoning` is what OpenRouter and vLLM call it.
+    pub(super) fn thoughts(&self) -> Vec<Reasoned> {
+        let blocks: Vec<&RawValue> = self
+            .thinking_blocks
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or_default();
+        let mut blocks: Vec<Reasoned> = blocks.into_iter().filter_map(reasoning::read_thinking).collect();
+        if blocks.iter().any(|block| !block.text.is_empty()) {
+            return blocks;
+        }
+        let mut spoken: Vec<Reasoned> = [self.reasoning_content, self.reasoning]
+            .into_iter()
+            .flatten()
+            .map(reasoning::read_reasoning)
+            .find(|spoken| spoken.iter().any(|piece| *piece != Reasoned::default()))
+            .unwrap_or_default();
+        spoken.append(&mut blocks);
+        spoken
+    }
+}
+
+/// Returns arguments as text; some servers send the object itself.
+pub(super) fn arguments(raw: &RawValue) -> Cow<'_, str> {
+    wire::text(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()))
+}

@@ -1,0 +1,269 @@
+//! Writes a streamed answer as chunks.
+//!
+//! Everything that all chunks share is written once, when the answer begins; an event then costs a copy of
+//! that and its own text.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+
+use super::super::{
+    error,
+    reasoning::ThinkingBlock,
+    wire::{self, Counts, ToolCall},
+};
+use crate::{
+    Field, Losses, Usage,
+    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, StreamOptions, ToolKind},
+};
+
+/// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
+pub(in super::super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// Writes one streamed answer.
+pub(in super::super) struct Encoder {
+    include_usage: bool,
+    usage: Usage,
+    /// `data: {…` up to where `choices` follows.
+    prefix: Vec<u8>,
+    parts: Vec<Option<Part>>,
+    choices: BTreeMap<usize, Choice>,
+}
+
+/// What is known of a part.
+#[derive(Clone, Copy)]
+struct Part {
+    choice: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Reasoning { redacted: bool },
+    ToolCall { index: usize, kind: ToolKind },
+    Refusal,
+}
+
+/// What is known of an answer.
+#[derive(Clone, Copy, Default)]
+struct Choice {
+    begun: bool,
+    calls: usize,
+}
+
+impl Encoder {
+    /// Returns a writer that reports usage if `stream` asks for it.
+    pub(in super::super) fn new(stream: StreamOptions) -> Self {
+        Self {
+            include_usage: stream.include_usage,
+            usage: Usage::default(),
+            prefix: Vec::new(),
+            parts: Vec::new(),
+            choices: BTreeMap::new(),
+        }
+    }
+
+    fn start(&mut self, head: &Head) {
+        #[derive(Serialize)]
+        struct Shared<'a> {
+            id: &'a str,
+            object: &'static str,
+            created: u64,
+            model: &'a str,
+        }
+        let shared = serde_json::to_vec(&Shared {
+            id: &head.id,
+            object: "chat.completion.chunk",
+            created: head.created.unwrap_or(0),
+            model: &head.model,
+        });
+        self.prefix = b"data: ".to_vec();
+        self.prefix.extend_from_slice(&shared.unwrap_or_default());
+        self.prefix.pop();
+    }
+
+    fn open(&mut self, index: usize, choice: usize, head: &PartHead, out: &mut BytesMut) {
+        if self.parts.len() <= index {
+            self.parts.resize(index + 1, None);
+        }
+        let kind = match head {
+            PartHead::Text => Kind::Text,
+            PartHead::Refusal => Kind::Refusal,
+            PartHead::Reasoning { redacted } => Kind::Reasoning { redacted: *redacted },
+            PartHead::ToolCall { id, name, kind } => {
+                let state = self.choice(choice);
+                let index = state.calls;
+                state.calls += 1;
+                let call = ToolCall::piece(Some(index), Some((id, name)), *kind, "");
+                self.delta(choice, Said::tool_call(call), out);
+                Kind::ToolCall { index, kind: *kind }
+            }
+        };
+        if let Some(part) = self.parts.get_mut(index) {
+            *part = Some(Part { choice, kind });
+        }
+    }
+
+    fn more(&mut self, part: Part, delta: &Delta, out: &mut BytesMut, losses: &mut Losses) {
+        let said = match (part.kind, delta) {
+            (Kind::Text, Delta::Text(text)) => Said {
+                content: Some(text),
+                ..Said::default()
+            },
+            (Kind::Refusal, Delta::Text(text)) => Said {
+                refusal: Some(text),
+                ..Said::default()
+            },
+            (Kind::Reasoning { .. }, Delta::Text(text)) => Said {
+                reasoning_content: Some(text),
+                ..Said::default()
+            },
+            (Kind::Reasoning { redacted }, Delta::Seal(seal)) => Said {
+                thinking_blocks: Some([ThinkingBlock::new("", Some(seal), redacted)]),
+                ..Said::default()
+            },
+            (Kind::ToolCall { index, kind }, Delta::Arguments(arguments)) => {
+                Said::tool_call(ToolCall::piece(Some(index), None, kind, arguments))
+            }
+            (Kind::ToolCall { .. } | Kind::Text | Kind::Refusal, Delta::Seal(_)) => {
+                return losses.advisory(
+                    Field::Reply("choices[].delta"),
+                    "only reasoning can carry a seal in this format",
+                );
+            }
+            (Kind::Text | Kind::Refusal | Kind::Reasoning { .. }, Delta::Arguments(_))
+            | (Kind::ToolCall { .. }, Delta::Text(_)) => {
+                return debug_assert!(false, "a delta of another kind than its part");
+            }
+        };
+        self.delta(part.choice, said, out);
+    }
+
+    fn finish(&mut self, choice: usize, finish: &Finish, out: &mut BytesMut) {
+        self.chunk(
+            &[Step {
+                index: choice,
+                delta: self.with_role(choice, Said::default()),
+                logprobs: None,
+                finish_reason: Some(wire::finish_word(finish.reason)),
+                native_finish_reason: wire::native_finish(finish),
+                stop_reason: finish.stop_sequence.as_deref(),
+            }],
+            None,
+            out,
+        );
+        self.choice(choice).begun = true;
+    }
+
+    fn delta(&mut self, choice: usize, said: Said<'_>, out: &mut BytesMut) {
+        self.chunk(
+            &[Step {
+                index: choice,
+                delta: self.with_role(choice, said),
+                logprobs: None,
+                finish_reason: None,
+                native_finish_reason: None,
+                stop_reason: None,
+            }],
+            None,
+            out,
+        );
+        self.choice(choice).begun = true;
+    }
+
+    /// Adds the role to the first thing that an answer says.
+    fn with_role<'a>(&self, choice: usize, said: Said<'a>) -> Said<'a> {
+        let begun = self.choices.get(&choice).is_some_and(|choice| choice.begun);
+        Said {
+            role: (!begun).then_some("assistant"),
+            ..said
+        }
+    }
+
+    fn choice(&mut self, choice: usize) -> &mut Choice {
+        self.choices.entry(choice).or_default()
+    }
+
+    fn chunk(&self, steps: &[Step<'_>], usage: Option<Counts>, out: &mut BytesMut) {
+        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(b",\"choices\":");
+        write_json(out, steps);
+        if self.include_usage {
+            out.extend_from_slice(b",\"usage\":");
+            write_json(out, &usage);
+        }
+        out.extend_from_slice(b"}\n\n");
+    }
+}
+
+impl EncodeStream for Encoder {
+    fn event(&mut self, event: &Event, out: &mut BytesMut, losses: &mut Losses) {
+        match event {
+            Event::Start(head) => self.start(head),
+            Event::Open { index, choice, part } => self.open(*index, *choice, part, out),
+            Event::Delta { index, delta } => {
+                if let Some(part) = self.parts.get(*index).copied().flatten() {
+                    self.more(part, delta, out, losses);
+                }
+            }
+            Event::Close { .. } => {}
+            Event::Usage(usage) => self.usage.merge(usage),
+            Event::Finish { choice, reason } => self.finish(*choice, reason, out),
+            Event::Ping => out.extend_from_slice(KEEP_ALIVE),
+            Event::Error(error) => out.extend_from_slice(&error::encode_event(error)),
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut, _losses: &mut Losses) {
+        if self.include_usage && !self.usage.is_unknown() {
+            self.chunk(&[], Some(Counts::from(&self.usage)), out);
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+}
+
+/// One element of a chunk's `choices`.
+#[derive(Serialize)]
+struct Step<'a> {
+    index: usize,
+    delta: Said<'a>,
+    logprobs: Option<()>,
+    finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_finish_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_reason: Option<&'a str>,
+}
+
+#[derive(Default, Serialize)]
+struct Said<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_blocks: Option<[ThinkingBlock<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[ToolCall<'a>; 1]>,
+}
+
+impl<'a> Said<'a> {
+    fn tool_call(call: ToolCall<'a>) -> Self {
+        Self {
+            tool_calls: Some([call]),
+            ..Self::default()
+        }
+    }
+}
+
+fn write_json(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
+    // Writing to memory cannot fail, and none of the values has keys that are not strings.
+    let written = serde_json::to_writer(out.writer(), value);
+    debug_assert!(written.is_ok(), "{written:?}");
+}
