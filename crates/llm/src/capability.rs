@@ -16,6 +16,9 @@ pub struct Capability {
     pub adaptive_thinking: bool,
     /// Constrains its answer to a JSON schema.
     pub json_schema: bool,
+    /// The most tokens it generates: the limit where the format demands one and the client set none; 0 where
+    /// the format demands none.
+    pub max_output: u64,
 }
 
 impl Capability {
@@ -25,6 +28,7 @@ impl Capability {
         thinking_budget: false,
         adaptive_thinking: false,
         json_schema: true,
+        max_output: 0,
     };
 
     /// Returns what `model` accepts when it is spoken to in `format`.
@@ -52,6 +56,7 @@ const REASONING: Capability = Capability {
     thinking_budget: false,
     adaptive_thinking: false,
     json_schema: true,
+    max_output: 0,
 };
 
 /// Source: the provider's model and reasoning guides (`reasoning_effort`).
@@ -69,12 +74,20 @@ const CLAUDE_3: Capability = Capability {
     thinking_budget: false,
     adaptive_thinking: false,
     json_schema: false,
+    max_output: 4096,
+};
+const CLAUDE_3_5: Capability = Capability {
+    max_output: 8192,
+    ..CLAUDE_3
 };
 const THINKING: Capability = Capability {
-    effort: false,
     thinking_budget: true,
-    adaptive_thinking: false,
-    json_schema: false,
+    max_output: 64_000,
+    ..CLAUDE_3
+};
+const OPUS_4: Capability = Capability {
+    max_output: 32_000,
+    ..THINKING
 };
 const STRUCTURED: Capability = Capability {
     json_schema: true,
@@ -88,22 +101,28 @@ const ADAPTIVE: Capability = Capability {
     adaptive_thinking: true,
     ..EFFORT
 };
+const OPUS_4_6: Capability = Capability {
+    max_output: 128_000,
+    ..ADAPTIVE
+};
 const ADAPTIVE_ONLY: Capability = Capability {
     thinking_budget: false,
-    ..ADAPTIVE
+    ..OPUS_4_6
 };
 
 /// Source: the lists of structured-output and effort models of the compatibility specification, and the
-/// provider's pages on extended and adaptive thinking.
+/// provider's pages "Models overview" (largest outputs), "Extended thinking" and "Adaptive thinking".
 const MESSAGES: &[(&str, Capability)] = &[
+    ("3-5-sonnet", CLAUDE_3_5),
+    ("3-5-haiku", CLAUDE_3_5),
     ("3-7-sonnet", THINKING),
     ("sonnet-4", THINKING),
-    ("opus-4", THINKING),
-    ("opus-4-1", THINKING),
+    ("opus-4", OPUS_4),
+    ("opus-4-1", OPUS_4),
     ("sonnet-4-5", STRUCTURED),
     ("haiku-4-5", STRUCTURED),
     ("opus-4-5", EFFORT),
-    ("opus-4-6", ADAPTIVE),
+    ("opus-4-6", OPUS_4_6),
     ("sonnet-4-6", ADAPTIVE),
     ("opus-4-7", ADAPTIVE_ONLY),
     ("opus-4-8", ADAPTIVE_ONLY),

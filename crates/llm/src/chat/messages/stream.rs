@@ -1,1 +1,295 @@
-//! Stub.
+//! Streamed replies, read ("Streaming messages", API reference). The other direction is in [`super::emit`].
+
+use std::collections::BTreeMap;
+
+use super::{
+    error,
+    reply::{Memory, lose_citations, lose_native, unreadable},
+    wire,
+};
+use crate::{
+    ApiError, ErrorKind, Losses, Usage,
+    chat::{DecodeStream, Delta, Event, Finish, Head, PartHead, ToolKind},
+    frame::Frame,
+    json,
+    reply::End,
+};
+
+/// The events of the API reference; others are ignored, as it demands.
+const EVENTS: &[&str] = &[
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "ping",
+    "error",
+];
+
+/// Reads a stream.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    memory: Memory,
+    /// The open blocks, by their index in the stream.
+    blocks: BTreeMap<u64, Block>,
+    /// The index of the next part.
+    next: usize,
+    usage: Usage,
+    finish: Option<Finish>,
+    state: State,
+}
+
+/// How far a stream has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was said; `message_start` leads to `Begun`.
+    Waiting,
+    /// Blocks come and go; `message_stop` or an error leads to `Ended`.
+    Begun,
+    /// Whatever follows means nothing.
+    Ended,
+}
+
+/// A block that has begun and not ended.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// The part that it is.
+    part: usize,
+    kind: BlockKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BlockKind {
+    Text,
+    Thinking,
+    Redacted,
+    ToolUse,
+    /// A tool call that stands for the answer: its arguments are text.
+    Answer,
+    /// A block that no other format has.
+    Native,
+}
+
+type Step = Result<(), ApiError>;
+
+impl Decoder {
+    /// Returns a reader for the reply to the call that `memory` is of.
+    pub(super) fn new(memory: Memory) -> Self {
+        Self {
+            memory,
+            blocks: BTreeMap::new(),
+            next: 0,
+            usage: Usage::default(),
+            finish: None,
+            state: State::Waiting,
+        }
+    }
+
+    fn read(&mut self, data: &str, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
+        let event: wire::Event<'_> = match serde_json::from_str(data) {
+            Ok(event) => event,
+            Err(reason) => {
+                return if is_foreign(data) {
+                    Ok(())
+                } else {
+                    Err(unreadable(&reason))
+                };
+            }
+        };
+        match &*event.kind {
+            "ping" => out.push(Event::Ping),
+            "error" => return Err(error::within(data.as_bytes())),
+            "message_start" => self.start(event.message, out),
+            "content_block_start" => return self.open(&event, out, losses),
+            "content_block_delta" => return self.delta(event, out, losses),
+            "content_block_stop" => self.close(event.index, out),
+            "message_delta" => self.message_delta(event, out),
+            "message_stop" => self.stop(out),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, message: Option<wire::Message<'_>>, out: &mut Vec<Event>) {
+        if self.state != State::Waiting {
+            return;
+        }
+        self.state = State::Begun;
+        let (id, model, counts) = message.map_or((None, None, None), |message| {
+            (message.id, message.model, message.usage)
+        });
+        out.push(Event::Start(Head {
+            id: id.unwrap_or_default(),
+            model: model.unwrap_or_else(|| self.memory.model.clone()),
+            created: None,
+        }));
+        if let Some(counts) = counts {
+            counts.begin(&mut self.usage);
+            out.push(Event::Usage(self.usage));
+        }
+    }
+
+    fn open(&mut self, event: &wire::Event<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
+        self.start(None, out);
+        let (Some(at), Some(raw)) = (event.index, event.content_block) else {
+            return Err(unreadable(&"a block begins without index or content"));
+        };
+        let block: wire::Block<'_> = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
+        self.close(Some(at), out);
+        let mut first: Vec<Delta> = Vec::new();
+        let mut say = |text: Option<String>| {
+            first.extend(text.filter(|text| !text.is_empty()).map(Delta::Text));
+        };
+        let (kind, head) = match block.kind.as_str() {
+            "text" => {
+                say(block.text);
+                (BlockKind::Text, PartHead::Text)
+            }
+            "thinking" => {
+                say(block.thinking);
+                let seal = wire::seal(&block.signature.unwrap_or_default());
+                first.extend(seal.map(Delta::Seal));
+                (BlockKind::Thinking, PartHead::Reasoning { redacted: false })
+            }
+            "redacted_thinking" => {
+                let seal = wire::seal(&block.data.unwrap_or_default());
+                first.extend(seal.map(Delta::Seal));
+                (BlockKind::Redacted, PartHead::Reasoning { redacted: true })
+            }
+            "tool_use" => {
+                let arguments = block.input.map(json::compact);
+                let arguments = arguments.filter(|arguments| arguments != "{}");
+                let name = block.name.unwrap_or_default();
+                if self.memory.is_answer(&name) {
+                    first.extend(arguments.map(Delta::Text));
+                    (BlockKind::Answer, PartHead::Text)
+                } else {
+                    first.extend(arguments.map(Delta::Arguments));
+                    let head = PartHead::ToolCall {
+                        id: block.id.unwrap_or_default(),
+                        name: self.memory.tool(name),
+                        kind: ToolKind::Function,
+                    };
+                    (BlockKind::ToolUse, head)
+                }
+            }
+            kind => {
+                lose_native(kind, losses);
+                let kind = BlockKind::Native;
+                self.blocks.insert(at, Block { part: 0, kind });
+                return Ok(());
+            }
+        };
+        let index = self.next;
+        self.next += 1;
+        self.blocks.insert(at, Block { part: index, kind });
+        out.push(Event::Open {
+            index,
+            choice: 0,
+            part: head,
+        });
+        out.extend(first.into_iter().map(|delta| Event::Delta { index, delta }));
+        Ok(())
+    }
+
+    fn delta(&mut self, event: wire::Event<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
+        let block = event.index.and_then(|index| self.blocks.get(&index));
+        let (Some(block), Some(delta)) = (block, event.delta) else {
+            return Err(unreadable(&"a delta belongs to no open block"));
+        };
+        let kind = delta.kind.as_deref().unwrap_or_default();
+        let delta = match (kind, block.kind) {
+            (_, BlockKind::Native) => return Ok(()),
+            ("citations_delta", _) => {
+                lose_citations(losses);
+                return Ok(());
+            }
+            ("text_delta", BlockKind::Text) => delta.text.map(Delta::Text),
+            ("thinking_delta", BlockKind::Thinking) => delta.thinking.map(Delta::Text),
+            ("signature_delta", BlockKind::Thinking) => {
+                wire::seal(&delta.signature.unwrap_or_default()).map(Delta::Seal)
+            }
+            ("input_json_delta", BlockKind::ToolUse) => delta.partial_json.map(Delta::Arguments),
+            ("input_json_delta", BlockKind::Answer) => delta.partial_json.map(Delta::Text),
+            ("text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta", _) => {
+                let reason = format!("a {kind} belongs to a block of another type");
+                return Err(unreadable(&reason));
+            }
+            _ => None,
+        };
+        let said = delta.filter(|delta| match delta {
+            Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
+            Delta::Seal(_) => true,
+        });
+        let index = block.part;
+        out.extend(said.map(|delta| Event::Delta { index, delta }));
+        Ok(())
+    }
+
+    fn close(&mut self, index: Option<u64>, out: &mut Vec<Event>) {
+        if let Some(block) = index.and_then(|index| self.blocks.remove(&index))
+            && block.kind != BlockKind::Native
+        {
+            out.push(Event::Close { index: block.part });
+        }
+    }
+
+    fn message_delta(&mut self, event: wire::Event<'_>, out: &mut Vec<Event>) {
+        self.start(None, out);
+        if let Some(delta) = event.delta.filter(|delta| delta.stop_reason.is_some()) {
+            let finish = self
+                .memory
+                .finish(delta.stop_reason.as_deref(), delta.stop_sequence);
+            self.finish = Some(finish);
+        }
+        if let Some(counts) = event.usage {
+            counts.update(&mut self.usage);
+            out.push(Event::Usage(self.usage));
+        }
+    }
+
+    fn stop(&mut self, out: &mut Vec<Event>) {
+        self.start(None, out);
+        for index in self.blocks.keys().copied().collect::<Vec<u64>>() {
+            self.close(Some(index), out);
+        }
+        out.push(Event::Finish {
+            choice: 0,
+            reason: self.finish.take().unwrap_or_default(),
+        });
+        self.state = State::Ended;
+    }
+}
+
+impl DecodeStream for Decoder {
+    fn frame(&mut self, frame: Frame<'_>, out: &mut Vec<Event>, losses: &mut Losses) {
+        if self.state == State::Ended {
+            return;
+        }
+        if let Err(error) = self.read(frame.data, out, losses) {
+            out.push(Event::Error(error));
+            self.state = State::Ended;
+        }
+    }
+
+    fn end(&mut self, how: End, out: &mut Vec<Event>) {
+        if self.state == State::Ended {
+            return;
+        }
+        self.state = State::Ended;
+        out.push(Event::Error(ApiError::new(
+            ErrorKind::BadUpstream,
+            match how {
+                End::Clean => "the upstream ended its stream before the answer was complete",
+                End::Cut => "the upstream's stream was cut before the answer was complete",
+            },
+        )));
+    }
+}
+
+/// Returns whether `data`, which is no event of the API reference, is an event of another name.
+fn is_foreign(data: &str) -> bool {
+    serde_json::from_str::<wire::Typed<'_>>(data)
+        .is_ok_and(|typed| typed.kind.is_some_and(|kind| !EVENTS.contains(&&*kind)))
+}
