@@ -93,12 +93,16 @@ struct Message<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum BlockDelta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: Cow<'a, str> },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: Cow<'a, str> },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
 }
 
 #[derive(Serialize)]
@@ -257,7 +261,7 @@ impl Part {
         let data = Data::ContentBlockStart { index, content_block };
         write("content_block_start", &data, out);
         if self.is_custom() {
-            let delta = BlockDelta::InputJsonDelta {
+            let delta = BlockDelta::InputJson {
                 partial_json: "{\"input\":\"",
             };
             write(
@@ -290,19 +294,19 @@ impl Part {
         };
         let escaped;
         let delta = match (&self.head, delta) {
-            (PartHead::Reasoning { .. }, Delta::Text(thinking)) => BlockDelta::ThinkingDelta { thinking },
-            (_, Delta::Text(text)) => BlockDelta::TextDelta { text },
-            (PartHead::Reasoning { .. }, Delta::Seal(seal)) => BlockDelta::SignatureDelta {
+            (PartHead::Reasoning { .. }, Delta::Text(thinking)) => BlockDelta::Thinking { thinking },
+            (_, Delta::Text(text)) => BlockDelta::Text { text },
+            (PartHead::Reasoning { .. }, Delta::Seal(seal)) => BlockDelta::Signature {
                 signature: wire::signature(seal),
             },
             (_, Delta::Seal(_)) => return,
             (_, Delta::Arguments(text)) if self.is_custom() => {
                 escaped = escape(text);
-                BlockDelta::InputJsonDelta {
+                BlockDelta::InputJson {
                     partial_json: &escaped,
                 }
             }
-            (_, Delta::Arguments(partial_json)) => BlockDelta::InputJsonDelta { partial_json },
+            (_, Delta::Arguments(partial_json)) => BlockDelta::InputJson { partial_json },
         };
         write(
             "content_block_delta",
@@ -316,7 +320,7 @@ impl Part {
             return;
         };
         if self.is_custom() {
-            let delta = BlockDelta::InputJsonDelta { partial_json: "\"}" };
+            let delta = BlockDelta::InputJson { partial_json: "\"}" };
             write(
                 "content_block_delta",
                 &Data::ContentBlockDelta { index, delta },

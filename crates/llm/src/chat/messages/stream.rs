@@ -57,6 +57,8 @@ struct Block {
     /// The part that it is.
     part: usize,
     kind: BlockKind,
+    /// Whether nothing was said in it yet.
+    empty: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,14 +178,23 @@ impl Decoder {
             }
             kind => {
                 lose_native(kind, losses);
-                let kind = BlockKind::Native;
-                self.blocks.insert(at, Block { part: 0, kind });
+                let block = Block {
+                    part: 0,
+                    kind: BlockKind::Native,
+                    empty: true,
+                };
+                self.blocks.insert(at, block);
                 return Ok(());
             }
         };
         let index = self.next;
         self.next += 1;
-        self.blocks.insert(at, Block { part: index, kind });
+        let block = Block {
+            part: index,
+            kind,
+            empty: first.is_empty(),
+        };
+        self.blocks.insert(at, block);
         out.push(Event::Open {
             index,
             choice: 0,
@@ -194,7 +205,7 @@ impl Decoder {
     }
 
     fn delta(&mut self, event: wire::Event<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
-        let block = event.index.and_then(|index| self.blocks.get(&index));
+        let block = event.index.and_then(|index| self.blocks.get_mut(&index));
         let (Some(block), Some(delta)) = (block, event.delta) else {
             return Err(unreadable(&"a delta belongs to no open block"));
         };
@@ -222,17 +233,31 @@ impl Decoder {
             Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
             Delta::Seal(_) => true,
         });
+        block.empty &= said.is_none();
         let index = block.part;
         out.extend(said.map(|delta| Event::Delta { index, delta }));
         Ok(())
     }
 
     fn close(&mut self, index: Option<u64>, out: &mut Vec<Event>) {
-        if let Some(block) = index.and_then(|index| self.blocks.remove(&index))
-            && block.kind != BlockKind::Native
-        {
-            out.push(Event::Close { index: block.part });
-        }
+        let Some(block) = index.and_then(|index| self.blocks.remove(&index)) else {
+            return;
+        };
+        let index = block.part;
+        // A call without arguments has none to stream, while a whole reply says that they are an empty object.
+        let nothing = "{}".to_owned();
+        let owed = match block.kind {
+            BlockKind::Native => return,
+            BlockKind::ToolUse if block.empty => Some(Delta::Arguments(nothing)),
+            BlockKind::Answer if block.empty => Some(Delta::Text(nothing)),
+            BlockKind::ToolUse
+            | BlockKind::Answer
+            | BlockKind::Text
+            | BlockKind::Thinking
+            | BlockKind::Redacted => None,
+        };
+        out.extend(owed.map(|delta| Event::Delta { index, delta }));
+        out.push(Event::Close { index });
     }
 
     fn message_delta(&mut self, event: wire::Event<'_>, out: &mut Vec<Event>) {
