@@ -161,17 +161,12 @@ fn turn(raw: &RawValue, origin: usize, path: &Path<'_>, losses: &mut Losses) -> 
         .take("content")
         .ok_or_else(|| path.key("content").invalid("this member is required"))?;
     let parts = block::content(content, Place::Message(role), &path.key("content"), losses)?;
-    for (key, _) in message.rest() {
-        losses.advisory(
-            Field::Message(origin),
-            format!("messages have no member \"{key}\""),
-        );
-    }
     Ok(Turn {
         role,
         parts,
         origin,
         name: None,
+        extensions: block::extensions(message, "", |_| Severity::Advisory),
     })
 }
 

@@ -22,6 +22,8 @@ const IMAGES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
 pub(super) struct Message<'a> {
     role: &'static str,
     pub(super) content: Vec<Block<'a>>,
+    #[serde(flatten)]
+    extensions: Members<'a>,
 }
 
 /// A content block.
@@ -130,6 +132,8 @@ impl Writer<'_> {
                 let reason = "the messages format has no names of speakers";
                 self.losses.advisory(Field::Message(turn.origin), reason);
             }
+            turn.extensions
+                .lose(Format::Messages, self.losses, |_| Field::Message(turn.origin));
             let role = match turn.role {
                 Role::User | Role::System => "user",
                 Role::Assistant => "assistant",
@@ -138,7 +142,11 @@ impl Writer<'_> {
             match messages.last_mut() {
                 _ if content.is_empty() => {}
                 Some(last) if last.role == role => last.content.extend(content),
-                _ => messages.push(Message { role, content }),
+                _ => messages.push(Message {
+                    role,
+                    content,
+                    extensions: Members(&turn.extensions),
+                }),
             }
         }
         if messages.is_empty() {

@@ -18,9 +18,9 @@ mod think;
 mod upstream;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 /// Both halves of the format.
 #[derive(Clone, Copy, Debug)]
 pub struct Messages;
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,12 @@ pub(super) fn plan<'a>(
         None if effort.is_some() && !capability.effort && capability.thinking_budget => {
             Some(enabled(budget, display))
         }
-        None => None,
+        None => {
+            if reasoning.budget.is_some() {
+                losses.advisory(Field::Reasoning, "this model takes no thinking budget");
+            }
+            None
+        }
     };
     let thinking = wanted
         .filter(|wanted| !exclude(*wanted, forced, losses))

@@ -1,6 +1,9 @@
 //! Asks upstreams in this format.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,7 +21,7 @@ use super::{
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
     capability::Capability,
-    chat::{self, DecodeReply, Listen, Output, Request, Sampling, ToolBody, ToolChoice, Upstream},
+    chat::{self, DecodeReply, Listen, Output, PartBody, Request, Sampling, ToolBody, ToolChoice, Upstream},
     frame::Framing,
     json::{self, Kind, Path, Shallow},
 };
@@ -54,23 +57,18 @@ impl Upstream for Messages {
         };
         let system = writer.system(&request.instructions);
         let messages = writer.messages(&request.turns)?;
-        let mut tools = tools(&request.tools, &mut writer)?;
-        let mut choice = tool_choice(request, &mut writer);
+        let mut offer = offer(request, &mut writer)?;
         let mut format = None;
         match answer(request, &capability, losses)? {
             Answer::Free => {}
             Answer::Constrained(schema) => format = Some(OutputFormat::JsonSchema { schema }),
             Answer::Call(tool) => {
                 memory.answer = Some(tool.name.clone().into_owned());
-                choice = Some(Choice::Tool {
-                    name: tool.name.clone(),
-                    disable_parallel_tool_use: true,
-                });
-                tools = vec![Tool::Function(tool)];
+                offer = Offer::forced(tool);
             }
         }
         let max_tokens = max_tokens(request, &capability, losses);
-        let forced = matches!(choice, Some(Choice::Any { .. } | Choice::Tool { .. }));
+        let forced = matches!(offer.choice, Some(Choice::Any { .. } | Choice::Tool { .. }));
         let plan = think::plan(
             request.reasoning.as_ref(),
             &capability,
@@ -93,8 +91,10 @@ impl Upstream for Messages {
             max_tokens,
             system,
             messages,
-            tools,
-            tool_choice: choice.map(|choice| Object::new(choice, "tool_choice.", extensions)),
+            tools: offer.tools,
+            tool_choice: offer
+                .choice
+                .map(|choice| Object::new(choice, "tool_choice.", extensions)),
             thinking: plan
                 .thinking
                 .map(|thinking| Object::new(thinking, "thinking.", extensions)),
@@ -138,6 +138,61 @@ impl Upstream for Messages {
     fn framing(&self) -> Framing {
         Framing::Sse
     }
+}
+
+/// What the model may call, and whether it must.
+struct Offer<'a> {
+    tools: Vec<Tool<'a>>,
+    choice: Option<Choice<'a>>,
+}
+
+impl<'a> Offer<'a> {
+    /// Returns the offer of one tool that must be called.
+    fn forced(tool: Function<'a>) -> Self {
+        let choice = Choice::Tool {
+            name: tool.name.clone(),
+            disable_parallel_tool_use: true,
+        };
+        Self {
+            tools: vec![Tool::Function(tool)],
+            choice: Some(choice),
+        }
+    }
+}
+
+fn offer<'a>(request: &'a Request, writer: &mut Writer<'_>) -> Result<Offer<'a>, ApiError> {
+    if !request.tools.is_empty() {
+        return Ok(Offer {
+            tools: tools(&request.tools, writer)?,
+            choice: tool_choice(request, writer),
+        });
+    }
+    // The provider refuses calls in a conversation whose tools are not declared.
+    let parts = request.turns.iter().flat_map(|turn| &turn.parts);
+    let called: BTreeSet<&str> = parts
+        .filter_map(|part| match &part.body {
+            PartBody::ToolCall(call) => Some(call.name.as_str()),
+            PartBody::Text(_)
+            | PartBody::Media(_)
+            | PartBody::Reasoning(_)
+            | PartBody::ToolResult(_)
+            | PartBody::Refusal(_)
+            | PartBody::Native { .. } => None,
+        })
+        .collect();
+    let mut tools = Vec::with_capacity(called.len());
+    for (index, name) in called.into_iter().enumerate() {
+        tools.push(Tool::Function(Function {
+            name: writer.tool_name(name),
+            description: "",
+            input_schema: input_schema(None, index)?,
+            strict: None,
+            cache_control: None,
+            members: None,
+        }));
+    }
+    let choice = (!tools.is_empty()).then_some(Choice::None);
+    Ok(Offer { tools, choice })
 }
 
 /// How the model is brought to answer in the form that the client wants.
@@ -288,9 +343,6 @@ fn input_schema(parameters: Option<&RawValue>, index: usize) -> Result<Cow<'_, R
 }
 
 fn tool_choice<'a>(request: &'a Request, writer: &mut Writer<'_>) -> Option<Choice<'a>> {
-    if request.tools.is_empty() {
-        return None;
-    }
     let disable_parallel_tool_use = request.parallel_tool_calls == Some(false);
     match &request.tool_choice {
         None => disable_parallel_tool_use.then_some(Choice::Auto {

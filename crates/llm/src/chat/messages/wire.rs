@@ -257,6 +257,12 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
     Ok(number.map(|number| number as u64))
 }
 
+/// Reads counts; those that cannot be read must not cost the client its answer.
+fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Counts>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str::<Option<Counts>>(raw.get()).ok().flatten())
+}
+
 /// Token counts as they are written.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Totals {
@@ -302,7 +308,7 @@ pub(super) struct Message<'a> {
     pub(super) stop_reason: Option<String>,
     #[serde(default)]
     pub(super) stop_sequence: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "counts")]
     pub(super) usage: Option<Counts>,
 }
 
@@ -342,7 +348,7 @@ pub(super) struct Event<'a> {
     pub(super) content_block: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) delta: Option<Delta>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "counts")]
     pub(super) usage: Option<Counts>,
 }
 

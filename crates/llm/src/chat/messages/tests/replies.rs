@@ -22,7 +22,7 @@ fn reads_replies_of_every_kind() {
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
         {"type": "text", "text": "so", "citations": [{}]},
         {"type": "from_the_future"},
-    ], "stop_reason": "tired"});
+    ], "stop_reason": "tired", "usage": "unknown"});
     let response = reply
         .decode_response(body.to_string().as_bytes(), &mut losses)
         .unwrap();

@@ -343,6 +343,15 @@ fn writes_tools_and_their_choice() {
         ], "tool_choice": null}),
         &[],
     );
+    check(
+        SONNET_4_5,
+        |request| request.turns.push(turn(1, Role::Assistant, vec![call("a", "")])),
+        json!({
+            "tools": [{"name": "f", "description": "", "input_schema": {"type": "object", "properties": {}}}],
+            "tool_choice": {"type": "none"},
+        }),
+        &[],
+    );
     let choose = |choice: Option<ToolChoice>, parallel: Option<bool>, expected: Value| {
         check(
             SONNET_4_5,
@@ -678,6 +687,7 @@ fn turn(origin: usize, role: Role, parts: Vec<Part>) -> Turn {
         parts,
         origin,
         name: None,
+        extensions: Extensions::default(),
     }
 }
 
