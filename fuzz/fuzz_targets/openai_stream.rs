@@ -1,0 +1,8 @@
+//! Chat completions streamed by an upstream, to a client of each format.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llm::provider::OpenAi;
+
+fuzz_target!(|data: &[u8]| fuzz::stream(&OpenAi, data));

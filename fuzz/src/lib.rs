@@ -1,0 +1,177 @@
+//! The laws that arbitrary bytes are held against, one function for each kind of parser.
+//!
+//! A target in `fuzz_targets` is one call of these. Beyond what is asserted here, any panic is a finding:
+//! the crates are built with their debug assertions, the grammar of events among them.
+
+use bytes::Bytes;
+use http::StatusCode;
+use llm::{
+    Endpoint, Inbound, Observed, Reply, Site, Target,
+    frame::sse::Sse,
+    json::Shallow,
+    provider::{Anthropic, Compatible, OpenAi, Provider},
+    reply::End,
+};
+
+/// Cuts `data` into frames, whole and in pieces.
+///
+/// # Panics
+/// If the two differ.
+pub fn sse(data: &[u8]) {
+    let whole = frames(data, data.len());
+    for size in [1, piece(data)] {
+        assert_eq!(frames(data, size), whole, "in pieces of {size}");
+    }
+}
+
+/// Reads `data` as a shallow object and edits it.
+///
+/// # Panics
+/// If anything changes that was not edited.
+pub fn shallow(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    let Ok(shallow) = Shallow::parse(body.clone()) else {
+        return;
+    };
+    assert_eq!(shallow.with(&[]), body);
+    let edited = shallow.with(&[
+        ("model", "\"other\"".to_owned()),
+        ("added member", "{\"a\":1}".to_owned()),
+    ]);
+    let edited = Shallow::parse(edited).expect("an edited object is an object");
+    assert_eq!(edited.get("model"), Some("\"other\""));
+    assert_eq!(edited.get("added member"), Some("{\"a\":1}"));
+    for kept in ["messages", "stream", "metadata", "tools", ""] {
+        assert_eq!(edited.get(kept), shallow.get(kept), "{kept}");
+    }
+}
+
+/// Reads `data` as a request that was sent to `path` and says it to an upstream of each format.
+///
+/// # Panics
+/// If an upstream would be sent what is not a JSON object.
+pub fn request(path: &str, data: &[u8]) {
+    let endpoint = Endpoint::find(path).expect("the path is in the table");
+    let Ok(inbound) = Inbound::parse(endpoint, Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    for provider in PROVIDERS {
+        let site = Site::default();
+        if let Ok(call) = inbound.call(&target(*provider, &site)) {
+            Shallow::parse(call.body).expect("an upstream is sent an object");
+        }
+    }
+}
+
+/// Reads `data` as the stream of an upstream behind `provider`, for a client of each format, and as a whole
+/// reply and an error too.
+///
+/// # Panics
+/// If what is overheard depends on how the bytes are cut, or anything is said after the end.
+pub fn stream(provider: &'static dyn Provider, data: &[u8]) {
+    for (path, body) in REQUESTS {
+        for how in [End::Clean, End::Cut] {
+            let whole = observe(reply(provider, path, body), data, data.len(), how);
+            for size in [1, piece(data)] {
+                let cut = observe(reply(provider, path, body), data, size, how);
+                assert_eq!(told(&cut), told(&whole), "in pieces of {size}");
+            }
+        }
+        let _ = reply(provider, path, body).response(Bytes::copy_from_slice(data));
+        let _ = reply(provider, path, body).error(status(data), &Bytes::copy_from_slice(data));
+    }
+}
+
+const PROVIDERS: &[&'static dyn Provider] = &[&OpenAi, &Anthropic, &Compatible];
+
+/// What a client of each format asks for.
+const REQUESTS: &[(&str, &str)] = &[
+    (
+        "/v1/chat/completions",
+        r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#,
+    ),
+    (
+        "/anthropic/v1/messages",
+        r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#,
+    ),
+];
+
+fn target<'t>(provider: &'static dyn Provider, site: &'t Site) -> Target<'t> {
+    Target {
+        provider,
+        site,
+        model: "other",
+        now: 1_700_000_000,
+    }
+}
+
+fn reply(provider: &'static dyn Provider, path: &str, body: &'static str) -> Reply {
+    let endpoint = Endpoint::find(path).expect("the path is in the table");
+    let inbound =
+        Inbound::parse(endpoint, Bytes::from_static(body.as_bytes())).expect("the request is valid");
+    let site = Site::default();
+    match inbound.call(&target(provider, &site)) {
+        Ok(call) => call.reply,
+        Err(error) => panic!("the request can be said to any upstream: {error}"),
+    }
+}
+
+fn observe(reply: Reply, data: &[u8], size: usize, how: End) -> Observed {
+    let mut stream = reply.stream();
+    for piece in data.chunks(size.max(1)) {
+        stream.push(Bytes::copy_from_slice(piece));
+    }
+    stream.end(how);
+    assert!(
+        stream.push(Bytes::from_static(b"data: {}\n\n")).is_empty(),
+        "bytes after the end"
+    );
+    assert!(stream.end(how).is_empty(), "a second end");
+    stream.observed().clone()
+}
+
+/// Returns what must not depend on how the bytes are cut.
+fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
+    let Observed {
+        model,
+        usage,
+        finish,
+        error,
+        meaningful,
+        complete,
+        losses,
+    } = observed.clone();
+    (model, usage, finish, error, meaningful, complete, losses)
+}
+
+fn frames(data: &[u8], size: usize) -> Vec<(Option<String>, String)> {
+    let mut frames = Vec::new();
+    let mut sse = Sse::default();
+    for piece in data.chunks(size.max(1)) {
+        let mut last = 0;
+        let pushed = sse.push(piece, |frame, read| {
+            assert!(last < read && read <= piece.len(), "frames end one after another");
+            last = read;
+            frames.push((frame.event.map(str::to_owned), frame.data.to_owned()));
+        });
+        if pushed.is_err() {
+            return frames;
+        }
+    }
+    sse.finish(|frame| frames.push((frame.event.map(str::to_owned), frame.data.to_owned())));
+    frames
+}
+
+/// Returns the size of the pieces that `data` is cut into: its own length decides, so that any recorded
+/// document can be a seed as it is.
+fn piece(data: &[u8]) -> usize {
+    2 + data.len() % 61
+}
+
+fn status(data: &[u8]) -> StatusCode {
+    let code = 400 + u16::try_from(data.len() % 200).unwrap_or_default();
+    StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
+#[cfg(test)]
+mod tests;
