@@ -1,7 +1,7 @@
 //! The project's own checks: `cargo xtask` lists them.
 //!
-//! A recipe of the `justfile` is a line or two; what needs more than that is a command here. Reading and
-//! printing stay in this crate's `main` and in [`tree`]: the checks themselves are functions of text.
+//! A recipe of the `justfile` is a line or two; what needs more than that is a command here. The
+//! checks of [`tidy`] are functions of what [`tree`] has read.
 
 use std::{
     io::{self, Write},
@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::tree::Tree;
 
+mod readme;
 mod rust;
 mod tidy;
 mod tree;
@@ -30,12 +31,14 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Option<&str>) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the workspace has no root folder")?;
     match command {
-        Some("tidy") => {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .parent()
-                .context("the workspace has no root folder")?;
-            tidy::run(&Tree::read(root)?, &mut io::stdout().lock())
+        Some("tidy") => tidy::run(&Tree::read(root)?, &mut io::stdout().lock()),
+        Some("readme") => {
+            readme::run(root, &mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
         }
         Some(_) | None => {
             io::stderr().write_all(USAGE.as_bytes())?;
@@ -47,5 +50,6 @@ fn run(command: Option<&str>) -> Result<ExitCode> {
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  readme  run the commands of README.md as they stand there
   tidy    check what clippy cannot: crate edges, module heads, log messages, documentation links
 ";
