@@ -63,6 +63,15 @@ pub fn request(path: &str, data: &[u8]) {
     }
 }
 
+/// Reads `text` as a file of resources, and resolves what it declares.
+///
+/// # Panics
+/// If the same text means different things.
+pub fn resources(text: &str) {
+    let (faults, dump, report) = resolved(text);
+    assert_eq!(resolved(text), (faults, dump, report), "a second time");
+}
+
 /// Reads `data` as the stream of an upstream behind `provider`, for a client of each format, and as a whole
 /// reply and an error too.
 ///
@@ -95,6 +104,17 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#,
     ),
 ];
+
+fn resolved(text: &str) -> (Vec<config::Fault>, String, String) {
+    let surroundings = config::Surroundings {
+        environment: &|name| name.starts_with('A').then(|| "value".to_owned()),
+        reader: &|path| Err(format!("{path} does not exist")),
+    };
+    let mut resources = config::Resources::default();
+    let faults = config::parse("fuzz.yaml", text, &surroundings, &mut resources);
+    let (snapshot, report) = config::resolve(&resources);
+    (faults, snapshot.dump().to_string(), report.to_string())
+}
 
 fn target<'t>(provider: &'static dyn Provider, site: &'t Site) -> Target<'t> {
     Target {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{request, shallow, sse, stream};
+use super::{request, resources, shallow, sse, stream};
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
 fn check(target: &str, law: impl Fn(&[u8])) {
@@ -93,4 +93,9 @@ fn openai_streams() {
 #[test]
 fn messages_streams() {
     check("messages_stream", |data| stream(&llm::provider::Anthropic, data));
+}
+
+#[test]
+fn resource_documents() {
+    check("resources", |data| resources(&String::from_utf8_lossy(data)));
 }
