@@ -41,6 +41,10 @@ fuzz TARGET *ARGS:
     mkdir -p fuzz/corpus/{{TARGET}}
     cargo +nightly fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} fuzz/seeds/{{TARGET}} -- {{ARGS}}
 
+# Run the official SDKs against the gateway
+sdk:
+    tests/sdk/run
+
 # Measure against direct calls and other proxies
 bench *ARGS:
     cargo run --release -p tollgate-bench -- {{ARGS}}
