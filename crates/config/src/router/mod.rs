@@ -194,6 +194,11 @@ impl Router {
             .map(|row| (row.to_string(), &row.rule))
     }
 
+    /// Returns the rule of every match, in the order in which they are tried; a rule comes once for each.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.all().flat_map(|group| &group.rows).map(|row| &row.rule)
+    }
+
     fn all(&self) -> impl Iterator<Item = &Group> {
         self.exact.values().chain(self.suffix.values()).chain([&self.any])
     }
