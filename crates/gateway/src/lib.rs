@@ -3,10 +3,39 @@
 //! Start at `handle`: one function, straight down. [`Gateway`] is the whole of it: it is given a snapshot and
 //! serves it until the next one; what must survive a swap (clients, health, budgets) is its runtime.
 
+mod admin;
+mod body;
+mod credential;
+mod ctx;
+mod facts;
+mod handle;
+mod headers;
+mod llm;
+mod models;
+mod refusal;
+mod server;
+mod telemetry;
+mod upstream;
+
 use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use config::Snapshot;
+use tokio::task::JoinHandle;
+
+use crate::{
+    body::Memory,
+    llm::retry::Budget,
+    server::{Server, drain::Stop},
+    telemetry::{log::Log, metrics::Metrics},
+    upstream::Clients,
 };
 
 /// How the process serves, beside what the resources say.
@@ -20,8 +49,26 @@ pub struct Options {
     pub access_log: AccessLog,
     /// The most bytes that a request body may have; 32 MiB by default.
     pub max_body: usize,
-    /// How long open streams may take to finish once draining has begun.
+    /// The most bytes of request bodies that are held at once, all requests together; 1 GiB by default.
+    pub body_memory: usize,
+    /// After this long without a byte a streaming client is told that we are still there; 10 s by default.
+    pub keep_alive: Duration,
+    /// How long open streams may take to finish once draining has begun; 30 s by default.
     pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            admin: None,
+            access_log: AccessLog::Off,
+            max_body: 32 * 1024 * 1024,
+            body_memory: 1024 * 1024 * 1024,
+            keep_alive: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+        }
+    }
 }
 
 /// The form of the access record.
@@ -36,7 +83,34 @@ pub enum AccessLog {
 }
 
 /// The gateway.
-pub struct Gateway {}
+pub struct Gateway {
+    state: ArcSwap<State>,
+    runtime: Arc<Runtime>,
+    server: Mutex<Server>,
+    /// Held while a snapshot is installed, so that two of them cannot interleave.
+    installing: tokio::sync::Mutex<()>,
+    admin: Option<SocketAddr>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What changes with a snapshot, swapped as one.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) clients: Clients,
+}
+
+/// What survives a snapshot.
+pub(crate) struct Runtime {
+    pub(crate) options: Options,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Log,
+    pub(crate) retries: Budget,
+    pub(crate) memory: Arc<Memory>,
+    /// Goes off when the time to drain is over.
+    pub(crate) stop: Arc<Stop>,
+    ready: AtomicBool,
+}
 
 /// A listener could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +130,31 @@ impl Gateway {
     /// # Errors
     /// If the admin listener cannot be bound.
     pub async fn start(options: Options) -> Result<Arc<Self>, BindError> {
-        let _ = options;
-        Ok(Arc::new(Self {}))
+        let admin = options.admin.map(server::listener::bind).transpose()?;
+        let runtime = Arc::new(Runtime {
+            metrics: Metrics::new(),
+            log: Log::start(options.access_log, std::io::stdout()),
+            retries: Budget::default(),
+            memory: Memory::new(options.body_memory),
+            stop: Arc::default(),
+            ready: AtomicBool::new(false),
+            options,
+        });
+        Ok(Arc::new_cyclic(|gateway| {
+            let address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+            let admin = admin.map(|admin| admin::serve(admin, gateway.clone()));
+            Self {
+                state: ArcSwap::default(),
+                runtime,
+                server: Mutex::default(),
+                installing: tokio::sync::Mutex::default(),
+                admin: address,
+                tasks: admin
+                    .into_iter()
+                    .chain([upstream::prune(gateway.clone())])
+                    .collect(),
+            }
+        }))
     }
 
     /// Serves `snapshot` from now on. New ports are bound before anything is swapped: if one cannot be, the
@@ -66,22 +163,63 @@ impl Gateway {
     ///
     /// # Errors
     /// The ports that could not be bound.
-    pub async fn install(self: &Arc<Self>, snapshot: config::Snapshot) -> Result<(), Vec<BindError>> {
-        let _ = snapshot;
+    pub async fn install(self: &Arc<Self>, snapshot: Snapshot) -> Result<(), Vec<BindError>> {
+        let _installing = self.installing.lock().await;
+        let ports: Vec<u16> = snapshot.listeners.keys().copied().collect();
+        let bound = self
+            .server()
+            .bind(self.runtime.options.address, ports.iter().copied())?;
+        let clients = Clients::new(&snapshot, &self.state.load().clients);
+        self.state.store(Arc::new(State { snapshot, clients }));
+        let unbound = self.server().reconcile(self, bound, |port| ports.contains(&port));
+        for unbound in unbound {
+            // A listener whose task is gone has let go of its port too.
+            let _ = unbound.await;
+        }
+        self.runtime.ready.store(true, Ordering::Release);
+        tracing::info!(listeners = ports.len(), "snapshot installed");
         Ok(())
     }
 
     /// Returns the addresses that are served, by declared port; with port 0 the one the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        Vec::new()
+        self.server().addresses()
     }
 
     /// Returns the address of the admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        None
+        self.admin
     }
 
     /// Stops serving: readiness turns false, listeners close, requests finish; after `Options::drain` those
     /// that are left end with an error event in their client's dialect.
-    pub async fn drain(self: &Arc<Self>) {}
+    pub async fn drain(self: &Arc<Self>) {
+        let _installing = self.installing.lock().await;
+        self.runtime.ready.store(false, Ordering::Release);
+        let serving = self.server().take();
+        server::drain::drain(&self.runtime, serving).await;
+        self.runtime.log.flush(LOG_FLUSH);
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Server> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Runtime {
+    /// Returns whether requests are being served.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+/// How long the end may wait for a slow reader of the access log.
+const LOG_FLUSH: Duration = Duration::from_secs(1);

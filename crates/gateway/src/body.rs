@@ -1,0 +1,238 @@
+//! Bodies: reading a client's within bounds, and what it is sent.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use llm::{ApiError, ErrorKind};
+use tokio::time::timeout;
+
+use crate::{
+    facts::{Facts, Outcome},
+    llm::reply::Streamed,
+};
+
+/// The longest silence of a client that has begun to send a body.
+const READ_IDLE: Duration = Duration::from_secs(30);
+
+/// The most that is reserved on a client's word alone; more follows as bytes arrive.
+const MAX_PROMISE: usize = 1024 * 1024;
+
+/// What a client is sent.
+pub(crate) enum Body {
+    /// A document.
+    Whole(Whole),
+    /// A streamed answer.
+    Streamed(Box<Streamed>),
+}
+
+/// A document, and what is known of the request that it answers.
+pub(crate) struct Whole {
+    bytes: Bytes,
+    facts: Option<Box<Facts>>,
+}
+
+/// How many bytes of request bodies the process may hold at once.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    free: AtomicUsize,
+}
+
+/// A share of [`Memory`], given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+/// Reads a request body of at most `limit` bytes.
+///
+/// # Errors
+/// A 413 above the limit, at once where the client announces it; a 503 if the process holds too much
+/// already; a 408 if the client falls silent; a 400 if it breaks off or sends nothing.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limit: usize,
+    memory: &Arc<Memory>,
+) -> Result<(Bytes, Reserved), ApiError> {
+    if headers.contains_key(header::CONTENT_ENCODING) && !is_identity(headers) {
+        return Err(ApiError {
+            status: http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ..ApiError::invalid("content-encoding is not supported in requests: send the body uncompressed")
+        });
+    }
+    let announced = body.size_hint().exact().unwrap_or(0);
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(too_large(limit));
+    }
+    let mut reserved = Reserved {
+        memory: Arc::clone(memory),
+        bytes: 0,
+    };
+    reserved.grow_to(announced)?;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut length = 0;
+    while !body.is_end_stream() {
+        let frame = match timeout(READ_IDLE, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(ApiError::invalid("the request body ended early")),
+            Err(_) => {
+                return Err(ApiError {
+                    status: http::StatusCode::REQUEST_TIMEOUT,
+                    ..ApiError::new(ErrorKind::Timeout, "the request body did not arrive in time")
+                });
+            }
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        reserved.grow_to(length)?;
+        // A body that arrives in one piece is not copied.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.reserve(announced.min(MAX_PROMISE).max(first.len() + data.len()));
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            if rest.capacity() - rest.len() < data.len() && announced > rest.len() {
+                rest.reserve(announced - rest.len());
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    if bytes.is_empty() {
+        return Err(ApiError::invalid("the request has no body"));
+    }
+    Ok((bytes, reserved))
+}
+
+fn is_identity(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        ErrorKind::TooLarge,
+        format!("the request body exceeds {limit} bytes"),
+    )
+}
+
+impl Memory {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            free: AtomicUsize::new(bytes),
+        })
+    }
+}
+
+impl Reserved {
+    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        let taken = self
+            .memory
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                free.checked_sub(more)
+            });
+        if taken.is_err() {
+            return Err(ApiError {
+                retry_after: Some(1),
+                ..ApiError::new(
+                    ErrorKind::Unavailable,
+                    "the gateway holds too many large requests",
+                )
+            });
+        }
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.memory.free.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Body {
+    /// Returns a document; `facts` are emitted when it has been handed over, or cannot be.
+    pub(crate) fn whole(bytes: Bytes, facts: Option<Box<Facts>>) -> Self {
+        Body::Whole(Whole { bytes, facts })
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Body::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Streamed(streamed) => streamed
+                .poll(cx)
+                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Whole(whole) => whole.bytes.is_empty(),
+            Body::Streamed(streamed) => streamed.is_done(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
+            Body::Streamed(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Whole {
+    fn take(&mut self) -> Option<Bytes> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if let Some(mut facts) = self.facts.take() {
+            facts.bytes_sent = bytes.len() as u64;
+            facts.emit(Outcome::Complete);
+        }
+        (!bytes.is_empty()).then_some(bytes)
+    }
+}
+
+impl Drop for Whole {
+    /// A document without bytes is never asked for any.
+    fn drop(&mut self) {
+        if self.bytes.is_empty() {
+            self.take();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One request and what it is served with.
+
+use std::{sync::Arc, time::Duration};
+
+use config::snapshot::{Listener, Rule};
+use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use llm::{ApiError, Endpoint, ErrorKind, Format, Inbound};
+use tokio::time::Instant;
+
+use crate::{Runtime, State, facts::Facts, headers, server::Port};
+
+/// Stands for "no limit": nothing that is served lasts longer.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many known names an error about an unknown one suggests.
+const SUGGESTIONS: usize = 3;
+
+/// One request on its way through the gateway.
+pub(crate) struct Ctx {
+    /// What is served, loaded once: a request never sees two snapshots.
+    pub(crate) state: Arc<State>,
+    pub(crate) runtime: Arc<Runtime>,
+    /// The format in which the client is told of errors.
+    pub(crate) dialect: Format,
+    pub(crate) began: Instant,
+    pub(crate) facts: Box<Facts>,
+    port: u16,
+}
+
+impl Ctx {
+    /// Opens a request: strips what clients must not set, names the request, loads the snapshot.
+    pub(crate) fn open(port: &Port, head: &mut Parts) -> Self {
+        headers::strip_reserved(&mut head.headers);
+        let request_id = headers::request_id(&head.headers);
+        let mut facts = Facts::open(&port.gateway.runtime, head, request_id);
+        facts.host = host(head);
+        Self {
+            state: port.gateway.state.load_full(),
+            runtime: Arc::clone(&port.gateway.runtime),
+            dialect: Endpoint::dialect(head.uri.path()),
+            began: Instant::from_std(facts.start),
+            facts,
+            port: port.declared,
+        }
+    }
+
+    /// Returns what is asked for.
+    ///
+    /// # Errors
+    /// A 404 that names the nearest path, or a 405.
+    pub(crate) fn endpoint(&mut self, head: &Parts) -> Result<&'static Endpoint, ApiError> {
+        let path = head.uri.path();
+        let endpoint = Endpoint::find(path).ok_or_else(|| unknown_path(path))?;
+        self.facts.endpoint = Some(endpoint);
+        // Whoever serves GET serves HEAD (RFC 9110, section 9.3.2).
+        let head_of_get = endpoint.method == Method::GET && head.method == Method::HEAD;
+        if head.method != endpoint.method && !head_of_get {
+            return Err(ApiError::new(
+                ErrorKind::MethodNotAllowed,
+                format!("{path} takes {}, not {}", endpoint.method, head.method),
+            ));
+        }
+        Ok(endpoint)
+    }
+
+    /// Returns the rule that serves the model that `inbound` names.
+    ///
+    /// # Errors
+    /// A 404 that names the nearest models.
+    pub(crate) fn route(
+        &mut self,
+        inbound: &Inbound,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Rule>, ApiError> {
+        let host = &self.facts.host;
+        let listener = self.listener();
+        let rule = listener.and_then(|listener| listener.router.route(host, path, headers, &inbound.model));
+        let Some(rule) = rule.cloned() else {
+            return Err(unknown_model(listener, host, &inbound.model));
+        };
+        self.facts.model = Some(inbound.model.clone());
+        self.facts.streamed = inbound.stream;
+        Ok(rule)
+    }
+
+    /// Returns the listener that the request came in by; `None` if it is gone from the snapshot.
+    pub(crate) fn listener(&self) -> Option<&Listener> {
+        self.state.snapshot.listeners.get(&self.port)
+    }
+
+    /// Returns the id of the request.
+    pub(crate) fn request_id(&self) -> &HeaderValue {
+        &self.facts.request_id
+    }
+
+    /// Returns when a limit on the whole request passes.
+    pub(crate) fn deadline(&self, limit: Option<Duration>) -> Instant {
+        self.began + limit.unwrap_or(FOREVER)
+    }
+}
+
+/// Returns the host of a request, in lower case and without port.
+fn host(head: &Parts) -> String {
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let header = || head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = authority.or_else(header).unwrap_or_default();
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next(),
+        None => host.split(':').next(),
+    };
+    host.unwrap_or_default().to_ascii_lowercase()
+}
+
+fn unknown_path(path: &str) -> ApiError {
+    let nearest = llm::operation::ENDPOINTS
+        .iter()
+        .map(|endpoint| (strsim::normalized_levenshtein(path, endpoint.path), endpoint))
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let hint = match nearest {
+        Some((_, endpoint)) => format!("; did you mean {} {}?", endpoint.method, endpoint.path),
+        None => String::new(),
+    };
+    let shown: String = path.chars().take(200).collect();
+    ApiError::new(ErrorKind::NotFound, format!("unknown path {shown}{hint}")).with_code("unknown_url")
+}
+
+fn unknown_model(listener: Option<&Listener>, host: &str, model: &str) -> ApiError {
+    let nearest = listener.map(|listener| listener.router.nearest(host, model, SUGGESTIONS));
+    let nearest = nearest.unwrap_or_default();
+    let hint = if nearest.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", nearest.join(", "))
+    };
+    let shown: String = model.chars().take(200).collect();
+    ApiError::new(
+        ErrorKind::NotFound,
+        format!("the model \"{shown}\" is not served here{hint}"),
+    )
+    .with_param("model")
+    .with_code("model_not_found")
+}

@@ -1,0 +1,158 @@
+//! What is known of one request, emitted once.
+//!
+//! The facts travel with the request and then inside the response body. Whoever ends last emits them: the
+//! body when it is handed over, or the drop of whatever held them, which is how a client's disconnect is told
+//! from a complete answer. Log and metrics are read from here and nowhere else.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use llm::{Endpoint, ErrorKind, Losses, Observed, Usage, chat::FinishReason};
+
+use crate::{Runtime, server::drain::Stopped};
+
+/// What is known of one request.
+pub(crate) struct Facts {
+    pub(crate) start: Instant,
+    pub(crate) began: jiff::Timestamp,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    pub(crate) host: String,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) endpoint: Option<&'static Endpoint>,
+    /// The model in the client's words; `None` until a route was found for it.
+    pub(crate) model: Option<String>,
+    pub(crate) streamed: bool,
+    pub(crate) route: Option<Arc<str>>,
+    /// The attempt that answered, or the last one that did not.
+    pub(crate) attempt: Option<Attempted>,
+    pub(crate) attempts: u32,
+    pub(crate) status: StatusCode,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) usage: Usage,
+    pub(crate) response_model: Option<String>,
+    pub(crate) finish: Option<FinishReason>,
+    pub(crate) losses: Losses,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    runtime: Arc<Runtime>,
+    emitted: bool,
+}
+
+/// What is known of one attempt.
+pub(crate) struct Attempted {
+    pub(crate) backend: Arc<str>,
+    pub(crate) provider: &'static str,
+    /// The model in the upstream's words.
+    pub(crate) model: String,
+    pub(crate) start: Instant,
+    /// From the start of the attempt to the first bytes of a streamed reply.
+    pub(crate) first_token: Option<Duration>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The answer, be it an error, was handed over whole.
+    Complete,
+    /// A streamed answer had to end with an error.
+    Broken,
+    /// The client went away.
+    Dropped,
+}
+
+impl Outcome {
+    /// Returns the word for logs and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Outcome::Complete => "complete",
+            Outcome::Broken => "broken",
+            Outcome::Dropped => "dropped",
+        }
+    }
+}
+
+impl Facts {
+    /// Begins the record of a request; counts it as in flight.
+    pub(crate) fn open(
+        runtime: &Arc<Runtime>,
+        head: &http::request::Parts,
+        request_id: HeaderValue,
+    ) -> Box<Self> {
+        runtime.metrics.in_flight.inc();
+        Box::new(Self {
+            start: Instant::now(),
+            began: jiff::Timestamp::now(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            host: String::new(),
+            request_id,
+            user_agent: head.headers.get(http::header::USER_AGENT).cloned(),
+            endpoint: None,
+            model: None,
+            streamed: false,
+            route: None,
+            attempt: None,
+            attempts: 0,
+            // What a proxy's log says of a request that nobody waited for.
+            status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            error: None,
+            usage: Usage::default(),
+            response_model: None,
+            finish: None,
+            losses: Losses::default(),
+            bytes_received: 0,
+            bytes_sent: 0,
+            runtime: Arc::clone(runtime),
+            emitted: false,
+        })
+    }
+
+    /// Takes over what a reply says about itself.
+    pub(crate) fn observe(&mut self, observed: &Observed) {
+        self.usage = observed.usage;
+        self.response_model.clone_from(&observed.model);
+        self.finish = observed.finish.as_ref().map(|finish| finish.reason);
+        self.losses.extend(&observed.losses);
+        if let Some(error) = &observed.error {
+            self.error = Some(error.kind);
+        }
+    }
+
+    /// Notes that the upstream has begun to stream.
+    pub(crate) fn first_token(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.first_token.get_or_insert_with(|| attempt.start.elapsed());
+        }
+    }
+
+    /// Returns what goes off when the time to drain is over.
+    pub(crate) fn stop(&self) -> Stopped {
+        self.runtime.stop.wait()
+    }
+
+    /// Writes the access record and counts; the one place where that happens.
+    pub(crate) fn emit(mut self: Box<Self>, outcome: Outcome) {
+        self.record(outcome);
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.emitted, true) {
+            let elapsed = self.start.elapsed();
+            self.runtime.metrics.record(self, outcome);
+            self.runtime.log.record(self, outcome, elapsed);
+        }
+    }
+}
+
+impl Drop for Facts {
+    fn drop(&mut self) {
+        self.record(Outcome::Dropped);
+    }
+}

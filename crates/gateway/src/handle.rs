@@ -1,0 +1,48 @@
+//! The straight line: what happens to a request, in order.
+//!
+//! open → endpoint → body → route → attempts → respond. Every step that can refuse returns an error, and one
+//! place says it in the client's format. Nothing here is spawned: when the client goes away the future is
+//! dropped, and with it all that was done on its behalf.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use llm::{Inbound, Operation};
+
+use crate::{
+    body::{self, Body},
+    ctx::Ctx,
+    models,
+    refusal::{self, Answer, Refusal},
+    server::Port,
+};
+
+/// Serves one request.
+pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Response<Body> {
+    let (mut head, body) = request.into_parts();
+    let mut ctx = Ctx::open(&port, &mut head);
+    let answer = serve(&mut ctx, head, body).await;
+    refusal::respond(ctx, answer)
+}
+
+async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Result<Answer, Box<Refusal>> {
+    let endpoint = ctx.endpoint(&head)?;
+    match endpoint.operation {
+        Operation::Models => Ok(models::list(ctx, endpoint)),
+        Operation::Chat => {
+            // The reservation is given back when the last attempt has been decided.
+            let (bytes, _reserved) = body::read(
+                &head.headers,
+                body,
+                ctx.runtime.options.max_body,
+                &ctx.runtime.memory,
+            )
+            .await?;
+            ctx.facts.bytes_received = bytes.len() as u64;
+            let inbound = Inbound::parse(endpoint, bytes)?;
+            let rule = ctx.route(&inbound, head.uri.path(), &head.headers)?;
+            crate::llm::serve(ctx, &rule, &inbound, head.headers).await
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! One try against one upstream: what it is sent, and what its reply amounts to.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use config::snapshot::{Backend, Candidate};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use llm::{ApiError, Call, End, ErrorKind, Inbound, Losses, Target};
+
+use super::{
+    limit::{Alarm, Limits},
+    refused::{Cause, Refused},
+    reply::Stream,
+};
+use crate::{
+    credential,
+    ctx::Ctx,
+    facts::Attempted,
+    headers,
+    refusal::{Answer, Content},
+    upstream,
+};
+
+/// The largest unary reply.
+const MAX_REPLY: usize = 64 * 1024 * 1024;
+
+/// The most that is withheld of a stream that has said nothing yet.
+const MAX_HELD: usize = 64 * 1024;
+
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// One try against one upstream.
+pub(super) struct Attempt<'a> {
+    pub(super) inbound: &'a Inbound,
+    pub(super) candidate: &'a Candidate,
+    /// The client's headers, as every upstream may see them.
+    pub(super) headers: &'a HeaderMap,
+    pub(super) limits: Limits,
+}
+
+impl Attempt<'_> {
+    /// Asks the upstream; an answer is whole, or a stream that has said something.
+    pub(super) async fn run(&self, ctx: &mut Ctx, alarm: &mut Alarm) -> Result<Answer, Box<Refused>> {
+        ctx.facts.attempts += 1;
+        let answered = self.ask(ctx, alarm).await;
+        let outcome = answered
+            .as_ref()
+            .map_or_else(|refused| refused.cause.name(), |_| "answered");
+        ctx.runtime.metrics.attempt(&self.candidate.id, outcome);
+        answered
+    }
+
+    async fn ask(&self, ctx: &mut Ctx, alarm: &mut Alarm) -> Result<Answer, Box<Refused>> {
+        let backend = match &self.candidate.backend {
+            Ok(backend) => backend,
+            Err(reason) => {
+                let error = ApiError::new(
+                    ErrorKind::Internal,
+                    format!("the backend is not usable: {reason}"),
+                );
+                return Err(Refused::new(Cause::Unresolved, error));
+            }
+        };
+        let model = self.candidate.model.as_deref().unwrap_or(&self.inbound.model);
+        ctx.facts.attempt = Some(Attempted {
+            backend: Arc::clone(&backend.id),
+            provider: backend.provider.name(),
+            model: model.to_owned(),
+            start: std::time::Instant::now(),
+            first_token: None,
+        });
+        let call = self
+            .inbound
+            .call(&Target {
+                provider: backend.provider,
+                site: &backend.site,
+                model,
+                now: u64::try_from(ctx.facts.began.as_second()).unwrap_or_default(),
+            })
+            .map_err(|error| Refused::new(Cause::Unsayable, error))?;
+        let Some(client) = ctx.state.clients.pick(backend).cloned() else {
+            let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");
+            return Err(Refused::new(Cause::Unresolved, error));
+        };
+        let Call {
+            path,
+            headers,
+            body,
+            losses,
+            reply,
+            ..
+        } = call;
+        let request = self.request(backend, &client.host, &path, &headers, body)?;
+        let response = match alarm.limit(self.limits.next(), client.call(request)).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => return Err(Refused::call(error)),
+            None => return Err(self.limits.passed()),
+        };
+        self.read(ctx, alarm, response, reply, losses).await
+    }
+
+    /// Returns the HTTP request, each layer over the one before: client, provider, declared changes, ours.
+    fn request(
+        &self,
+        backend: &Backend,
+        host: &HeaderValue,
+        path: &str,
+        of_provider: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Box<Refused>> {
+        let unresolved =
+            |message: String| Refused::new(Cause::Unresolved, ApiError::new(ErrorKind::Internal, message));
+        let mut headers = self.headers.clone();
+        for (name, value) in of_provider {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        self.candidate.headers.apply(&mut headers);
+        headers.insert(header::HOST, host.clone());
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+        let body = self
+            .candidate
+            .body
+            .apply(body)
+            .map_err(|error| unresolved(format!("the body cannot be changed as declared: {error}")))?;
+        if let Some(credential) = &backend.credential {
+            credential::apply(credential, &mut headers).map_err(|error| unresolved(error.to_string()))?;
+        }
+        let uri = Uri::try_from(path)
+            .map_err(|_| unresolved("the upstream's path is not a valid one".to_owned()))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    async fn read(
+        &self,
+        ctx: &mut Ctx,
+        alarm: &mut Alarm,
+        response: Response<upstream::Reply>,
+        reply: llm::Reply,
+        losses: Losses,
+    ) -> Result<Answer, Box<Refused>> {
+        let (head, mut body) = response.into_parts();
+        let retry_after = retry_after(&head.headers);
+        let is_stream = is_event_stream(&head.headers);
+        let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
+        let mut headers = head.headers;
+        headers::to_client(&mut headers);
+        if let Some(coding) = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(compressed(head.status, headers, retry_after, &coding));
+        }
+        if head.status == StatusCode::OK && is_stream && self.inbound.stream {
+            let stream = self.commit(ctx, alarm, body, reply.stream()).await?;
+            ctx.facts.losses = losses;
+            ctx.facts.losses.extend(&stream.observed().losses);
+            headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
+            headers.entry(header::CACHE_CONTROL).or_insert(NO_CACHE);
+            return Ok(Answer {
+                status: StatusCode::OK,
+                headers,
+                content: Content::Stream(Box::new(stream)),
+            });
+        }
+        if head.status.is_success() && is_stream {
+            let message = "the upstream streams although it was not asked to";
+            return Err(Refused::new(
+                Cause::BadReply,
+                ApiError::new(ErrorKind::BadUpstream, message),
+            ));
+        }
+        let bytes = self.whole(alarm, &mut body).await?;
+        if !head.status.is_success() {
+            return Err(failed(head.status, headers, retry_after, &reply, &bytes));
+        }
+        if self.inbound.stream {
+            return Err(Refused::new(Cause::BadReply, not_a_stream(&reply, &bytes)));
+        }
+        let answer = reply
+            .response(bytes)
+            .map_err(|error| Refused::new(Cause::BadReply, error))?;
+        if let Some(error) = answer.observed.error {
+            return Err(Refused::new(Cause::Failed, error));
+        }
+        ctx.facts.losses = losses;
+        ctx.facts.observe(&answer.observed);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        Ok(Answer {
+            status: head.status,
+            headers,
+            content: Content::Whole(answer.body),
+        })
+    }
+
+    /// Reads a unary reply to its end, so that a break in the middle is still a refusal.
+    async fn whole(&self, alarm: &mut Alarm, body: &mut upstream::Reply) -> Result<Bytes, Box<Refused>> {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        loop {
+            let frame = match alarm.limit(self.limits.next(), body.frame()).await {
+                Some(Some(Ok(frame))) => frame,
+                Some(Some(Err(error))) => return Err(Refused::cut(&error)),
+                Some(None) => break,
+                None => return Err(self.limits.passed()),
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if first.len() + rest.len() + data.len() > MAX_REPLY {
+                let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's reply exceeds 64 MiB");
+                return Err(Refused::new(Cause::BadReply, error));
+            }
+            // A reply that arrives in one piece is not copied.
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+            } else {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+
+    /// Reads a stream until it has said something that binds us to it.
+    async fn commit(
+        &self,
+        ctx: &mut Ctx,
+        alarm: &mut Alarm,
+        mut body: upstream::Reply,
+        mut stream: llm::Stream,
+    ) -> Result<Stream, Box<Refused>> {
+        let mut held = BytesMut::new();
+        loop {
+            let frame = match alarm.limit(self.limits.next(), body.frame()).await {
+                Some(frame) => frame,
+                None => return Err(self.limits.passed()),
+            };
+            let (bytes, ended) = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        ctx.facts.first_token();
+                        (stream.push(data), false)
+                    }
+                    Err(_) => continue,
+                },
+                Some(Err(_)) => (stream.end(End::Cut), true),
+                None => (stream.end(End::Clean), true),
+            };
+            let observed = stream.observed();
+            if let Some(error) = &observed.error
+                && !observed.meaningful
+            {
+                let cause = if ended { Cause::Reset } else { Cause::Failed };
+                return Err(Refused::new(cause, error.clone()));
+            }
+            let failed = observed.error.is_some();
+            let bound = observed.meaningful || ended || failed || held.len() + bytes.len() > MAX_HELD;
+            // One piece is handed on as it is.
+            let first = if bound && held.is_empty() {
+                bytes
+            } else {
+                held.extend_from_slice(&bytes);
+                if !bound {
+                    continue;
+                }
+                held.freeze()
+            };
+            let body = (!ended && !failed).then_some(body);
+            return Ok(Stream::new(first, stream, body, alarm.take(), self.limits));
+        }
+    }
+}
+
+/// Returns what a reply amounts to whose status says that it is no answer.
+fn failed(
+    status: StatusCode,
+    headers: HeaderMap,
+    retry_after: Option<u64>,
+    reply: &llm::Reply,
+    bytes: &Bytes,
+) -> Box<Refused> {
+    let mut error = if status.is_client_error() || status.is_server_error() {
+        reply.error(status, bytes)
+    } else {
+        let message = format!("the upstream answered with status {}", status.as_u16());
+        ApiError::new(ErrorKind::BadUpstream, message)
+    };
+    error.retry_after = error.retry_after.or(retry_after);
+    Box::new(Refused {
+        cause: Cause::of_status(status),
+        error,
+        headers,
+    })
+}
+
+/// Returns what a reply amounts to that is compressed although it was asked not to be: an error is known by
+/// its status, an answer is lost.
+fn compressed(
+    status: StatusCode,
+    headers: HeaderMap,
+    retry_after: Option<u64>,
+    coding: &HeaderValue,
+) -> Box<Refused> {
+    let message = format!(
+        "the upstream answered with status {} in {coding:?}, which it was asked not to use",
+        status.as_u16()
+    );
+    let error = if status.is_client_error() || status.is_server_error() {
+        ApiError::upstream(status, message)
+    } else {
+        ApiError::new(ErrorKind::BadUpstream, message)
+    };
+    Box::new(Refused {
+        cause: Cause::of_status(status),
+        error: ApiError { retry_after, ..error },
+        headers,
+    })
+}
+
+/// Returns what a document amounts to that came in place of a stream.
+fn not_a_stream(reply: &llm::Reply, bytes: &Bytes) -> ApiError {
+    let is_error = llm::json::Object::parse_slice(bytes).is_ok_and(|object| object.peek("error").is_some());
+    if is_error {
+        reply.error(StatusCode::BAD_GATEWAY, bytes)
+    } else {
+        ApiError::new(
+            ErrorKind::BadUpstream,
+            "the upstream did not stream although it was asked to",
+        )
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
+    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Returns the seconds that `retry-after` asks to wait, be it a number or a date.
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(seconds);
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    let wait = at
+        .duration_since(std::time::SystemTime::now())
+        .unwrap_or_default();
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}

@@ -1,0 +1,105 @@
+//! Serves a model request: attempts over a rule's candidates until one answers.
+
+mod attempt;
+mod limit;
+mod refused;
+pub(crate) mod reply;
+pub(crate) mod retry;
+
+use std::time::Duration;
+
+use config::snapshot::Rule;
+use http::HeaderMap;
+use llm::{ApiError, ErrorKind, Inbound};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::{
+    ctx::Ctx,
+    headers,
+    refusal::{Answer, Refusal},
+};
+use attempt::Attempt;
+use limit::{Alarm, Limits};
+use refused::Refused;
+use retry::{Next, Order};
+
+/// The longest silence of an upstream where a rule sets no other.
+const DEFAULT_IDLE: Duration = Duration::from_secs(300);
+
+/// Tries the candidates of `rule` in turn and returns the first answer.
+///
+/// # Errors
+/// The most informative of the refusals.
+pub(crate) async fn serve(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    inbound: &Inbound,
+    mut client_headers: HeaderMap,
+) -> Result<Answer, Box<Refusal>> {
+    headers::to_upstream(&mut client_headers, ctx.request_id());
+    ctx.facts.route = Some(rule.route.as_str().into());
+    ctx.runtime.retries.deposit();
+    let deadline = ctx.deadline(rule.timeouts.request);
+    let mut alarm = Alarm::new(deadline);
+    let mut order = Order::new(&rule.candidates);
+    let mut worst: Option<Box<Refused>> = None;
+    let mut again = None;
+    while let Some(candidate) = again.take().or_else(|| order.next()) {
+        if worst.is_some() && !ctx.runtime.retries.withdraw() {
+            debug!(candidate = %candidate.id, "retry budget is spent");
+            break;
+        }
+        let attempt = Attempt {
+            inbound,
+            candidate,
+            headers: &client_headers,
+            limits: limits(ctx, rule, inbound, deadline, order.has_more()),
+        };
+        let refused = match attempt.run(ctx, &mut alarm).await {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        debug!(
+            candidate = %candidate.id,
+            outcome = refused.cause.name(),
+            error = %refused.error,
+            "attempt refused"
+        );
+        let next = refused.cause.next();
+        if next == Next::Same && !order.has_more() && ctx.facts.attempts == 1 {
+            again = Some(candidate);
+        }
+        worst = Some(match worst {
+            Some(before) if before.cause.tells_more_than(&refused.cause) => before,
+            Some(_) | None => refused,
+        });
+        if next == Next::No {
+            break;
+        }
+    }
+    Err(match worst {
+        Some(refused) => {
+            let Refused { error, headers, .. } = *refused;
+            Box::new(Refusal { error, headers })
+        }
+        None => ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into(),
+    })
+}
+
+/// Returns the limits of an attempt.
+///
+/// Where another candidate remains, half of the time is kept for it, so that a stall can still be mended.
+fn limits(ctx: &Ctx, rule: &Rule, inbound: &Inbound, deadline: Instant, has_more: bool) -> Limits {
+    let now = Instant::now();
+    let half = has_more.then(|| deadline.saturating_duration_since(now) / 2);
+    let attempt = [rule.timeouts.attempt, half].into_iter().flatten().min();
+    // A unary answer is silent until it is done, so that the limit on silence would be one on length.
+    let idle = rule.timeouts.stream_idle.filter(|_| inbound.stream);
+    Limits {
+        total: deadline,
+        attempt: attempt.map_or(deadline, |attempt| deadline.min(now + attempt)),
+        idle: idle.unwrap_or(DEFAULT_IDLE),
+        keep_alive: ctx.runtime.options.keep_alive,
+    }
+}

@@ -1,0 +1,211 @@
+//! The body adapter of streamed answers, relayed and translated alike: pulled by the client, it pulls the
+//! upstream.
+//!
+//! There is no task and no channel: a client that stops reading stops the upstream, and one that goes away
+//! drops this body and with it the upstream's connection. One timer serves the total limit, the upstream's
+//! silence and our own keep-alive; it is not touched when bytes pass, but looks at the clock when it goes off.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::Body;
+use llm::{ApiError, End, ErrorKind, Observed};
+use tokio::time::Instant;
+
+use super::limit::{Alarm, Limits};
+use crate::{
+    facts::{Facts, Outcome},
+    server::drain::Stopped,
+    upstream,
+};
+
+/// A streamed answer that has been committed to.
+pub(crate) struct Stream {
+    /// What was held back until the commitment.
+    first: Bytes,
+    inner: llm::Stream,
+    /// `None` once nothing more is to be read.
+    upstream: Option<upstream::Reply>,
+    alarm: Alarm,
+    limits: Limits,
+    last_read: Instant,
+    last_write: Instant,
+}
+
+/// A streamed answer on its way to the client, with the facts inside.
+pub(crate) struct Streamed {
+    stream: Stream,
+    /// Goes off when the time to drain is over.
+    stop: Stopped,
+    facts: Option<Box<Facts>>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        first: Bytes,
+        inner: llm::Stream,
+        upstream: Option<upstream::Reply>,
+        mut alarm: Alarm,
+        limits: Limits,
+    ) -> Self {
+        let now = Instant::now();
+        alarm.set(limits.total.min(now + limits.idle.min(limits.keep_alive)));
+        Self {
+            first,
+            inner,
+            upstream,
+            alarm,
+            limits,
+            last_read: now,
+            last_write: now,
+        }
+    }
+
+    /// Returns what was overheard so far.
+    pub(crate) fn observed(&self) -> &Observed {
+        self.inner.observed()
+    }
+
+    /// Returns the stream with what is to be emitted when it ends.
+    pub(crate) fn with(self, facts: Box<Facts>) -> Streamed {
+        let stop = facts.stop();
+        Streamed {
+            stream: self,
+            stop,
+            facts: Some(facts),
+        }
+    }
+
+    /// Returns the next bytes of the upstream, in the client's words; none when it has ended.
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while let Some(upstream) = &mut self.upstream {
+            let bytes = match std::task::ready!(Pin::new(upstream).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    self.last_read = Instant::now();
+                    match frame.into_data() {
+                        Ok(data) => self.inner.push(data),
+                        Err(_) => continue,
+                    }
+                }
+                Some(Err(_)) => self.close(End::Cut),
+                None => self.close(End::Clean),
+            };
+            if self.inner.observed().error.is_some() {
+                self.upstream = None;
+            }
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(bytes));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Returns what a limit that has passed makes us say, or waits for the next one.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        while self.alarm.poll(cx).is_ready() {
+            let now = Instant::now();
+            let silent = self.last_read + self.limits.idle;
+            let quiet = self.last_write + self.limits.keep_alive;
+            if now >= self.limits.total || now >= silent {
+                return Poll::Ready(self.fail(ApiError::new(
+                    ErrorKind::Timeout,
+                    if now >= silent {
+                        "the upstream fell silent"
+                    } else {
+                        "the answer took longer than is allowed"
+                    },
+                )));
+            }
+            let mut next = self.limits.total.min(silent);
+            if now >= quiet {
+                self.last_write = now;
+                self.alarm.set(next.min(now + self.limits.keep_alive));
+                let bytes = self.inner.keep_alive();
+                if !bytes.is_empty() {
+                    return Poll::Ready(bytes);
+                }
+            } else {
+                next = next.min(quiet);
+                self.alarm.set(next);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn close(&mut self, how: End) -> Bytes {
+        self.upstream = None;
+        self.inner.end(how)
+    }
+
+    fn fail(&mut self, error: ApiError) -> Bytes {
+        self.upstream = None;
+        self.inner.fail(error)
+    }
+}
+
+impl Streamed {
+    /// Returns the next bytes for the client; none when the answer is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if !self.stream.first.is_empty() {
+            let first = std::mem::take(&mut self.stream.first);
+            return self.give(first);
+        }
+        match self.stream.poll_upstream(cx) {
+            Poll::Ready(Some(bytes)) => return self.give(bytes),
+            Poll::Ready(None) => {
+                self.settle();
+                return Poll::Ready(None);
+            }
+            Poll::Pending => {}
+        }
+        let bytes = if self.stop.poll(cx).is_ready() {
+            let error = ApiError::new(ErrorKind::Unavailable, "the gateway is shutting down");
+            self.stream.fail(error)
+        } else {
+            std::task::ready!(self.stream.poll_limits(cx))
+        };
+        self.give(bytes)
+    }
+
+    /// Returns whether nothing follows.
+    pub(crate) fn is_done(&self) -> bool {
+        self.facts.is_none()
+    }
+
+    fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
+        if bytes.is_empty() {
+            self.settle();
+            return Poll::Ready(None);
+        }
+        self.stream.last_write = Instant::now();
+        if let Some(facts) = &mut self.facts {
+            facts.bytes_sent += bytes.len() as u64;
+        }
+        Poll::Ready(Some(bytes))
+    }
+
+    /// Emits the facts, once.
+    fn settle(&mut self) {
+        let Some(mut facts) = self.facts.take() else {
+            return;
+        };
+        let observed = self.stream.observed();
+        facts.observe(observed);
+        facts.emit(if observed.error.is_some() {
+            Outcome::Broken
+        } else if observed.complete {
+            Outcome::Complete
+        } else {
+            Outcome::Dropped
+        });
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

@@ -1,0 +1,124 @@
+//! The list of models, answered from the snapshot.
+
+use bytes::Bytes;
+use config::router::Model;
+use llm::{Endpoint, Format};
+use serde::Serialize;
+
+use crate::{ctx::Ctx, refusal::Answer};
+
+/// Returns the models that the request's host may see, in the client's format.
+pub(crate) fn list(ctx: &Ctx, endpoint: &Endpoint) -> Answer {
+    let models = ctx
+        .listener()
+        .map(|listener| listener.router.models(&ctx.facts.host));
+    let models = models.unwrap_or_default();
+    Answer::json(match endpoint.format {
+        Format::OpenAi => openai(&models),
+        Format::Messages => messages(&models),
+    })
+}
+
+/// OpenAI's API reference, "List models"; the order of members is part of the compatibility specification.
+fn openai(models: &[&Model]) -> Bytes {
+    #[derive(Serialize)]
+    struct List<'a> {
+        data: Vec<Entry<'a>>,
+        object: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        id: &'a str,
+        created: u64,
+        object: &'static str,
+        owned_by: &'a str,
+    }
+    let data = models.iter().map(|model| Entry {
+        id: &model.id,
+        created: model.created,
+        object: "model",
+        owned_by: &model.owned_by,
+    });
+    to_json(&List {
+        data: data.collect(),
+        object: "list",
+    })
+}
+
+/// Anthropic's API reference, "List Models".
+fn messages(models: &[&Model]) -> Bytes {
+    #[derive(Serialize)]
+    struct List<'a> {
+        data: Vec<Entry<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_id: Option<&'a str>,
+        has_more: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_id: Option<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        id: &'a str,
+        r#type: &'static str,
+        display_name: &'a str,
+        created_at: String,
+    }
+    let data = models.iter().map(|model| Entry {
+        id: &model.id,
+        r#type: "model",
+        display_name: &model.id,
+        created_at: rfc3339(model.created),
+    });
+    to_json(&List {
+        data: data.collect(),
+        first_id: models.first().map(|model| model.id.as_str()),
+        has_more: false,
+        last_id: models.last().map(|model| model.id.as_str()),
+    })
+}
+
+fn rfc3339(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds)
+        .unwrap_or_default()
+        .to_string()
+}
+
+fn to_json(value: &impl Serialize) -> Bytes {
+    // Strings and numbers cannot fail to serialise.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(models: &[(&str, u64)], expected_openai: &str, expected_messages: &str) {
+        let models: Vec<Model> = models
+            .iter()
+            .map(|(id, created)| Model {
+                id: (*id).to_owned(),
+                owned_by: "openai".to_owned(),
+                created: *created,
+            })
+            .collect();
+        let models: Vec<&Model> = models.iter().collect();
+        assert_eq!(openai(&models), expected_openai);
+        assert_eq!(messages(&models), expected_messages);
+    }
+
+    #[test]
+    fn lists_are_written_as_specified() {
+        check(
+            &[("gpt-4o-mini", 1_735_689_600)],
+            r#"{"data":[{"id":"gpt-4o-mini","created":1735689600,"object":"model","owned_by":"openai"}],"object":"list"}"#,
+            r#"{"data":[{"id":"gpt-4o-mini","type":"model","display_name":"gpt-4o-mini","created_at":"2025-01-01T00:00:00Z"}],"first_id":"gpt-4o-mini","has_more":false,"last_id":"gpt-4o-mini"}"#,
+        );
+        check(
+            &[],
+            r#"{"data":[],"object":"list"}"#,
+            r#"{"data":[],"has_more":false}"#,
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! Answers, and the one place where a refusal becomes one, in the client's own format.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use llm::{ApiError, Format, Losses};
+
+use crate::{body::Body, ctx::Ctx, headers, llm::reply::Stream};
+
+/// The longest list of losses that fits into a header.
+const MAX_LOSS_HEADER: usize = 512;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A refusal, with what its upstream said in headers.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What the client is told.
+    pub(crate) error: ApiError,
+    /// Headers for the client.
+    pub(crate) headers: HeaderMap,
+}
+
+/// An answer that is not dressed yet.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content: Content,
+}
+
+/// The content of an answer.
+pub(crate) enum Content {
+    /// A document.
+    Whole(Bytes),
+    /// A stream that has been committed to.
+    Stream(Box<Stream>),
+}
+
+impl From<ApiError> for Box<Refusal> {
+    fn from(error: ApiError) -> Self {
+        Box::new(Refusal {
+            error,
+            headers: HeaderMap::new(),
+        })
+    }
+}
+
+impl Answer {
+    /// Returns a document with status 200.
+    pub(crate) fn json(body: Bytes) -> Self {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        Self {
+            status: StatusCode::OK,
+            headers,
+            content: Content::Whole(body),
+        }
+    }
+
+    /// Returns `refusal` as a document in `dialect`.
+    pub(crate) fn refused(refusal: Refusal, dialect: Format) -> Self {
+        let Refusal { error, mut headers } = refusal;
+        headers.insert(header::CONTENT_TYPE, JSON);
+        if let Some(seconds) = error.retry_after {
+            headers
+                .entry(header::RETRY_AFTER)
+                .or_insert(HeaderValue::from(seconds));
+        }
+        Self {
+            status: error.status,
+            headers,
+            content: Content::Whole(dialect.client().encode_error(&error)),
+        }
+    }
+}
+
+/// Returns the response to a request, with the facts inside.
+pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Response<Body> {
+    let Ctx {
+        dialect, mut facts, ..
+    } = ctx;
+    let Answer {
+        status,
+        mut headers,
+        content,
+    } = answer.unwrap_or_else(|refusal| {
+        let mut refusal = *refusal;
+        facts.error = Some(refusal.error.kind);
+        if refusal.error.status == StatusCode::METHOD_NOT_ALLOWED
+            && let Some(endpoint) = facts.endpoint
+            && let Ok(allow) = HeaderValue::from_str(endpoint.method.as_str())
+        {
+            refusal.headers.insert(header::ALLOW, allow);
+        }
+        Answer::refused(refusal, dialect)
+    });
+    facts.status = status;
+    headers.insert(headers::REQUEST_ID, facts.request_id.clone());
+    if let Some(losses) = loss_header(&facts.losses, dialect) {
+        headers.insert(headers::LOSS, losses);
+    }
+    let body = match content {
+        Content::Whole(_) if facts.method == Method::HEAD => Body::whole(Bytes::new(), Some(facts)),
+        Content::Whole(bytes) => Body::whole(bytes, Some(facts)),
+        Content::Stream(stream) => Body::Streamed(Box::new(stream.with(facts))),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Returns the response where the facts were lost to a panic.
+pub(crate) fn internal(dialect: Format) -> Response<Body> {
+    let error = ApiError::new(llm::ErrorKind::Internal, "the gateway failed on this request");
+    let mut response = Response::new(Body::whole(dialect.client().encode_error(&error), None));
+    *response.status_mut() = error.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+/// Returns the client's names of what was lost, as many as fit.
+fn loss_header(losses: &Losses, dialect: Format) -> Option<HeaderValue> {
+    let mut text = String::new();
+    for loss in losses.iter() {
+        let field = dialect.client().field(&loss.field);
+        if text.len() + 2 + field.len() > MAX_LOSS_HEADER {
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        // A client chooses the names of unknown members; not all of them can stand in a header.
+        text.extend(
+            field
+                .chars()
+                .map(|char| if char.is_ascii_graphic() { char } else { '?' }),
+        );
+    }
+    HeaderValue::try_from(text).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,227 @@
+//! One port: binding it, accepting connections, and serving HTTP/1.1 and cleartext HTTP/2 on each.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use llm::Endpoint;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
+use tracing::{debug, error, warn};
+
+use super::{Port, stall::WriteLimit};
+use crate::{BindError, body::Body, handle::handle, refusal};
+
+/// How many connections the system may queue.
+const BACKLOG: i32 = 4096;
+
+/// How long a client may take for the head of a request, and stay silent between two. Longer than the idle
+/// limits of load balancers, which must not find a connection closed that they just chose.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// After this long without a frame an HTTP/2 client is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a client may take nothing of what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Bytes buffered for a connection, in each direction.
+const MAX_BUFFER: usize = 256 * 1024;
+
+/// Requests that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 1024;
+
+/// Bytes that a client may send on one HTTP/2 stream before it is read.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes that a client may send on one HTTP/2 connection before they are read.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How long accepting pauses when the process has run out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A port that is being served.
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    close: Option<oneshot::Sender<()>>,
+    unbound: Option<oneshot::Receiver<()>>,
+    task: JoinHandle<()>,
+}
+
+/// Binds `address`.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    open().map_err(|source| BindError { address, source })
+}
+
+/// Serves `listener` until it is closed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a listener outlives every request; it ends when it is closed"
+)]
+pub(crate) fn serve(listener: TcpListener, port: Arc<Port>) -> Serving {
+    let address = listener
+        .local_addr()
+        .unwrap_or(SocketAddr::from(([0, 0, 0, 0], port.declared)));
+    let (close, closed) = oneshot::channel();
+    let (unbind, unbound) = oneshot::channel();
+    Serving {
+        address,
+        close: Some(close),
+        unbound: Some(unbound),
+        task: tokio::spawn(accept(listener, port, closed, unbind)),
+    }
+}
+
+impl Serving {
+    /// Stops accepting; connections end once their requests are done.
+    pub(crate) fn close(&mut self) {
+        if let Some(close) = self.close.take() {
+            // If the task is gone there is nothing to close.
+            let _ = close.send(());
+        }
+    }
+
+    /// Returns what is heard of when the port is free again.
+    pub(crate) fn unbound(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.unbound.take()
+    }
+
+    /// Returns whether every connection has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Waits until every connection has ended.
+    pub(crate) async fn done(&mut self) {
+        // A task that panicked is done too.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a connection carries many requests; it ends with its client or its listener"
+)]
+async fn accept(
+    listener: TcpListener,
+    port: Arc<Port>,
+    mut closed: oneshot::Receiver<()>,
+    unbind: oneshot::Sender<()>,
+) {
+    let server = builder();
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut closed => break,
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(failure) = ended {
+                    error!(%failure, "a connection's task failed");
+                }
+                continue;
+            }
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = serve_connection(&server, stream, Arc::clone(&port));
+                let connection = graceful.watch(connection);
+                connections.spawn(async move {
+                    if let Err(error) = connection.await {
+                        debug!(%error, "connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // Whoever does not wait for it does not need the port.
+    let _ = unbind.send(());
+    graceful.shutdown().await;
+    while connections.join_next().await.is_some() {}
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    server
+}
+
+fn serve_connection(
+    server: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    port: Arc<Port>,
+) -> impl hyper_util::server::graceful::GracefulConnection<
+    Output = Result<(), Box<dyn std::error::Error + Send + Sync>>,
+> + Send
++ 'static {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let service = service_fn(move |request| guard(Arc::clone(&port), request));
+    let stream = TokioIo::new(WriteLimit::new(stream, WRITE_TIMEOUT));
+    server.serve_connection(stream, service).into_owned()
+}
+
+/// Serves a request; a panic becomes a 500, so that the connection and its other requests survive.
+async fn guard(port: Arc<Port>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let dialect = Endpoint::dialect(request.uri().path());
+    let mut handled = pin!(handle(port, request));
+    let response = std::future::poll_fn(|cx| {
+        // A future that panicked is not polled again, so that what it left behind is not seen.
+        match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                error!("a request's handler panicked");
+                Poll::Ready(refusal::internal(dialect))
+            }
+        }
+    });
+    Ok(response.await)
+}

@@ -1,0 +1,103 @@
+//! Ports: what is bound, and how the set of them follows the snapshot.
+
+pub(crate) mod drain;
+pub(crate) mod listener;
+mod stall;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::{net::TcpListener, sync::oneshot};
+use tracing::info;
+
+use crate::{BindError, Gateway};
+use listener::Serving;
+
+/// A port that is served, as its connections see it.
+pub(crate) struct Port {
+    pub(crate) gateway: Arc<Gateway>,
+    /// The port in the snapshot, which differs from the bound one where that is 0.
+    pub(crate) declared: u16,
+}
+
+/// The ports that are served, by declared port.
+#[derive(Default)]
+pub(crate) struct Server {
+    serving: BTreeMap<u16, Serving>,
+    /// Those that are gone from the snapshot and finish their requests.
+    leaving: Vec<Serving>,
+}
+
+/// Listeners that are bound, but not served yet.
+pub(crate) struct Bound(Vec<(u16, TcpListener)>);
+
+impl Server {
+    /// Binds those of `ports` that are not bound yet; nothing is served before all are.
+    ///
+    /// # Errors
+    /// The ports that could not be bound.
+    pub(crate) fn bind(
+        &self,
+        address: IpAddr,
+        ports: impl Iterator<Item = u16>,
+    ) -> Result<Bound, Vec<BindError>> {
+        let mut bound = Vec::new();
+        let mut errors = Vec::new();
+        for port in ports.filter(|port| !self.serving.contains_key(port)) {
+            match listener::bind(SocketAddr::new(address, port)) {
+                Ok(listener) => bound.push((port, listener)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            Ok(Bound(bound))
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Serves what was bound, and stops serving the ports that `keep` refuses; returns what is heard of when
+    /// those are free again.
+    pub(crate) fn reconcile(
+        &mut self,
+        gateway: &Arc<Gateway>,
+        bound: Bound,
+        keep: impl Fn(u16) -> bool,
+    ) -> Vec<oneshot::Receiver<()>> {
+        for (declared, listener) in bound.0 {
+            let port = Arc::new(Port {
+                gateway: Arc::clone(gateway),
+                declared,
+            });
+            let serving = listener::serve(listener, port);
+            info!(address = %serving.address, "listening");
+            self.serving.insert(declared, serving);
+        }
+        let gone: Vec<u16> = self.serving.keys().copied().filter(|port| !keep(*port)).collect();
+        let mut unbound = Vec::new();
+        for port in gone {
+            if let Some(mut serving) = self.serving.remove(&port) {
+                info!(address = %serving.address, "no longer listening");
+                serving.close();
+                unbound.extend(serving.unbound());
+                self.leaving.push(serving);
+            }
+        }
+        self.leaving.retain(|serving| !serving.is_done());
+        unbound
+    }
+
+    /// Returns the addresses that are served.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.serving.values().map(|serving| serving.address).collect()
+    }
+
+    /// Returns everything that is served or still finishing; nothing is served any longer.
+    pub(crate) fn take(&mut self) -> Vec<Serving> {
+        let serving = std::mem::take(&mut self.serving).into_values();
+        serving.chain(std::mem::take(&mut self.leaving)).collect()
+    }
+}

@@ -1,0 +1,409 @@
+//! What is counted and timed; names, labels and buckets of the `gen_ai_*` families are those of the
+//! compatibility specification, "GenAI metrics".
+//!
+//! Labels come from the configuration, from enums, or from names of models, of which only so many are told
+//! apart: a client must not be able to grow the memory of the process.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use llm::{ErrorKind, Field, Severity};
+use prometheus_client::{
+    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::facts::{Attempted, Facts, Outcome};
+
+/// The most names of models that are told apart.
+const MAX_NAMES: usize = 4096;
+
+/// The longest name of a model that is a label.
+const MAX_NAME: usize = 256;
+
+const TOKENS: &[f64] = &[
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
+const DURATION: &[f64] = &[
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+
+const FIRST_TOKEN: &[f64] = &[
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0,
+    30.0, 45.0, 60.0,
+];
+
+const PER_TOKEN: &[f64] = &[
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+];
+
+type Histograms = Family<GenAi, Histogram, fn() -> Histogram>;
+
+/// Everything that is counted.
+pub(crate) struct Metrics {
+    pub(crate) in_flight: Gauge<i64, AtomicI64>,
+    registry: Registry,
+    names: ArcSwap<HashSet<Arc<str>>>,
+    token_usage: Histograms,
+    duration: Histograms,
+    first_token: Histograms,
+    per_token: Histograms,
+    requests: Family<Request, Counter>,
+    attempts: Family<Attempt, Counter>,
+    losses: Family<Loss, Counter>,
+    dropped_records: Gauge<u64, AtomicU64>,
+}
+
+/// The labels of the `gen_ai_*` families.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct GenAi {
+    operation: &'static str,
+    provider: &'static str,
+    original_model: Arc<str>,
+    request_model: Arc<str>,
+    response_model: Arc<str>,
+    token_type: Option<&'static str>,
+    failed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Request {
+    operation: &'static str,
+    provider: &'static str,
+    status: u16,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Attempt {
+    backend: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Loss {
+    field: &'static str,
+    severity: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let scope = [
+            ("otel_scope_name".into(), "envoyproxy/ai-gateway".into()),
+            ("otel_scope_schema_url".into(), "".into()),
+            ("otel_scope_version".into(), "".into()),
+        ];
+        let mut registry = Registry::default();
+        let target: Family<Target, Gauge<i64, AtomicI64>> = Family::default();
+        target.get_or_create(&Target).set(1);
+        registry.register("target_info", "Who is measured", target);
+        let in_flight = Gauge::default();
+        registry.register(
+            "tollgate_requests_in_flight",
+            "Requests being served",
+            in_flight.clone(),
+        );
+        let requests = Family::default();
+        registry.register(
+            "tollgate_requests",
+            "Requests by how they ended",
+            requests.clone(),
+        );
+        let attempts = Family::default();
+        registry.register(
+            "tollgate_attempts",
+            "Calls to upstreams by what came of them",
+            attempts.clone(),
+        );
+        let losses = Family::default();
+        registry.register(
+            "tollgate_losses",
+            "Members that could not be carried",
+            losses.clone(),
+        );
+        let dropped_records = Gauge::default();
+        registry.register(
+            "tollgate_access_records_dropped",
+            "Access records that could not be written in time",
+            dropped_records.clone(),
+        );
+        let scoped = registry.sub_registry_with_labels(scope.into_iter());
+        let mut family = |name: &str, help: &str, new: fn() -> Histogram| {
+            let family = Histograms::new_with_constructor(new);
+            scoped.register(name, help, family.clone());
+            family
+        };
+        Self {
+            token_usage: family("gen_ai_client_token_usage", "Tokens used, by type", || {
+                histogram(TOKENS)
+            }),
+            duration: family(
+                "gen_ai_server_request_duration_seconds",
+                "Time until the last byte of the answer",
+                || histogram(DURATION),
+            ),
+            first_token: family(
+                "gen_ai_server_time_to_first_token_seconds",
+                "Time until the first piece of a streamed answer",
+                || histogram(FIRST_TOKEN),
+            ),
+            per_token: family(
+                "gen_ai_server_time_per_output_token_seconds",
+                "Mean time between the tokens of a streamed answer",
+                || histogram(PER_TOKEN),
+            ),
+            in_flight,
+            registry,
+            names: ArcSwap::default(),
+            requests,
+            attempts,
+            losses,
+            dropped_records,
+        }
+    }
+
+    /// Counts one call to an upstream.
+    pub(crate) fn attempt(&self, backend: &Arc<str>, outcome: &'static str) {
+        let labels = Attempt {
+            backend: Arc::clone(backend),
+            outcome,
+        };
+        self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts one request.
+    pub(crate) fn record(&self, facts: &Facts, outcome: Outcome) {
+        self.in_flight.dec();
+        let labels = Request {
+            operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
+            provider: facts
+                .attempt
+                .as_ref()
+                .map_or("unknown", |attempt| attempt.provider),
+            status: facts.status.as_u16(),
+            outcome: outcome.name(),
+        };
+        self.requests.get_or_create(&labels).inc();
+        for loss in facts.losses.iter() {
+            let labels = Loss {
+                field: field(&loss.field),
+                severity: match loss.severity {
+                    Severity::Advisory => "advisory",
+                    Severity::Material => "material",
+                },
+            };
+            self.losses.get_or_create(&labels).inc();
+        }
+        if let Some(attempt) = &facts.attempt {
+            self.record_answer(facts, attempt, outcome);
+        }
+    }
+
+    /// Counts what an upstream was asked for and gave; durations are those of the last attempt.
+    fn record_answer(&self, facts: &Facts, attempt: &Attempted, outcome: Outcome) {
+        let succeeded = facts.status.is_success();
+        let failed = !succeeded || outcome != Outcome::Complete;
+        let response_model = facts.response_model.as_deref().unwrap_or("unknown");
+        let mut labels = GenAi {
+            operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
+            provider: attempt.provider,
+            original_model: self.name(facts.model.as_deref().unwrap_or("unknown")),
+            request_model: self.name(&attempt.model),
+            response_model: self.name(response_model),
+            token_type: None,
+            failed,
+        };
+        let elapsed = attempt.start.elapsed();
+        self.duration
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
+        labels.failed = false;
+        if let Some(first) = attempt.first_token {
+            self.first_token
+                .get_or_create(&labels)
+                .observe(first.as_secs_f64());
+            if let Some(gap) = gap(elapsed, first, facts.usage.output) {
+                self.per_token.get_or_create(&labels).observe(gap);
+            }
+        }
+        if !succeeded || facts.usage.is_unknown() {
+            return;
+        }
+        let usage = &facts.usage;
+        let prompt = usage
+            .input
+            .or(usage.cache_read)
+            .or(usage.cache_write)
+            .map(|_| usage.prompt());
+        let counts = [
+            ("input", prompt),
+            ("cached_input", usage.cache_read),
+            ("cache_creation_input", usage.cache_write),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+        ];
+        for (token_type, count) in counts {
+            if let Some(count) = count {
+                labels.token_type = Some(token_type);
+                self.token_usage.get_or_create(&labels).observe(count as f64);
+            }
+        }
+    }
+
+    /// Returns everything in the OpenMetrics text format.
+    pub(crate) fn encode(&self, dropped_records: u64) -> Result<String, fmt::Error> {
+        self.dropped_records.set(dropped_records);
+        let mut out = String::with_capacity(16 * 1024);
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+
+    /// Returns `name` as a label; past [`MAX_NAMES`] all new names are one.
+    fn name(&self, name: &str) -> Arc<str> {
+        let names = self.names.load();
+        if let Some(known) = names.get(name) {
+            return Arc::clone(known);
+        }
+        if names.len() >= MAX_NAMES || name.len() > MAX_NAME {
+            return "_other".into();
+        }
+        let new: Arc<str> = name.into();
+        self.names.rcu(|names| {
+            let mut names = HashSet::clone(names);
+            names.insert(Arc::clone(&new));
+            names
+        });
+        new
+    }
+}
+
+/// Returns the word for a kind of error.
+pub(crate) fn error_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidRequest => "invalid_request",
+        ErrorKind::Unprocessable => "unprocessable",
+        ErrorKind::Authentication => "authentication",
+        ErrorKind::Billing => "billing",
+        ErrorKind::Permission => "permission",
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::MethodNotAllowed => "method_not_allowed",
+        ErrorKind::TooLarge => "too_large",
+        ErrorKind::RateLimit => "rate_limit",
+        ErrorKind::Internal => "internal",
+        ErrorKind::BadUpstream => "bad_upstream",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Overloaded => "overloaded",
+    }
+}
+
+fn histogram(buckets: &[f64]) -> Histogram {
+    Histogram::new(buckets.iter().copied())
+}
+
+/// Returns the mean time between output tokens after the first, in seconds.
+fn gap(elapsed: Duration, first: Duration, output: Option<u64>) -> Option<f64> {
+    let after_first = output.filter(|output| *output > 1)? - 1;
+    Some(elapsed.checked_sub(first)?.as_secs_f64() / after_first as f64)
+}
+
+/// Returns a label for `field`, without index or name: a client chooses those.
+fn field(field: &Field) -> &'static str {
+    match field {
+        Field::Instructions => "instructions",
+        Field::Message(_) => "message",
+        Field::Tool(_) => "tool",
+        Field::ToolChoice => "tool_choice",
+        Field::ParallelToolCalls => "parallel_tool_calls",
+        Field::Output => "output",
+        Field::Temperature => "temperature",
+        Field::TopP => "top_p",
+        Field::TopK => "top_k",
+        Field::Seed => "seed",
+        Field::FrequencyPenalty => "frequency_penalty",
+        Field::PresencePenalty => "presence_penalty",
+        Field::Logprobs => "logprobs",
+        Field::Stop => "stop",
+        Field::Choices => "choices",
+        Field::Reasoning => "reasoning",
+        Field::MaxOutput => "max_output",
+        Field::User => "user",
+        Field::ServiceTier => "service_tier",
+        Field::Cache => "cache",
+        Field::Extension(_) => "extension",
+        Field::Reply(_) => "reply",
+    }
+}
+
+impl EncodeLabelSet for GenAi {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("gen_ai_operation_name", self.operation).encode(encoder.encode_label())?;
+        ("gen_ai_provider_name", self.provider).encode(encoder.encode_label())?;
+        ("gen_ai_original_model", &*self.original_model).encode(encoder.encode_label())?;
+        ("gen_ai_request_model", &*self.request_model).encode(encoder.encode_label())?;
+        ("gen_ai_response_model", &*self.response_model).encode(encoder.encode_label())?;
+        if let Some(token_type) = self.token_type {
+            ("gen_ai_token_type", token_type).encode(encoder.encode_label())?;
+        }
+        if self.failed {
+            ("error_type", "_OTHER").encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+impl EncodeLabelSet for Request {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("operation", self.operation).encode(encoder.encode_label())?;
+        ("provider", self.provider).encode(encoder.encode_label())?;
+        ("status", self.status).encode(encoder.encode_label())?;
+        ("outcome", self.outcome).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelSet for Attempt {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("backend", &*self.backend).encode(encoder.encode_label())?;
+        ("outcome", self.outcome).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelSet for Loss {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("field", self.field).encode(encoder.encode_label())?;
+        ("severity", self.severity).encode(encoder.encode_label())
+    }
+}
+
+/// The resource that OpenTelemetry's exporters would name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Target;
+
+impl EncodeLabelSet for Target {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("service_name", "ai-gateway").encode(encoder.encode_label())
+    }
+}

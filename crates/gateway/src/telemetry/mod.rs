@@ -1,0 +1,4 @@
+//! What the process tells about requests; all of it is read from [`Facts`](crate::facts::Facts).
+
+pub(crate) mod log;
+pub(crate) mod metrics;

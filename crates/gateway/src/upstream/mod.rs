@@ -1,0 +1,332 @@
+//! Calls to upstreams over pooled HTTP/1.1 connections.
+//!
+//! A connection has no task of its own: whoever waits for its reply drives it, in the same task that serves
+//! the client. So a reply wakes exactly one task, and dropping a reply that is not wholly read closes its
+//! connection, which is how a client's disconnect reaches the upstream. Idle connections are polled when they
+//! are next taken, which is when a close by the other side is noticed, before anything is sent.
+
+mod connect;
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use config::{
+    Snapshot,
+    snapshot::{Backend, Endpoint, Tls},
+};
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
+
+pub(crate) use connect::ConnectError;
+use connect::{Connector, Io};
+
+use crate::Gateway;
+
+/// An idle connection is closed after this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often connections are looked at that have been idle for too long.
+const PRUNE_EVERY: Duration = Duration::from_secs(15);
+
+/// The most idle connections that are kept to one endpoint.
+const MAX_IDLE: usize = 1024;
+
+/// The clients for all backends of a snapshot. Pools of endpoints that stay are carried over.
+#[derive(Default)]
+pub(crate) struct Clients {
+    backends: HashMap<Arc<str>, Vec<Arc<Client>>>,
+    pools: HashMap<Key, Arc<Client>>,
+}
+
+/// What connections have in common that can serve for one another.
+type Key = (Endpoint, Option<Tls>);
+
+/// The client for one endpoint.
+pub(crate) struct Client {
+    /// The value of `host` in its calls.
+    pub(crate) host: HeaderValue,
+    connector: Connector,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A call did not bring a reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The upstream was certainly not reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The upstream may have seen the call.
+    #[error("the upstream closed the connection without a reply")]
+    Reset(#[source] hyper::Error),
+}
+
+/// The body of a reply; drives its connection and gives it back once it is wholly read.
+pub(crate) struct Reply {
+    body: Incoming,
+    connection: Option<(Arc<Client>, Box<Connection>)>,
+}
+
+/// A connection and the handle to send on it.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: http1::Connection<TokioIo<Io>, Full<Bytes>>,
+    closed: bool,
+}
+
+struct Idle {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+/// Closes idle connections from time to time, for as long as the gateway exists.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "idle connections have no request that could look after them"
+)]
+pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(PRUNE_EVERY).await;
+            match gateway.upgrade() {
+                Some(gateway) => gateway.state.load_full().clients.prune(),
+                None => return,
+            }
+        }
+    })
+}
+
+impl Clients {
+    /// Returns the clients for `snapshot`; those of `before` are kept where nothing changed for them.
+    pub(crate) fn new(snapshot: &Snapshot, before: &Clients) -> Self {
+        let mut clients = Clients::default();
+        let backends = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| listener.router.rules())
+            .flat_map(|rule| &rule.candidates)
+            .filter_map(|candidate| candidate.backend.as_ref().ok());
+        // Reading the system's authorities takes a while: once for all, and only where one is needed.
+        let mut shared = None;
+        for backend in backends {
+            if clients.backends.contains_key(&backend.id) {
+                continue;
+            }
+            let of_backend = backend.endpoints.iter().map(|endpoint| {
+                let key = (endpoint.clone(), backend.tls.clone());
+                let known = clients.pools.get(&key).or_else(|| before.pools.get(&key));
+                let client = known.cloned().unwrap_or_else(|| {
+                    if backend.tls.is_some() && shared.is_none() {
+                        shared = Some(connect::tls_config());
+                    }
+                    Arc::new(Client::new(endpoint, backend.tls.as_ref(), shared.as_ref()))
+                });
+                clients.pools.insert(key, Arc::clone(&client));
+                client
+            });
+            let of_backend = of_backend.collect();
+            clients.backends.insert(Arc::clone(&backend.id), of_backend);
+        }
+        clients
+    }
+
+    /// Returns the client for one of the endpoints of `backend`, picked at random.
+    pub(crate) fn pick(&self, backend: &Backend) -> Option<&Arc<Client>> {
+        let clients = self.backends.get(&backend.id)?;
+        match clients.as_slice() {
+            [only] => Some(only),
+            several => several.get(fastrand::usize(..several.len().max(1))),
+        }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(crate) fn prune(&self) {
+        for client in self.pools.values() {
+            client.prune();
+        }
+    }
+}
+
+impl Client {
+    fn new(
+        endpoint: &Endpoint,
+        tls: Option<&Tls>,
+        shared: Option<&Result<Arc<rustls::ClientConfig>, connect::TlsError>>,
+    ) -> Self {
+        Self {
+            host: host(endpoint, tls),
+            connector: Connector::new(endpoint.clone(), tls, shared),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Sends `request` and returns the head of the reply, with its body still to be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Reply>, CallError> {
+        while let Some(mut connection) = self.take() {
+            if !connection.is_usable().await {
+                continue;
+            }
+            match self.send(connection, request).await {
+                Ok(response) => return Ok(response),
+                Err((_, Some(unsent))) => request = unsent,
+                Err((error, None)) => return Err(CallError::Reset(error)),
+            }
+        }
+        let io = self.connector.connect().await?;
+        let (sender, driver) = http1::Builder::new()
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(ConnectError::Http)?;
+        let connection = Box::new(Connection {
+            sender,
+            driver,
+            closed: false,
+        });
+        self.send(connection, request)
+            .await
+            .map_err(|(error, unsent)| match unsent {
+                Some(_) => CallError::Connect(ConnectError::Http(error)),
+                None => CallError::Reset(error),
+            })
+    }
+
+    /// Sends on `connection`; hands the request back where not a byte of it was written.
+    async fn send(
+        self: &Arc<Self>,
+        mut connection: Box<Connection>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Reply>, (hyper::Error, Option<Request<Full<Bytes>>>)> {
+        let mut reply = pin!(connection.sender.try_send_request(request));
+        let (driver, closed) = (&mut connection.driver, &mut connection.closed);
+        let answered = poll_fn(|cx| {
+            drive(driver, closed, cx);
+            reply.as_mut().poll(cx)
+        });
+        match answered.await {
+            Ok(response) => Ok(response.map(|body| Reply {
+                body,
+                connection: Some((Arc::clone(self), connection)),
+            })),
+            Err(mut error) => {
+                let unsent = error.take_message();
+                Err((error.into_error(), unsent))
+            }
+        }
+    }
+
+    /// Returns the idle connection that was used last, so that the others can age.
+    fn take(&self) -> Option<Box<Connection>> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        (idle.since.elapsed() < IDLE_TIMEOUT).then_some(idle.connection)
+    }
+
+    fn put(&self, connection: Box<Connection>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle {
+                connection,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    fn prune(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = idle.partition_point(|idle| idle.since.elapsed() >= IDLE_TIMEOUT);
+        let old: Vec<Idle> = idle.drain(..old).collect();
+        // Sockets are closed without the lock.
+        drop(idle);
+        drop(old);
+    }
+}
+
+impl Connection {
+    /// Returns whether the other side still holds the connection open, as far as one can know.
+    async fn is_usable(&mut self) -> bool {
+        poll_fn(|cx| {
+            drive(&mut self.driver, &mut self.closed, cx);
+            Poll::Ready(())
+        })
+        .await;
+        !self.closed && self.sender.is_ready()
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if let Some((_, connection)) = &mut this.connection {
+            drive(&mut connection.driver, &mut connection.closed, cx);
+        }
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let ended = match &frame {
+            None => true,
+            Some(Ok(_)) => this.body.is_end_stream(),
+            Some(Err(_)) => {
+                this.connection = None;
+                false
+            }
+        };
+        if ended && let Some((client, mut connection)) = this.connection.take() {
+            // The end of the body may have been read, but not yet noted by the connection.
+            drive(&mut connection.driver, &mut connection.closed, cx);
+            if !connection.closed && connection.sender.is_ready() {
+                client.put(connection);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// Lets a connection read and write; its errors are told by what waits on it.
+fn drive(driver: &mut http1::Connection<TokioIo<Io>, Full<Bytes>>, closed: &mut bool, cx: &mut Context<'_>) {
+    if !*closed {
+        *closed = Pin::new(driver).poll(cx).is_ready();
+    }
+}
+
+/// Returns the `host` of calls: the endpoint's name; where it has none, the name of its certificate.
+fn host(endpoint: &Endpoint, tls: Option<&Tls>) -> HeaderValue {
+    let name = match (endpoint.host.parse::<IpAddr>(), tls) {
+        (Ok(_), Some(tls)) => tls.hostname.clone(),
+        (Ok(IpAddr::V6(address)), None) => format!("[{address}]"),
+        (Ok(IpAddr::V4(_)), None) | (Err(_), _) => endpoint.host.clone(),
+    };
+    let default_port = if tls.is_some() { 443 } else { 80 };
+    let host = if endpoint.port == default_port {
+        name
+    } else {
+        format!("{name}:{}", endpoint.port)
+    };
+    HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("invalid"))
+}
