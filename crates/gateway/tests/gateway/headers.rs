@@ -1,0 +1,78 @@
+//! What crosses the gateway in headers, and what does not.
+
+use testkit::{Reply, Upstream, client, fixture};
+
+use crate::fixture::{CHAT, KEY, MODEL, openai, serve};
+
+#[tokio::test]
+async fn nothing_leaks_upstream() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let served = serve([openai(&upstream)]).await;
+    let secrets = [
+        ("authorization", "Bearer client-secret"),
+        ("x-api-key", "client-secret"),
+        ("api-key", "client-secret"),
+        ("x-goog-api-key", "client-secret"),
+        ("cookie", "client-secret"),
+        ("x-aigw-token", "client-secret"),
+        ("x-ai-eg-model", "forged"),
+        ("x-envoy-original-path", "forged"),
+        ("x-hop", "forged"),
+        ("connection", "x-hop"),
+    ];
+    let mine = [
+        ("user-agent", "sdk/1"),
+        ("openai-organization", "org"),
+        ("traceparent", "00-1-2-01"),
+    ];
+    let headers = [&secrets[..], &mine[..]].concat();
+    let answer = client::post(
+        served.address,
+        CHAT,
+        &headers,
+        &fixture::openai::request(MODEL, false),
+    )
+    .await;
+    assert_eq!(answer.status, 200);
+    let received = &upstream.requests()[0];
+    for (name, value) in &received.headers {
+        let value = value.to_str().unwrap_or_default();
+        assert!(
+            !value.contains("client-secret") && value != "forged",
+            "{name}: {value}"
+        );
+    }
+    for (name, value) in mine {
+        assert_eq!(received.header(name), value);
+    }
+    assert_eq!(received.header("authorization"), format!("Bearer {KEY}"));
+    assert_eq!(received.header("host"), upstream.address().to_string());
+    assert_eq!(received.header("accept-encoding"), "identity");
+    assert_eq!(received.header("x-request-id"), answer.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn nothing_leaks_to_the_client() {
+    let body = fixture::openai::response("gpt").to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("set-cookie", "provider=1"),
+        ("x-request-id", "req_provider"),
+        ("x-ratelimit-remaining-tokens", "5"),
+        ("keep-alive", "timeout=5"),
+        ("x-hop", "1"),
+        ("connection", "keep-alive, x-hop"),
+    ];
+    let upstream = Upstream::start(Reply::whole(200, &headers, &body)).await;
+    let served = serve([openai(&upstream)]).await;
+    let request = fixture::openai::request(MODEL, false);
+    let answer = client::post(served.address, CHAT, &[("x-request-id", "mine")], &request).await;
+    assert_eq!(answer.header("x-request-id"), "mine");
+    assert_eq!(answer.header("x-upstream-request-id"), "req_provider");
+    assert_eq!(answer.header("x-ratelimit-remaining-tokens"), "5");
+    for name in ["set-cookie", "keep-alive", "x-hop", "transfer-encoding"] {
+        assert_eq!(answer.header(name), "", "{name}");
+    }
+    assert_eq!(answer.header("content-length"), body.len().to_string());
+    assert!(!answer.text().contains(KEY));
+}

@@ -1,0 +1,16 @@
+//! The gateway between scripted clients and upstreams, on real sockets.
+
+mod admin;
+mod disconnect;
+mod drain;
+mod errors;
+mod fixture;
+mod headers;
+mod http2;
+mod limits;
+mod models;
+mod relay;
+mod reload;
+mod retry;
+mod stream;
+mod translate;
