@@ -5,7 +5,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     ApiError, Call, ErrorKind, Format, Losses, Observed, Target,
-    chat::{DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, Request, StreamOptions},
+    chat::{
+        DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, PartHead, Request, StreamOptions,
+    },
     frame::{Framing, sse::Sse},
     reply::{self, Answer, End},
 };
@@ -183,7 +185,16 @@ impl Stream {
             Event::Start(head) => {
                 self.observed.model = Some(head.model.clone()).filter(|model| !model.is_empty());
             }
-            Event::Open { .. } | Event::Delta { .. } | Event::Close { .. } => self.observed.meaningful = true,
+            // Parts are opened before anything is said in them; only a tool's name and what is withheld are
+            // said by opening.
+            Event::Open { part, .. } => {
+                self.observed.meaningful |= match part {
+                    PartHead::ToolCall { .. } | PartHead::Reasoning { redacted: true } => true,
+                    PartHead::Text | PartHead::Reasoning { redacted: false } | PartHead::Refusal => false,
+                };
+            }
+            Event::Delta { .. } => self.observed.meaningful = true,
+            Event::Close { .. } => {}
             Event::Usage(usage) => self.observed.usage.merge(usage),
             Event::Finish { choice, reason } => {
                 self.observed.meaningful = true;

@@ -30,7 +30,7 @@ async fn before_the_head() {
 
 #[tokio::test]
 async fn in_the_middle_of_a_stream() {
-    let begun = Reply::stream().frames(fixture::messages::frames("claude").into_iter().take(3));
+    let begun = Reply::stream().frames(fixture::messages::frames("claude").into_iter().take(4));
     let upstream = Upstream::start(begun.stall()).await;
     let served = serve([messages(&upstream)]).await;
     let mut client = Client::connect(served.address).await;

@@ -12,7 +12,7 @@ use crate::fixture::{CHAT, MESSAGES, MODEL, messages, openai, options, serve, se
 async fn events_pass_as_they_come() {
     let gate = Gate::new();
     let frames = fixture::messages::frames("claude");
-    let (first, rest) = frames.split_at(3);
+    let (first, rest) = frames.split_at(4);
     let upstream = Upstream::start(Reply::stream().frames(first).wait(&gate).frames(rest).end()).await;
     let served = serve([messages(&upstream)]).await;
     let mut client = Client::connect(served.address).await;
@@ -146,7 +146,7 @@ async fn check_openai(reply: Reply) {
 
 #[tokio::test]
 async fn the_total_limit_ends_a_stream_with_an_error_event() {
-    let begun = Reply::stream().frames(fixture::messages::frames("claude").into_iter().take(3));
+    let begun = Reply::stream().frames(fixture::messages::frames("claude").into_iter().take(4));
     let upstream = Upstream::start(begun.stall()).await;
     let timeouts = Timeouts {
         request: Some(Duration::from_millis(400)),

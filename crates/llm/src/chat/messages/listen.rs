@@ -62,7 +62,8 @@ fn member<'a, T: Deserialize<'a>>(members: &BTreeMap<String, &'a RawValue>, key:
 
 fn hear(kind: &str, data: &str, observed: &mut Observed) {
     match kind {
-        "content_block_start" | "content_block_delta" => observed.meaningful = true,
+        "content_block_start" => observed.meaningful |= says_something(data),
+        "content_block_delta" => observed.meaningful = true,
         "message_start" => {
             let Ok(wire::Event {
                 message: Some(message),
@@ -92,4 +93,14 @@ fn hear(kind: &str, data: &str, observed: &mut Observed) {
         "error" => observed.error = Some(error::within(data.as_bytes())),
         _ => {}
     }
+}
+
+/// Returns whether the start of a block is more than its announcement: text and thinking are started before
+/// there is any.
+fn says_something(data: &str) -> bool {
+    let block = serde_json::from_str::<wire::Event<'_>>(data)
+        .ok()
+        .and_then(|event| event.content_block);
+    let kind = block.and_then(|block| serde_json::from_str::<wire::Typed>(block.get()).ok()?.kind);
+    kind.is_some_and(|kind| kind != "text" && kind != "thinking")
 }

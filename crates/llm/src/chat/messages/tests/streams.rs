@@ -494,7 +494,13 @@ fn overhears_a_relayed_stream() {
     assert!(
         !observed.meaningful && observed.usage.input == Some(5) && observed.model.as_deref() == Some("m")
     );
-    hear(json!({"type": "content_block_start"}), &mut observed);
+    let begun =
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+    hear(begun, &mut observed);
+    assert!(!observed.meaningful, "a text is begun before there is any");
+    let word =
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}});
+    hear(word, &mut observed);
     assert!(observed.meaningful && !observed.complete);
     hear(delta(json!({"output_tokens": 2})), &mut observed);
     hear(stop(), &mut observed);
