@@ -88,6 +88,10 @@ impl Upstream {
     ///
     /// # Panics
     /// If the loopback interface cannot be bound.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the server runs beside the test, and ends with it"
+    )]
     pub async fn start(script: impl Into<Script>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
@@ -197,6 +201,10 @@ impl State {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a connection is served beside the next ones"
+)]
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     loop {
