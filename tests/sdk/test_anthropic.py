@@ -96,7 +96,7 @@ def test_stream(claude, model):
     assert closing.usage.output_tokens == plain.usage.output_tokens
 
 
-def test_stream_helper(claude, model):
+def test_stream_assembled(claude, model):
     plain = claude.messages.create(model=model, **say("Hello, gate."))
     with claude.messages.stream(model=model, **say("Hello, gate.")) as stream:
         said = "".join(stream.text_stream)

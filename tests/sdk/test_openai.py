@@ -109,7 +109,7 @@ def test_stream_async(achat, model):
     assert asyncio.run(ask()) == "You said: Hello, gate."
 
 
-def test_stream_helper(chat, model):
+def test_stream_assembled(chat, model):
     with chat.chat.completions.stream(model=model, messages=[QUESTION], tools=[WEATHER]) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_completion()
