@@ -1,0 +1,219 @@
+//! Where the configuration comes from: files, the environment, or the simulated provider.
+//!
+//! All three are text that goes through one parser; what differs is who wrote it. The choice is made once, at
+//! the start, and the gateway says which one it made.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    env, fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use config::{Fault, Resources, Severity, Surroundings};
+
+use crate::simulate;
+
+mod base;
+pub(crate) mod environment;
+mod file;
+mod generate;
+pub(crate) mod watch;
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Files and folders.
+    Files {
+        /// As they were given.
+        paths: Vec<PathBuf>,
+        /// What standard input held, if it is one of them: it can be read only once.
+        stdin: String,
+    },
+    /// The keys of providers.
+    Environment(environment::Found),
+    /// Nothing was given.
+    Simulated {
+        /// Where the simulated provider listens.
+        port: u16,
+    },
+}
+
+/// A text with resources in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Document {
+    /// What it is called in messages.
+    pub(crate) name: String,
+    /// The text.
+    pub(crate) text: String,
+}
+
+/// Everything that was read, to tell whether anything has changed since.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Input {
+    documents: Vec<Document>,
+    /// Files that the documents refer to.
+    attached: BTreeMap<PathBuf, Result<String, String>>,
+}
+
+/// What was declared.
+#[derive(Debug, Default)]
+pub(crate) struct Declared {
+    /// What it was read from.
+    pub(crate) input: Input,
+    /// The resources of the documents that are sound.
+    pub(crate) resources: Resources,
+    /// What is wrong.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Something wrong with what was read.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// A file or folder cannot be read.
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Something in a document.
+    Fault(Fault),
+}
+
+impl Source {
+    /// Returns the source that `paths` name; without any, what the environment offers, and at last the simulated
+    /// provider.
+    ///
+    /// # Errors
+    /// If standard input cannot be read, or the environment cannot be used.
+    pub(crate) fn choose(paths: Vec<PathBuf>) -> anyhow::Result<Self> {
+        if !paths.is_empty() {
+            let stdin = if paths.iter().any(|path| file::is_stdin(path)) {
+                std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
+            } else {
+                String::new()
+            };
+            return Ok(Self::Files { paths, stdin });
+        }
+        let found = environment::find(|name| env::var(name).ok())?;
+        Ok(found.map_or(Self::Simulated { port: STAND_IN }, Self::Environment))
+    }
+
+    /// Reads and parses everything. Total: what cannot be read is a problem.
+    pub(crate) fn load(&self) -> Declared {
+        let mut declared = Declared::default();
+        let documents = self.documents(&mut declared.problems);
+        let attached = RefCell::new(BTreeMap::new());
+        let surroundings = Surroundings {
+            environment: &|name| env::var(name).ok(),
+            reader: &|path| {
+                let path = file::expand(path);
+                let content = read(&path);
+                attached.borrow_mut().insert(path, content.clone());
+                content
+            },
+        };
+        for Document { name, text } in &documents {
+            let faults = config::parse(name, text, &surroundings, &mut declared.resources);
+            declared.problems.extend(faults.into_iter().map(Problem::Fault));
+        }
+        declared.input = Input {
+            documents,
+            attached: attached.into_inner(),
+        };
+        declared
+    }
+
+    /// Returns whether anything differs from what was read as `input`.
+    pub(crate) fn differs(&self, input: &Input) -> bool {
+        let attached = &input.attached;
+        self.documents(&mut Vec::new()) != input.documents
+            || attached.iter().any(|(path, content)| read(path) != *content)
+    }
+
+    /// Returns the files and folders whose changes matter.
+    pub(crate) fn watched(&self, input: &Input) -> Vec<PathBuf> {
+        let given = match self {
+            Self::Files { paths, .. } => paths.as_slice(),
+            Self::Environment(_) | Self::Simulated { .. } => &[],
+        };
+        let given = given.iter().filter(|path| !file::is_stdin(path));
+        given.chain(input.attached.keys()).cloned().collect()
+    }
+
+    /// Returns the texts, in order.
+    pub(crate) fn documents(&self, problems: &mut Vec<Problem>) -> Vec<Document> {
+        let generated = |name: &str, text| {
+            vec![Document {
+                name: name.to_owned(),
+                text,
+            }]
+        };
+        match self {
+            Self::Files { paths, stdin } => file::read(paths, stdin, problems),
+            Self::Environment(found) => generated("environment", found.to_yaml()),
+            Self::Simulated { port } => generated(
+                "simulated",
+                environment::simulated(*port, simulate::OPENAI_MODELS, simulate::ANTHROPIC_MODELS),
+            ),
+        }
+    }
+}
+
+/// Says, for a person, where the configuration comes from.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files { paths, .. } => {
+                let paths: Vec<_> = paths.iter().map(|path| file::name(path)).collect();
+                f.write_str(&paths.join(", "))
+            }
+            Self::Environment(found) => write!(f, "{} in the environment", found.keys().join(" and ")),
+            Self::Simulated { .. } => f.write_str(
+                "a simulated provider, as there is neither a file nor OPENAI_API_KEY or ANTHROPIC_API_KEY",
+            ),
+        }
+    }
+}
+
+impl Problem {
+    /// Returns how bad it is.
+    pub(crate) fn severity(&self) -> Severity {
+        match self {
+            Self::Unreadable { .. } => Severity::Error,
+            Self::Fault(fault) => fault.severity,
+        }
+    }
+}
+
+/// One line, as compilers have it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, reason } => write!(f, "{}: error: {reason}", path.display()),
+            Self::Fault(Fault {
+                file,
+                line,
+                column,
+                path,
+                message,
+                severity,
+            }) => {
+                write!(f, "{file}:{line}:{column}: {severity}: ")?;
+                if !path.is_empty() {
+                    write!(f, "{path}: ")?;
+                }
+                f.write_str(message)
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// Stands for the port of the simulated provider where it is not running.
+const STAND_IN: u16 = 1976;
