@@ -1,3 +1,53 @@
-//! The `tollgate` command.
+//! The `tollgate` command: one binary that runs the gateway and says what a configuration means.
+//!
+//! Start at [`run`] for the gateway itself. Data goes to standard output, everything else to standard error; the
+//! command ends with 0, with 1 where something failed, and with 2 where it was called wrongly.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use args::{Arguments, Command};
+
+mod args;
+mod banner;
+mod check;
+mod console;
+mod explain;
+mod healthcheck;
+mod run;
+mod signal;
+mod simulate;
+mod source;
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::read().command) {
+        Ok(code) => code,
+        Err(error) => {
+            console::say(format_args!("tollgate: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => return run::run(arguments),
+        Command::Check(arguments) => return check::run(arguments),
+        Command::Healthcheck(arguments) => healthcheck::run(arguments.url)?,
+        Command::Config => {
+            let source = source::Source::choose(Vec::new())?;
+            for document in source.documents(&mut Vec::new()) {
+                console::print(document.text)?;
+            }
+        }
+        Command::Schema => console::print(format_args!("{:#}\n", config::schema()))?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut script);
+            console::print(String::from_utf8_lossy(&script))?;
+        }
+        Command::Version => console::print(concat!("tollgate ", env!("CARGO_PKG_VERSION"), "\n"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,135 @@
+//! What is said once the gateway listens: where, what it serves, and a line to try it with.
+
+use std::{
+    fmt::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use config::Snapshot;
+
+use crate::source::Source;
+
+/// The facts of a start.
+pub(crate) struct Banner<'a> {
+    /// Where clients are served.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where the admin listener is.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Where the configuration came from.
+    pub(crate) source: &'a Source,
+    /// The models that can be asked for by name, each once.
+    pub(crate) models: Vec<String>,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listening: Vec<_> = self
+            .addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect();
+        write!(
+            f,
+            "tollgate {} listening on {}",
+            env!("CARGO_PKG_VERSION"),
+            listening.join(", ")
+        )?;
+        if let Some(admin) = self.admin {
+            write!(f, " (admin http://{admin})")?;
+        }
+        write!(f, "\nconfiguration: {}\nmodels: {}", self.source, self.summary())?;
+        if let Some(address) = self.addresses.first() {
+            f.write_str("\ntry:")?;
+            for line in self.lines(reachable(*address)) {
+                write!(f, "\n  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Banner<'_> {
+    fn summary(&self) -> String {
+        if let Source::Environment(found) = self.source {
+            return found.models();
+        }
+        let mut summary = self
+            .models
+            .iter()
+            .take(SHOWN)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        if let more @ 1.. = self.models.len().saturating_sub(SHOWN) {
+            let _ = write!(summary, " and {more} more");
+        }
+        if summary.is_empty() {
+            summary.push_str("those that the rules' patterns match");
+        }
+        summary
+    }
+
+    /// Returns commands that work as they stand.
+    fn lines(&self, address: SocketAddr) -> Vec<String> {
+        let sample = match self.source {
+            Source::Environment(found) => found.sample(),
+            Source::Files { .. } | Source::Simulated { .. } => self.models.first().map(String::as_str),
+        };
+        let Some(model) = sample else {
+            return vec![format!("curl http://{address}/v1/models")];
+        };
+        let mut lines = vec![curl(address, "/v1/chat/completions", &body(model, "Hello", ""))];
+        if let Source::Simulated { .. } = self.source {
+            let last = self.models.last().map_or(model, String::as_str);
+            let limit = r#","max_tokens":100"#;
+            lines.push(curl(
+                address,
+                "/anthropic/v1/messages",
+                &body(last, "Hello", limit),
+            ));
+            let stream = body(model, "Tell me more", r#","stream":true"#);
+            lines.push(curl(address, "/v1/chat/completions", &stream).replacen("curl", "curl -N", 1));
+        }
+        lines
+    }
+}
+
+/// Returns the models that requests to the gateway's own address can ask for, the first listener's first.
+pub(crate) fn models(snapshot: &Snapshot, address: IpAddr) -> Vec<String> {
+    let host = loopback(address).to_string();
+    let mut models: Vec<String> = Vec::new();
+    for listener in snapshot.listeners.values() {
+        for model in listener.router.models(&host) {
+            if !models.contains(&model.id) {
+                models.push(model.id.clone());
+            }
+        }
+    }
+    models
+}
+
+fn curl(address: SocketAddr, path: &str, body: &str) -> String {
+    let body = body.replace('\'', r"'\''");
+    format!("curl http://{address}{path} -H 'content-type: application/json' -d '{body}'")
+}
+
+fn body(model: &str, prompt: &str, more: &str) -> String {
+    let model = serde_json::Value::from(model);
+    format!(r#"{{"model":{model}{more},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#)
+}
+
+fn reachable(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(loopback(address.ip()), address.port())
+}
+
+/// Returns an address of this machine that a listener on `address` hears.
+fn loopback(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    }
+}
+
+/// How many models are named.
+const SHOWN: usize = 12;

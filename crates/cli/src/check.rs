@@ -1,0 +1,169 @@
+//! `tollgate check`: what a configuration means, without running it.
+
+use std::{fmt::Write, process::ExitCode};
+
+use anyhow::Context;
+use config::{Condition, Fault, Report, Severity, report::Entry};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Check, Output},
+    console::{print, say},
+    explain,
+    source::{Problem, Source},
+};
+
+/// Checks a configuration, and explains what becomes of a request if that is asked.
+///
+/// # Errors
+/// If there is nothing to check.
+pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
+    let question = arguments
+        .explain
+        .as_deref()
+        .map(|text| serde_json::from_str::<explain::Question>(text).context("--explain"))
+        .transpose()?;
+    let source = Source::choose(arguments.paths)?;
+    let declared = source.load();
+    let (snapshot, report) = config::resolve(&declared.resources);
+    let problems = &declared.problems;
+    let mut failed = report.has_errors()
+        || problems
+            .iter()
+            .any(|problem| problem.severity() == Severity::Error);
+    match &question {
+        None => match arguments.output {
+            Output::Text => {
+                problems.iter().for_each(say);
+                print(table(&report))?;
+            }
+            Output::Json => print(format_args!("{:#}\n", document(&report, problems)))?,
+        },
+        Some(question) => {
+            problems.iter().for_each(say);
+            let explained = explain::explain(&snapshot, question)?;
+            failed |= !explained.is_served();
+            match arguments.output {
+                Output::Text => print(&explained)?,
+                Output::Json => print(format_args!("{:#}\n", explained.document()))?,
+            }
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Returns a row per resource, and below it what is wrong with it.
+fn table(report: &Report) -> String {
+    let rows: Vec<[String; 4]> = report
+        .entries
+        .iter()
+        .map(|entry| {
+            [
+                entry.kind.clone(),
+                entry.key.to_string(),
+                state(entry).to_owned(),
+                entry.origin.to_string(),
+            ]
+        })
+        .collect();
+    let mut widths = HEADINGS.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; 4]| {
+        let cells = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    if rows.is_empty() {
+        return "no resources\n".to_owned();
+    }
+    let mut table = line(HEADINGS);
+    for (row, entry) in rows.iter().zip(&report.entries) {
+        table.push_str(&line(row.each_ref().map(String::as_str)));
+        let notable = entry
+            .conditions
+            .iter()
+            .filter(|condition| condition.severity > Severity::Note);
+        for condition in notable {
+            let _ = writeln!(table, "  {}: {condition}", condition.severity);
+        }
+    }
+    table
+}
+
+/// Returns, in a word, what becomes of a resource.
+fn state(entry: &Entry) -> &'static str {
+    match entry.conditions.iter().map(|condition| condition.severity).max() {
+        Some(Severity::Error) => "error",
+        Some(Severity::Warning) => "warning",
+        Some(Severity::Note) | None => "ok",
+    }
+}
+
+fn document(report: &Report, problems: &[Problem]) -> Value {
+    let faults: Vec<_> = problems.iter().map(fault).collect();
+    let resources: Vec<_> = report
+        .entries
+        .iter()
+        .map(|entry| {
+            json!({
+                "kind": entry.kind,
+                "namespace": entry.key.namespace,
+                "name": entry.key.name,
+                "state": state(entry),
+                "file": entry.origin.file,
+                "line": entry.origin.line,
+                "column": entry.origin.column,
+                "conditions": entry.conditions.iter().map(condition).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({ "faults": faults, "resources": resources })
+}
+
+fn condition(condition: &Condition) -> Value {
+    json!({
+        "type": condition.kind.to_string(),
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "field": condition.field,
+        "severity": condition.severity.to_string(),
+    })
+}
+
+fn fault(problem: &Problem) -> Value {
+    match problem {
+        Problem::Unreadable { path, reason } => json!({
+            "file": path.display().to_string(),
+            "message": reason,
+            "severity": problem.severity().to_string(),
+        }),
+        Problem::Fault(Fault {
+            file,
+            line,
+            column,
+            path,
+            message,
+            severity,
+        }) => json!({
+            "file": file,
+            "line": line,
+            "column": column,
+            "field": path,
+            "message": message,
+            "severity": severity.to_string(),
+        }),
+    }
+}
+
+const HEADINGS: [&str; 4] = ["KIND", "NAME", "STATE", "DECLARED"];

@@ -1,0 +1,359 @@
+//! Which route, rule and backends a request takes, and why no other: the router's own answer, for a person.
+
+use std::{collections::BTreeMap, fmt};
+
+use anyhow::{Context, bail};
+use config::{
+    Snapshot,
+    router::{Considered, Explanation, Verdict},
+    snapshot::{Candidate, Listener, Rule},
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use llm::{Endpoint, Operation, Target};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A request, as far as it matters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Question {
+    #[serde(default = "chat")]
+    path: String,
+    #[serde(default = "localhost")]
+    host: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    model: String,
+    port: Option<u16>,
+    gateway: Option<String>,
+}
+
+/// What becomes of a request, on each port that it may arrive at.
+pub(crate) struct Explained {
+    ports: Vec<(u16, Outcome)>,
+    model: String,
+}
+
+/// What becomes of a request at one port.
+enum Outcome {
+    /// No such path.
+    Unknown(String),
+    /// The gateway answers it.
+    Models(usize),
+    /// A rule serves it, or none does.
+    Chat(&'static Endpoint, Explanation),
+}
+
+/// Explains what becomes of the request in `question`.
+///
+/// # Errors
+/// If the request cannot be one, or there is no such port or Gateway.
+pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Result<Explained> {
+    let host = question
+        .host
+        .rsplit_once(':')
+        .map_or(question.host.as_str(), |(host, port)| {
+            if port.bytes().all(|byte| byte.is_ascii_digit()) {
+                host
+            } else {
+                &question.host
+            }
+        });
+    let host = host.to_ascii_lowercase();
+    let headers = headers(question)?;
+    let path = question.path.split('?').next().unwrap_or_default();
+    let ports: Vec<_> = snapshot
+        .listeners
+        .iter()
+        .filter(|(port, listener)| question.asks(**port, listener))
+        .map(|(port, listener)| {
+            let outcome = match Endpoint::find(path) {
+                None => Outcome::Unknown(path.to_owned()),
+                Some(endpoint) => match endpoint.operation {
+                    Operation::Models => Outcome::Models(listener.router.models(&host).len()),
+                    Operation::Chat => Outcome::Chat(
+                        endpoint,
+                        listener.router.explain(&host, path, &headers, &question.model),
+                    ),
+                },
+            };
+            (*port, outcome)
+        })
+        .collect();
+    if ports.is_empty() {
+        let listeners: Vec<_> = snapshot
+            .listeners
+            .iter()
+            .map(|(port, listener)| format!("{port} ({})", listener.names.join(", ")))
+            .collect();
+        bail!("--explain: no listener fits; there are: {}", listeners.join("; "));
+    }
+    Ok(Explained {
+        ports,
+        model: question.model.clone(),
+    })
+}
+
+impl Question {
+    /// Returns whether the request may arrive at this listener. A Gateway is named as `name`, `namespace/name` or
+    /// `namespace/name/listener`.
+    fn asks(&self, port: u16, listener: &Listener) -> bool {
+        let named = |gateway: &String| {
+            listener.names.iter().any(|name| {
+                let padded = format!("/{name}/");
+                padded.contains(&format!("/{}/", gateway.trim_matches('/')))
+            })
+        };
+        self.port.is_none_or(|wanted| wanted == port) && self.gateway.as_ref().is_none_or(named)
+    }
+}
+
+fn headers(question: &Question) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &question.headers {
+        let name = HeaderName::try_from(name).with_context(|| format!("--explain: header {name:?}"))?;
+        // Clients cannot set these; the gateway drops them before it looks for a rule.
+        if name.as_str().starts_with("x-ai-eg-") {
+            bail!("--explain: {name} cannot be set by clients; use \"model\" for the model");
+        }
+        let value = HeaderValue::try_from(value).with_context(|| format!("--explain: header {name}"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+impl Explained {
+    /// Returns whether the request is answered with more than an error, wherever it arrives.
+    pub(crate) fn is_served(&self) -> bool {
+        self.ports.iter().all(|(_, outcome)| match outcome {
+            Outcome::Unknown(_) => false,
+            Outcome::Models(_) => true,
+            Outcome::Chat(_, explanation) => {
+                let usable = |rule: &std::sync::Arc<Rule>| {
+                    rule.candidates
+                        .iter()
+                        .any(|candidate| candidate.weight > 0 && candidate.backend.is_ok())
+                };
+                explanation.chosen.as_ref().is_some_and(usable)
+            }
+        })
+    }
+
+    /// Returns the same as a document.
+    pub(crate) fn document(&self) -> Value {
+        let ports = self.ports.iter().map(|(port, outcome)| match outcome {
+            Outcome::Unknown(path) => json!({ "port": port, "unknownPath": path }),
+            Outcome::Models(models) => json!({ "port": port, "models": models }),
+            Outcome::Chat(endpoint, explanation) => json!({
+                "port": port,
+                "chosen": explanation.chosen.as_ref().map(|rule| self.rule(endpoint, rule)),
+                "considered": explanation.considered.iter().map(considered).collect::<Vec<_>>(),
+            }),
+        });
+        json!({ "ports": ports.collect::<Vec<_>>() })
+    }
+
+    fn rule(&self, endpoint: &'static Endpoint, rule: &Rule) -> Value {
+        let backends = ordered(rule).into_iter().map(|candidate| {
+            let mut backend = json!({
+                "id": &*candidate.id,
+                "priority": candidate.priority,
+                "weight": candidate.weight,
+                "model": self.model(candidate),
+            });
+            match &candidate.backend {
+                Ok(_) => {
+                    let Way { provider, how, urls } = self.way(endpoint, candidate);
+                    backend["provider"] = provider.into();
+                    backend["how"] = how.into();
+                    backend["urls"] = urls.into();
+                }
+                Err(reason) => backend["error"] = reason.as_str().into(),
+            }
+            backend
+        });
+        json!({
+            "route": rule.route,
+            "rule": rule.index,
+            "name": rule.name,
+            "backends": backends.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Returns the model that the upstream of `candidate` is asked for.
+    fn model<'a>(&'a self, candidate: &'a Candidate) -> &'a str {
+        candidate.model.as_deref().unwrap_or(&self.model)
+    }
+
+    fn way(&self, endpoint: &'static Endpoint, candidate: &Candidate) -> Way {
+        let Ok(backend) = &candidate.backend else {
+            return Way::default();
+        };
+        let target = Target {
+            provider: backend.provider,
+            site: &backend.site,
+            model: self.model(candidate),
+            now: 0,
+        };
+        let formats = backend.provider.formats(endpoint.operation, target.model);
+        let relayed = formats.iter().find(|format| **format == endpoint.format);
+        let Some(format) = relayed.or(formats.first()) else {
+            return Way {
+                provider: backend.provider.name(),
+                how: "does not serve this".to_owned(),
+                urls: Vec::new(),
+            };
+        };
+        let path = backend.provider.path(*format, &target);
+        let scheme = if backend.tls.is_some() { "https" } else { "http" };
+        let urls = backend.endpoints.iter().map(|endpoint| {
+            let host = if endpoint.host.contains(':') {
+                format!("[{}]", endpoint.host)
+            } else {
+                endpoint.host.clone()
+            };
+            format!("{scheme}://{host}:{}{path}", endpoint.port)
+        });
+        Way {
+            provider: backend.provider.name(),
+            how: if relayed.is_some() {
+                "relayed".to_owned()
+            } else {
+                format!("translated to {}", format.name())
+            },
+            urls: urls.collect(),
+        }
+    }
+}
+
+/// How a backend is reached.
+#[derive(Default)]
+struct Way {
+    provider: &'static str,
+    how: String,
+    urls: Vec<String>,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (port, outcome) in &self.ports {
+            match outcome {
+                Outcome::Unknown(path) => writeln!(f, "port {port}: 404, there is no path {path}")?,
+                Outcome::Models(models) => writeln!(f, "port {port}: the gateway lists {models} models")?,
+                Outcome::Chat(endpoint, explanation) => self.chat(f, *port, endpoint, explanation)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Explained {
+    fn chat(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        port: u16,
+        endpoint: &'static Endpoint,
+        explanation: &Explanation,
+    ) -> fmt::Result {
+        match &explanation.chosen {
+            None => writeln!(f, "port {port}: 404, no rule matches")?,
+            Some(rule) => {
+                writeln!(f, "port {port}: {}", Named(rule))?;
+                if rule.candidates.is_empty() {
+                    writeln!(f, "  no backends")?;
+                }
+                for candidate in ordered(rule) {
+                    self.backend(f, endpoint, candidate)?;
+                }
+            }
+        }
+        if !explanation.considered.is_empty() {
+            writeln!(f, "considered, in order of precedence:")?;
+        }
+        for Considered {
+            rule,
+            wanted,
+            verdict,
+        } in &explanation.considered
+        {
+            let verdict = match verdict {
+                Verdict::Chosen => "chosen".to_owned(),
+                Verdict::Shadowed => "matches too, but comes later".to_owned(),
+                Verdict::Refused(reason) => reason.clone(),
+            };
+            writeln!(f, "  {} [{wanted}]: {verdict}", Named(rule))?;
+        }
+        Ok(())
+    }
+
+    fn backend(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        endpoint: &'static Endpoint,
+        candidate: &Candidate,
+    ) -> fmt::Result {
+        let Candidate { priority, weight, .. } = candidate;
+        write!(f, "  priority {priority}, weight {weight}: ")?;
+        match &candidate.backend {
+            Err(reason) => writeln!(f, "{}: 500, {reason}", candidate.id),
+            Ok(backend) => {
+                let Way { provider, how, urls } = self.way(endpoint, candidate);
+                let model = self.model(candidate);
+                writeln!(
+                    f,
+                    "{} ({provider}), {how}, model {model:?}, {}",
+                    backend.id,
+                    urls.join(" or ")
+                )
+            }
+        }
+    }
+}
+
+/// A rule by its name.
+struct Named<'a>(&'a Rule);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rule {
+            route, index, name, ..
+        } = self.0;
+        write!(f, "{route} rule {index}")?;
+        match name {
+            Some(name) => write!(f, " ({name})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the candidates in the order in which they are tried.
+fn ordered(rule: &Rule) -> Vec<&Candidate> {
+    let mut candidates: Vec<_> = rule.candidates.iter().collect();
+    candidates.sort_by_key(|candidate| candidate.priority);
+    candidates
+}
+
+fn considered(considered: &Considered) -> Value {
+    let (verdict, reason) = match &considered.verdict {
+        Verdict::Chosen => ("chosen", None),
+        Verdict::Shadowed => ("shadowed", None),
+        Verdict::Refused(reason) => ("refused", Some(reason)),
+    };
+    json!({
+        "route": considered.rule.route,
+        "rule": considered.rule.index,
+        "name": considered.rule.name,
+        "match": considered.wanted,
+        "verdict": verdict,
+        "reason": reason,
+    })
+}
+
+fn chat() -> String {
+    "/v1/chat/completions".to_owned()
+}
+
+fn localhost() -> String {
+    "localhost".to_owned()
+}

@@ -1,0 +1,301 @@
+//! `tollgate run`: the place where the program is put together.
+//!
+//! Source to resources to snapshot to gateway, once at the start and again whenever the source changes. A
+//! configuration is served whole or not at all: what is refused is said with all its reasons, and the one before
+//! stays.
+
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+};
+
+use anyhow::Context;
+use config::{Severity, Snapshot};
+use gateway::{BindError, Gateway, Options};
+
+use crate::{
+    args::{self, Run},
+    banner::{self, Banner},
+    console::say,
+    signal::{Signal, Signals},
+    simulate,
+    source::{Input, Source, watch::Watch},
+};
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// If it cannot start.
+pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
+    log(&arguments.log_level);
+    let source = Source::choose(arguments.paths.clone())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(thread::available_parallelism().map_or(1, usize::from))
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let code = runtime.block_on(serve(&arguments, source));
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(arguments: &Run, mut source: Source) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new().context("cannot hear signals")?;
+    if let Source::Simulated { port } = &mut source {
+        let address = simulate::start()
+            .await
+            .context("cannot start the simulated provider")?;
+        *port = address.port();
+    }
+    let configuration = match prepare(&source, arguments) {
+        Prepared::Sound(configuration) => configuration,
+        Prepared::Refused { reasons, .. } => {
+            reasons.iter().for_each(say);
+            say(format_args!("tollgate: nothing is served, see above ({source})"));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let gateway = Gateway::start(options(arguments)).await?;
+    let models = banner::models(&configuration.snapshot, arguments.address);
+    if let Err(errors) = gateway.install(configuration.snapshot).await {
+        errors.into_iter().map(fault).for_each(say);
+        return Ok(ExitCode::FAILURE);
+    }
+    configuration.remarks.iter().for_each(say);
+    if let Source::Environment(found) = &source {
+        found
+            .notes
+            .iter()
+            .for_each(|note| say(format_args!("tollgate: {note}")));
+    }
+    say(Banner {
+        addresses: gateway.addresses(),
+        admin: gateway.admin_address(),
+        source: &source,
+        models,
+    });
+    let mut reloader = Reloader::new(arguments, &source, &gateway, configuration.input);
+    // What changed between reading and watching was not heard.
+    reloader.look().await;
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => break,
+                Signal::Reload => reloader.insist().await,
+            },
+            () = reloader.changed() => reloader.look().await,
+        }
+    }
+    tokio::select! {
+        () = gateway.drain() => Ok(ExitCode::SUCCESS),
+        () = stop(&mut signals) => {
+            say("tollgate: stopped at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn fault(error: BindError) -> String {
+    format!("tollgate: {:#}", anyhow::Error::from(error))
+}
+
+async fn stop(signals: &mut Signals) {
+    while signals.next().await != Signal::Stop {}
+}
+
+fn options(arguments: &Run) -> Options {
+    let terminal = || io::stdout().is_terminal();
+    let access_log = match arguments.access_log {
+        Some(args::AccessLog::Off) => gateway::AccessLog::Off,
+        Some(args::AccessLog::Json) => gateway::AccessLog::Json,
+        Some(args::AccessLog::Text) => gateway::AccessLog::Text,
+        None if terminal() => gateway::AccessLog::Text,
+        None => gateway::AccessLog::Json,
+    };
+    Options {
+        address: arguments.address,
+        admin: Some(SocketAddr::new(arguments.address, arguments.admin_port)),
+        access_log,
+        max_body: arguments.max_body,
+        drain: arguments.drain,
+        ..Options::default()
+    }
+}
+
+/// Sends what the parts say about themselves to standard error.
+fn log(level: &str) {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+/// A configuration that can be served.
+struct Configuration {
+    input: Input,
+    snapshot: Snapshot,
+    /// What is wrong with it all the same.
+    remarks: Vec<String>,
+}
+
+/// What came of reading the source.
+enum Prepared {
+    /// It can be served.
+    Sound(Configuration),
+    /// It cannot.
+    Refused {
+        /// What was read.
+        input: Input,
+        /// Everything that is wrong.
+        reasons: Vec<String>,
+    },
+}
+
+fn prepare(source: &Source, arguments: &Run) -> Prepared {
+    let declared = source.load();
+    let (mut snapshot, report) = config::resolve(&declared.resources);
+    let mut lines: Vec<_> = declared.problems.iter().map(ToString::to_string).collect();
+    for entry in &report.entries {
+        let mut entry = entry.clone();
+        entry
+            .conditions
+            .retain(|condition| condition.severity > Severity::Note);
+        if !entry.conditions.is_empty() {
+            lines.push(entry.to_string());
+        }
+    }
+    let mut problems = declared.problems.iter();
+    let mut refused = problems.any(|problem| problem.severity() == Severity::Error);
+    if snapshot.listeners.is_empty() && !refused {
+        lines.push(
+            "tollgate: no Gateway with a listener is declared, so there is nowhere to listen".to_owned(),
+        );
+        refused = true;
+    }
+    if let Some(port) = arguments.port {
+        match snapshot.listeners.len() {
+            0 => {}
+            1 => {
+                let listeners = std::mem::take(&mut snapshot.listeners);
+                snapshot.listeners = listeners.into_values().map(|listener| (port, listener)).collect();
+            }
+            several => {
+                lines.push(format!(
+                    "tollgate: --port cannot stand for the {several} ports of the configuration"
+                ));
+                refused = true;
+            }
+        }
+    }
+    if refused || (arguments.strict && report.has_errors()) {
+        return Prepared::Refused {
+            input: declared.input,
+            reasons: lines,
+        };
+    }
+    Prepared::Sound(Configuration {
+        input: declared.input,
+        snapshot,
+        remarks: lines,
+    })
+}
+
+/// Serves what the source says now, whenever it says something new.
+struct Reloader<'a> {
+    arguments: &'a Run,
+    source: &'a Source,
+    gateway: &'a Arc<Gateway>,
+    watch: Option<Watch>,
+    /// What was read last, whether it is served or not.
+    input: Input,
+    /// Whether it is served.
+    served: bool,
+}
+
+impl<'a> Reloader<'a> {
+    fn new(arguments: &'a Run, source: &'a Source, gateway: &'a Arc<Gateway>, input: Input) -> Self {
+        let mut reloader = Self {
+            arguments,
+            source,
+            gateway,
+            watch: None,
+            input,
+            served: true,
+        };
+        if !source.watched(&reloader.input).is_empty() {
+            match Watch::new() {
+                Ok(watch) => reloader.watch = Some(watch),
+                Err(error) => say(format_args!(
+                    "tollgate: files are not watched: {error}; send SIGHUP instead"
+                )),
+            }
+        }
+        reloader.follow();
+        reloader
+    }
+
+    /// Waits until the source may have changed.
+    async fn changed(&self) {
+        match &self.watch {
+            Some(watch) => watch.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads the source again and serves it if it says something new.
+    async fn look(&mut self) {
+        if self.source.differs(&self.input) {
+            self.reload().await;
+        }
+        self.follow();
+    }
+
+    /// As [`Reloader::look`], and tries again what was refused.
+    async fn insist(&mut self) {
+        if !self.served {
+            self.reload().await;
+        }
+        self.look().await;
+    }
+
+    async fn reload(&mut self) {
+        let (input, outcome) = match prepare(self.source, self.arguments) {
+            Prepared::Refused { input, reasons } => (input, Err(reasons)),
+            Prepared::Sound(Configuration {
+                input,
+                snapshot,
+                remarks,
+            }) => {
+                let installed = self.gateway.install(snapshot).await;
+                let lines = |errors: Vec<_>| errors.into_iter().map(fault).collect();
+                (input, installed.map(|()| remarks).map_err(lines))
+            }
+        };
+        self.input = input;
+        self.served = outcome.is_ok();
+        match outcome {
+            Ok(remarks) => {
+                remarks.iter().for_each(say);
+                say("tollgate: configuration reloaded");
+            }
+            Err(reasons) => {
+                reasons.iter().for_each(say);
+                say("tollgate: the new configuration is not served, see above; the one before stays");
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        if let Some(watch) = &mut self.watch
+            && let Err(error) = watch.follow(&self.source.watched(&self.input))
+        {
+            say(format_args!(
+                "tollgate: not every file is watched: {error}; send SIGHUP instead"
+            ));
+        }
+    }
+}
