@@ -1,0 +1,192 @@
+//! What the command says of configurations without running them.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::process::{finish, tollgate};
+
+/// Every example is sound, and says so.
+#[test]
+fn examples_resolve_without_a_word() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"));
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    names.sort();
+    assert!(names.len() >= 4, "{names:?}");
+    for path in names {
+        let arguments = ["check", path.to_str().unwrap()];
+        let (code, out, err) = finish(tollgate(&arguments, KEYS), "");
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert!(!out.contains(" error") && !out.contains("warning"), "{out}");
+    }
+}
+
+#[test]
+fn the_environment_becomes_configuration() {
+    let check = |name: &str, variables: &[(&str, &str)]| {
+        let (code, out, err) = finish(tollgate(&["config"], variables), "");
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(!out.contains("very-secret"), "{out}");
+        insta::assert_snapshot!(name, out);
+        let (code, out, err) = finish(tollgate(&["check", "-"], variables), &out);
+        assert_eq!(code, 0, "{out}{err}");
+    };
+    let key = "very-secret";
+    check("simulated", &[]);
+    check("openai", &[("OPENAI_API_KEY", key)]);
+    check("anthropic", &[("ANTHROPIC_API_KEY", key)]);
+    check("both", &[("OPENAI_API_KEY", key), ("ANTHROPIC_API_KEY", key)]);
+    check(
+        "local",
+        &[
+            ("OPENAI_API_KEY", "unused"),
+            ("OPENAI_BASE_URL", "http://127.0.0.1:8321/v1/openai/v1"),
+        ],
+    );
+    check(
+        "account",
+        &[
+            ("OPENAI_API_KEY", key),
+            ("OPENAI_BASE_URL", "https://openrouter.ai:8443/api/v1"),
+            ("OPENAI_ORG_ID", "org-1"),
+            ("OPENAI_PROJECT_ID", "project-1"),
+        ],
+    );
+}
+
+#[test]
+fn the_report_has_a_row_for_every_resource() {
+    let (_, simulated, _) = finish(tollgate(&["config"], &[]), "");
+    let (code, out, err) = finish(tollgate(&["check", "-"], &[]), &simulated);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out.lines().next(),
+        Some("KIND              NAME                         STATE  DECLARED")
+    );
+    assert_eq!(
+        out.lines().count(),
+        1 + simulated.matches("kind: ").count() - REFERENCES,
+        "{out}"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let (_, simulated, _) = finish(tollgate(&["config"], &[]), "");
+    let check = |text: &str, said: &[&str]| {
+        let (code, out, err) = finish(tollgate(&["check", "-"], &[]), text);
+        assert_eq!(code, 1, "{out}{err}");
+        for part in said {
+            assert!(out.contains(part) || err.contains(part), "{part}: {out}{err}");
+        }
+    };
+    check(
+        &simulated.replace("backendRefs", "backendReefs"),
+        &["stdin:", ": error: ", "backendReefs"],
+    );
+    check(
+        &simulated.replace("- name: simulated-openai", "- name: nothing"),
+        &["error", "nothing"],
+    );
+    check("kind: [", &["stdin:", "error"]);
+    let (code, out, _) = finish(
+        tollgate(&["check", "-", "--output", "json"], &[]),
+        &simulated.replace("backendRefs", "backendReefs"),
+    );
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 1);
+    assert_eq!(report["faults"][0]["severity"], "error", "{report}");
+    assert!(
+        report["resources"]
+            .as_array()
+            .is_some_and(|resources| resources.len() > 3),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_request_is_explained() {
+    let check = |question: &str, code: i32, said: &[&str]| {
+        let result = finish(tollgate(&["check", "--explain", question], KEYS), "");
+        assert_eq!(result.0, code, "{question}: {result:?}");
+        for part in said {
+            assert!(
+                result.1.contains(part) || result.2.contains(part),
+                "{question}: {part}: {result:?}"
+            );
+        }
+    };
+    check(
+        r#"{"model":"claude-x"}"#,
+        0,
+        &[
+            "default/tollgate rule 0",
+            "translated to messages",
+            "https://api.anthropic.com:443/v1/messages",
+            "matches too, but comes later",
+        ],
+    );
+    check(
+        r#"{"model":"gpt-x","path":"/v1/chat/completions?a=b","port":1975}"#,
+        0,
+        &["relayed", "https://api.openai.com:443/v1/chat/completions"],
+    );
+    check(
+        r#"{"path":"/anthropic/v1/messages","model":"claude-x","gateway":"default/tollgate"}"#,
+        0,
+        &["relayed"],
+    );
+    check(r#"{"path":"/v1/models"}"#, 0, &["the gateway lists"]);
+    check(r#"{"path":"/v2/chat"}"#, 1, &["404"]);
+    check(r#"{"port":80}"#, 1, &["no listener fits"]);
+    check(r#"{"gateway":"other"}"#, 1, &["no listener fits"]);
+    check(r#"{"modle":"x"}"#, 1, &["unknown field `modle`"]);
+    check(
+        r#"{"headers":{"x-ai-eg-model":"x"}}"#,
+        1,
+        &["cannot be set by clients"],
+    );
+    let question = r#"{"model":"claude-x"}"#;
+    let (_, out, _) = finish(
+        tollgate(&["check", "--output", "json", "--explain", question], KEYS),
+        "",
+    );
+    let explained: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        explained["ports"][0]["chosen"]["backends"][0]["provider"], "anthropic",
+        "{explained}"
+    );
+}
+
+#[test]
+fn data_is_printed_for_machines() {
+    let (code, out, _) = finish(tollgate(&["schema"], &[]), "");
+    let schema: Value = serde_json::from_str(&out).unwrap();
+    assert!(
+        code == 0 && schema["$defs"]["AIGatewayRoute"].is_object(),
+        "{schema}"
+    );
+    let version = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
+    for arguments in [["version"], ["--version"]] {
+        assert_eq!(
+            finish(tollgate(&arguments, &[]), ""),
+            (0, version.clone(), String::new())
+        );
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = finish(tollgate(&["completions", shell], &[]), "");
+        assert!(code == 0 && out.contains("healthcheck"), "{shell}");
+    }
+    let (code, out, _) = finish(tollgate(&["--help"], &[]), "");
+    assert!(code == 0 && out.contains("Run the gateway"), "{out}");
+}
+
+/// Keys for examples and routes; nothing is called with them.
+const KEYS: &[(&str, &str)] = &[("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k")];
+
+/// How often the simulated configuration says `kind:` of something that it refers to.
+const REFERENCES: usize = 3;

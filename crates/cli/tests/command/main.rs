@@ -1,0 +1,7 @@
+//! The command as its users see it: processes, exit codes, ports and words.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod check;
+mod process;
+mod run;
