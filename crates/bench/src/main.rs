@@ -3,6 +3,11 @@
 //! `bench run` is the whole measurement; `scripts/bench` prepares what it needs. The other commands are its parts,
 //! for profiling. Start reading at `run`; what is measured stands in `case`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an instrument: nothing here outlives a measurement, and waiting is what it does between two readings"
+)]
+
 mod case;
 mod contender;
 mod load;
