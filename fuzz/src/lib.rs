@@ -4,7 +4,7 @@
 //! the crates are built with their debug assertions, the grammar of events among them.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use llm::{
     Endpoint, Inbound, Observed, Reply, Site, Target,
     frame::sse::Sse,
@@ -35,12 +35,14 @@ pub fn shallow(data: &[u8]) {
     };
     assert_eq!(shallow.with(&[]), body);
     let edited = shallow.with(&[
-        ("model", "\"other\"".to_owned()),
-        ("added member", "{\"a\":1}".to_owned()),
+        ("model", Some("\"other\"".to_owned())),
+        ("added member", Some("{\"a\":1}".to_owned())),
+        ("temperature", None),
     ]);
     let edited = Shallow::parse(edited).expect("an edited object is an object");
     assert_eq!(edited.get("model"), Some("\"other\""));
     assert_eq!(edited.get("added member"), Some("{\"a\":1}"));
+    assert_eq!(edited.get("temperature"), None);
     for kept in ["messages", "stream", "metadata", "tools", ""] {
         assert_eq!(edited.get(kept), shallow.get(kept), "{kept}");
     }
@@ -51,13 +53,13 @@ pub fn shallow(data: &[u8]) {
 /// # Panics
 /// If an upstream would be sent what is not a JSON object.
 pub fn request(path: &str, data: &[u8]) {
-    let endpoint = Endpoint::find(path).expect("the path is in the table");
+    let endpoint = Endpoint::find(path, "").expect("the path is in the table");
     let Ok(inbound) = Inbound::parse(endpoint, Bytes::copy_from_slice(data)) else {
         return;
     };
     for provider in PROVIDERS {
         let site = Site::default();
-        if let Ok(call) = inbound.call(&target(*provider, &site)) {
+        if let Ok(call) = inbound.call(&target(*provider, &site), &HeaderMap::new()) {
             Shallow::parse(call.body).expect("an upstream is sent an object");
         }
     }
@@ -87,7 +89,7 @@ pub fn stream(provider: &'static dyn Provider, data: &[u8]) {
             }
         }
         let _ = reply(provider, path, body).response(Bytes::copy_from_slice(data));
-        let _ = reply(provider, path, body).error(status(data), &Bytes::copy_from_slice(data));
+        let _ = reply(provider, path, body).error(status(data), &HeaderMap::new(), &Bytes::copy_from_slice(data));
     }
 }
 
@@ -126,11 +128,11 @@ fn target<'t>(provider: &'static dyn Provider, site: &'t Site) -> Target<'t> {
 }
 
 fn reply(provider: &'static dyn Provider, path: &str, body: &'static str) -> Reply {
-    let endpoint = Endpoint::find(path).expect("the path is in the table");
+    let endpoint = Endpoint::find(path, "").expect("the path is in the table");
     let inbound =
         Inbound::parse(endpoint, Bytes::from_static(body.as_bytes())).expect("the request is valid");
     let site = Site::default();
-    match inbound.call(&target(provider, &site)) {
+    match inbound.call(&target(provider, &site), &HeaderMap::new()) {
         Ok(call) => call.reply,
         Err(error) => panic!("the request can be said to any upstream: {error}"),
     }

@@ -9,7 +9,7 @@ use config::{
     snapshot::{Candidate, Listener, Rule},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use llm::{Endpoint, Operation, Target};
+use llm::{Endpoint, Operation, Target, provider::Ask};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
         .iter()
         .filter(|(port, listener)| question.asks(**port, listener))
         .map(|(port, listener)| {
-            let outcome = match Endpoint::find(path) {
+            let outcome = match Endpoint::find(path, "").map(|place| place.endpoint) {
                 None => Outcome::Unknown(path.to_owned()),
                 Some(endpoint) => match endpoint.operation {
                     Operation::Models => Outcome::Models(listener.router.models(&host).len()),
@@ -205,7 +205,12 @@ impl Explained {
                 urls: Vec::new(),
             };
         };
-        let path = backend.provider.path(*format, &target);
+        let ask = Ask {
+            operation: endpoint.operation,
+            format: *format,
+            stream: false,
+        };
+        let path = backend.provider.path(ask, &target);
         let scheme = if backend.tls.is_some() { "https" } else { "http" };
         let urls = backend.endpoints.iter().map(|endpoint| {
             let host = if endpoint.host.contains(':') {

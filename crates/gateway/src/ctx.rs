@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use config::snapshot::{Listener, Rule};
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
-use llm::{ApiError, Endpoint, ErrorKind, Format, Inbound};
+use llm::{ApiError, Endpoint, ErrorKind, Format, Inbound, operation::Place};
 use tokio::time::Instant;
 
 use crate::{Runtime, State, facts::Facts, headers, server::Port};
@@ -48,9 +48,11 @@ impl Ctx {
     ///
     /// # Errors
     /// A 404 that names the nearest path, or a 405.
-    pub(crate) fn endpoint(&mut self, head: &Parts) -> Result<&'static Endpoint, ApiError> {
+    pub(crate) fn place<'a>(&mut self, head: &'a Parts) -> Result<Place<'a>, ApiError> {
         let path = head.uri.path();
-        let endpoint = Endpoint::find(path).ok_or_else(|| unknown_path(path))?;
+        let query = head.uri.query().unwrap_or_default();
+        let place = Endpoint::find(path, query).ok_or_else(|| unknown_path(path))?;
+        let endpoint = place.endpoint;
         self.facts.endpoint = Some(endpoint);
         // Whoever serves GET serves HEAD (RFC 9110, section 9.3.2).
         let head_of_get = endpoint.method == Method::GET && head.method == Method::HEAD;
@@ -60,7 +62,7 @@ impl Ctx {
                 format!("{path} takes {}, not {}", endpoint.method, head.method),
             ));
         }
-        Ok(endpoint)
+        Ok(place)
     }
 
     /// Returns the rule that serves the model that `inbound` names.

@@ -27,9 +27,9 @@ pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Respo
 }
 
 async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Result<Answer, Box<Refusal>> {
-    let endpoint = ctx.endpoint(&head)?;
-    match endpoint.operation {
-        Operation::Models => Ok(models::list(ctx, endpoint)),
+    let place = ctx.place(&head)?;
+    match place.endpoint.operation {
+        Operation::Models => Ok(models::list(ctx, place.endpoint)),
         Operation::Chat => {
             // The reservation is given back when the last attempt has been decided.
             let (bytes, _reserved) = body::read(
@@ -40,7 +40,7 @@ async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Res
             )
             .await?;
             ctx.facts.bytes_received = bytes.len() as u64;
-            let inbound = Inbound::parse(endpoint, bytes)?;
+            let inbound = Inbound::parse(place, bytes)?;
             let rule = ctx.route(&inbound, head.uri.path(), &head.headers)?;
             crate::llm::serve(ctx, &rule, &inbound, head.headers).await
         }

@@ -14,8 +14,8 @@ pub(crate) fn list(ctx: &Ctx, endpoint: &Endpoint) -> Answer {
         .map(|listener| listener.router.models(&ctx.facts.host));
     let models = models.unwrap_or_default();
     Answer::json(match endpoint.format {
-        Format::OpenAi => openai(&models),
         Format::Messages => messages(&models),
+        Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse => openai(&models),
     })
 }
 

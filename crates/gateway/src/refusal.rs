@@ -68,7 +68,7 @@ impl Answer {
         Self {
             status: error.status,
             headers,
-            content: Content::Whole(dialect.client().encode_error(&error)),
+            content: Content::Whole(dialect.encode_error(&error)),
         }
     }
 }
@@ -112,7 +112,7 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
 /// Returns the response where the facts were lost to a panic.
 pub(crate) fn internal(dialect: Format) -> Response<Body> {
     let error = ApiError::new(llm::ErrorKind::Internal, "the gateway failed on this request");
-    let mut response = Response::new(Body::whole(dialect.client().encode_error(&error), None));
+    let mut response = Response::new(Body::whole(dialect.encode_error(&error), None));
     *response.status_mut() = error.status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
@@ -122,7 +122,7 @@ pub(crate) fn internal(dialect: Format) -> Response<Body> {
 fn loss_header(losses: &Losses, dialect: Format) -> Option<HeaderValue> {
     let mut text = String::new();
     for loss in losses.iter() {
-        let field = dialect.client().field(&loss.field);
+        let field = dialect.field(&loss.field);
         if text.len() + 2 + field.len() > MAX_LOSS_HEADER {
             break;
         }

@@ -35,16 +35,19 @@ impl Capability {
     pub fn of(format: Format, model: &str) -> Capability {
         let model = model.to_ascii_lowercase();
         let rows = match format {
-            Format::OpenAi => OPENAI,
+            Format::OpenAi | Format::Responses => OPENAI,
             Format::Messages => MESSAGES,
+            Format::Gemini | Format::Converse => &[],
         };
         rows.iter()
             .filter(|(fragment, _)| model.contains(fragment))
             .max_by_key(|(fragment, _)| fragment.len())
             .map_or(
                 match format {
-                    Format::OpenAi => Capability::UNKNOWN,
                     Format::Messages => CLAUDE_3,
+                    Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse => {
+                        Capability::UNKNOWN
+                    }
                 },
                 |(_, capability)| *capability,
             )

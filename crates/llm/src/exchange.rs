@@ -4,20 +4,22 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    ApiError, Call, ErrorKind, Format, Losses, Observed, Target,
+    ApiError, Call, ErrorKind, Losses, Observed, Target,
     chat::{
-        DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, PartHead, Request, StreamOptions,
+        Client, DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, PartHead, Request,
+        StreamOptions, Upstream,
     },
-    frame::{Framing, sse::Sse},
+    frame::{Framer, Framing},
+    inbound::Sides,
+    json::Shallow,
     reply::{self, Answer, End},
 };
 
 /// What is to be done with the reply to a translated call.
 pub struct Reply {
-    /// The format of the client.
-    pub client: Format,
-    /// The format of the upstream.
-    pub upstream: Format,
+    client: &'static dyn Client,
+    pub(crate) upstream: &'static dyn Upstream,
+    framing: Framing,
     decode: Box<dyn DecodeReply>,
     stream: StreamOptions,
     now: u64,
@@ -27,7 +29,7 @@ pub struct Reply {
 pub struct Stream {
     /// What was overheard so far.
     pub observed: Observed,
-    sse: Sse,
+    framer: Framer,
     decode: Box<dyn DecodeStream>,
     encode: Box<dyn EncodeStream>,
     events: Vec<Event>,
@@ -37,32 +39,42 @@ pub struct Stream {
     ended: bool,
 }
 
-/// Returns the call that says `request`, decoded from `client`, to `target` in `upstream`.
+/// Returns the call that says `request`, decoded with the losses `decoding`, to `target`.
 ///
 /// # Errors
 /// A 4xx, if the request cannot be said there, or not without a material loss.
 pub(crate) fn call(
-    client: Format,
-    upstream: Format,
+    sides: &Sides<'_>,
     request: &Request,
     decoding: &Losses,
     target: &Target<'_>,
 ) -> Result<Call, ApiError> {
+    let Sides {
+        client,
+        upstream,
+        ask,
+        headers,
+    } = *sides;
     let mut losses = decoding.clone();
-    let (body, decode) = upstream.upstream().encode_request(request, target, &mut losses)?;
-    if let Some(refusal) = losses.refusal(client.client()) {
+    let (mut body, decode) = upstream.encode_request(request, target, &mut losses)?;
+    if let Some(refusal) = losses.refusal(client) {
         return Err(refusal);
+    }
+    let edits = target.provider.edits(ask, target, headers);
+    if !edits.is_empty() {
+        body = Shallow::parse(body)?.with(&edits);
     }
     let stream = request.stream.unwrap_or_default();
     Ok(Call {
-        format: upstream,
-        path: target.provider.path(upstream, target),
-        headers: crate::inbound::headers(target.provider, upstream),
+        format: ask.format,
+        path: target.provider.path(ask, target),
+        headers: crate::inbound::headers(target.provider, ask.format),
         body,
         losses,
         reply: reply::Reply::Translate(Reply {
             client,
             upstream,
+            framing: target.provider.framing(ask.format),
             decode,
             stream,
             now: target.now,
@@ -84,24 +96,18 @@ impl Reply {
             losses,
             ..Observed::default()
         };
-        let body = self
-            .client
-            .client()
-            .encode_response(&response, &mut observed.losses);
+        let body = self.client.encode_response(&response, &mut observed.losses);
         Ok(Answer { body, observed })
     }
 
     pub(crate) fn stream(self) -> Stream {
-        let sse = match self.upstream.upstream().framing() {
-            Framing::Sse => Sse::default(),
-        };
         Stream {
             observed: Observed::default(),
-            sse,
+            framer: Framer::new(self.framing),
             decode: self.decode.into_stream(),
-            encode: self.client.client().encode_stream(self.stream),
+            encode: self.client.encode_stream(self.stream),
             events: Vec::with_capacity(4),
-            keep_alive: self.client.client().keep_alive(),
+            keep_alive: self.client.keep_alive(self.stream),
             grammar: Grammar::default(),
             now: self.now,
             ended: false,
@@ -115,15 +121,11 @@ impl Stream {
             return Bytes::new();
         }
         let (decode, events, losses) = (&mut self.decode, &mut self.events, &mut self.observed.losses);
-        if self
-            .sse
+        if let Err(broken) = self
+            .framer
             .push(bytes, |frame, _| decode.frame(frame, events, losses))
-            .is_err()
         {
-            let error = ApiError::new(
-                ErrorKind::BadUpstream,
-                "the upstream sent an event that exceeds 16 MiB",
-            );
+            let error = ApiError::new(ErrorKind::BadUpstream, broken.to_string());
             self.events.push(Event::Error(error));
         }
         self.drain().freeze()
@@ -134,7 +136,7 @@ impl Stream {
             return Bytes::new();
         }
         let (decode, events, losses) = (&mut self.decode, &mut self.events, &mut self.observed.losses);
-        self.sse.finish(|frame| decode.frame(frame, events, losses));
+        self.framer.finish(|frame| decode.frame(frame, events, losses));
         decode.end(how, events);
         let mut out = self.drain();
         if self.observed.error.is_none() {

@@ -1,6 +1,10 @@
-//! The wire schemas, one variant each: what a format is called and where its two halves are.
+//! The wire schemas, one variant each: what a format is called and where its halves are.
 
-use crate::chat;
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::{ApiError, Field, chat};
 
 /// The wire schema of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,17 +13,32 @@ pub enum Format {
     OpenAi,
     /// Anthropic Messages.
     Messages,
+    /// OpenAI Responses.
+    Responses,
+    /// Google Gemini, `generateContent`.
+    Gemini,
+    /// Amazon Bedrock Converse. Upstreams speak it; clients do not.
+    Converse,
 }
 
 impl Format {
     /// Every format, in the order in which they are documented.
-    pub const ALL: &'static [Format] = &[Format::OpenAi, Format::Messages];
+    pub const ALL: &'static [Format] = &[
+        Format::OpenAi,
+        Format::Messages,
+        Format::Responses,
+        Format::Gemini,
+        Format::Converse,
+    ];
 
     /// Returns the word used for the format in logs, metrics and seals.
     pub fn name(self) -> &'static str {
         match self {
             Format::OpenAi => "openai",
             Format::Messages => "messages",
+            Format::Responses => "responses",
+            Format::Gemini => "gemini",
+            Format::Converse => "converse",
         }
     }
 
@@ -28,19 +47,35 @@ impl Format {
         Self::ALL.iter().copied().find(|format| format.name() == name)
     }
 
-    /// Returns the half that speaks with clients.
-    pub fn client(self) -> &'static dyn chat::Client {
+    /// Returns the half that speaks chat with clients.
+    pub fn client(self) -> Option<&'static dyn chat::Client> {
         match self {
-            Format::OpenAi => &chat::openai::OpenAi,
-            Format::Messages => &chat::messages::Messages,
+            Format::OpenAi => Some(&chat::openai::OpenAi),
+            Format::Messages => Some(&chat::messages::Messages),
+            Format::Responses | Format::Gemini | Format::Converse => None,
         }
     }
 
-    /// Returns the half that speaks with upstreams.
-    pub fn upstream(self) -> &'static dyn chat::Upstream {
+    /// Returns the half that speaks chat with upstreams.
+    pub fn upstream(self) -> Option<&'static dyn chat::Upstream> {
         match self {
-            Format::OpenAi => &chat::openai::OpenAi,
-            Format::Messages => &chat::messages::Messages,
+            Format::OpenAi => Some(&chat::openai::OpenAi),
+            Format::Messages => Some(&chat::messages::Messages),
+            Format::Responses | Format::Gemini | Format::Converse => None,
         }
+    }
+
+    /// Writes an error as a document, for any operation. What no client speaks is said as OpenAI says it.
+    pub fn encode_error(self, error: &ApiError) -> Bytes {
+        self.words().encode_error(error)
+    }
+
+    /// Returns a client's name for a member of the neutral form.
+    pub fn field(self, field: &Field) -> Cow<'static, str> {
+        self.words().field(field)
+    }
+
+    fn words(self) -> &'static dyn chat::Client {
+        self.client().unwrap_or(&chat::openai::OpenAi)
     }
 }

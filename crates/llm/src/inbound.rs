@@ -6,10 +6,27 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    ApiError, Call, Endpoint, Format, Losses, Operation, Provider, Target, chat, exchange,
+    ApiError, Call, Endpoint, Format, Losses, Provider, Target,
+    chat::{self, Client, StreamOptions, Upstream},
+    exchange,
     json::{Path, Shallow},
+    operation::Place,
+    provider::Ask,
     relay,
 };
+
+/// What a call joins.
+#[derive(Clone, Copy)]
+pub(crate) struct Sides<'a> {
+    /// The client's half.
+    pub(crate) client: &'static dyn Client,
+    /// The upstream's half.
+    pub(crate) upstream: &'static dyn Upstream,
+    /// What the provider is asked for, in the upstream's format.
+    pub(crate) ask: Ask,
+    /// The client's headers.
+    pub(crate) headers: &'a HeaderMap,
+}
 
 /// A client's request: shallowly parsed, and decoded no more than once, when a translation first needs it.
 pub struct Inbound {
@@ -19,61 +36,80 @@ pub struct Inbound {
     pub model: String,
     /// Whether the client wants a stream.
     pub stream: bool,
+    pub(crate) options: StreamOptions,
     pub(crate) shallow: Shallow,
     decoded: OnceLock<Result<(chat::Request, Losses), ApiError>>,
 }
 
 impl Inbound {
-    /// Reads what routing needs to know of `body`, which was sent to `endpoint`.
+    /// Reads what routing needs to know of `body`, which was sent to `place`.
     ///
     /// # Errors
     /// A 400, if `body` is not a JSON object, names no model, or has a `stream` that is not a boolean.
-    pub fn parse(endpoint: &'static Endpoint, body: Bytes) -> Result<Self, ApiError> {
+    pub fn parse(place: Place<'_>, body: Bytes) -> Result<Self, ApiError> {
+        let endpoint = place.endpoint;
         let shallow = Shallow::parse(body)?;
-        let model: String = shallow.read("model")?.unwrap_or_default();
+        let model = match &place.model {
+            Some(model) => model.clone(),
+            None => shallow.read("model")?.unwrap_or_default(),
+        };
         if model.is_empty() {
             return Err(Path::Root
                 .key("model")
                 .invalid("you must name a model")
                 .with_code("model_required"));
         }
-        let stream = shallow.read("stream")?.unwrap_or(false);
+        let stream = match endpoint.streams {
+            Some(streams) => streams,
+            None => shallow.read("stream")?.unwrap_or(false),
+        };
         Ok(Self {
             endpoint,
             model,
             stream,
+            options: StreamOptions {
+                include_usage: false,
+                array: stream && endpoint.format == Format::Gemini && !place.asks_for_events(),
+            },
             shallow,
             decoded: OnceLock::new(),
         })
     }
 
-    /// Returns what `target` is to be sent.
+    /// Returns what `target` is to be sent. `headers` are the client's.
     ///
     /// # Errors
     /// A 400, if the request breaks its format where a translation must understand it; a 422, if the target
     /// cannot carry it.
-    pub fn call(&self, target: &Target<'_>) -> Result<Call, ApiError> {
+    pub fn call(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Call, ApiError> {
         let format = self.endpoint.format;
         let formats = target.provider.formats(self.endpoint.operation, target.model);
-        if formats.contains(&format) {
-            return Ok(relay::call(self, target));
-        }
-        let Some(upstream) = formats.first().copied() else {
+        let relayed = formats.iter().find(|offered| **offered == format);
+        let halves = relayed.or(formats.first()).and_then(|upstream| {
+            let (client, half) = (format.client()?, upstream.upstream()?);
+            Some((*upstream, client, half))
+        });
+        let Some((upstream, client, half)) = halves else {
             return Err(ApiError::new(
                 crate::ErrorKind::Unprocessable,
                 format!("{} does not serve {}", target.provider.name(), self.endpoint.path),
             ));
         };
-        match self.endpoint.operation {
-            Operation::Chat => {
-                let (request, losses) = self.decoded()?;
-                exchange::call(format, upstream, request, losses, target)
-            }
-            Operation::Models => Err(ApiError::new(
-                crate::ErrorKind::Internal,
-                "models are not asked upstream",
-            )),
+        let sides = Sides {
+            client,
+            upstream: half,
+            ask: Ask {
+                operation: self.endpoint.operation,
+                format: upstream,
+                stream: self.stream,
+            },
+            headers,
+        };
+        if relayed.is_some() {
+            return Ok(relay::call(self, &sides, target));
         }
+        let (request, losses) = self.decoded(client)?;
+        exchange::call(&sides, request, losses, target)
     }
 
     /// Returns the number of bytes that the client sent.
@@ -86,14 +122,15 @@ impl Inbound {
         self.len() == 0
     }
 
-    fn decoded(&self) -> Result<(&chat::Request, &Losses), ApiError> {
+    fn decoded(&self, client: &dyn Client) -> Result<(&chat::Request, &Losses), ApiError> {
         let decoded = self.decoded.get_or_init(|| {
             let mut losses = Losses::default();
-            let request = self
-                .endpoint
-                .format
-                .client()
-                .decode_request(self.shallow.bytes(), &mut losses)?;
+            let mut request = client.decode_request(self.shallow.bytes(), &mut losses)?;
+            // Gemini says both in the path.
+            if self.endpoint.streams.is_some() {
+                request.model.clone_from(&self.model);
+                request.stream = self.stream.then_some(self.options);
+            }
             Ok((request, losses))
         });
         match decoded {

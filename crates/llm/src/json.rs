@@ -199,6 +199,9 @@ pub fn compact(raw: &RawValue) -> String {
         .collect()
 }
 
+/// A change to a top-level member: the JSON text that it is to have, or `None` to take it out.
+pub type Edit = (&'static str, Option<String>);
+
 /// A JSON object whose values are known only by where they lie.
 #[derive(Clone, Debug)]
 pub struct Shallow {
@@ -249,42 +252,50 @@ impl Shallow {
             .transpose()
     }
 
-    /// Returns the document with some values replaced and members that were absent put first.
+    /// Returns the document with `edits` made; members that were absent are put first.
     ///
-    /// Every byte outside the replaced values stays. Without `edits` this is the received buffer itself.
-    pub fn with(&self, edits: &[(&str, String)]) -> Bytes {
+    /// Every byte outside the edited members stays. Without `edits` this is the received buffer itself.
+    pub fn with(&self, edits: &[Edit]) -> Bytes {
         if edits.is_empty() {
             return self.bytes.clone();
         }
-        let mut replaced: Vec<(Range<usize>, &str)> = Vec::with_capacity(edits.len());
-        let mut added = String::new();
-        for (key, value) in edits {
-            match self.range(key) {
-                Some(range) => replaced.push((range, value)),
-                None => {
-                    added.push_str(&serde_json::Value::from(*key).to_string());
-                    added.push(':');
-                    added.push_str(value);
-                    added.push(',');
-                }
-            }
-        }
-        replaced.sort_by_key(|(range, _)| range.start);
-        if self.members.is_empty() {
-            added.pop();
-        }
-        let open = memchr::memchr(b'{', &self.bytes).map_or(0, |at| at + 1);
-        let grown: usize = replaced.iter().map(|(_, value)| value.len()).sum::<usize>() + added.len();
-        let mut out = BytesMut::with_capacity(self.bytes.len() + grown);
-        out.extend_from_slice(self.bytes.get(..open).unwrap_or_default());
+        let added = edits.iter().filter(|(key, _)| self.range(key).is_none());
+        let added: Vec<String> = added
+            .filter_map(|(key, value)| Some(format!("{}:{}", serde_json::Value::from(*key), value.as_ref()?)))
+            .collect();
+        let added = added.join(",");
+        let replaced: usize = edits
+            .iter()
+            .filter_map(|(_, value)| Some(value.as_ref()?.len()))
+            .sum();
+        let piece = |range: Range<usize>| self.bytes.get(range).unwrap_or_default();
+        let mut at = memchr::memchr(b'{', &self.bytes).map_or(0, |at| at + 1);
+        let mut out = BytesMut::with_capacity(self.bytes.len() + added.len() + 1 + replaced);
+        out.extend_from_slice(piece(0..at));
         out.extend_from_slice(added.as_bytes());
-        let mut at = open;
-        for (range, value) in replaced {
-            out.extend_from_slice(self.bytes.get(at..range.start).unwrap_or_default());
-            out.extend_from_slice(value.as_bytes());
+        let mut is_empty = added.is_empty();
+        for (index, (key, range)) in self.members.iter().enumerate() {
+            let before = piece(at..range.start);
             at = range.end;
+            let value = match edits.iter().find(|(edited, _)| *edited == key.as_ref()) {
+                Some((_, Some(value))) => value.as_bytes(),
+                Some((_, None)) => continue,
+                None => piece(range.clone()),
+            };
+            // A comma stands before every member but the first.
+            let comma = memchr::memchr(b',', before).filter(|_| index > 0);
+            match comma {
+                Some(comma) if is_empty => out.extend_from_slice(before.get(comma + 1..).unwrap_or_default()),
+                None if !is_empty => {
+                    out.extend_from_slice(b",");
+                    out.extend_from_slice(before);
+                }
+                Some(_) | None => out.extend_from_slice(before),
+            }
+            out.extend_from_slice(value);
+            is_empty = false;
         }
-        out.extend_from_slice(self.bytes.get(at..).unwrap_or_default());
+        out.extend_from_slice(piece(at..self.bytes.len()));
         out.freeze()
     }
 
@@ -350,3 +361,38 @@ const SCAN: usize = 32;
 
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(document: &str, edits: &[Edit], expected: &str) {
+        let shallow = Shallow::parse(Bytes::copy_from_slice(document.as_bytes())).expect("an object");
+        assert_eq!(shallow.with(edits), expected, "{document}");
+    }
+
+    #[test]
+    fn edits_leave_every_other_byte_alone() {
+        let set = |key, value: &str| (key, Some(value.to_owned()));
+        let cut = |key| (key, None);
+        check(" { } ", &[set("a", "1")], " {\"a\":1 } ");
+        check("{}", &[cut("a")], "{}");
+        check("{\"a\": 1}", &[set("a", "2")], "{\"a\": 2}");
+        check("{ \"a\": 1 }", &[cut("a")], "{ }");
+        check("{ \"a\": 1 }", &[cut("a"), set("b", "2")], "{\"b\":2 }");
+        check(
+            "{\"x\" : 1.50 , \"a\":2,\n\"y,\":\"é\"}",
+            &[cut("a"), set("n", "[]")],
+            "{\"n\":[],\"x\" : 1.50,\n\"y,\":\"é\"}",
+        );
+        check("{\"a\":1,\"b\":2,\"c\":3}", &[cut("a"), cut("b")], "{\"c\":3}");
+        check("{\"a\":1,\"b\":2,\"c\":3}", &[cut("b"), cut("c")], "{\"a\":1}");
+        check("{\"a,b\":1,\"c\":{ }}", &[cut("c")], "{\"a,b\":1}");
+        check(
+            "{\"a\":1,\"b\":null}",
+            &[cut("a"), set("b", "\"\"")],
+            "{\"b\":\"\"}",
+        );
+    }
+}

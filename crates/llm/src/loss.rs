@@ -127,7 +127,7 @@ impl Losses {
     }
 
     /// Returns the refusal that the first material loss amounts to, in the spelling of `client`.
-    pub fn refusal(&self, client: &dyn Client) -> Option<ApiError> {
+    pub(crate) fn refusal(&self, client: &dyn Client) -> Option<ApiError> {
         let loss = self.0.iter().find(|loss| loss.severity == Severity::Material)?;
         let field = client.field(&loss.field);
         let message = format!("{field} cannot be carried to the upstream: {}", loss.reason);

@@ -1,6 +1,7 @@
 //! What can be asked for, and at which path: the table of the client-facing endpoints.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::Format;
 
@@ -21,17 +22,30 @@ pub enum Operation {
     Models,
 }
 
+/// Where a request was sent: an endpoint, and what the address says beside it.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// The endpoint.
+    pub endpoint: &'static Endpoint,
+    /// The model, where the path names it.
+    pub model: Option<String>,
+    /// What follows the question mark.
+    pub query: &'a str,
+}
+
 /// One row of the endpoint table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The one method that is served; any other is answered with 405.
     pub method: Method,
-    /// Matched exactly, once the query is cut off.
+    /// Matched exactly, once the query is cut off; `{model}` stands for a model.
     pub path: &'static str,
     /// What is asked for at this path.
     pub operation: Operation,
     /// The format that clients speak at this path, errors included.
     pub format: Format,
+    /// Whether the answer is a stream, where the path says so and not the body.
+    pub streams: Option<bool>,
     /// The value of `gen_ai.operation.name` in metrics; spec "GenAI metrics", attributes.
     pub label: &'static str,
 }
@@ -43,6 +57,7 @@ impl Endpoint {
             path,
             operation: Operation::Chat,
             format,
+            streams: None,
             label,
         }
     }
@@ -53,13 +68,28 @@ impl Endpoint {
             path,
             operation: Operation::Models,
             format,
+            streams: None,
             label: "models",
         }
     }
 
-    /// Returns the endpoint at `path`, which must not carry a query.
-    pub fn find(path: &str) -> Option<&'static Endpoint> {
-        ENDPOINTS.iter().find(|endpoint| endpoint.path == path)
+    /// Returns the place at `path`, which must not carry the `query`.
+    pub fn find<'a>(path: &str, query: &'a str) -> Option<Place<'a>> {
+        ENDPOINTS.iter().find_map(|endpoint| {
+            let model = match endpoint.path.split_once("{model}") {
+                None => (endpoint.path == path).then_some(None),
+                Some((before, after)) => path
+                    .strip_prefix(before)
+                    .and_then(|rest| rest.strip_suffix(after))
+                    .filter(|model| !model.is_empty() && !model.contains('/'))
+                    .map(|model| Some(percent_decode_str(model).decode_utf8_lossy().into_owned())),
+            };
+            Some(Place {
+                endpoint,
+                model: model?,
+                query,
+            })
+        })
     }
 
     /// Returns the format in which errors about an unknown `path` are said.
@@ -69,5 +99,12 @@ impl Endpoint {
         } else {
             Format::OpenAi
         }
+    }
+}
+
+impl Place<'_> {
+    /// Returns whether the query asks for server-sent events (Google's `alt=sse`).
+    pub(crate) fn asks_for_events(&self) -> bool {
+        self.query.split('&').any(|pair| pair == "alt=sse")
     }
 }

@@ -7,17 +7,20 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    ApiError, Call, ErrorKind, Format, Losses, Observed, Target,
-    chat::{Listen, Verdict},
-    frame::sse::Sse,
-    inbound::Inbound,
+    ApiError, Call, ErrorKind, Losses, Observed, Target,
+    chat::{Client, Listen, Reframe, StreamOptions, Upstream, Verdict},
+    frame::{Framer, Framing},
+    inbound::{Inbound, Sides},
+    json::Edit,
     reply::{self, Answer, End},
 };
 
 /// What is to be done with the reply to a relayed call.
 pub struct Reply {
-    /// The format of both sides.
-    pub format: Format,
+    client: &'static dyn Client,
+    pub(crate) upstream: &'static dyn Upstream,
+    framing: Framing,
+    stream: StreamOptions,
     withhold_usage: bool,
 }
 
@@ -25,32 +28,51 @@ pub struct Reply {
 pub struct Stream {
     /// What was overheard so far.
     pub observed: Observed,
-    format: Format,
-    sse: Sse,
+    client: &'static dyn Client,
+    options: StreamOptions,
+    framer: Framer,
     listen: Box<dyn Listen>,
-    /// Only whole frames are handed on, because one may have to be withheld.
-    by_frame: bool,
-    /// Bytes of a frame that is not complete, where frames are handed on whole.
-    held: BytesMut,
+    manner: Manner,
     failed: bool,
 }
 
+/// How frames are handed on.
+enum Manner {
+    /// As bytes, as they come.
+    Bytes,
+    /// Whole, because one may have to be withheld; with the bytes of the frame that is not complete.
+    Whole(BytesMut),
+    /// Framed anew in the client's own way.
+    Own(Box<dyn Reframe>),
+}
+
 /// Returns the call that relays `inbound` to `target`.
-pub(crate) fn call(inbound: &Inbound, target: &Target<'_>) -> Call {
-    let format = inbound.endpoint.format;
-    let mut edits = format.upstream().relay_edits(&inbound.shallow, inbound.stream);
+pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) -> Call {
+    let Sides {
+        client,
+        upstream,
+        ask,
+        headers,
+    } = *sides;
+    let mut edits: Vec<Edit> = upstream.relay_edits(&inbound.shallow, inbound.stream);
     let withhold_usage = edits.iter().any(|(key, _)| *key == "stream_options");
-    if target.model != inbound.model {
-        edits.push(("model", serde_json::Value::from(target.model).to_string()));
+    edits.extend(target.provider.edits(ask, target, headers));
+    let names_model = inbound.shallow.get("model").is_some() && !edits.iter().any(|(key, _)| *key == "model");
+    if target.model != inbound.model && names_model {
+        let model = serde_json::Value::from(target.model).to_string();
+        edits.push(("model", Some(model)));
     }
     Call {
-        format,
-        path: target.provider.path(format, target),
-        headers: crate::inbound::headers(target.provider, format),
+        format: ask.format,
+        path: target.provider.path(ask, target),
+        headers: crate::inbound::headers(target.provider, ask.format),
         body: inbound.shallow.with(&edits),
         losses: Losses::default(),
         reply: reply::Reply::Relay(Reply {
-            format,
+            client,
+            upstream,
+            framing: target.provider.framing(ask.format),
+            stream: inbound.options,
             withhold_usage,
         }),
     }
@@ -59,18 +81,23 @@ pub(crate) fn call(inbound: &Inbound, target: &Target<'_>) -> Call {
 impl Reply {
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut observed = Observed::default();
-        self.format.upstream().listen_response(&body, &mut observed)?;
+        self.upstream.listen_response(&body, &mut observed)?;
         Ok(Answer { body, observed })
     }
 
     pub(crate) fn stream(self) -> Stream {
+        let manner = match (self.client.reframe(self.stream), self.framing) {
+            (Some(own), _) => Manner::Own(own),
+            (None, Framing::Sse) if self.withhold_usage => Manner::Whole(BytesMut::new()),
+            (None, Framing::Sse) => Manner::Bytes,
+        };
         Stream {
             observed: Observed::default(),
-            format: self.format,
-            sse: Sse::default(),
-            listen: self.format.upstream().listen_stream(self.withhold_usage),
-            by_frame: self.withhold_usage,
-            held: BytesMut::new(),
+            client: self.client,
+            options: self.stream,
+            framer: Framer::new(self.framing),
+            listen: self.upstream.listen_stream(self.withhold_usage),
+            manner,
             failed: false,
         }
     }
@@ -81,45 +108,90 @@ impl Stream {
         if self.failed {
             return Bytes::new();
         }
-        if self.by_frame {
-            self.push_by_frame(&bytes)
-        } else {
-            self.push_whole(bytes)
+        let (listen, observed) = (&mut self.listen, &mut self.observed);
+        let mut out = BytesMut::new();
+        let pushed = match &mut self.manner {
+            Manner::Bytes => {
+                let pushed = self.framer.push(&bytes, |frame, _| {
+                    listen.frame(frame, observed);
+                });
+                if pushed.is_ok() {
+                    return bytes;
+                }
+                pushed
+            }
+            Manner::Whole(held) => {
+                out.reserve(held.len() + bytes.len());
+                let mut from = 0;
+                let pushed = self.framer.push(&bytes, |frame, to| {
+                    let piece = bytes.get(from..to).unwrap_or_default();
+                    from = to;
+                    if listen.frame(frame, observed) == Verdict::Pass {
+                        out.extend_from_slice(held);
+                        out.extend_from_slice(piece);
+                    }
+                    held.clear();
+                });
+                held.extend_from_slice(bytes.get(from..).unwrap_or_default());
+                pushed
+            }
+            Manner::Own(own) => self.framer.push(&bytes, |frame, _| {
+                if listen.frame(frame, observed) == Verdict::Pass {
+                    own.frame(frame, &mut out);
+                }
+            }),
+        };
+        if let Err(broken) = pushed {
+            return self.fail(ApiError::new(ErrorKind::BadUpstream, broken.to_string()));
         }
+        out.freeze()
     }
 
     pub(crate) fn end(&mut self, how: End) -> Bytes {
         if self.failed {
             return Bytes::new();
         }
-        let mut owed = std::mem::take(&mut self.held);
-        let between_frames = self.sse.is_between_events();
+        let between_frames = self.framer.is_between_frames();
         let (listen, observed) = (&mut self.listen, &mut self.observed);
-        let mut verdict = Verdict::Pass;
-        self.sse.finish(|frame| verdict = listen.frame(frame, observed));
-        if verdict == Verdict::Withhold {
-            owed.clear();
+        let mut out = BytesMut::new();
+        match &mut self.manner {
+            Manner::Bytes => self.framer.finish(|frame| {
+                listen.frame(frame, observed);
+            }),
+            Manner::Whole(held) => {
+                let mut verdict = Verdict::Pass;
+                self.framer
+                    .finish(|frame| verdict = listen.frame(frame, observed));
+                let held = std::mem::take(held);
+                if verdict == Verdict::Pass {
+                    out = held;
+                }
+            }
+            Manner::Own(own) => self.framer.finish(|frame| {
+                if listen.frame(frame, observed) == Verdict::Pass {
+                    own.frame(frame, &mut out);
+                }
+            }),
         }
-        if self.observed.error.is_some() || (self.observed.complete && how == End::Clean) {
-            self.failed = true;
-            return owed.freeze();
+        self.failed = self.observed.error.is_some() || self.observed.complete;
+        if self.failed {
+            if let Manner::Own(own) = &mut self.manner {
+                own.end(&mut out);
+            }
+            return out.freeze();
         }
-        if self.observed.complete {
-            self.failed = true;
-            return owed.freeze();
+        if !between_frames && matches!(self.manner, Manner::Bytes | Manner::Whole(_)) {
+            out.extend_from_slice(b"\n\n");
         }
-        if !between_frames {
-            owed.extend_from_slice(b"\n\n");
-        }
-        let failure = self.fail_with(ApiError::new(
+        let error = ApiError::new(
             ErrorKind::BadUpstream,
             match how {
                 End::Clean => "the upstream ended its stream before the answer was complete",
                 End::Cut => "the upstream's stream was cut before the answer was complete",
             },
-        ));
-        owed.extend_from_slice(&failure);
-        owed.freeze()
+        );
+        self.fail_with(error, &mut out);
+        out.freeze()
     }
 
     pub(crate) fn fail(&mut self, error: ApiError) -> Bytes {
@@ -128,66 +200,28 @@ impl Stream {
         }
         let mut out = BytesMut::new();
         // A frame of which the client has a part must be ended, or the error would become part of it.
-        if !self.by_frame && !self.sse.is_between_events() {
+        if matches!(self.manner, Manner::Bytes) && !self.framer.is_between_frames() {
             out.extend_from_slice(b"\n\n");
         }
-        out.extend_from_slice(&self.fail_with(error));
+        self.fail_with(error, &mut out);
         out.freeze()
     }
 
     pub(crate) fn keep_alive(&self) -> Bytes {
-        if self.by_frame || self.sse.is_between_events() {
-            Bytes::from_static(self.format.client().keep_alive())
-        } else {
-            Bytes::new()
+        if matches!(self.manner, Manner::Bytes) && !self.framer.is_between_frames() {
+            return Bytes::new();
         }
+        Bytes::from_static(self.client.keep_alive(self.options))
     }
 
-    fn push_whole(&mut self, bytes: Bytes) -> Bytes {
-        let (listen, observed) = (&mut self.listen, &mut self.observed);
-        let pushed = self.sse.push(&bytes, |frame, _| {
-            listen.frame(frame, observed);
-        });
-        match pushed {
-            Ok(()) => bytes,
-            Err(_) => self.too_large(),
-        }
-    }
-
-    fn push_by_frame(&mut self, bytes: &Bytes) -> Bytes {
-        let (listen, observed, held) = (&mut self.listen, &mut self.observed, &mut self.held);
-        let mut out = BytesMut::with_capacity(held.len() + bytes.len());
-        let mut from = 0;
-        let pushed = self.sse.push(bytes, |frame, to| {
-            let piece = bytes.get(from..to).unwrap_or_default();
-            from = to;
-            match listen.frame(frame, observed) {
-                Verdict::Pass => {
-                    out.extend_from_slice(held);
-                    out.extend_from_slice(piece);
-                }
-                Verdict::Withhold => {}
+    fn fail_with(&mut self, error: ApiError, out: &mut BytesMut) {
+        match &mut self.manner {
+            Manner::Own(own) => own.error(&error, out),
+            Manner::Bytes | Manner::Whole(_) => {
+                out.extend_from_slice(&self.client.encode_error_event(&error));
             }
-            held.clear();
-        });
-        held.extend_from_slice(bytes.get(from..).unwrap_or_default());
-        match pushed {
-            Ok(()) => out.freeze(),
-            Err(_) => self.too_large(),
         }
-    }
-
-    fn too_large(&mut self) -> Bytes {
-        self.fail(ApiError::new(
-            ErrorKind::BadUpstream,
-            "the upstream sent an event that exceeds 16 MiB",
-        ))
-    }
-
-    fn fail_with(&mut self, error: ApiError) -> Bytes {
-        let bytes = self.format.client().encode_error_event(&error);
         self.failed = true;
         self.observed.error = Some(error);
-        bytes
     }
 }

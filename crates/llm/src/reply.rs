@@ -1,10 +1,10 @@
 //! What an upstream's reply becomes, and what was overheard in it.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
-    ApiError, Format, Losses, Usage,
+    ApiError, Losses, Usage,
     chat::{Finish, FinishReason},
     exchange, relay,
 };
@@ -75,8 +75,12 @@ impl Reply {
     }
 
     /// Reads an error reply.
-    pub fn error(&self, status: StatusCode, body: &Bytes) -> ApiError {
-        self.upstream().upstream().decode_error(status, body)
+    pub fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError {
+        let upstream = match self {
+            Reply::Relay(reply) => reply.upstream,
+            Reply::Translate(reply) => reply.upstream,
+        };
+        upstream.decode_error(status, headers, body)
     }
 
     /// Turns a streamed reply into the client's, piece by piece.
@@ -84,14 +88,6 @@ impl Reply {
         match self {
             Reply::Relay(reply) => Stream::Relay(reply.stream()),
             Reply::Translate(reply) => Stream::Translate(reply.stream()),
-        }
-    }
-
-    /// Returns the format that the upstream speaks.
-    pub fn upstream(&self) -> Format {
-        match self {
-            Reply::Relay(reply) => reply.format,
-            Reply::Translate(reply) => reply.upstream,
         }
     }
 }

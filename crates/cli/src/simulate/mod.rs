@@ -18,7 +18,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use llm::{ApiError, ErrorKind, Format, Losses};
+use llm::{
+    ApiError, ErrorKind, Format, Losses,
+    chat::{Client, messages::Messages, openai::OpenAi},
+};
 use tokio::net::TcpListener;
 
 use stream::Pieces;
@@ -90,9 +93,10 @@ async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Infallible>
 
 async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<Body>, ApiError> {
     let (head, body) = request.into_parts();
-    let (path, models) = match format {
-        Format::OpenAi => ("/v1/chat/completions", OPENAI_MODELS),
-        Format::Messages => ("/v1/messages", ANTHROPIC_MODELS),
+    let (path, models) = if format == Format::Messages {
+        ("/v1/messages", ANTHROPIC_MODELS)
+    } else {
+        ("/v1/chat/completions", OPENAI_MODELS)
     };
     if head.uri.path() != path {
         let message = format!("unknown path {}", head.uri.path());
@@ -116,7 +120,7 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
         })?
         .to_bytes();
     let mut losses = Losses::default();
-    let client = format.client();
+    let client = half(format);
     let request = client.decode_request(&body, &mut losses)?;
     if !models.contains(&request.model.as_str()) {
         let message = format!(
@@ -133,7 +137,7 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
     let (media_type, body) = match request.stream {
         Some(options) => (
             "text/event-stream",
-            Either::Right(Pieces::of(&answer, format, options)),
+            Either::Right(Pieces::of(&answer, client, options)),
         ),
         None => (
             "application/json",
@@ -147,8 +151,17 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
     Ok(response)
 }
 
+/// Returns the half that answers in one of the two formats spoken here.
+fn half(format: Format) -> &'static dyn Client {
+    if format == Format::Messages {
+        &Messages
+    } else {
+        &OpenAi
+    }
+}
+
 fn refuse(error: &ApiError, format: Format) -> Response<Body> {
-    let body = format.client().encode_error(error);
+    let body = format.encode_error(error);
     let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = error.status;
     let headers = response.headers_mut();

@@ -48,9 +48,10 @@ pub(crate) fn answer(request: &Request, format: Format, now: u64) -> Result<Resp
             .map(|(tool, arguments)| tokens::CALL + tokens::of(tool.name) + tokens::of(arguments))
             .sum();
         parts.extend(calls.into_iter().enumerate().map(|(index, (tool, arguments))| {
-            let prefix = match format {
-                Format::OpenAi => "call",
-                Format::Messages => "toolu",
+            let prefix = if format == Format::Messages {
+                "toolu"
+            } else {
+                "call"
             };
             Part::new(PartBody::ToolCall(ToolCall {
                 id: format!("{prefix}_{id:016x}{index:02x}"),
@@ -75,9 +76,10 @@ pub(crate) fn answer(request: &Request, format: Format, now: u64) -> Result<Resp
     let choice = Choice { parts, finish };
     Ok(Response {
         head: Head {
-            id: match format {
-                Format::OpenAi => format!("chatcmpl-{id:016x}"),
-                Format::Messages => format!("msg_{id:016x}"),
+            id: if format == Format::Messages {
+                format!("msg_{id:016x}")
+            } else {
+                format!("chatcmpl-{id:016x}")
             },
             model: request.model.clone(),
             created: Some(now),

@@ -11,8 +11,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use llm::{
-    Format, Losses, Usage,
-    chat::{Delta, Event, Response, StreamOptions, fold},
+    Losses, Usage,
+    chat::{Client, Delta, Event, Response, StreamOptions, fold},
 };
 use tokio::time::Sleep;
 
@@ -23,9 +23,9 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Says `response` in `format`, one piece for each event.
-    pub(crate) fn of(response: &Response, format: Format, options: StreamOptions) -> Self {
-        let mut encoder = format.client().encode_stream(options);
+    /// Says `response` as `client` does, one piece for each event.
+    pub(crate) fn of(response: &Response, client: &dyn Client, options: StreamOptions) -> Self {
+        let mut encoder = client.encode_stream(options);
         let mut losses = Losses::default();
         let mut pieces = VecDeque::new();
         for event in events(response) {

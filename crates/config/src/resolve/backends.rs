@@ -160,6 +160,7 @@ fn site(key: &Key, schema: &ApiSchema, notes: &mut Notes) -> Site {
     };
     Site {
         prefix: written.map(|written| written.trim_matches('/').to_owned()),
+        version: version.map(str::to_owned),
     }
 }
 

@@ -73,14 +73,15 @@ impl Attempt<'_> {
             start: std::time::Instant::now(),
             first_token: None,
         });
+        let target = Target {
+            provider: backend.provider,
+            site: &backend.site,
+            model,
+            now: u64::try_from(ctx.facts.began.as_second()).unwrap_or_default(),
+        };
         let call = self
             .inbound
-            .call(&Target {
-                provider: backend.provider,
-                site: &backend.site,
-                model,
-                now: u64::try_from(ctx.facts.began.as_second()).unwrap_or_default(),
-            })
+            .call(&target, self.headers)
             .map_err(|error| Refused::new(Cause::Unsayable, error))?;
         let Some(client) = ctx.state.clients.pick(backend).cloned() else {
             let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");
@@ -286,7 +287,7 @@ fn failed(
     bytes: &Bytes,
 ) -> Box<Refused> {
     let mut error = if status.is_client_error() || status.is_server_error() {
-        reply.error(status, bytes)
+        reply.error(status, &headers, bytes)
     } else {
         let message = format!("the upstream answered with status {}", status.as_u16());
         ApiError::new(ErrorKind::BadUpstream, message)
@@ -327,7 +328,7 @@ fn compressed(
 fn not_a_stream(reply: &llm::Reply, bytes: &Bytes) -> ApiError {
     let is_error = llm::json::Object::parse_slice(bytes).is_ok_and(|object| object.peek("error").is_some());
     if is_error {
-        reply.error(StatusCode::BAD_GATEWAY, bytes)
+        reply.error(StatusCode::BAD_GATEWAY, &HeaderMap::new(), bytes)
     } else {
         ApiError::new(
             ErrorKind::BadUpstream,

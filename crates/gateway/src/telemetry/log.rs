@@ -283,7 +283,7 @@ impl<'a> Record<'a> {
             losses: facts
                 .losses
                 .iter()
-                .filter_map(|loss| Some(dialect?.client().field(&loss.field).into_owned()))
+                .filter_map(|loss| Some(dialect?.field(&loss.field).into_owned()))
                 .collect(),
         }
     }

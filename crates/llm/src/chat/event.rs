@@ -90,7 +90,7 @@ pub enum Delta {
     Text(String),
     /// A piece of a tool call's arguments; the pieces together are JSON text.
     Arguments(String),
-    /// The seal of a reasoning part or of a tool call.
+    /// The seal of a reasoning part. A seal that its issuer hangs on another part is a redacted part before it.
     Seal(Seal),
 }
 

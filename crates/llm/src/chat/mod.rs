@@ -13,12 +13,13 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
 use crate::{
     ApiError, Field, Format, Losses, Observed, Severity, Target, Usage,
-    frame::{Frame, Framing},
+    frame::Frame,
+    json::{Edit, Shallow},
     media::Media,
     reply::End,
 };
@@ -51,7 +52,12 @@ pub trait Client: Sync {
     fn encode_error_event(&self, error: &ApiError) -> Bytes;
 
     /// Returns bytes that keep a waiting stream alive and mean nothing.
-    fn keep_alive(&self) -> &'static [u8];
+    fn keep_alive(&self, stream: StreamOptions) -> &'static [u8];
+
+    /// Returns a writer of relayed frames for a client that reads anything but server-sent events.
+    fn reframe(&self, _stream: StreamOptions) -> Option<Box<dyn Reframe>> {
+        None
+    }
 
     /// Returns the client's name for a member of the neutral form.
     fn field(&self, field: &Field) -> Cow<'static, str>;
@@ -70,12 +76,12 @@ pub trait Upstream: Sync {
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError>;
 
-    /// Reads an error reply. Anything that is not the format's own error document becomes its message.
-    fn decode_error(&self, status: StatusCode, body: &Bytes) -> ApiError;
+    /// Reads an error reply. Some providers say its kind in `headers`. Anything that is not the format's own error document becomes its message.
+    fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError;
 
-    /// Returns the edits that make a client's own document fit for `target`, beside `model`: top-level
-    /// members and the JSON text each is to have. `streamed` tells whether the client asked for a stream.
-    fn relay_edits(&self, request: &crate::json::Shallow, streamed: bool) -> Vec<(&'static str, String)>;
+    /// Returns the edits, beside that of `model`, that make a client's own document fit for an upstream of
+    /// this format. `streamed` tells whether the client asked for a stream.
+    fn relay_edits(&self, request: &Shallow, streamed: bool) -> Vec<Edit>;
 
     /// Notes what a whole reply of this format says, without changing it.
     ///
@@ -86,9 +92,6 @@ pub trait Upstream: Sync {
     /// Returns a listener for a streamed reply. `withhold_usage` tells that usage was asked for on the
     /// client's behalf, so that a frame that holds nothing else is not for the client.
     fn listen_stream(&self, withhold_usage: bool) -> Box<dyn Listen>;
-
-    /// Returns how a streamed reply of this format is cut into frames.
-    fn framing(&self) -> Framing;
 }
 
 /// Reads one reply; remembers what reading needs, such as tool names that had to be shortened.
@@ -120,6 +123,18 @@ pub trait EncodeStream: Send {
 
     /// Appends what is still owed when no event follows. Not called after `Event::Error`.
     fn end(&mut self, out: &mut BytesMut, losses: &mut Losses);
+}
+
+/// Writes the frames of a relayed stream as a client reads them that does not read server-sent events.
+pub trait Reframe: Send {
+    /// Appends a frame.
+    fn frame(&mut self, frame: Frame<'_>, out: &mut BytesMut);
+
+    /// Appends an error, after which nothing follows.
+    fn error(&mut self, error: &ApiError, out: &mut BytesMut);
+
+    /// Appends what is owed after the last frame.
+    fn end(&mut self, out: &mut BytesMut);
 }
 
 /// Overhears a relayed stream.
@@ -424,6 +439,8 @@ pub enum ReasoningMode {
 pub struct StreamOptions {
     /// Whether the client wants token counts in the stream, where its format makes that a choice.
     pub include_usage: bool,
+    /// Whether the stream is one JSON array instead of events, where the format has both.
+    pub array: bool,
 }
 
 /// Members that only one format has.

@@ -1,6 +1,6 @@
 //! Anthropic itself, and servers that speak its Messages format.
 
-use super::{CredentialKind, Dialect, Provider, Target, openai};
+use super::{Ask, CredentialKind, Dialect, Provider, Target, openai};
 use crate::{Format, Operation};
 
 /// Anthropic at `api.anthropic.com`.
@@ -19,8 +19,8 @@ impl Provider for Anthropic {
         }
     }
 
-    fn path(&self, format: Format, target: &Target<'_>) -> String {
-        openai::chat_path(format, target)
+    fn path(&self, ask: Ask, target: &Target<'_>) -> String {
+        openai::chat_path(ask, target)
     }
 
     fn headers(&self, _format: Format) -> &'static [(&'static str, &'static str)] {

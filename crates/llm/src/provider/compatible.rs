@@ -3,7 +3,7 @@
 //! They take what their authors added to the format: `top_k`, and the `thinking` members that spread from
 //! LiteLLM.
 
-use super::{CredentialKind, Dialect, Provider, Target, openai};
+use super::{Ask, CredentialKind, Dialect, Provider, Target, openai};
 use crate::{Format, Operation};
 
 /// Any server of OpenAI's format.
@@ -19,12 +19,8 @@ impl Provider for Compatible {
         openai::OpenAi.formats(operation, model)
     }
 
-    fn path(&self, format: Format, target: &Target<'_>) -> String {
-        openai::chat_path(format, target)
-    }
-
-    fn headers(&self, _format: Format) -> &'static [(&'static str, &'static str)] {
-        &[]
+    fn path(&self, ask: Ask, target: &Target<'_>) -> String {
+        openai::chat_path(ask, target)
     }
 
     fn host(&self) -> Option<&'static str> {

@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::{Format, Losses, Operation, Reply};
+use crate::{Format, Losses, Operation, Reply, frame::Framing, json::Edit};
 
 mod anthropic;
 mod compatible;
@@ -29,11 +29,24 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Returns the formats in which the provider serves `operation` with `model`, the best first.
     fn formats(&self, operation: Operation, model: &str) -> &'static [Format];
 
-    /// Returns the path of a call, without host and query.
-    fn path(&self, format: Format, target: &Target<'_>) -> String;
+    /// Returns path and query of a call, without host.
+    fn path(&self, ask: Ask, target: &Target<'_>) -> String;
 
     /// Returns headers that every call in `format` must have; what the client sent is kept.
-    fn headers(&self, format: Format) -> &'static [(&'static str, &'static str)];
+    fn headers(&self, _format: Format) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// Returns the edits that make a document of the format fit for this provider, such as a model that is
+    /// named in the path alone. `headers` are the client's.
+    fn edits(&self, _ask: Ask, _target: &Target<'_>, _headers: &HeaderMap) -> Vec<Edit> {
+        Vec::new()
+    }
+
+    /// Returns how a streamed reply is cut into frames.
+    fn framing(&self, _format: Format) -> Framing {
+        Framing::Sse
+    }
 
     /// Returns the host of the provider's public API; `None` where there is no such thing.
     fn host(&self) -> Option<&'static str>;
@@ -43,6 +56,17 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Returns the habits in which the provider's dialect differs from the format's norm.
     fn dialect(&self) -> Dialect;
+}
+
+/// What a provider is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The operation.
+    pub operation: Operation,
+    /// The format in which it is said.
+    pub format: Format,
+    /// Whether the reply is to be a stream.
+    pub stream: bool,
 }
 
 /// How a call carries an API key.
@@ -73,6 +97,8 @@ pub struct Site {
     /// First segments of the path, without slashes around: `v1`, `openai/v1`; empty for none. `None` takes
     /// the provider's own.
     pub prefix: Option<String>,
+    /// The version of the API, where the provider has several: `2025-01-01-preview`, `vertex-2023-10-16`.
+    pub version: Option<String>,
 }
 
 /// Whom a request is for.
@@ -111,8 +137,8 @@ pub fn find(format: Format, host: &str) -> &'static dyn Provider {
             && provider.formats(Operation::Chat, "").contains(&format)
     });
     own.unwrap_or(match format {
-        Format::OpenAi => &Compatible,
         Format::Messages => &Anthropic,
+        Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse => &Compatible,
     })
 }
 

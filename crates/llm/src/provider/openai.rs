@@ -1,6 +1,6 @@
 //! OpenAI itself.
 
-use super::{CredentialKind, Dialect, Provider, Target};
+use super::{Ask, CredentialKind, Dialect, Provider, Target};
 use crate::{Format, Operation};
 
 /// OpenAI at `api.openai.com`.
@@ -19,12 +19,8 @@ impl Provider for OpenAi {
         }
     }
 
-    fn path(&self, format: Format, target: &Target<'_>) -> String {
-        chat_path(format, target)
-    }
-
-    fn headers(&self, _format: Format) -> &'static [(&'static str, &'static str)] {
-        &[]
+    fn path(&self, ask: Ask, target: &Target<'_>) -> String {
+        chat_path(ask, target)
     }
 
     fn host(&self) -> Option<&'static str> {
@@ -45,11 +41,12 @@ impl Provider for OpenAi {
     }
 }
 
-/// Returns the path at which servers of either format answer chat, under the site's prefix.
-pub(super) fn chat_path(format: Format, target: &Target<'_>) -> String {
-    let suffix = match format {
-        Format::OpenAi => "chat/completions",
+/// Returns the path at which servers of OpenAI's and Anthropic's kind answer, under the site's prefix.
+pub(super) fn chat_path(ask: Ask, target: &Target<'_>) -> String {
+    let suffix = match ask.format {
         Format::Messages => "messages",
+        Format::Responses => "responses",
+        Format::OpenAi | Format::Gemini | Format::Converse => "chat/completions",
     };
     target.site.join("v1", suffix)
 }

@@ -51,7 +51,10 @@ impl Client for Messages {
             stream: object
                 .optional::<bool>("stream", &root)?
                 .unwrap_or(false)
-                .then_some(StreamOptions { include_usage: true }),
+                .then_some(StreamOptions {
+                    include_usage: true,
+                    array: false,
+                }),
             user,
             service_tier: object.optional("service_tier", &root)?,
             extensions: Extensions::default(),
@@ -86,7 +89,7 @@ impl Client for Messages {
         error::encode_event(error)
     }
 
-    fn keep_alive(&self) -> &'static [u8] {
+    fn keep_alive(&self, _stream: StreamOptions) -> &'static [u8] {
         emit::PING
     }
 

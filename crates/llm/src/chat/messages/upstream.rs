@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,8 +22,7 @@ use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
     capability::Capability,
     chat::{self, DecodeReply, Listen, Output, PartBody, Request, Sampling, ToolBody, ToolChoice, Upstream},
-    frame::Framing,
-    json::{self, Kind, Path, Shallow},
+    json::{self, Edit, Kind, Path, Shallow},
 };
 
 /// The most cache marks that the provider takes ("Prompt caching").
@@ -119,11 +118,11 @@ impl Upstream for Messages {
         Ok((Bytes::from(body), Box::new(memory)))
     }
 
-    fn decode_error(&self, status: StatusCode, body: &Bytes) -> ApiError {
+    fn decode_error(&self, status: StatusCode, _headers: &HeaderMap, body: &Bytes) -> ApiError {
         error::decode(status, body)
     }
 
-    fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<(&'static str, String)> {
+    fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<Edit> {
         Vec::new()
     }
 
@@ -133,10 +132,6 @@ impl Upstream for Messages {
 
     fn listen_stream(&self, _withhold_usage: bool) -> Box<dyn Listen> {
         Box::<listen::Listener>::default()
-    }
-
-    fn framing(&self) -> Framing {
-        Framing::Sse
     }
 }
 

@@ -122,7 +122,7 @@ pub(super) fn native_block(kind: &str) -> &'static str {
 pub(super) fn signature(seal: &Seal) -> Cow<'_, str> {
     match seal.issuer {
         Format::Messages => Cow::Borrowed(&seal.bytes),
-        Format::OpenAi => Cow::Owned(format!("{}:{}", seal.issuer.name(), seal.bytes)),
+        issuer => Cow::Owned(format!("{}:{}", issuer.name(), seal.bytes)),
     }
 }
 

@@ -172,7 +172,7 @@ fn read_texts(raw: &RawValue) -> String {
 pub(super) fn seal_text(seal: &Seal) -> Cow<'_, str> {
     match seal.issuer {
         Format::Messages => Cow::Borrowed(&seal.bytes),
-        issuer @ Format::OpenAi => Cow::Owned(format!("{}:{}", issuer.name(), seal.bytes)),
+        issuer => Cow::Owned(format!("{}:{}", issuer.name(), seal.bytes)),
     }
 }
 

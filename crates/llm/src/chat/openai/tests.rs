@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::OpenAi;
@@ -16,7 +16,7 @@ use crate::{
     error::RawError,
     frame::{Frame, sse::Sse},
     json::Shallow,
-    provider::{CredentialKind, Dialect, Provider},
+    provider::{Ask, CredentialKind, Dialect, Provider},
     reply::End,
 };
 
@@ -33,12 +33,8 @@ impl Provider for Everything {
         &[Format::OpenAi]
     }
 
-    fn path(&self, _format: Format, _target: &Target<'_>) -> String {
+    fn path(&self, _ask: Ask, _target: &Target<'_>) -> String {
         String::new()
-    }
-
-    fn headers(&self, _format: Format) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn host(&self) -> Option<&'static str> {
@@ -154,7 +150,10 @@ pub(super) fn fold(events: &[Event]) -> Result<Response, ApiError> {
 /// Returns the chunks that say `response`, as a client that wants token counts gets them.
 fn stream(response: &Response) -> Vec<u8> {
     let (mut out, mut losses) = (BytesMut::new(), Losses::default());
-    let mut writer = OpenAi.encode_stream(StreamOptions { include_usage: true });
+    let mut writer = OpenAi.encode_stream(StreamOptions {
+        include_usage: true,
+        array: false,
+    });
     for event in unfold(response) {
         writer.event(&event, &mut out, &mut losses);
     }
@@ -344,7 +343,7 @@ fn usage_is_asked_for_on_the_clients_behalf() {
         let edits = OpenAi.relay_edits(&shallow, streamed);
         let edit = edits.first().map(|(key, value)| {
             assert_eq!(*key, "stream_options");
-            value.as_str()
+            value.as_deref().expect("a value")
         });
         assert_eq!(edit, wanted, "{document}");
     }
@@ -369,7 +368,7 @@ fn error_replies_are_read_from_any_server() {
     #[track_caller]
     fn check(body: &str, message: &str, code: Option<&str>, kept: bool) {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let error = OpenAi.decode_error(StatusCode::TOO_MANY_REQUESTS, &body);
+        let error = OpenAi.decode_error(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), &body);
         assert_eq!(error.message, message);
         assert_eq!(error.code.as_deref(), code);
         assert_eq!((error.status.as_u16(), error.kind), (429, ErrorKind::RateLimit));
@@ -415,7 +414,11 @@ fn error_replies_are_read_from_any_server() {
         let bare = "the upstream answered with status 429 Too Many Requests";
         check(nothing, bare, None, false);
     }
-    let long = OpenAi.decode_error(StatusCode::BAD_GATEWAY, &Bytes::from("é".repeat(4000)));
+    let long = OpenAi.decode_error(
+        StatusCode::BAD_GATEWAY,
+        &HeaderMap::new(),
+        &Bytes::from("é".repeat(4000)),
+    );
     assert!(
         long.message.len() <= 1024 + '…'.len_utf8(),
         "{}",

@@ -15,7 +15,10 @@ mod replies;
 mod requests;
 mod streams;
 
-const SITE: Site = Site { prefix: None };
+const SITE: Site = Site {
+    prefix: None,
+    version: None,
+};
 
 fn target(model: &str) -> Target<'_> {
     Target {

@@ -1,7 +1,7 @@
 //! Whole replies and errors.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::{encode, request};
@@ -203,7 +203,11 @@ fn reads_errors_of_every_kind() {
     #[track_caller]
     fn check(status: u16, body: &str, kind: ErrorKind, message: &str, code: Option<&str>) {
         let status = StatusCode::from_u16(status).unwrap();
-        let error = Messages.decode_error(status, &Bytes::copy_from_slice(body.as_bytes()));
+        let error = Messages.decode_error(
+            status,
+            &HeaderMap::new(),
+            &Bytes::copy_from_slice(body.as_bytes()),
+        );
         assert_eq!((error.status, error.kind), (status, kind));
         assert_eq!(error.message, message);
         assert_eq!(error.code.as_deref(), code);

@@ -57,7 +57,7 @@ impl Client for OpenAi {
         error::encode_event(error)
     }
 
-    fn keep_alive(&self) -> &'static [u8] {
+    fn keep_alive(&self, _stream: StreamOptions) -> &'static [u8] {
         stream::KEEP_ALIVE
     }
 

@@ -264,7 +264,13 @@ fn settings_are_read() {
     );
     assert_eq!(request.tool_choice, Some(ToolChoice::Required));
     assert_eq!(request.user.as_deref(), Some("u"));
-    assert_eq!(request.stream, Some(StreamOptions { include_usage: true }));
+    assert_eq!(
+        request.stream,
+        Some(StreamOptions {
+            include_usage: true,
+            array: false
+        })
+    );
     let reasoning = request.reasoning.expect("reasoning");
     assert_eq!(
         (reasoning.effort.as_deref(), reasoning.display.as_deref()),
@@ -372,7 +378,10 @@ fn reasoning_comes_back_in_any_shape() {
 
 fn write(include_usage: bool, events: &[Event]) -> Vec<Value> {
     let (mut out, mut losses) = (bytes::BytesMut::new(), Losses::default());
-    let mut writer: Box<dyn EncodeStream> = OpenAi.encode_stream(StreamOptions { include_usage });
+    let mut writer: Box<dyn EncodeStream> = OpenAi.encode_stream(StreamOptions {
+        include_usage,
+        array: false,
+    });
     for event in events {
         writer.event(event, &mut out, &mut losses);
     }

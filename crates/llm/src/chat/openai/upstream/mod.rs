@@ -1,14 +1,13 @@
 //! Asks upstreams in this format.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::{OpenAi, error, listen};
 use crate::{
     ApiError, Losses, Observed, Target,
     chat::{DecodeReply, Listen, Request, Upstream},
-    frame::Framing,
-    json::Shallow,
+    json::{Edit, Shallow},
 };
 
 mod content;
@@ -35,16 +34,16 @@ impl Upstream for OpenAi {
         Ok((body, Box::new(reply::Reply { names, calls })))
     }
 
-    fn decode_error(&self, status: StatusCode, body: &Bytes) -> ApiError {
+    fn decode_error(&self, status: StatusCode, _headers: &HeaderMap, body: &Bytes) -> ApiError {
         error::decode(status, body)
     }
 
-    fn relay_edits(&self, request: &Shallow, streamed: bool) -> Vec<(&'static str, String)> {
+    fn relay_edits(&self, request: &Shallow, streamed: bool) -> Vec<Edit> {
         if !streamed {
             return Vec::new();
         }
         let Some(options) = request.get("stream_options") else {
-            return vec![("stream_options", r#"{"include_usage":true}"#.to_owned())];
+            return vec![("stream_options", Some(r#"{"include_usage":true}"#.to_owned()))];
         };
         // What is not an object is left for the upstream to refuse.
         let Ok(options) = Shallow::parse(Bytes::copy_from_slice(options.as_bytes())) else {
@@ -53,8 +52,11 @@ impl Upstream for OpenAi {
         if options.get("include_usage") == Some("true") {
             return Vec::new();
         }
-        let edited = options.with(&[("include_usage", "true".to_owned())]);
-        vec![("stream_options", String::from_utf8_lossy(&edited).into_owned())]
+        let edited = options.with(&[("include_usage", Some("true".to_owned()))]);
+        vec![(
+            "stream_options",
+            Some(String::from_utf8_lossy(&edited).into_owned()),
+        )]
     }
 
     fn listen_response(&self, body: &[u8], observed: &mut Observed) -> Result<(), ApiError> {
@@ -63,9 +65,5 @@ impl Upstream for OpenAi {
 
     fn listen_stream(&self, withhold_usage: bool) -> Box<dyn Listen> {
         Box::new(listen::Listener::new(withhold_usage))
-    }
-
-    fn framing(&self) -> Framing {
-        Framing::Sse
     }
 }

@@ -235,10 +235,12 @@ fn tools<'a>(tools: &'a [Tool], writer: &mut Writer<'a, '_>) -> Vec<WireTool<'a>
             }),
             ToolBody::Native { format, kind, raw } => match format {
                 Format::OpenAi => written.push(WireTool::Native(raw)),
-                Format::Messages => writer.losses.material(
-                    Field::Tool(index),
-                    format!("a tool of type {kind} is known to {} only", format.name()),
-                ),
+                Format::Messages | Format::Responses | Format::Gemini | Format::Converse => {
+                    writer.losses.material(
+                        Field::Tool(index),
+                        format!("a tool of type {kind} is known to {} only", format.name()),
+                    )
+                }
             },
         }
     }
