@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
-    GatewayClass, Metadata, ReferenceGrant, SecretData,
+    GatewayClass, Guard, Metadata, ReferenceGrant, SecretData,
 };
 
 /// The name of a resource within its kind.
@@ -66,8 +66,9 @@ pub struct Resources {
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.
     pub reference_grants: Map<ReferenceGrant>,
-    /// Resources of kinds that are understood and not served yet, by kind and key.
-    pub unserved: BTreeMap<(&'static str, Key), Declared<()>>,
+    /// Resources of kinds that are understood and not served yet, by kind and key. Those that restrict access
+    /// say what they guard.
+    pub unserved: BTreeMap<(&'static str, Key), Declared<Option<Guard>>>,
     /// Resources that could not be read, by kind and key. What they would have demanded is not known, so what
     /// depends on policies among them fails closed.
     pub unreadable: BTreeMap<(&'static str, Key), Origin>,

@@ -265,7 +265,13 @@ impl Parser<'_> {
             Ok(_) => return self.refuse(document, unknown.into_inner()),
             Err(error) => return self.fail_decoding(document, error),
         };
-        let Some((key, declared)) = self.declared(document, metadata, ()) else {
+        let guard = document.kind.guards.then(|| {
+            let spec = document.node.get("spec");
+            // Nothing else of it is read, so nothing else of it is unknown.
+            spec.and_then(|spec| decode(spec, "", &RefCell::default()).ok())
+                .unwrap_or_default()
+        });
+        let Some((key, declared)) = self.declared(document, metadata, guard) else {
             return;
         };
         match self.resources.unserved.entry((document.kind.name, key)) {

@@ -42,7 +42,7 @@ fn unserved(resources: &Resources, notes: &mut Notes) {
     for (kind, key) in resources.unserved.keys() {
         let info = KindInfo::find(kind);
         let (severity, effect) = if info.is_some_and(|info| info.guards) {
-            (Severity::Error, "what it guards is not guarded")
+            (Severity::Error, "what it guards is refused")
         } else if info.is_some_and(|info| matches!(info.group, "" | "apps")) {
             (Severity::Note, "it has no effect")
         } else {

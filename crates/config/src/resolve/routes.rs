@@ -43,7 +43,11 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        let rules = rules(resources, key, route, backends, notes);
+        let mut rules = rules(resources, key, route, backends, notes);
+        if let Some(reason) = guard(resources, key, &route.spec) {
+            notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
+            rules.iter_mut().for_each(|entry| close(entry, &reason));
+        }
         // An expression that does not compile is found only now.
         if !notes.accepts(KIND, key) {
             continue;
@@ -164,6 +168,33 @@ fn attach_to(
         ));
     }
     Ok((gateway, found))
+}
+
+/// Returns why nobody may use the route: a policy that restricts access to it, or to a Gateway of it, is not
+/// served.
+fn guard(resources: &Resources, key: &Key, route: &AIGatewayRoute) -> Option<String> {
+    let parents: Vec<Key> = route
+        .parent_refs
+        .iter()
+        .map(|parent| target(parent.namespace.as_deref(), &parent.name, &key.namespace))
+        .collect();
+    resources.unserved.iter().find_map(|((kind, policy), declared)| {
+        let guard = declared.spec.as_ref()?;
+        let of_route =
+            policy.namespace == key.namespace && guard.covers(&["AIGatewayRoute", "HTTPRoute"], &key.name);
+        let of_parent =
+            |parent: &Key| policy.namespace == parent.namespace && guard.covers(&["Gateway"], &parent.name);
+        (of_route || parents.iter().any(of_parent))
+            .then(|| format!("{kind} {policy} guards it and is not served by this version"))
+    })
+}
+
+/// Leaves nothing of an entry that could answer.
+fn close(entry: &mut Entry, reason: &str) {
+    let rule = Arc::make_mut(&mut entry.rule);
+    for candidate in &mut rule.candidates {
+        candidate.backend = Err(reason.to_owned());
+    }
 }
 
 fn rules(
