@@ -97,8 +97,23 @@ pub(super) fn native_finish(finish: &Finish) -> Option<&str> {
     finish
         .raw
         .as_deref()
-        .filter(|raw| *raw != finish_word(finish.reason))
+        .filter(|raw| !PLAIN.iter().any(|plain| plain.eq_ignore_ascii_case(raw)))
 }
+
+/// Providers' words for how an answer ends that say no more than `finish_reason` does.
+const PLAIN: &[&str] = &[
+    "stop",
+    "end_turn",
+    "completed",
+    "stop_sequence",
+    "length",
+    "max_tokens",
+    "max_output_tokens",
+    "tool_calls",
+    "tool_use",
+    "function_call",
+    "content_filter",
+];
 
 /// A string that is borrowed from the document where it has no escapes.
 #[derive(Deserialize)]
