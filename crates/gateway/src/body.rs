@@ -26,6 +26,11 @@ use crate::{
 /// The longest silence of a client that has begun to send a body.
 const READ_IDLE: Duration = Duration::from_secs(30);
 
+/// How much of a body that is too large is read all the same, and for how long: many clients listen only once
+/// they have sent everything, and would see a reset in place of the answer.
+const LINGER: usize = 64 * 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(5);
+
 /// The most that is reserved on a client's word alone; more follows as bytes arrive.
 const MAX_PROMISE: usize = 1024 * 1024;
 
@@ -76,6 +81,10 @@ pub(crate) async fn read(
     let announced = body.size_hint().exact().unwrap_or(0);
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
     if announced > limit {
+        // Who expects to be asked to go on has not begun to send.
+        if !headers.contains_key(header::EXPECT) {
+            linger(body).await;
+        }
         return Err(too_large(limit));
     }
     let mut reserved = Reserved {
@@ -103,6 +112,8 @@ pub(crate) async fn read(
         };
         length += data.len();
         if length > limit {
+            drop((first, rest, reserved));
+            linger(body).await;
             return Err(too_large(limit));
         }
         reserved.grow_to(length)?;
@@ -125,6 +136,22 @@ pub(crate) async fn read(
         return Err(ApiError::invalid("the request has no body"));
     }
     Ok((bytes, reserved))
+}
+
+/// Reads on and forgets, for a while.
+async fn linger(mut body: Incoming) {
+    let mut left = LINGER;
+    let forget = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(read) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // What does not come in time is not waited for.
+    let _ = timeout(LINGER_TIME, forget).await;
 }
 
 fn is_identity(headers: &HeaderMap) -> bool {

@@ -4,7 +4,12 @@
 //! place says it in the client's format. Nothing here is spawned: when the client goes away the future is
 //! dropped, and with it all that was done on its behalf.
 
-use std::sync::Arc;
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -22,7 +27,15 @@ use crate::{
 pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let mut ctx = Ctx::open(&port, &mut head);
-    let answer = serve(&mut ctx, head, body).await;
+    let mut stop = ctx.runtime.stop.wait();
+    let answer = {
+        let mut serve = pin!(serve(&mut ctx, head, body));
+        poll_fn(|cx| match serve.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending => stop.poll(cx).map(|()| Err(refusal::stopping().into())),
+        })
+        .await
+    };
     refusal::respond(ctx, answer)
 }
 

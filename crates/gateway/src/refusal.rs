@@ -109,6 +109,11 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     response
 }
 
+/// Returns the refusal of what has not been answered when the time to drain is over.
+pub(crate) fn stopping() -> ApiError {
+    ApiError::new(llm::ErrorKind::Unavailable, "the gateway is shutting down")
+}
+
 /// Returns the response where the facts were lost to a panic.
 pub(crate) fn internal(dialect: Format) -> Response<Body> {
     let error = ApiError::new(llm::ErrorKind::Internal, "the gateway failed on this request");

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::limit::{Alarm, Limits};
 use crate::{
     facts::{Facts, Outcome},
+    refusal,
     server::drain::Stopped,
     upstream,
 };
@@ -162,8 +163,7 @@ impl Streamed {
             Poll::Pending => {}
         }
         let bytes = if self.stop.poll(cx).is_ready() {
-            let error = ApiError::new(ErrorKind::Unavailable, "the gateway is shutting down");
-            self.stream.fail(error)
+            self.stream.fail(refusal::stopping())
         } else {
             std::task::ready!(self.stream.poll_limits(cx))
         };

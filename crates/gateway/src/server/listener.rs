@@ -212,16 +212,36 @@ fn serve_connection(
 /// Serves a request; a panic becomes a 500, so that the connection and its other requests survive.
 async fn guard(port: Arc<Port>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let dialect = Endpoint::dialect(request.uri().path());
-    let mut handled = pin!(handle(port, request));
-    let response = std::future::poll_fn(|cx| {
+    Ok(caught(handle(port, request), || refusal::internal(dialect)).await)
+}
+
+/// Returns what `handler` gives, or `otherwise` if it panics.
+async fn caught<T>(handler: impl Future<Output = T>, otherwise: impl FnOnce() -> T) -> T {
+    let mut handler = pin!(handler);
+    let handled = std::future::poll_fn(|cx| {
         // A future that panicked is not polled again, so that what it left behind is not seen.
-        match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(cx))) {
-            Ok(poll) => poll,
+        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Some),
             Err(_) => {
                 error!("a request's handler panicked");
-                Poll::Ready(refusal::internal(dialect))
+                Poll::Ready(None)
             }
         }
     });
-    Ok(response.await)
+    handled.await.unwrap_or_else(otherwise)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caught;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer() {
+        assert_eq!(caught(async { 1 }, || 2).await, 1);
+        let late = async {
+            tokio::task::yield_now().await;
+            panic!("of a test")
+        };
+        assert_eq!(caught(late, || 2).await, 2);
+    }
 }

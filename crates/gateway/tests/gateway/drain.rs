@@ -66,6 +66,23 @@ async fn a_stream_that_does_not_finish_ends_with_an_error_event() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_not_answered_in_time_is_told_so() {
+    let upstream = Upstream::start(Reply::new().stall()).await;
+    let served = serve([openai(&upstream)]).await;
+    let mut client = Client::connect(served.address).await;
+    client
+        .post(CHAT, &[], &fixture::openai::request(MODEL, false))
+        .await
+        .expect("sent");
+    upstream.received(1).await;
+    let (answer, ()) = tokio::join!(client.answer(), served.gateway.drain());
+    let answer = answer.expect("a reply");
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("shutting down"), "{}", answer.text());
+    upstream.closed().await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
     let patient = Options {

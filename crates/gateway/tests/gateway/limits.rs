@@ -26,8 +26,11 @@ async fn check(head: &str, body: &str, status: u16) {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
-    // Announced: refused without waiting for it.
-    check("content-length: 1001", "", 413).await;
+    // Announced by a client that waits to be told to go on: refused without waiting for it.
+    check("expect: 100-continue\r\ncontent-length: 1001", "", 413).await;
+    // A client that listens only once it has sent everything gets the answer, not a reset.
+    let large = "x".repeat(20_000_000);
+    check("content-length: 20000000", &large, 413).await;
     let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", 1001, "x".repeat(1001));
     check("transfer-encoding: chunked", &chunk, 413).await;
 }
