@@ -5,3 +5,4 @@
 mod check;
 mod process;
 mod run;
+mod tls;

@@ -1,0 +1,157 @@
+//! Upstreams that are reached over TLS: whose certificate is taken, and whose is not.
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
+use serde_json::json;
+use tempfile::TempDir;
+use testkit::{Provider, client};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::process::Gateway;
+
+/// The name that the certificate is for.
+const NAME: &str = "models.test";
+
+#[tokio::test]
+async fn a_certificate_counts_for_its_name_and_authority_alone() {
+    let upstream = Provider::OpenAi.start("sk-upstream").await;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    let address = encrypt(upstream.address(), &authority).await;
+    let trusting = [("SSL_CERT_FILE", authority.to_str().unwrap())];
+
+    check(&folder, address, NAME, &trusting, Ok(())).await;
+    check(&folder, address, "other.test", &trusting, Err("TLS handshake failed")).await;
+    // An authority that is not among those of the system: here there is none at all, or none that signed.
+    let other = folder.path().join("other.pem");
+    encrypt(upstream.address(), &other).await;
+    let elsewhere = [("SSL_CERT_FILE", other.to_str().unwrap())];
+    check(&folder, address, NAME, &elsewhere, Err("TLS handshake failed")).await;
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+/// Asks a gateway whose policy demands a certificate for `name`.
+async fn check(
+    folder: &TempDir,
+    address: SocketAddr,
+    name: &str,
+    variables: &[(&str, &str)],
+    expected: Result<(), &str>,
+) {
+    let file = folder.path().join("gateway.yaml");
+    fs::write(&file, configuration(address, name)).unwrap();
+    let gateway = Gateway::start(&[file.to_str().unwrap()], variables);
+    let request = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "Hello"}]});
+    let answer = client::post(gateway.address, "/v1/chat/completions", &[], &request).await;
+    match expected {
+        Ok(()) => assert_eq!(answer.status, 200, "{name}: {}", answer.text()),
+        Err(message) => {
+            assert_eq!(answer.status, 503, "{name}: {}", answer.text());
+            assert!(answer.text().contains(message), "{name}: {}", answer.text());
+        }
+    }
+}
+
+/// Starts what decrypts for `plain`, and writes the certificate of the authority behind it to `file`.
+#[expect(clippy::disallowed_methods, reason = "a server of a test lives as long as the test")]
+async fn encrypt(plain: SocketAddr, file: &Path) -> SocketAddr {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(file, authority.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new([NAME.to_owned()]).unwrap();
+    let certificate = leaf.signed_by(&key, &authority).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust us ends the handshake.
+                if let Ok(mut encrypted) = acceptor.accept(stream).await {
+                    let mut upstream = TcpStream::connect(plain).await.unwrap();
+                    let _ = copy_bidirectional(&mut encrypted, &mut upstream).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+fn configuration(address: SocketAddr, name: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{ name: tollgate }}
+spec: {{ controllerName: gateway.envoyproxy.io/gatewayclass-controller }}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{ name: tollgate }}
+spec:
+  gatewayClassName: tollgate
+  listeners: [{{ name: http, protocol: HTTP, port: 1975 }}]
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIGatewayRoute
+metadata: {{ name: chat }}
+spec:
+  parentRefs: [{{ name: tollgate }}]
+  rules:
+    - matches: [{{ headers: [{{ name: x-ai-eg-model, value: gpt-5 }}] }}]
+      backendRefs: [{{ name: up }}]
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIServiceBackend
+metadata: {{ name: up }}
+spec:
+  schema: {{ name: OpenAI }}
+  backendRef: {{ group: gateway.envoyproxy.io, kind: Backend, name: up }}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {{ name: up }}
+spec:
+  endpoints: [{{ ip: {{ address: {}, port: {} }} }}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{ name: up }}
+spec:
+  targetRefs: [{{ group: gateway.envoyproxy.io, kind: Backend, name: up }}]
+  validation: {{ hostname: {name}, wellKnownCACertificates: System }}
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: BackendSecurityPolicy
+metadata: {{ name: up }}
+spec:
+  targetRefs: [{{ group: aigateway.envoyproxy.io, kind: AIServiceBackend, name: up }}]
+  type: APIKey
+  apiKey: {{ secretRef: {{ name: up }} }}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{ name: up }}
+stringData: {{ apiKey: sk-upstream }}
+",
+        address.ip(),
+        address.port()
+    )
+}
