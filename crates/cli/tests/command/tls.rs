@@ -27,7 +27,14 @@ async fn a_certificate_counts_for_its_name_and_authority_alone() {
     let trusting = [("SSL_CERT_FILE", authority.to_str().unwrap())];
 
     check(&folder, address, NAME, &trusting, Ok(())).await;
-    check(&folder, address, "other.test", &trusting, Err("TLS handshake failed")).await;
+    check(
+        &folder,
+        address,
+        "other.test",
+        &trusting,
+        Err("TLS handshake failed"),
+    )
+    .await;
     // An authority that is not among those of the system: here there is none at all, or none that signed.
     let other = folder.path().join("other.pem");
     encrypt(upstream.address(), &other).await;
@@ -59,7 +66,10 @@ async fn check(
 }
 
 /// Starts what decrypts for `plain`, and writes the certificate of the authority behind it to `file`.
-#[expect(clippy::disallowed_methods, reason = "a server of a test lives as long as the test")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server of a test lives as long as the test"
+)]
 async fn encrypt(plain: SocketAddr, file: &Path) -> SocketAddr {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

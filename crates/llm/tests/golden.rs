@@ -1,0 +1,201 @@
+//! Every fixture, said to every upstream and told to every client: snapshots that are read by eye when they change.
+//!
+//! A fixture is a folder of its format with what a client may send (`request.json`) and what a provider may
+//! answer (`reply.json`, `reply.sse`). Beside it stand `request.snap` and `reply.snap`. The laws of each format
+//! (a document decoded and encoded again, streams against whole replies) are tested with the formats.
+
+use std::{fmt::Write, fs, path::Path};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use insta::{assert_snapshot, glob};
+use llm::{
+    Call, End, Endpoint, Format, Inbound, Losses, Provider, Site, Target,
+    provider::{Anthropic, OpenAi},
+};
+use serde_json::Value;
+
+/// The upstreams of the snapshots, each with a model that takes everything.
+const UPSTREAMS: &[(&str, &dyn Provider, &str)] = &[
+    ("OpenAI", &OpenAi, "gpt-5-mini"),
+    ("Anthropic", &Anthropic, "claude-sonnet-4-6"),
+];
+
+/// Where clients of a format ask, and the least that they ask for.
+const CLIENTS: &[(Format, &str, &str)] = &[
+    (
+        Format::OpenAi,
+        "/v1/chat/completions",
+        r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":false}"#,
+    ),
+    (
+        Format::Messages,
+        "/anthropic/v1/messages",
+        r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":false}"#,
+    ),
+];
+
+/// 2023-11-14, for replies that do not say when they were made.
+const NOW: u64 = 1_700_000_000;
+
+#[test]
+fn requests() {
+    glob!("fixtures/*/*/request.json", |file| {
+        let (format, path, _) = client(file);
+        let body = Bytes::from(fs::read(file).expect("the fixture can be read"));
+        let mut said = String::new();
+        for (name, provider, model) in UPSTREAMS {
+            let text = match call(path, body.clone(), *provider, model) {
+                Ok(call) if relays(*provider, format, model) => {
+                    assert!(call.losses.is_empty(), "a relay loses nothing: {:?}", call.losses);
+                    assert_relayed(&body, &call.body);
+                    "relayed\n".to_owned()
+                }
+                Ok(call) => format!(
+                    "{}\n{}{}",
+                    call.path,
+                    pretty(&call.body),
+                    losses(&call.losses, format)
+                ),
+                Err(error) => format!(
+                    "refused with {}\n{}",
+                    error.status,
+                    pretty(&format.encode_error(&error))
+                ),
+            };
+            writeln!(said, "== {name}: {text}").expect("a String takes everything");
+        }
+        snapshot(file, "request", &said);
+    });
+}
+
+#[test]
+fn replies() {
+    glob!("fixtures/*/*/reply.json", |file| {
+        let (upstream, _, _) = client(file);
+        let whole = Bytes::from(fs::read(file).expect("the fixture can be read"));
+        let stream = fs::read(file.with_extension("sse")).ok();
+        let mut told = String::new();
+        for (format, path, body) in CLIENTS.iter().filter(|(format, _, _)| *format != upstream) {
+            let mut write = |how: &str, text: String| {
+                writeln!(told, "== {} client, {how}:\n{text}", format.name())
+                    .expect("a String takes everything");
+            };
+            let (provider, model) = serving(upstream);
+            let reply = || {
+                call(path, Bytes::from_static(body.as_bytes()), provider, model)
+                    .expect("the request can be said to any upstream")
+                    .reply
+            };
+            write(
+                "whole",
+                match reply().response(whole.clone()) {
+                    Ok(answer) => pretty(&answer.body) + &losses(&answer.observed.losses, *format),
+                    Err(error) => pretty(&format.encode_error(&error)),
+                },
+            );
+            if let Some(stream) = &stream {
+                let text = streamed(reply(), stream, stream.len(), *format);
+                for size in [1, 7] {
+                    assert_eq!(
+                        streamed(reply(), stream, size, *format),
+                        text,
+                        "in pieces of {size}"
+                    );
+                }
+                write("streamed", text);
+            }
+        }
+        snapshot(file, "reply", &told);
+    });
+}
+
+/// Returns the row of the format whose folder `file` lies in.
+fn client(file: &Path) -> (Format, &'static str, &'static str) {
+    let folder = file.ancestors().nth(2).and_then(Path::file_name);
+    let format = folder.and_then(|name| Format::parse(name.to_str()?));
+    let row = CLIENTS.iter().find(|(client, _, _)| Some(*client) == format);
+    *row.expect("the folder is named for a format")
+}
+
+/// Returns an upstream that speaks `format`.
+fn serving(format: Format) -> (&'static dyn Provider, &'static str) {
+    let row = UPSTREAMS
+        .iter()
+        .find(|(_, provider, model)| provider.formats(llm::Operation::Chat, model).first() == Some(&format));
+    let (_, provider, model) = row.expect("every format has an upstream");
+    (*provider, model)
+}
+
+fn relays(provider: &dyn Provider, format: Format, model: &str) -> bool {
+    provider.formats(llm::Operation::Chat, model).contains(&format)
+}
+
+fn call(
+    path: &str,
+    body: Bytes,
+    provider: &'static dyn Provider,
+    model: &str,
+) -> Result<Call, llm::ApiError> {
+    let place = Endpoint::find(path, "").expect("the path is in the table");
+    let site = Site::default();
+    let target = Target {
+        provider,
+        site: &site,
+        model,
+        now: NOW,
+    };
+    Inbound::parse(place, body)?.call(&target, &HeaderMap::new())
+}
+
+/// Holds that a relayed document is the client's but for what must change.
+fn assert_relayed(sent: &[u8], relayed: &[u8]) {
+    let without = |body: &[u8]| {
+        let mut document: Value = serde_json::from_slice(body).expect("a JSON document");
+        for key in ["model", "stream_options"] {
+            document.as_object_mut().expect("an object").remove(key);
+        }
+        document
+    };
+    assert_eq!(without(sent), without(relayed));
+}
+
+fn streamed(reply: llm::Reply, bytes: &[u8], size: usize, format: Format) -> String {
+    let mut stream = reply.stream();
+    let mut told = BytesMut::new();
+    for piece in bytes.chunks(size) {
+        told.extend_from_slice(&stream.push(Bytes::copy_from_slice(piece)));
+    }
+    told.extend_from_slice(&stream.end(End::Clean));
+    let text = String::from_utf8(told.to_vec()).expect("events are text");
+    text + &losses(&stream.observed().losses, format)
+}
+
+fn losses(losses: &Losses, format: Format) -> String {
+    losses
+        .iter()
+        .map(|loss| {
+            format!(
+                "{} loss of {}: {}\n",
+                loss.severity,
+                format.field(&loss.field),
+                loss.reason
+            )
+        })
+        .collect()
+}
+
+fn pretty(body: &[u8]) -> String {
+    let document: Value = serde_json::from_slice(body).expect("a JSON document");
+    format!("{document:#}\n")
+}
+
+fn snapshot(file: &Path, name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(file.parent().expect("a fixture lies in a folder"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.remove_snapshot_suffix();
+    settings.set_omit_expression(true);
+    settings.remove_input_file();
+    settings.bind(|| assert_snapshot!(name, text));
+}
