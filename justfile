@@ -47,7 +47,11 @@ sdk:
 
 # Measure against direct calls and other proxies
 bench *ARGS:
-    cargo run --release -p tollgate-bench -- {{ARGS}}
+    scripts/bench {{ARGS}}
+
+# Sample or count the instructions of one case: `just profile relay-json callgrind`
+profile CASE *ARGS:
+    scripts/profile {{CASE}} {{ARGS}}
 
 # Run everything that a change has to pass
 ci:

@@ -24,16 +24,19 @@ pub(super) fn design(tree: &Tree) -> Vec<Fault> {
 }
 
 fn unnamed(tree: &Tree, folder: &str, extension: &str, message: &str, page: fn(&str) -> bool) -> Vec<Fault> {
-    let pages: Vec<&String> = tree
-        .texts
+    let pages: Vec<(&String, &String)> = tree.texts.iter().filter(|(path, _)| page(path)).collect();
+    let linked: BTreeSet<String> = pages
         .iter()
-        .filter(|(path, _)| page(path))
-        .map(|(_, text)| text)
+        .flat_map(|(path, text)| {
+            targets(text)
+                .into_iter()
+                .filter_map(|(_, target)| join(path, target))
+        })
         .collect();
     tree.paths
         .iter()
         .filter(|path| path.starts_with(folder) && path.ends_with(extension))
-        .filter(|path| !pages.iter().any(|text| text.contains(path.as_str())))
+        .filter(|path| !linked.contains(*path) && !pages.iter().any(|(_, text)| text.contains(path.as_str())))
         .map(|path| Fault::new(path, 0, message))
         .collect()
 }

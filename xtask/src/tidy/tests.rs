@@ -277,6 +277,12 @@ fn log_messages_have_one_form() {
 fn examples_and_decisions_are_listed() {
     let page = ("README.md", "see examples/relay.yaml");
     check(docs::examples, &files(&[page, ("examples/relay.yaml", "")]), &[]);
+    let linked = ("examples/README.md", "[relay](relay.yaml)");
+    check(
+        docs::examples,
+        &files(&[linked, ("examples/relay.yaml", "")]),
+        &[],
+    );
     check(
         docs::examples,
         &files(&[page, ("examples/other.yaml", "")]),
