@@ -1,7 +1,7 @@
 //! Servers that speak OpenAI's format and are not OpenAI: vLLM, Ollama, routers and most providers.
 //!
-//! They take what their authors added to the format: `top_k`, and the `thinking` members that spread from
-//! LiteLLM.
+//! Of one that is not known by name nothing is assumed beyond the public format: many refuse what they do not
+//! know.
 
 use super::{Ask, CredentialKind, Dialect, Provider, Target, openai};
 use crate::{Format, Operation};
@@ -33,10 +33,10 @@ impl Provider for Compatible {
 
     fn dialect(&self) -> Dialect {
         Dialect {
-            top_k: true,
-            thinking: true,
+            top_k: false,
+            thinking: false,
             cache_control: false,
-            media_urls: true,
+            media_urls: false,
         }
     }
 }

@@ -213,11 +213,11 @@ fn media_that_cannot_be_said_is_a_material_loss() {
     check(MediaKind::Audio, inline("audio/ogg"), strict, None);
     check(MediaKind::Audio, url(), strict, None);
     check(MediaKind::Video, inline("video/mp4"), strict, None);
-    check(MediaKind::Audio, url(), &provider::Compatible, Some("audio_url"));
+    check(MediaKind::Audio, url(), &tests::Everything, Some("audio_url"));
     check(
         MediaKind::Video,
         inline("video/mp4"),
-        &provider::Compatible,
+        &tests::Everything,
         Some("video_url"),
     );
 }
@@ -376,7 +376,7 @@ fn thinking_is_asked_for_in_the_upstreams_way() {
         ..Reasoning::default()
     };
     let (strict, loose): (&'static dyn Provider, &'static dyn Provider) =
-        (&provider::OpenAi, &provider::Compatible);
+        (&provider::OpenAi, &tests::Everything);
     check(budget(1024), strict, "gpt-5", json!(["low", null]), 0);
     check(budget(4096), strict, "gpt-5", json!(["medium", null]), 0);
     check(budget(16_384), strict, "gpt-5", json!(["high", null]), 0);
@@ -439,7 +439,7 @@ fn earlier_reasoning_goes_to_those_who_read_it() {
         0,
         vec![thought(Format::Messages), text("a")],
     )];
-    let (body, losses) = encode(&request, &provider::Compatible, "m");
+    let (body, losses) = encode(&request, &tests::Everything, "m");
     assert_eq!(
         body["messages"],
         json!([{"role": "assistant", "content": "a", "reasoning_content": "t",
@@ -450,7 +450,7 @@ fn earlier_reasoning_goes_to_those_who_read_it() {
     assert_eq!(body["messages"], json!([{"role": "assistant", "content": "a"}]));
     assert_eq!(fields(&losses, Severity::Advisory), [Field::Reasoning]);
     request.turns = vec![turn(Role::Assistant, 0, vec![thought(Format::OpenAi)])];
-    let (body, losses) = encode(&request, &provider::Compatible, "m");
+    let (body, losses) = encode(&request, &tests::Everything, "m");
     assert_eq!(
         body["messages"],
         json!([{"role": "assistant", "reasoning_content": "t"}])
@@ -487,7 +487,7 @@ fn whole_replies_are_read_from_any_server() {
     #[track_caller]
     fn check(reply: Value) -> Result<crate::chat::Response, crate::ApiError> {
         let site = Site::default();
-        let target = tests::target(&provider::Compatible, &site, "m");
+        let target = tests::target(&tests::Everything, &site, "m");
         let mut losses = Losses::default();
         let (_, reader) = OpenAi
             .encode_request(&request(), &target, &mut losses)
