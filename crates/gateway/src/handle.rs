@@ -7,11 +7,11 @@
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use llm::{Inbound, Operation};
 
@@ -26,6 +26,7 @@ use crate::{
 /// Serves one request.
 pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Response<Body> {
     let (mut head, body) = request.into_parts();
+    let version = head.version;
     let mut ctx = Ctx::open(&port, &mut head);
     let mut stop = ctx.runtime.stop.wait();
     let answer = {
@@ -36,7 +37,13 @@ pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Respo
         })
         .await
     };
-    refusal::respond(ctx, answer)
+    let mut response = refusal::respond(ctx, answer);
+    // HTTP/2 says so in a frame of its own.
+    if port.closing.load(Ordering::Relaxed) && version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Result<Answer, Box<Refusal>> {

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
 };
@@ -23,6 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 use tracing::{debug, error, warn};
 
@@ -53,6 +54,9 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// Bytes that a client may send on one HTTP/2 connection before they are read.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How long connections are kept for one more request when the listener closes.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long accepting pauses when the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -173,6 +177,13 @@ async fn accept(
     drop(listener);
     // Whoever does not wait for it does not need the port.
     let _ = unbind.send(());
+    // A client may be sending on a connection that is idle as we see it. So each is told with an answer that it
+    // was the last, and only those that ask for nothing are closed without a word.
+    port.closing.store(true, Ordering::Relaxed);
+    let answered = async { while connections.join_next().await.is_some() {} };
+    if timeout(LAST_REQUEST, answered).await.is_ok() {
+        return;
+    }
     graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
 }

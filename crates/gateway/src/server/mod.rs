@@ -7,7 +7,7 @@ mod stall;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::{net::TcpListener, sync::oneshot};
@@ -21,6 +21,8 @@ pub(crate) struct Port {
     pub(crate) gateway: Arc<Gateway>,
     /// The port in the snapshot, which differs from the bound one where that is 0.
     pub(crate) declared: u16,
+    /// Whether connections are to end with their next answer.
+    pub(crate) closing: AtomicBool,
 }
 
 /// The ports that are served, by declared port.
@@ -71,6 +73,7 @@ impl Server {
             let port = Arc::new(Port {
                 gateway: Arc::clone(gateway),
                 declared,
+                closing: AtomicBool::new(false),
             });
             let serving = listener::serve(listener, port);
             info!(address = %serving.address, "listening");
