@@ -359,7 +359,7 @@ fn variables_that_are_not_meant_for_us_are_passed_over() {
     assert!(code == 1 && err.contains("/nowhere.yaml"), "{err}");
 }
 
-async fn models(gateway: &Gateway) -> Vec<String> {
+pub(crate) async fn models(gateway: &Gateway) -> Vec<String> {
     let list = client::get(gateway.address, "/v1/models", &[]).await.json();
     let ids = list["data"]
         .as_array()
@@ -370,7 +370,7 @@ async fn models(gateway: &Gateway) -> Vec<String> {
 }
 
 /// Replaces a file as editors do.
-fn replace(file: &Path, text: &str) {
+pub(crate) fn replace(file: &Path, text: &str) {
     let new = file.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(&new, file).unwrap();
@@ -398,7 +398,7 @@ fn texts(events: &[Value], pointer: &str) -> Vec<String> {
     texts.filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
-fn configuration(model: &str) -> String {
+pub(crate) fn configuration(model: &str) -> String {
     "apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: { name: tollgate }
@@ -430,7 +430,7 @@ spec:
         + &route("first", model)
 }
 
-fn route(name: &str, model: &str) -> String {
+pub(crate) fn route(name: &str, model: &str) -> String {
     format!(
         "---
 apiVersion: aigateway.envoyproxy.io/v1beta1
