@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    ApiError, Call, ErrorKind, Losses, Observed, Target,
+    ApiError, Call, Losses, Observed, Target,
     chat::{
         Client, DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, PartHead, Request,
         StreamOptions, Upstream,
@@ -19,7 +19,7 @@ use crate::{
 pub struct Reply {
     client: &'static dyn Client,
     pub(crate) upstream: &'static dyn Upstream,
-    framing: Framing,
+    pub(crate) framing: Framing,
     decode: Box<dyn DecodeReply>,
     stream: StreamOptions,
     now: u64,
@@ -125,8 +125,7 @@ impl Stream {
             .framer
             .push(bytes, |frame, _| decode.frame(frame, events, losses))
         {
-            let error = ApiError::new(ErrorKind::BadUpstream, broken.to_string());
-            self.events.push(Event::Error(error));
+            self.events.push(Event::Error(broken.into()));
         }
         self.drain().freeze()
     }

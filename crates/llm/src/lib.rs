@@ -15,6 +15,7 @@
 pub mod capability;
 pub mod chat;
 pub mod error;
+pub mod exception;
 pub mod exchange;
 pub mod format;
 pub mod frame;

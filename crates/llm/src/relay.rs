@@ -19,7 +19,7 @@ use crate::{
 pub struct Reply {
     client: &'static dyn Client,
     pub(crate) upstream: &'static dyn Upstream,
-    framing: Framing,
+    pub(crate) framing: Framing,
     stream: StreamOptions,
     withhold_usage: bool,
 }
@@ -42,6 +42,8 @@ enum Manner {
     Bytes,
     /// Whole, because one may have to be withheld; with the bytes of the frame that is not complete.
     Whole(BytesMut),
+    /// As server-sent events, which the upstream frames otherwise.
+    Events,
     /// Framed anew in the client's own way.
     Own(Box<dyn Reframe>),
 }
@@ -90,6 +92,7 @@ impl Reply {
             (Some(own), _) => Manner::Own(own),
             (None, Framing::Sse) if self.withhold_usage => Manner::Whole(BytesMut::new()),
             (None, Framing::Sse) => Manner::Bytes,
+            (None, Framing::EventStream | Framing::WrappedEventStream) => Manner::Events,
         };
         Stream {
             observed: Observed::default(),
@@ -135,6 +138,11 @@ impl Stream {
                 held.extend_from_slice(bytes.get(from..).unwrap_or_default());
                 pushed
             }
+            Manner::Events => self.framer.push(&bytes, |frame, _| {
+                if listen.frame(frame, observed) == Verdict::Pass {
+                    frame.write_event(&mut out);
+                }
+            }),
             Manner::Own(own) => self.framer.push(&bytes, |frame, _| {
                 if listen.frame(frame, observed) == Verdict::Pass {
                     own.frame(frame, &mut out);
@@ -142,7 +150,8 @@ impl Stream {
             }),
         };
         if let Err(broken) = pushed {
-            return self.fail(ApiError::new(ErrorKind::BadUpstream, broken.to_string()));
+            self.end_frame(&mut out);
+            self.fail_with(broken.into(), &mut out);
         }
         out.freeze()
     }
@@ -167,6 +176,11 @@ impl Stream {
                     out = held;
                 }
             }
+            Manner::Events => self.framer.finish(|frame| {
+                if listen.frame(frame, observed) == Verdict::Pass {
+                    frame.write_event(&mut out);
+                }
+            }),
             Manner::Own(own) => self.framer.finish(|frame| {
                 if listen.frame(frame, observed) == Verdict::Pass {
                     own.frame(frame, &mut out);
@@ -199,10 +213,7 @@ impl Stream {
             return Bytes::new();
         }
         let mut out = BytesMut::new();
-        // A frame of which the client has a part must be ended, or the error would become part of it.
-        if matches!(self.manner, Manner::Bytes) && !self.framer.is_between_frames() {
-            out.extend_from_slice(b"\n\n");
-        }
+        self.end_frame(&mut out);
         self.fail_with(error, &mut out);
         out.freeze()
     }
@@ -214,10 +225,17 @@ impl Stream {
         Bytes::from_static(self.client.keep_alive(self.options))
     }
 
+    /// Ends a frame of which the client has a part, or an error would become part of it.
+    fn end_frame(&self, out: &mut BytesMut) {
+        if matches!(self.manner, Manner::Bytes) && !self.framer.is_between_frames() {
+            out.extend_from_slice(b"\n\n");
+        }
+    }
+
     fn fail_with(&mut self, error: ApiError, out: &mut BytesMut) {
         match &mut self.manner {
             Manner::Own(own) => own.error(&error, out),
-            Manner::Bytes | Manner::Whole(_) => {
+            Manner::Bytes | Manner::Whole(_) | Manner::Events => {
                 out.extend_from_slice(&self.client.encode_error_event(&error));
             }
         }

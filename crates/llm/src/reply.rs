@@ -83,6 +83,15 @@ impl Reply {
         upstream.decode_error(status, headers, body)
     }
 
+    /// Returns the media type that a streamed reply has.
+    pub fn stream_type(&self) -> &'static str {
+        let framing = match self {
+            Reply::Relay(reply) => reply.framing,
+            Reply::Translate(reply) => reply.framing,
+        };
+        framing.media_type()
+    }
+
     /// Turns a streamed reply into the client's, piece by piece.
     pub fn stream(self) -> Stream {
         match self {

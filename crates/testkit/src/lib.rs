@@ -8,6 +8,7 @@
 //! public documentation, so that a mistake made there is not repeated here.
 
 pub mod client;
+pub mod event_stream;
 pub mod fixture;
 pub mod provider;
 pub mod script;

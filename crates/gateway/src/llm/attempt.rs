@@ -150,7 +150,7 @@ impl Attempt<'_> {
     ) -> Result<Answer, Box<Refused>> {
         let (head, mut body) = response.into_parts();
         let retry_after = retry_after(&head.headers);
-        let is_stream = is_event_stream(&head.headers);
+        let is_stream = is_of_type(&head.headers, reply.stream_type());
         let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
         let mut headers = head.headers;
         headers::to_client(&mut headers);
@@ -337,10 +337,10 @@ fn not_a_stream(reply: &llm::Reply, bytes: &Bytes) -> ApiError {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+fn is_of_type(headers: &HeaderMap, media_type: &str) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
-    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes()))
 }
 
 /// Returns the seconds that `retry-after` asks to wait, be it a number or a date.

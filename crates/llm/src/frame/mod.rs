@@ -1,11 +1,13 @@
 //! How a streamed reply is cut into frames.
 
-use std::fmt;
-
 use bytes::BytesMut;
 
+use crate::{ApiError, ErrorKind, exception::Exception};
+
+pub mod event_stream;
 pub mod sse;
 
+use event_stream::{EventStream, Payload};
 use sse::Sse;
 
 /// The framings of streamed replies.
@@ -13,6 +15,10 @@ use sse::Sse;
 pub enum Framing {
     /// Server-sent events (WHATWG HTML, section 9.2).
     Sse,
+    /// AWS event streams.
+    EventStream,
+    /// AWS event streams that carry the events of another format, base64 inside their payloads.
+    WrappedEventStream,
 }
 
 /// A decoder of any framing: bytes in any pieces to whole frames.
@@ -20,13 +26,19 @@ pub enum Framing {
 pub enum Framer {
     /// Of server-sent events.
     Sse(Sse),
+    /// Of AWS event streams.
+    EventStream(EventStream),
 }
 
 /// Why a stream cannot be cut into frames any further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// A frame exceeds [`sse::MAX_EVENT`].
+    /// A frame exceeds [`sse::MAX_EVENT`] or [`event_stream::MAX_MESSAGE`].
     TooLarge,
+    /// A checksum or a length is wrong.
+    Corrupt,
+    /// The framing itself says that the upstream failed; nothing follows.
+    Exception(Exception),
 }
 
 /// One frame of a streamed reply.
@@ -55,11 +67,23 @@ impl Frame<'_> {
     }
 }
 
+impl Framing {
+    /// Returns the media type of replies that are framed so.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Framing::Sse => "text/event-stream",
+            Framing::EventStream | Framing::WrappedEventStream => "application/vnd.amazon.eventstream",
+        }
+    }
+}
+
 impl Framer {
     /// Returns a decoder of `framing`.
     pub fn new(framing: Framing) -> Self {
         match framing {
             Framing::Sse => Framer::Sse(Sse::default()),
+            Framing::EventStream => Framer::EventStream(EventStream::new(Payload::Document)),
+            Framing::WrappedEventStream => Framer::EventStream(EventStream::new(Payload::Wrapped)),
         }
     }
 
@@ -71,6 +95,7 @@ impl Framer {
     pub fn push(&mut self, bytes: &[u8], each: impl FnMut(Frame<'_>, usize)) -> Result<(), Broken> {
         match self {
             Framer::Sse(sse) => sse.push(bytes, each).map_err(|_| Broken::TooLarge),
+            Framer::EventStream(stream) => stream.push(bytes, each),
         }
     }
 
@@ -78,6 +103,8 @@ impl Framer {
     pub fn finish(&mut self, each: impl FnMut(Frame<'_>)) {
         match self {
             Framer::Sse(sse) => sse.finish(each),
+            // What has no checksum yet is nothing.
+            Framer::EventStream(_) => {}
         }
     }
 
@@ -85,14 +112,18 @@ impl Framer {
     pub fn is_between_frames(&self) -> bool {
         match self {
             Framer::Sse(sse) => sse.is_between_events(),
+            Framer::EventStream(stream) => stream.is_between_messages(),
         }
     }
 }
 
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl From<Broken> for ApiError {
+    fn from(broken: Broken) -> Self {
+        let message = match broken {
             Broken::TooLarge => "the upstream sent an event that exceeds 16 MiB",
-        })
+            Broken::Corrupt => "the upstream's stream is corrupt: a checksum or a length is wrong",
+            Broken::Exception(exception) => return exception.into_error(None),
+        };
+        ApiError::new(ErrorKind::BadUpstream, message)
     }
 }
