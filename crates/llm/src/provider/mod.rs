@@ -11,15 +11,26 @@ use http::HeaderMap;
 use crate::{Format, Losses, Operation, Reply, frame::Framing, json::Edit};
 
 mod anthropic;
+mod bedrock;
 mod compatible;
 mod openai;
+mod vertex;
 
 pub use anthropic::Anthropic;
+pub use bedrock::{Bedrock, BedrockClaude};
 pub use compatible::Compatible;
 pub use openai::OpenAi;
+pub use vertex::VertexClaude;
 
 /// Every provider, the specific ones before the general.
-pub const PROVIDERS: &[&'static dyn Provider] = &[&OpenAi, &Anthropic, &Compatible];
+pub const PROVIDERS: &[&'static dyn Provider] = &[
+    &OpenAi,
+    &Anthropic,
+    &Bedrock,
+    &BedrockClaude,
+    &VertexClaude,
+    &Compatible,
+];
 
 /// Who serves a format.
 pub trait Provider: fmt::Debug + Send + Sync {
@@ -138,7 +149,8 @@ pub fn find(format: Format, host: &str) -> &'static dyn Provider {
     });
     own.unwrap_or(match format {
         Format::Messages => &Anthropic,
-        Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse => &Compatible,
+        Format::Converse => &Bedrock,
+        Format::OpenAi | Format::Responses | Format::Gemini => &Compatible,
     })
 }
 

@@ -1,0 +1,113 @@
+//! Claude on Google Vertex AI.
+//!
+//! Its format is Anthropic's, streams included; the model is named in the path alone.
+
+use http::HeaderMap;
+use serde_json::json;
+
+use super::{Ask, CredentialKind, Dialect, Provider, Target};
+use crate::{Format, Operation, json::Edit};
+
+/// Claude on Vertex AI, through `rawPredict`.
+#[derive(Debug)]
+pub struct VertexClaude;
+
+/// The version of the format where the site names none.
+const VERSION: &str = "vertex-2023-10-16";
+
+impl Provider for VertexClaude {
+    fn name(&self) -> &'static str {
+        "gcp.anthropic"
+    }
+
+    fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
+        match operation {
+            Operation::Chat => &[Format::Messages],
+            Operation::Models => &[],
+        }
+    }
+
+    fn path(&self, ask: Ask, target: &Target<'_>) -> String {
+        let action = if ask.stream {
+            "streamRawPredict"
+        } else {
+            "rawPredict"
+        };
+        let suffix = format!("publishers/anthropic/models/{}:{action}", target.model);
+        target.site.join("", &suffix)
+    }
+
+    fn edits(&self, _ask: Ask, target: &Target<'_>, _headers: &HeaderMap) -> Vec<Edit> {
+        in_path(target, VERSION)
+    }
+
+    fn host(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Bearer
+    }
+
+    fn dialect(&self) -> Dialect {
+        super::anthropic::Anthropic.dialect()
+    }
+}
+
+/// Returns the edits of a Messages document whose model is named in the path, and whose version in the body:
+/// the site's, or else `default`.
+pub(super) fn in_path(target: &Target<'_>, default: &str) -> Vec<Edit> {
+    let version = target
+        .site
+        .version
+        .as_deref()
+        .filter(|version| !version.is_empty());
+    let version = json!(version.unwrap_or(default)).to_string();
+    vec![("model", None), ("anthropic_version", Some(version))]
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Site, json::Shallow};
+
+    #[test]
+    fn the_model_is_in_the_path_alone() {
+        #[track_caller]
+        fn check(site: &Site, stream: bool, path: &str, body: &str) {
+            let target = Target {
+                provider: &VertexClaude,
+                site,
+                model: "claude-sonnet-4@20250514",
+                now: 0,
+            };
+            let ask = Ask {
+                operation: Operation::Chat,
+                format: Format::Messages,
+                stream,
+            };
+            assert_eq!(VertexClaude.path(ask, &target), path);
+            let sent = Bytes::from_static(br#"{"model":"m","stream":true,"messages":[]}"#);
+            let edits = VertexClaude.edits(ask, &target, &HeaderMap::new());
+            assert_eq!(Shallow::parse(sent).unwrap().with(&edits), body);
+        }
+        let site = Site {
+            prefix: Some("v1/projects/p/locations/l".to_owned()),
+            version: Some("vertex-next".to_owned()),
+        };
+        check(
+            &site,
+            true,
+            "/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4@20250514:streamRawPredict",
+            r#"{"anthropic_version":"vertex-next","stream":true,"messages":[]}"#,
+        );
+        check(
+            &Site::default(),
+            false,
+            "/publishers/anthropic/models/claude-sonnet-4@20250514:rawPredict",
+            r#"{"anthropic_version":"vertex-2023-10-16","stream":true,"messages":[]}"#,
+        );
+    }
+}
