@@ -33,26 +33,90 @@ impl Capability {
 
     /// Returns what `model` accepts when it is spoken to in `format`.
     pub fn of(format: Format, model: &str) -> Capability {
-        let model = model.to_ascii_lowercase();
-        let rows = match format {
-            Format::OpenAi | Format::Responses => OPENAI,
-            Format::Messages => MESSAGES,
-            Format::Gemini | Format::Converse => &[],
+        let model = base_model(model).to_ascii_lowercase();
+        let is_claude = model.contains(CLAUDE);
+        let (rows, other) = match format {
+            Format::OpenAi | Format::Responses => (OPENAI, Capability::UNKNOWN),
+            Format::Messages => (MESSAGES, CLAUDE_3),
+            Format::Converse if is_claude => (MESSAGES, CLAUDE_3),
+            Format::Converse => (CONVERSE, Capability::UNKNOWN),
+            Format::Gemini => (&[][..], Capability::UNKNOWN),
         };
-        rows.iter()
-            .filter(|(fragment, _)| model.contains(fragment))
-            .max_by_key(|(fragment, _)| fragment.len())
-            .map_or(
-                match format {
-                    Format::Messages => CLAUDE_3,
-                    Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse => {
-                        Capability::UNKNOWN
-                    }
-                },
-                |(_, capability)| *capability,
-            )
+        *longest(rows, &model).unwrap_or(&other)
     }
 }
+
+/// How a model on Amazon Bedrock is told what Converse itself has no member for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hosted {
+    /// In which words it is told how to think, among other things.
+    pub family: Family,
+    /// Which cache points it takes.
+    pub caching: Caching,
+    /// Can be made to call a tool.
+    pub forced_tool: bool,
+}
+
+/// Whose own members a model on Amazon Bedrock takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `thinking`, `output_config`, `top_k` and `tool_choice`, as in Messages.
+    Claude,
+    /// `reasoningConfig` and `inferenceConfig`.
+    Nova,
+    /// `reasoning_effort`, as in chat completions.
+    GptOss,
+    /// `reasoning_config` and `thinking`.
+    Other,
+}
+
+/// Which cache points a model on Amazon Bedrock takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// None.
+    None,
+    /// Those that live as long as the provider likes.
+    Plain,
+    /// Those that live for an hour, too.
+    Hour,
+}
+
+impl Hosted {
+    /// Returns how `model` is told.
+    pub fn of(model: &str) -> Self {
+        let model = base_model(model).to_ascii_lowercase();
+        *longest(HOSTED, &model).unwrap_or(&OTHER)
+    }
+}
+
+/// Returns the model that `id` stands for: an id of Amazon Bedrock may name a region first, or be the address
+/// of a profile.
+pub fn base_model(id: &str) -> &str {
+    let id = match id.strip_prefix("arn:") {
+        Some(address) => address.rsplit('/').next().unwrap_or(address),
+        None => id,
+    };
+    REGIONS
+        .iter()
+        .find_map(|region| id.strip_prefix(region))
+        .unwrap_or(id)
+}
+
+/// Returns the row of `rows` with the longest fragment that occurs in `model`.
+fn longest<'r, T>(rows: &'r [(&str, T)], model: &str) -> Option<&'r T> {
+    rows.iter()
+        .filter(|(fragment, _)| model.contains(fragment))
+        .max_by_key(|(fragment, _)| fragment.len())
+        .map(|(_, row)| row)
+}
+
+/// The regions across which a model on Amazon Bedrock may be served ("Cross-region inference").
+const REGIONS: &[&str] = &[
+    "us-gov.", "us.", "eu.", "apac.", "uk.", "au.", "jp.", "ca.", "global.",
+];
+
+/// The fragment that all of Anthropic's models on other platforms have.
+const CLAUDE: &str = "claude";
 
 const REASONING: Capability = Capability {
     effort: true,
@@ -135,3 +199,146 @@ const MESSAGES: &[(&str, Capability)] = &[
     ("mythos-preview", ADAPTIVE_ONLY),
     ("sim-1", ADAPTIVE),
 ];
+
+const UNSTRUCTURED: Capability = Capability {
+    json_schema: false,
+    ..Capability::UNKNOWN
+};
+
+/// Models on Amazon Bedrock that are not Claude. Source: the provider's pages "Structured outputs" and
+/// "Supported models and model features".
+const CONVERSE: &[(&str, Capability)] = &[
+    ("command", UNSTRUCTURED),
+    ("deepseek.r1", UNSTRUCTURED),
+    ("jamba", UNSTRUCTURED),
+    ("llama", UNSTRUCTURED),
+    ("nova", UNSTRUCTURED),
+    ("titan", UNSTRUCTURED),
+];
+
+/// What is assumed of a model on Amazon Bedrock that no row knows: what it does not take is refused there.
+const OTHER: Hosted = Hosted {
+    family: Family::Other,
+    caching: Caching::Plain,
+    forced_tool: true,
+};
+const UNCACHED: Hosted = Hosted {
+    caching: Caching::None,
+    ..OTHER
+};
+const UNFORCED: Hosted = Hosted {
+    forced_tool: false,
+    ..UNCACHED
+};
+const CLAUDE_HOSTED: Hosted = Hosted {
+    family: Family::Claude,
+    ..OTHER
+};
+const CLAUDE_HOUR: Hosted = Hosted {
+    caching: Caching::Hour,
+    ..CLAUDE_HOSTED
+};
+const CLAUDE_UNCACHED: Hosted = Hosted {
+    caching: Caching::None,
+    ..CLAUDE_HOSTED
+};
+const NOVA: Hosted = Hosted {
+    family: Family::Nova,
+    ..OTHER
+};
+const GPT_OSS: Hosted = Hosted {
+    family: Family::GptOss,
+    ..UNFORCED
+};
+
+/// Source: the provider's pages "Prompt caching" (models and lifetimes), "Tool use" (tool choice) and those on
+/// the parameters of each family.
+const HOSTED: &[(&str, Hosted)] = &[
+    (CLAUDE, CLAUDE_HOSTED),
+    ("claude-v2", CLAUDE_UNCACHED),
+    ("claude-3-haiku", CLAUDE_UNCACHED),
+    ("claude-3-opus", CLAUDE_UNCACHED),
+    ("claude-3-sonnet", CLAUDE_UNCACHED),
+    ("claude-haiku-4-5", CLAUDE_HOUR),
+    ("claude-opus-4-5", CLAUDE_HOUR),
+    ("claude-opus-4-6", CLAUDE_HOUR),
+    ("claude-opus-4-7", CLAUDE_HOUR),
+    ("claude-opus-4-8", CLAUDE_HOUR),
+    ("claude-sonnet-4-5", CLAUDE_HOUR),
+    ("claude-sonnet-4-6", CLAUDE_HOUR),
+    ("claude-sonnet-5", CLAUDE_HOUR),
+    ("claude-fable-5", CLAUDE_HOUR),
+    ("claude-mythos", CLAUDE_HOUR),
+    ("nova", NOVA),
+    ("gpt-oss", GPT_OSS),
+    ("mistral", UNCACHED),
+    ("command", UNFORCED),
+    ("deepseek", UNFORCED),
+    ("jamba", UNFORCED),
+    ("llama", UNFORCED),
+    ("titan", UNFORCED),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_stands_for_its_model() {
+        #[track_caller]
+        fn check(id: &str, expected: &str) {
+            assert_eq!(base_model(id), expected);
+        }
+        check("anthropic.claude-opus-4-6-v1", "anthropic.claude-opus-4-6-v1");
+        check("us.anthropic.claude-opus-4-6-v1", "anthropic.claude-opus-4-6-v1");
+        check(
+            "us-gov.anthropic.claude-opus-4-6-v1",
+            "anthropic.claude-opus-4-6-v1",
+        );
+        check("global.amazon.nova-2-lite-v1:0", "amazon.nova-2-lite-v1:0");
+        check(
+            "arn:aws:bedrock:eu-west-1:1:inference-profile/eu.meta.llama3-2-1b-instruct-v1:0",
+            "meta.llama3-2-1b-instruct-v1:0",
+        );
+        check(
+            "arn:aws:bedrock:us-east-1::foundation-model/openai.gpt-oss-20b-1:0",
+            "openai.gpt-oss-20b-1:0",
+        );
+        check(
+            "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc1nova",
+            "abc1nova",
+        );
+        check("arn:odd", "odd");
+        check("gpt-5", "gpt-5");
+    }
+
+    #[test]
+    fn a_model_is_known_by_its_longest_row_wherever_it_is_served() {
+        #[track_caller]
+        fn check(id: &str, capability: Capability, hosted: Hosted) {
+            assert_eq!(Capability::of(Format::Converse, id), capability, "{id}");
+            assert_eq!(Hosted::of(id), hosted, "{id}");
+        }
+        check("us.anthropic.claude-opus-4-6-v1", OPUS_4_6, CLAUDE_HOUR);
+        check(
+            "anthropic.claude-3-haiku-20240307-v1:0",
+            CLAUDE_3,
+            CLAUDE_UNCACHED,
+        );
+        check(
+            "anthropic.claude-3-5-haiku-20241022-v1:0",
+            CLAUDE_3_5,
+            CLAUDE_HOSTED,
+        );
+        check("us.amazon.nova-pro-v1:0", UNSTRUCTURED, NOVA);
+        check("openai.gpt-oss-120b-1:0", Capability::UNKNOWN, GPT_OSS);
+        check("qwen.qwen3-32b-v1:0", Capability::UNKNOWN, OTHER);
+        assert_eq!(
+            Capability::of(
+                Format::Messages,
+                "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
+            ),
+            STRUCTURED
+        );
+    }
+}
