@@ -2,11 +2,12 @@
 //! joined by the neutral form.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
 use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
-        Client, DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, PartHead, Request,
+        Client, DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, Head, PartHead, Request,
         StreamOptions, Upstream,
     },
     frame::{Framer, Framing},
@@ -22,8 +23,12 @@ pub struct Reply {
     pub(crate) framing: Framing,
     decode: Box<dyn DecodeReply>,
     stream: StreamOptions,
+    id: Option<String>,
     now: u64,
 }
+
+/// The header in which AWS names a reply, for formats whose documents have no id.
+const REQUEST_ID: &str = "x-amzn-requestid";
 
 /// A streamed reply that is translated event by event.
 pub struct Stream {
@@ -35,6 +40,7 @@ pub struct Stream {
     events: Vec<Event>,
     keep_alive: &'static [u8],
     grammar: Grammar,
+    id: Option<String>,
     now: u64,
     ended: bool,
 }
@@ -77,16 +83,30 @@ pub(crate) fn call(
             framing: target.provider.framing(ask.format),
             decode,
             stream,
+            id: None,
             now: target.now,
         }),
     })
 }
 
+/// Adds what the answer itself does not say to its `head`.
+fn complete(head: &mut Head, id: Option<String>, now: u64) {
+    head.created.get_or_insert(now);
+    if head.id.is_empty() {
+        head.id = id.unwrap_or_default();
+    }
+}
+
 impl Reply {
+    pub(crate) fn hear(&mut self, headers: &HeaderMap) {
+        let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        self.id = id.map(str::to_owned);
+    }
+
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut losses = Losses::default();
         let mut response = self.decode.decode_response(&body, &mut losses)?;
-        response.head.created.get_or_insert(self.now);
+        complete(&mut response.head, self.id, self.now);
         let mut observed = Observed {
             model: Some(response.head.model.clone()).filter(|model| !model.is_empty()),
             usage: response.usage,
@@ -109,6 +129,7 @@ impl Reply {
             events: Vec::with_capacity(4),
             keep_alive: self.client.keep_alive(self.stream),
             grammar: Grammar::default(),
+            id: self.id,
             now: self.now,
             ended: false,
         }
@@ -171,7 +192,7 @@ impl Stream {
                 debug_assert!(checked.is_ok(), "{checked:?}: {event:?}");
             }
             if let Event::Start(head) = event {
-                head.created.get_or_insert(self.now);
+                complete(head, self.id.take(), self.now);
             }
             self.observe(event);
             self.encode.event(event, &mut out, &mut self.observed.losses);

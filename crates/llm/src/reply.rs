@@ -63,6 +63,14 @@ pub enum Stream {
 }
 
 impl Reply {
+    /// Notes what the head of a successful reply says of the answer.
+    pub fn hear(&mut self, headers: &HeaderMap) {
+        match self {
+            Reply::Relay(_) => {}
+            Reply::Translate(reply) => reply.hear(headers),
+        }
+    }
+
     /// Turns a whole successful reply into the client's.
     ///
     /// # Errors

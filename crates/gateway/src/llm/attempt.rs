@@ -145,12 +145,13 @@ impl Attempt<'_> {
         ctx: &mut Ctx,
         alarm: &mut Alarm,
         response: Response<upstream::Reply>,
-        reply: llm::Reply,
+        mut reply: llm::Reply,
         losses: Losses,
     ) -> Result<Answer, Box<Refused>> {
         let (head, mut body) = response.into_parts();
         let retry_after = retry_after(&head.headers);
         let is_stream = is_of_type(&head.headers, reply.stream_type());
+        reply.hear(&head.headers);
         let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
         let mut headers = head.headers;
         headers::to_client(&mut headers);
