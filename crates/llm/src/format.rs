@@ -61,7 +61,8 @@ impl Format {
         match self {
             Format::OpenAi => Some(&chat::openai::OpenAi),
             Format::Messages => Some(&chat::messages::Messages),
-            Format::Responses | Format::Gemini | Format::Converse => None,
+            Format::Converse => Some(&chat::converse::Converse),
+            Format::Responses | Format::Gemini => None,
         }
     }
 

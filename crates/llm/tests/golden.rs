@@ -1,8 +1,9 @@
 //! Every fixture, said to every upstream and told to every client: snapshots that are read by eye when they change.
 //!
 //! A fixture is a folder of its format with what a client may send (`request.json`) and what a provider may
-//! answer (`reply.json`, `reply.sse`). Beside it stand `request.snap` and `reply.snap`. The laws of each format
-//! (a document decoded and encoded again, streams against whole replies) are tested with the formats.
+//! answer (`reply.json`, and `reply.sse` or the readable frames of a binary stream, `reply.frames`). Beside it
+//! stand `request.snap` and `reply.snap`. The laws of each format (a document decoded and encoded again, streams
+//! against whole replies) are tested with the formats.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -11,14 +12,16 @@ use http::HeaderMap;
 use insta::{assert_snapshot, glob};
 use llm::{
     Call, End, Endpoint, Format, Inbound, Losses, Provider, Site, Target,
-    provider::{Anthropic, OpenAi},
+    provider::{Anthropic, Bedrock, OpenAi},
 };
 use serde_json::Value;
+use testkit::event_stream;
 
 /// The upstreams of the snapshots, each with a model that takes everything.
 const UPSTREAMS: &[(&str, &dyn Provider, &str)] = &[
     ("OpenAI", &OpenAi, "gpt-5-mini"),
     ("Anthropic", &Anthropic, "claude-sonnet-4-6"),
+    ("Bedrock", &Bedrock, "us.anthropic.claude-sonnet-4-6"),
 ];
 
 /// Where clients of a format ask, and the least that they ask for.
@@ -72,9 +75,9 @@ fn requests() {
 #[test]
 fn replies() {
     glob!("fixtures/*/*/reply.json", |file| {
-        let (upstream, _, _) = client(file);
+        let upstream = folder(file);
         let whole = Bytes::from(fs::read(file).expect("the fixture can be read"));
-        let stream = fs::read(file.with_extension("sse")).ok();
+        let stream = stream(file);
         let mut told = String::new();
         for (format, path, body) in CLIENTS.iter().filter(|(format, _, _)| *format != upstream) {
             let mut write = |how: &str, text: String| {
@@ -110,12 +113,31 @@ fn replies() {
     });
 }
 
-/// Returns the row of the format whose folder `file` lies in.
-fn client(file: &Path) -> (Format, &'static str, &'static str) {
+/// Returns the format whose folder `file` lies in.
+fn folder(file: &Path) -> Format {
     let folder = file.ancestors().nth(2).and_then(Path::file_name);
     let format = folder.and_then(|name| Format::parse(name.to_str()?));
-    let row = CLIENTS.iter().find(|(client, _, _)| Some(*client) == format);
-    *row.expect("the folder is named for a format")
+    format.expect("the folder is named for a format")
+}
+
+/// Returns the row of the clients of the format whose folder `file` lies in.
+fn client(file: &Path) -> (Format, &'static str, &'static str) {
+    let format = folder(file);
+    let row = CLIENTS.iter().find(|(client, _, _)| *client == format);
+    *row.expect("clients speak the format")
+}
+
+/// Returns the streamed reply beside the whole one in `file`.
+fn stream(file: &Path) -> Option<Vec<u8>> {
+    let frames = fs::read_to_string(file.with_extension("frames"));
+    let Ok(frames) = frames else {
+        return fs::read(file.with_extension("sse")).ok();
+    };
+    let message = |line: &str| {
+        let (name, payload) = line.split_once(' ').expect("a name and a payload");
+        event_stream::event(name, &serde_json::from_str(payload).expect("the payload is JSON"))
+    };
+    Some(frames.lines().flat_map(message).collect())
 }
 
 /// Returns an upstream that speaks `format`.

@@ -24,6 +24,7 @@ use crate::{
     reply::End,
 };
 
+pub mod converse;
 pub mod event;
 pub mod fold;
 pub mod messages;

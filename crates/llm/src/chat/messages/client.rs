@@ -14,7 +14,7 @@ use crate::{
     ApiError, Field, Format, Losses, Severity,
     chat::{
         Client, EncodeStream, Extension, Extensions, Output, Reasoning, ReasoningMode, Request, Response,
-        Role, Sampling, StreamOptions, Tool, ToolBody, ToolChoice, Turn,
+        Role, Sampling, StreamOptions, Tool, ToolBody, ToolChoice, Turn, converse,
     },
     json::{self, Kind, Object, Path},
 };
@@ -60,7 +60,12 @@ impl Client for Messages {
             extensions: Extensions::default(),
         };
         let output_extensions = output(&mut object, &mut request)?;
-        let rest = block::extensions(object, "", wire::severity);
+        let mut rest = block::extensions(object, "", wire::severity);
+        for extension in &mut rest.0 {
+            if let Some(foreign) = converse::member(&extension.key, &extension.value) {
+                *extension = foreign;
+            }
+        }
         for extensions in [
             choice_extensions,
             thinking_extensions,

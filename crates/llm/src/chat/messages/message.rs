@@ -325,27 +325,10 @@ impl Writer<'_> {
     }
 
     fn tool_use<'a>(&mut self, call: &'a ToolCall, origin: usize) -> Result<Body<'a>, ApiError> {
-        if call.id.is_empty() {
-            return Err(unidentified(origin, "a tool call"));
-        }
-        let input = match call.kind {
-            ToolKind::Custom => Cow::Owned(json::raw(&BTreeMap::from([("input", &call.arguments)]))),
-            ToolKind::Function if call.arguments.trim().is_empty() => {
-                Cow::Owned(json::raw(&serde_json::Map::new()))
-            }
-            ToolKind::Function => serde_json::from_str::<&RawValue>(&call.arguments)
-                .ok()
-                .filter(|raw| json::kind(raw) == Kind::Object)
-                .map(Cow::Borrowed)
-                .ok_or_else(|| {
-                    let reason = format!("the arguments of tool call \"{}\" are not a JSON object", call.id);
-                    Path::Root.key("messages").index(origin).invalid(reason)
-                })?,
-        };
         Ok(Body::ToolUse {
+            input: input(call, origin)?,
             id: wire::tool_id(&call.id),
             name: self.tool_name(&call.name),
-            input,
         })
     }
 
@@ -472,7 +455,35 @@ fn unsendable(media: &Media) -> String {
     }
 }
 
-fn unidentified(origin: usize, what: &str) -> ApiError {
+/// Returns the arguments of `call`, which is in the message at `origin`, as the object that they must be.
+///
+/// # Errors
+/// A 400, if they are none; a 422, if the call has no id.
+pub(in crate::chat) fn input(call: &ToolCall, origin: usize) -> Result<Cow<'_, RawValue>, ApiError> {
+    if call.id.is_empty() {
+        return Err(unidentified(origin, "a tool call"));
+    }
+    match call.kind {
+        ToolKind::Custom => Ok(Cow::Owned(json::raw(&BTreeMap::from([(
+            "input",
+            &call.arguments,
+        )])))),
+        ToolKind::Function if call.arguments.trim().is_empty() => {
+            Ok(Cow::Owned(json::raw(&serde_json::Map::new())))
+        }
+        ToolKind::Function => serde_json::from_str::<&RawValue>(&call.arguments)
+            .ok()
+            .filter(|raw| json::kind(raw) == Kind::Object)
+            .map(Cow::Borrowed)
+            .ok_or_else(|| {
+                let reason = format!("the arguments of tool call \"{}\" are not a JSON object", call.id);
+                Path::Root.key("messages").index(origin).invalid(reason)
+            }),
+    }
+}
+
+/// Returns a 422: `what`, in the message at `origin`, has no id.
+pub(in crate::chat) fn unidentified(origin: usize, what: &str) -> ApiError {
     let path = format!("messages[{origin}]");
     ApiError::new(ErrorKind::Unprocessable, format!("{path}: {what} has no id")).with_param(path)
 }

@@ -10,13 +10,13 @@ mod client;
 mod emit;
 mod error;
 mod listen;
-mod message;
+pub(in crate::chat) mod message;
 mod reply;
-mod request;
+pub(in crate::chat) mod request;
 mod stream;
-mod think;
+pub(in crate::chat) mod think;
 mod upstream;
-mod wire;
+pub(in crate::chat) mod wire;
 
 /// Both halves of the format.
 #[derive(Clone, Copy, Debug)]

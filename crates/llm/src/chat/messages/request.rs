@@ -111,7 +111,7 @@ pub(super) enum Choice<'a> {
 /// Whether to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Thinking<'a> {
+pub(in crate::chat) enum Thinking<'a> {
     /// Yes, within a budget of tokens.
     Enabled {
         budget_tokens: u64,

@@ -25,16 +25,16 @@ const MODERATE: u64 = 8_192;
 
 /// How a model is told to think.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan<'a> {
+pub(in crate::chat) struct Plan<'a> {
     /// The `thinking` object.
-    pub(super) thinking: Option<Thinking<'a>>,
+    pub(in crate::chat) thinking: Option<Thinking<'a>>,
     /// The effort of `output_config`.
-    pub(super) effort: Option<&'static str>,
+    pub(in crate::chat) effort: Option<&'static str>,
 }
 
 impl Plan<'_> {
     /// Returns whether the model thinks; some members are then not taken.
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::chat) fn is_on(&self) -> bool {
         match self.thinking {
             Some(Thinking::Enabled { .. } | Thinking::Adaptive { .. }) => true,
             Some(Thinking::Disabled) | None => false,
@@ -47,7 +47,7 @@ impl Plan<'_> {
 ///
 /// # Errors
 /// A 422, if the effort is a word that the format does not know.
-pub(super) fn plan<'a>(
+pub(in crate::chat) fn plan<'a>(
     reasoning: Option<&'a Reasoning>,
     capability: &Capability,
     max_tokens: u64,

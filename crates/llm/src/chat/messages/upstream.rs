@@ -22,6 +22,7 @@ use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
     capability::Capability,
     chat::{self, DecodeReply, Listen, Output, PartBody, Request, Sampling, ToolBody, ToolChoice, Upstream},
+    exception::Exception,
     json::{self, Edit, Kind, Path, Shallow},
 };
 
@@ -118,8 +119,12 @@ impl Upstream for Messages {
         Ok((Bytes::from(body), Box::new(memory)))
     }
 
-    fn decode_error(&self, status: StatusCode, _headers: &HeaderMap, body: &Bytes) -> ApiError {
-        error::decode(status, body)
+    fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError {
+        // InvokeModel answers as AWS does.
+        match Exception::of_reply(headers, body) {
+            Some(exception) => exception.into_error(Some(status)),
+            None => error::decode(status, body),
+        }
     }
 
     fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<Edit> {

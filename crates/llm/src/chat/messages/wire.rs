@@ -149,7 +149,9 @@ pub(super) fn tool_name(name: &str) -> Cow<'_, str> {
     fit(name, 128)
 }
 
-fn fit(word: &str, limit: usize) -> Cow<'_, str> {
+/// Returns `word` with nothing but letters, digits, `_` and `-`, and no longer than `limit`, unchanged where it
+/// fits.
+pub(in crate::chat) fn fit(word: &str, limit: usize) -> Cow<'_, str> {
     let fits = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
     if !word.is_empty() && word.len() <= limit && word.chars().all(fits) {
         return Cow::Borrowed(word);

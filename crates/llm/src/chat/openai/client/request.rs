@@ -11,7 +11,7 @@ use crate::{
     ApiError, Field, Format, Losses, Severity,
     chat::{
         Extensions, Output, Reasoning, ReasoningMode, Request, Sampling, StreamOptions, Tool, ToolBody,
-        ToolChoice,
+        ToolChoice, converse,
     },
     json::{self, Kind, Object, Path},
 };
@@ -49,8 +49,9 @@ pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiErr
         extensions,
     };
     for (key, value) in object.rest() {
-        let severity = wire::severity(&key, value);
-        request.extensions.0.push(wire::extension(key, value, severity));
+        let extension = converse::member(&key, value)
+            .unwrap_or_else(|| wire::extension(&*key, value, wire::severity(&key, value)));
+        request.extensions.0.push(extension);
     }
     Ok(request)
 }

@@ -1,0 +1,223 @@
+//! The words of the format and the shapes of its replies.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::{
+    Format, Usage,
+    chat::{Finish, FinishReason, Seal},
+};
+
+/// The stop reasons of the API reference, and two of Claude's own, and what they are called here.
+const STOP_REASONS: &[(&str, FinishReason)] = &[
+    ("end_turn", FinishReason::Stop),
+    ("stop_sequence", FinishReason::StopSequence),
+    ("max_tokens", FinishReason::Length),
+    ("model_context_window_exceeded", FinishReason::ContextWindow),
+    ("tool_use", FinishReason::ToolCalls),
+    ("guardrail_intervened", FinishReason::ContentFilter),
+    ("content_filtered", FinishReason::ContentFilter),
+    ("refusal", FinishReason::Refusal),
+    ("pause_turn", FinishReason::Pause),
+];
+
+/// Blocks of a reply that no other format has, by the name under which their loss is reported.
+const NATIVE_BLOCKS: &[&str] = &["guardContent", "image", "searchResult", "toolResult", "video"];
+
+/// Returns what `word`, a stop reason, is called here; a word that is not known is a plain end.
+pub(super) fn finish(word: Option<&str>, more: Option<More>) -> Finish {
+    let known = STOP_REASONS.iter().find(|(name, _)| Some(*name) == word);
+    Finish {
+        reason: known.map_or(FinishReason::Stop, |(_, reason)| *reason),
+        raw: word.map(str::to_owned),
+        stop_sequence: more.and_then(|more| more.stop_sequence),
+    }
+}
+
+/// Returns the name under which the loss of a reply's block called `key` is reported.
+pub(super) fn native_block(key: &str) -> &'static str {
+    NATIVE_BLOCKS
+        .iter()
+        .find(|name| **name == key)
+        .map_or("content", |name| *name)
+}
+
+/// Returns the seal that `bytes`, a signature or withheld reasoning, is.
+pub(super) fn seal(bytes: Option<String>) -> Option<Seal> {
+    let bytes = bytes.filter(|bytes| !bytes.is_empty())?;
+    Some(Seal {
+        issuer: Format::Converse,
+        bytes: bytes.into(),
+    })
+}
+
+/// A whole reply.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Reply<'a> {
+    #[serde(borrow)]
+    pub(super) output: Option<Output<'a>>,
+    pub(super) stop_reason: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) usage: Option<Counts>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) additional_model_response_fields: Option<More>,
+}
+
+/// What was generated.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Output<'a> {
+    #[serde(borrow)]
+    pub(super) message: Option<Message<'a>>,
+}
+
+/// The model's message.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Message<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<Vec<&'a RawValue>>,
+}
+
+/// A content block; one member is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Block<'a> {
+    pub(super) text: Option<String>,
+    #[serde(borrow)]
+    pub(super) tool_use: Option<ToolUse<'a>>,
+    pub(super) reasoning_content: Option<ReasoningContent>,
+    pub(super) citations_content: Option<CitationsContent>,
+}
+
+/// A call of a tool; in a stream, what is known of it when it begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ToolUse<'a> {
+    pub(super) tool_use_id: Option<String>,
+    pub(super) name: Option<String>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+/// Reasoning; in a stream, a piece of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ReasoningContent {
+    pub(super) reasoning_text: Option<ReasoningText>,
+    pub(super) text: Option<String>,
+    pub(super) signature: Option<String>,
+    pub(super) redacted_content: Option<String>,
+}
+
+/// Reasoning that is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ReasoningText {
+    pub(super) text: Option<String>,
+    pub(super) signature: Option<String>,
+}
+
+/// Text with its sources.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CitationsContent {
+    pub(super) content: Option<Vec<Cited>>,
+}
+
+/// A piece of text with sources.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Cited {
+    pub(super) text: Option<String>,
+}
+
+/// The payload of an event; which members count depends on its name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Event<'a> {
+    /// The event's name, where the payload repeats it.
+    pub(super) event_type: Option<String>,
+    pub(super) content_block_index: Option<u64>,
+    #[serde(borrow)]
+    pub(super) start: Option<Start<'a>>,
+    pub(super) delta: Option<Delta>,
+    pub(super) stop_reason: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) usage: Option<Counts>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) additional_model_response_fields: Option<More>,
+}
+
+/// What is known of a block when it begins; nothing for text and reasoning.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Start<'a> {
+    #[serde(borrow)]
+    pub(super) tool_use: Option<ToolUse<'a>>,
+    #[serde(borrow)]
+    pub(super) image: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) tool_result: Option<&'a RawValue>,
+}
+
+/// A piece of a block; one member is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Delta {
+    pub(super) text: Option<String>,
+    pub(super) tool_use: Option<Input>,
+    pub(super) reasoning_content: Option<ReasoningContent>,
+    pub(super) citation: Option<serde::de::IgnoredAny>,
+}
+
+/// A piece of a tool call's arguments.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Input {
+    pub(super) input: Option<String>,
+}
+
+/// Members of the model's own reply that were asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct More {
+    stop_sequence: Option<String>,
+}
+
+/// Token counts. The prompt's exclude one another.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Counts {
+    input_tokens: Option<f64>,
+    output_tokens: Option<f64>,
+    #[serde(alias = "cacheReadInputTokenCount")]
+    cache_read_input_tokens: Option<f64>,
+    #[serde(alias = "cacheWriteInputTokenCount")]
+    cache_write_input_tokens: Option<f64>,
+}
+
+impl From<Counts> for Usage {
+    fn from(counts: Counts) -> Self {
+        // A float-to-integer cast saturates: what is negative becomes 0.
+        let whole = |count: Option<f64>| count.map(|count| count as u64);
+        Self {
+            input: whole(counts.input_tokens),
+            cache_read: whole(counts.cache_read_input_tokens),
+            cache_write: whole(counts.cache_write_input_tokens),
+            output: whole(counts.output_tokens),
+            reasoning: None,
+        }
+    }
+}
+
+/// Reads what must not cost the client its answer if it cannot be read.
+fn tolerant<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: for<'a> Deserialize<'a>,
+{
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str::<Option<T>>(raw.get()).ok().flatten())
+}
