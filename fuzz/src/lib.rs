@@ -7,11 +7,15 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use llm::{
     Endpoint, Inbound, Observed, Reply, Site, Target,
-    frame::sse::Sse,
+    frame::{
+        event_stream::{EventStream, Payload},
+        sse::Sse,
+    },
     json::Shallow,
-    provider::{Anthropic, Compatible, OpenAi, Provider},
+    provider::{Anthropic, Bedrock, BedrockClaude, Compatible, OpenAi, Provider, VertexClaude},
     reply::End,
 };
+use testkit::event_stream as written;
 
 /// Cuts `data` into frames, whole and in pieces.
 ///
@@ -22,6 +26,43 @@ pub fn sse(data: &[u8]) {
     for size in [1, piece(data)] {
         assert_eq!(frames(data, size), whole, "in pieces of {size}");
     }
+}
+
+/// Cuts `data` into messages of an AWS event stream, whole and in pieces: as it is, and as the headers and the
+/// payload of a message whose checksums are right.
+///
+/// # Panics
+/// If the two differ.
+pub fn event_stream(data: &[u8]) {
+    let (headers, rest) = data.split_at(data.len() / 3);
+    let sealed = [
+        written::sealed(&[], data),
+        written::sealed(headers, rest),
+        written::sealed(&[], rest),
+    ];
+    for bytes in [data, &sealed.concat()] {
+        for payload in [Payload::Document, Payload::Wrapped] {
+            let whole = messages(payload, bytes, bytes.len());
+            for size in [1, piece(bytes)] {
+                assert_eq!(messages(payload, bytes, size), whole, "in pieces of {size}");
+            }
+        }
+    }
+}
+
+/// Reads the lines of `text`, each the name of an event and its payload, as a stream of Amazon Bedrock.
+///
+/// # Panics
+/// As [`stream`].
+pub fn converse(text: &str) {
+    let mut bytes = Vec::new();
+    for line in text.lines() {
+        let (name, payload) = line.split_once(' ').unwrap_or((line, ""));
+        let name = name.get(..name.floor_char_boundary(60)).unwrap_or_default();
+        let header = written::Header::Text(name.to_owned());
+        bytes.extend(written::message(&[(":event-type", header)], payload.as_bytes()));
+    }
+    stream(&Bedrock, &bytes);
 }
 
 /// Reads `data` as a shallow object and edits it.
@@ -89,11 +130,19 @@ pub fn stream(provider: &'static dyn Provider, data: &[u8]) {
             }
         }
         let _ = reply(provider, path, body).response(Bytes::copy_from_slice(data));
-        let _ = reply(provider, path, body).error(status(data), &HeaderMap::new(), &Bytes::copy_from_slice(data));
+        let _ =
+            reply(provider, path, body).error(status(data), &HeaderMap::new(), &Bytes::copy_from_slice(data));
     }
 }
 
-const PROVIDERS: &[&'static dyn Provider] = &[&OpenAi, &Anthropic, &Compatible];
+const PROVIDERS: &[&'static dyn Provider] = &[
+    &OpenAi,
+    &Anthropic,
+    &Bedrock,
+    &BedrockClaude,
+    &VertexClaude,
+    &Compatible,
+];
 
 /// What a client of each format asks for.
 const REQUESTS: &[(&str, &str)] = &[
@@ -182,6 +231,25 @@ fn frames(data: &[u8], size: usize) -> Vec<(Option<String>, String)> {
     }
     sse.finish(|frame| frames.push((frame.event.map(str::to_owned), frame.data.to_owned())));
     frames
+}
+
+/// Returns the events of an AWS event stream and whether it was sound to its end.
+fn messages(payload: Payload, data: &[u8], size: usize) -> (Vec<(Option<String>, String)>, bool) {
+    let mut frames = Vec::new();
+    let mut decoder = EventStream::new(payload);
+    for piece in data.chunks(size.max(1)) {
+        let mut last = 0;
+        let pushed = decoder.push(piece, |frame, read| {
+            assert!(last < read && read <= piece.len(), "frames end one after another");
+            last = read;
+            frames.push((frame.event.map(str::to_owned), frame.data.to_owned()));
+        });
+        if pushed.is_err() {
+            return (frames, false);
+        }
+    }
+    let sound = decoder.is_between_messages();
+    (frames, sound)
 }
 
 /// Returns the size of the pieces that `data` is cut into: its own length decides, so that any recorded

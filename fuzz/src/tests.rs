@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{request, resources, shallow, sse, stream};
+use super::{converse, event_stream, request, resources, shallow, sse, stream};
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
 fn check(target: &str, law: impl Fn(&[u8])) {
@@ -93,6 +93,16 @@ fn openai_streams() {
 #[test]
 fn messages_streams() {
     check("messages_stream", |data| stream(&llm::provider::Anthropic, data));
+}
+
+#[test]
+fn event_streams() {
+    check("event_stream", event_stream);
+}
+
+#[test]
+fn converse_streams() {
+    check("converse_stream", |data| converse(&String::from_utf8_lossy(data)));
 }
 
 #[test]
