@@ -1,6 +1,7 @@
 //! The gateway between scripted clients and upstreams, on real sockets.
 
 mod admin;
+mod bedrock;
 mod disconnect;
 mod drain;
 mod errors;
