@@ -197,9 +197,10 @@ fn load(case: &str, address: SocketAddr, upstream: SocketAddr, seconds: f64) -> 
         measured: Duration::try_from_secs_f64(seconds)?,
     };
     let ((), outcome) = load.run(|| ())?;
-    let rate = outcome.latencies.len() as f64 / outcome.elapsed.as_secs_f64();
+    let count = outcome.latencies.len();
+    let rate = count as f64 / outcome.elapsed.as_secs_f64();
     let mut said = format!(
-        "{}: {rate:.0} requests/s, {} errors\n",
+        "{}: {count} requests, {rate:.0} a second, {} errors\n",
         case.name,
         outcome.errors.len()
     );
