@@ -48,6 +48,15 @@ pub(crate) struct Whole {
     facts: Option<Box<Facts>>,
 }
 
+/// Bytes that arrive in pieces and are wanted as one. A single piece is not copied.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    first: Bytes,
+    rest: BytesMut,
+    /// The length that was announced; 0 if none was.
+    announced: usize,
+}
+
 /// How many bytes of request bodies the process may hold at once.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -92,9 +101,7 @@ pub(crate) async fn read(
         bytes: 0,
     };
     reserved.grow_to(announced)?;
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    let mut length = 0;
+    let mut read = Pieces::of(announced);
     while !body.is_end_stream() {
         let frame = match timeout(READ_IDLE, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
@@ -110,28 +117,14 @@ pub(crate) async fn read(
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        length += data.len();
+        let length = read.len() + data.len();
         if length > limit {
-            drop((first, rest, reserved));
-            linger(body).await;
             return Err(too_large(limit));
         }
         reserved.grow_to(length)?;
-        // A body that arrives in one piece is not copied.
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.reserve(announced.min(MAX_PROMISE).max(first.len() + data.len()));
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            if rest.capacity() - rest.len() < data.len() && announced > rest.len() {
-                rest.reserve(announced - rest.len());
-            }
-            rest.extend_from_slice(&data);
-        }
+        read.push(data);
     }
-    let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    let bytes = read.join();
     if bytes.is_empty() {
         return Err(ApiError::invalid("the request has no body"));
     }
@@ -164,6 +157,52 @@ fn too_large(limit: usize) -> ApiError {
         ErrorKind::TooLarge,
         format!("the request body exceeds {limit} bytes"),
     )
+}
+
+impl Pieces {
+    /// Returns no pieces yet, of `announced` bytes in all.
+    fn of(announced: usize) -> Self {
+        Self {
+            announced,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a piece.
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if self.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.rest.is_empty() {
+            let both = self.first.len() + piece.len();
+            self.rest.reserve(self.announced.min(MAX_PROMISE).max(both));
+            self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        if self.rest.capacity() - self.rest.len() < piece.len() {
+            self.rest.reserve(self.announced.saturating_sub(self.rest.len()));
+        }
+        self.rest.extend_from_slice(&piece);
+    }
+
+    /// Returns how many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    /// Returns whether there are no bytes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns all pieces as one.
+    pub(crate) fn join(self) -> Bytes {
+        if self.rest.is_empty() {
+            self.first
+        } else {
+            self.rest.freeze()
+        }
+    }
 }
 
 impl Memory {

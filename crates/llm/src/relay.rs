@@ -115,27 +115,41 @@ impl Stream {
         let mut out = BytesMut::new();
         let pushed = match &mut self.manner {
             Manner::Bytes => {
-                let pushed = self.framer.push(&bytes, |frame, _| {
-                    listen.frame(frame, observed);
+                let mut passed = bytes.len();
+                let pushed = self.framer.push(&bytes, |frame, to| {
+                    if observed.error.is_none() {
+                        listen.frame(frame, observed);
+                        passed = if observed.error.is_some() { to } else { passed };
+                    }
                 });
                 if pushed.is_ok() {
-                    return bytes;
+                    return bytes.slice(..passed);
                 }
                 pushed
             }
             Manner::Whole(held) => {
-                out.reserve(held.len() + bytes.len());
-                let mut from = 0;
+                // What is handed on of these bytes and was not copied; as a rule that is all of them.
+                let mut passed = 0..0;
                 let pushed = self.framer.push(&bytes, |frame, to| {
-                    let piece = bytes.get(from..to).unwrap_or_default();
-                    from = to;
+                    if observed.error.is_some() {
+                        return;
+                    }
                     if listen.frame(frame, observed) == Verdict::Pass {
                         out.extend_from_slice(held);
-                        out.extend_from_slice(piece);
+                        passed.end = to;
+                    } else {
+                        out.extend_from_slice(bytes.get(passed.clone()).unwrap_or_default());
+                        passed = to..to;
                     }
                     held.clear();
                 });
-                held.extend_from_slice(bytes.get(from..).unwrap_or_default());
+                if observed.error.is_none() {
+                    held.extend_from_slice(bytes.get(passed.end..).unwrap_or_default());
+                }
+                if pushed.is_ok() && out.is_empty() {
+                    return bytes.slice(passed);
+                }
+                out.extend_from_slice(bytes.get(passed).unwrap_or_default());
                 pushed
             }
             Manner::Events => self.framer.push(&bytes, |frame, _| {
@@ -144,7 +158,7 @@ impl Stream {
                 }
             }),
             Manner::Own(own) => self.framer.push(&bytes, |frame, _| {
-                if listen.frame(frame, observed) == Verdict::Pass {
+                if observed.error.is_none() && listen.frame(frame, observed) == Verdict::Pass {
                     own.frame(frame, &mut out);
                 }
             }),
@@ -241,5 +255,61 @@ impl Stream {
         }
         self.failed = true;
         self.observed.error = Some(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Format, chat::StreamOptions};
+
+    const SAID: &str = r#"data: {"model":"m","choices":[{"index":0,"delta":{"content":"a"}}],"usage":null}"#;
+    const COUNTED: &str =
+        r#"data: {"model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    const ERROR: &str = r#"data: {"error":{"message":"out of memory"}}"#;
+
+    /// Hands `frames` on in one piece, and byte by byte.
+    #[track_caller]
+    fn check(withhold_usage: bool, frames: &[&str], expected: &[&str]) {
+        let stream = || {
+            let (client, upstream) = (Format::OpenAi.client(), Format::OpenAi.upstream());
+            let reply = Reply {
+                client: client.expect("a client half"),
+                upstream: upstream.expect("an upstream half"),
+                framing: Framing::Sse,
+                stream: StreamOptions::default(),
+                withhold_usage,
+            };
+            reply.stream()
+        };
+        let whole: String = frames.iter().map(|frame| format!("{frame}\n\n")).collect();
+        let expected: String = expected.iter().map(|frame| format!("{frame}\n\n")).collect();
+        assert_eq!(stream().push(Bytes::from(whole.clone())), expected);
+        let mut split = stream();
+        let mut passed = Vec::new();
+        for byte in whole.bytes() {
+            passed.extend(split.push(Bytes::from(vec![byte])));
+            if split.observed.error.is_some() {
+                break;
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&passed), expected);
+    }
+
+    #[test]
+    fn what_was_asked_for_on_the_clients_behalf_is_withheld() {
+        check(true, &[SAID, SAID], &[SAID, SAID]);
+        check(true, &[SAID, COUNTED, SAID], &[SAID, SAID]);
+        check(true, &[COUNTED, SAID], &[SAID]);
+        check(true, &[COUNTED], &[]);
+        check(false, &[SAID, COUNTED], &[SAID, COUNTED]);
+    }
+
+    #[test]
+    fn nothing_follows_an_error() {
+        for withhold in [false, true] {
+            check(withhold, &[SAID, ERROR, SAID, "data: [DONE]"], &[SAID, ERROR]);
+            check(withhold, &[ERROR, COUNTED], &[ERROR]);
+        }
     }
 }

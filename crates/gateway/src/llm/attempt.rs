@@ -1,19 +1,20 @@
 //! One try against one upstream: what it is sent, and what its reply amounts to.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use config::snapshot::{Backend, Candidate};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use llm::{ApiError, Call, End, ErrorKind, Inbound, Losses, Target};
+use llm::{ApiError, Call, ErrorKind, Inbound, Losses, Target};
 
 use super::{
     limit::{Alarm, Limits},
     refused::{Cause, Refused},
-    reply::Stream,
+    reply::{Stream, poll_arrived},
 };
 use crate::{
+    body::Pieces,
     credential,
     ctx::Ctx,
     facts::Attempted,
@@ -202,31 +203,23 @@ impl Attempt<'_> {
 
     /// Reads a unary reply to its end, so that a break in the middle is still a refusal.
     async fn whole(&self, alarm: &mut Alarm, body: &mut upstream::Reply) -> Result<Bytes, Box<Refused>> {
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
+        let mut read = Pieces::default();
         loop {
             let frame = match alarm.limit(self.limits.next(), body.frame()).await {
                 Some(Some(Ok(frame))) => frame,
                 Some(Some(Err(error))) => return Err(Refused::cut(&error)),
-                Some(None) => break,
+                Some(None) => return Ok(read.join()),
                 None => return Err(self.limits.passed()),
             };
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            if first.len() + rest.len() + data.len() > MAX_REPLY {
+            if read.len() + data.len() > MAX_REPLY {
                 let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's reply exceeds 64 MiB");
                 return Err(Refused::new(Cause::BadReply, error));
             }
-            // A reply that arrives in one piece is not copied.
-            if first.is_empty() && rest.is_empty() {
-                first = data;
-            } else {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-                rest.extend_from_slice(&data);
-            }
+            read.push(data);
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
 
     /// Reads a stream until it has said something that binds us to it.
@@ -237,44 +230,32 @@ impl Attempt<'_> {
         mut body: upstream::Reply,
         mut stream: llm::Stream,
     ) -> Result<Stream, Box<Refused>> {
-        let mut held = BytesMut::new();
+        let mut held = Pieces::default();
         loop {
-            let frame = match alarm.limit(self.limits.next(), body.frame()).await {
-                Some(frame) => frame,
-                None => return Err(self.limits.passed()),
+            let arrived = poll_fn(|cx| poll_arrived(&mut body, cx));
+            let Some((bytes, end)) = alarm.limit(self.limits.next(), arrived).await else {
+                return Err(self.limits.passed());
             };
-            let (bytes, ended) = match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        ctx.facts.first_token();
-                        (stream.push(data), false)
-                    }
-                    Err(_) => continue,
-                },
-                Some(Err(_)) => (stream.end(End::Cut), true),
-                None => (stream.end(End::Clean), true),
-            };
-            let observed = stream.observed();
+            if !bytes.is_empty() {
+                ctx.facts.first_token();
+                held.push(stream.push(bytes));
+            }
+            let reported = stream.observed().error.is_some();
+            if let Some(how) = end.filter(|_| !reported) {
+                held.push(stream.end(how));
+            }
+            let (observed, ended) = (stream.observed(), end.is_some());
+            let failed = observed.error.is_some();
             if let Some(error) = &observed.error
                 && !observed.meaningful
             {
-                let cause = if ended { Cause::Reset } else { Cause::Failed };
+                let cause = if reported { Cause::Failed } else { Cause::Reset };
                 return Err(Refused::new(cause, error.clone()));
             }
-            let failed = observed.error.is_some();
-            let bound = observed.meaningful || ended || failed || held.len() + bytes.len() > MAX_HELD;
-            // One piece is handed on as it is.
-            let first = if bound && held.is_empty() {
-                bytes
-            } else {
-                held.extend_from_slice(&bytes);
-                if !bound {
-                    continue;
-                }
-                held.freeze()
-            };
-            let body = (!ended && !failed).then_some(body);
-            return Ok(Stream::new(first, stream, body, alarm.take(), self.limits));
+            if observed.meaningful || ended || failed || held.len() > MAX_HELD {
+                let body = (!ended && !failed).then_some(body);
+                return Ok(Stream::new(held.join(), stream, body, alarm.take(), self.limits));
+            }
         }
     }
 }

@@ -17,11 +17,15 @@ use tokio::time::Instant;
 
 use super::limit::{Alarm, Limits};
 use crate::{
+    body::Pieces,
     facts::{Facts, Outcome},
     refusal,
     server::drain::Stopped,
     upstream,
 };
+
+/// Above this many bytes no more is waited for that has arrived as well.
+const MAX_JOINED: usize = 64 * 1024;
 
 /// A streamed answer that has been committed to.
 pub(crate) struct Stream {
@@ -42,6 +46,28 @@ pub(crate) struct Streamed {
     /// Goes off when the time to drain is over.
     stop: Stopped,
     facts: Option<Box<Facts>>,
+}
+
+/// Takes what has arrived of an upstream, as one piece, and whether that was all of it: what is handed on
+/// piece by piece is framed and looked into piece by piece.
+pub(super) fn poll_arrived(
+    upstream: &mut upstream::Reply,
+    cx: &mut Context<'_>,
+) -> Poll<(Bytes, Option<End>)> {
+    let mut arrived = Pieces::default();
+    let end = loop {
+        match Pin::new(&mut *upstream).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => arrived.push(frame.into_data().unwrap_or_default()),
+            Poll::Ready(Some(Err(_))) => break Some(End::Cut),
+            Poll::Ready(None) => break Some(End::Clean),
+            Poll::Pending if arrived.is_empty() => return Poll::Pending,
+            Poll::Pending => break None,
+        }
+        if arrived.len() >= MAX_JOINED {
+            break None;
+        }
+    };
+    Poll::Ready((arrived.join(), end))
 }
 
 impl Stream {
@@ -83,20 +109,16 @@ impl Stream {
     /// Returns the next bytes of the upstream, in the client's words; none when it has ended.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Some(upstream) = &mut self.upstream {
-            let bytes = match std::task::ready!(Pin::new(upstream).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    self.last_read = Instant::now();
-                    match frame.into_data() {
-                        Ok(data) => self.inner.push(data),
-                        Err(_) => continue,
-                    }
-                }
-                Some(Err(_)) => self.close(End::Cut),
-                None => self.close(End::Clean),
-            };
-            if self.inner.observed().error.is_some() {
-                self.upstream = None;
+            let (arrived, end) = std::task::ready!(poll_arrived(upstream, cx));
+            self.last_read = Instant::now();
+            let mut said = Pieces::default();
+            said.push(self.inner.push(arrived));
+            match end {
+                _ if self.inner.observed().error.is_some() => self.upstream = None,
+                Some(how) => said.push(self.close(how)),
+                None => {}
             }
+            let bytes = said.join();
             if !bytes.is_empty() {
                 return Poll::Ready(Some(bytes));
             }
