@@ -45,14 +45,14 @@ pub struct Stream {
     ended: bool,
 }
 
-/// Returns the call that says `request`, decoded with the losses `decoding`, to `target`.
+/// Returns the call that says `request`, decoded with `losses`, to `target`.
 ///
 /// # Errors
 /// A 4xx, if the request cannot be said there, or not without a material loss.
 pub(crate) fn call(
     sides: &Sides<'_>,
-    request: &Request,
-    decoding: &Losses,
+    request: Request,
+    mut losses: Losses,
     target: &Target<'_>,
 ) -> Result<Call, ApiError> {
     let Sides {
@@ -61,8 +61,9 @@ pub(crate) fn call(
         ask,
         headers,
     } = *sides;
-    let mut losses = decoding.clone();
-    let (mut body, decode) = upstream.encode_request(request, target, &mut losses)?;
+    let stream = request.stream.unwrap_or_default();
+    let (mut body, decode) = upstream.encode_request(&request, target, &mut losses)?;
+    drop(request);
     if let Some(refusal) = losses.refusal(client) {
         return Err(refusal);
     }
@@ -70,7 +71,6 @@ pub(crate) fn call(
     if !edits.is_empty() {
         body = Shallow::parse(body)?.with(&edits);
     }
-    let stream = request.stream.unwrap_or_default();
     Ok(Call {
         format: ask.format,
         path: target.provider.path(ask, target),

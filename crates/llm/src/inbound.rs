@@ -1,7 +1,5 @@
 //! What a client sent, read once and said anew for every attempt.
 
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -28,7 +26,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// A client's request: shallowly parsed, and decoded no more than once, when a translation first needs it.
+/// A client's request: shallowly parsed, and decoded for each translation anew. What was decoded is as large as
+/// what was received, and would have to be kept for as long as the upstream thinks.
 pub struct Inbound {
     /// Where it was sent.
     pub endpoint: &'static Endpoint,
@@ -38,7 +37,6 @@ pub struct Inbound {
     pub stream: bool,
     pub(crate) options: StreamOptions,
     pub(crate) shallow: Shallow,
-    decoded: OnceLock<Result<(chat::Request, Losses), ApiError>>,
 }
 
 impl Inbound {
@@ -72,7 +70,6 @@ impl Inbound {
                 array: stream && endpoint.format == Format::Gemini && !place.asks_for_events(),
             },
             shallow,
-            decoded: OnceLock::new(),
         })
     }
 
@@ -108,7 +105,8 @@ impl Inbound {
         if relayed.is_some() {
             return Ok(relay::call(self, &sides, target));
         }
-        let (request, losses) = self.decoded(client)?;
+        let mut losses = Losses::default();
+        let request = self.decode(client, &mut losses)?;
         exchange::call(&sides, request, losses, target)
     }
 
@@ -122,21 +120,14 @@ impl Inbound {
         self.len() == 0
     }
 
-    fn decoded(&self, client: &dyn Client) -> Result<(&chat::Request, &Losses), ApiError> {
-        let decoded = self.decoded.get_or_init(|| {
-            let mut losses = Losses::default();
-            let mut request = client.decode_request(self.shallow.bytes(), &mut losses)?;
-            // Gemini says both in the path.
-            if self.endpoint.streams.is_some() {
-                request.model.clone_from(&self.model);
-                request.stream = self.stream.then_some(self.options);
-            }
-            Ok((request, losses))
-        });
-        match decoded {
-            Ok((request, losses)) => Ok((request, losses)),
-            Err(error) => Err(error.clone()),
+    fn decode(&self, client: &dyn Client, losses: &mut Losses) -> Result<chat::Request, ApiError> {
+        let mut request = client.decode_request(self.shallow.bytes(), losses)?;
+        // Gemini says both in the path.
+        if self.endpoint.streams.is_some() {
+            request.model.clone_from(&self.model);
+            request.stream = self.stream.then_some(self.options);
         }
+        Ok(request)
     }
 }
 
