@@ -15,7 +15,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::ApiError;
+use crate::{ApiError, scan};
 
 /// Where a value lies in a document; printed as `messages[2].content`.
 #[derive(Clone, Copy, Debug)]
@@ -215,18 +215,26 @@ impl Shallow {
     /// # Errors
     /// A 400 with line and column, if `bytes` is not one well-formed object or repeats a top-level member.
     pub fn parse(bytes: Bytes) -> Result<Self, ApiError> {
-        let start = bytes.as_ptr() as usize;
-        let object = Object::parse_slice(&bytes)?;
-        let members = object
-            .members
-            .iter()
-            .map(|(key, raw)| {
-                let from = raw.get().as_ptr() as usize - start;
-                (Box::from(key.as_ref()), from..from + raw.get().len())
-            })
-            .collect();
-        drop(object);
+        let found = std::str::from_utf8(&bytes).ok().and_then(scan::members);
+        let members = match found {
+            Some(members) => {
+                let key = |range| Box::from(String::from_utf8_lossy(bytes.get(range).unwrap_or_default()));
+                let members = members.into_iter();
+                members.map(|member| (key(member.key), member.value)).collect()
+            }
+            None => Self::read_members(&bytes)?,
+        };
         Ok(Self { bytes, members })
+    }
+
+    fn read_members(bytes: &[u8]) -> Result<Vec<(Box<str>, Range<usize>)>, ApiError> {
+        let start = bytes.as_ptr() as usize;
+        let members = Object::parse_slice(bytes)?.members.into_iter();
+        let place = |raw: &RawValue| {
+            let from = raw.get().as_ptr() as usize - start;
+            from..from + raw.get().len()
+        };
+        Ok(members.map(|(key, raw)| (Box::from(key), place(raw))).collect())
     }
 
     /// Returns the document as it was received.

@@ -27,6 +27,7 @@ pub mod operation;
 pub mod provider;
 pub mod relay;
 pub mod reply;
+mod scan;
 pub mod usage;
 
 pub use error::{ApiError, ErrorKind};
