@@ -22,7 +22,7 @@ use crate::{
 impl Client for Messages {
     fn decode_request(&self, body: &[u8], losses: &mut Losses) -> Result<Request, ApiError> {
         let root = Path::Root;
-        let mut object = Object::parse_slice(body)?;
+        let (mut object, messages) = Object::parse_with_objects(body, "messages")?;
         let model: String = object.required("model", &root)?;
         let max_output = max_tokens(&mut object)?;
         let (tool_choice, parallel_tool_calls, choice_extensions) = tool_choice(&mut object)?;
@@ -34,7 +34,7 @@ impl Client for Messages {
                 Some(raw) => block::content(raw, Place::System, &root.key("system"), losses)?,
                 None => Vec::new(),
             },
-            turns: turns(&mut object, losses)?,
+            turns: turns(messages, losses)?,
             tools: tools(&mut object, losses)?,
             tool_choice,
             parallel_tool_calls,
@@ -138,24 +138,24 @@ fn max_tokens(object: &mut Object<'_>) -> Result<u64, ApiError> {
     }
 }
 
-fn turns(object: &mut Object<'_>, losses: &mut Losses) -> Result<Vec<Turn>, ApiError> {
+fn turns(messages: Vec<Object<'_>>, losses: &mut Losses) -> Result<Vec<Turn>, ApiError> {
     let path = Path::Root.key("messages");
-    let raw = object
-        .take("messages")
-        .ok_or_else(|| path.invalid("this member is required"))?;
-    let messages = json::elements(raw, &path)?;
     if messages.is_empty() {
         return Err(path.invalid("at least one message is required"));
     }
     messages
         .into_iter()
         .enumerate()
-        .map(|(origin, raw)| turn(raw, origin, &path.index(origin), losses))
+        .map(|(origin, message)| turn(message, origin, &path.index(origin), losses))
         .collect()
 }
 
-fn turn(raw: &RawValue, origin: usize, path: &Path<'_>, losses: &mut Losses) -> Result<Turn, ApiError> {
-    let mut message = Object::parse(raw, path)?;
+fn turn(
+    mut message: Object<'_>,
+    origin: usize,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<Turn, ApiError> {
     let role = match message.required::<String>("role", path)?.as_str() {
         "user" => Role::User,
         "assistant" => Role::Assistant,

@@ -21,11 +21,14 @@ pub(super) struct Conversation {
     pub(super) turns: Vec<Turn>,
 }
 
-/// Reads the array in `raw`, which lies at `path`.
+/// Reads `messages`, which lie at `path`.
 ///
 /// `developer` is OpenAI's newer word for `system`; nothing else tells them apart.
-pub(super) fn decode(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Conversation, ApiError> {
-    let messages = json::elements(raw, path)?;
+pub(super) fn decode(
+    messages: Vec<Object<'_>>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<Conversation, ApiError> {
     if messages.is_empty() {
         return Err(path.invalid("at least one message is required"));
     }
@@ -33,9 +36,9 @@ pub(super) fn decode(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Re
         instructions: Vec::new(),
         turns: Vec::with_capacity(messages.len()),
     };
-    for (index, raw) in messages.into_iter().enumerate() {
+    for (index, message) in messages.into_iter().enumerate() {
         let path = path.index(index);
-        let mut turn = turn(raw, &path, index, losses)?;
+        let mut turn = turn(message, &path, index, losses)?;
         if turn.role == Role::System && conversation.turns.is_empty() {
             if turn.name.is_some() {
                 losses.advisory(Field::Message(index), "instructions have no speaker's name");
@@ -51,8 +54,12 @@ pub(super) fn decode(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Re
     Ok(conversation)
 }
 
-fn turn(raw: &RawValue, path: &Path<'_>, origin: usize, losses: &mut Losses) -> Result<Turn, ApiError> {
-    let mut message = Object::parse(raw, path)?;
+fn turn(
+    mut message: Object<'_>,
+    path: &Path<'_>,
+    origin: usize,
+    losses: &mut Losses,
+) -> Result<Turn, ApiError> {
     let role: String = message.required("role", path)?;
     let field = Field::Message(origin);
     let mut extensions = Extensions::default();

@@ -19,9 +19,8 @@ use crate::{
 /// Reads a request; see [`Client::decode_request`](crate::chat::Client::decode_request).
 pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiError> {
     let root = Path::Root;
-    let mut object = Object::parse_slice(body)?;
+    let (mut object, messages) = Object::parse_with_objects(body, "messages")?;
     let model: String = object.required("model", &root)?;
-    let messages = require(&mut object, "messages", &root)?;
     let Conversation { instructions, turns } = conversation::decode(messages, &root.key("messages"), losses)?;
     let mut extensions = Extensions::default();
     let tools = tools(&mut object, losses)?;
