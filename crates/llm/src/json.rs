@@ -207,6 +207,16 @@ pub fn raw<T: serde::Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
+/// Writes `value`, which takes about `weight` bytes.
+///
+/// # Errors
+/// If `value` is not a document, such as a map without text for keys.
+pub fn write<T: serde::Serialize + ?Sized>(value: &T, weight: usize) -> Result<Bytes, serde_json::Error> {
+    let mut out = Vec::with_capacity(weight);
+    serde_json::to_writer(&mut out, value)?;
+    Ok(Bytes::from(out))
+}
+
 /// Returns the text of `raw` without the blanks between its tokens; everything else stays as it was written.
 pub fn compact(raw: &RawValue) -> String {
     let mut quoted = false;

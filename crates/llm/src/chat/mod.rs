@@ -20,7 +20,7 @@ use crate::{
     ApiError, Field, Format, Losses, Observed, Severity, Target, Usage,
     frame::Frame,
     json::{Edit, Shallow},
-    media::Media,
+    media::{Media, Source},
     reply::End,
 };
 
@@ -514,7 +514,47 @@ pub enum FinishReason {
     Pause,
 }
 
+impl Request {
+    /// Returns about how many bytes the request takes when it is written: space that is reserved at once is not
+    /// outgrown, which would copy a large request several times.
+    pub fn weight(&self) -> usize {
+        let parts = self.turns.iter().flat_map(|turn| &turn.parts);
+        let parts: usize = self.instructions.iter().chain(parts).map(Part::weight).sum();
+        let tools = self.tools.iter().map(|tool| match &tool.body {
+            ToolBody::Function { parameters, .. } => {
+                PUNCTUATION + parameters.as_ref().map_or(0, |parameters| parameters.get().len())
+            }
+            ToolBody::Native { raw, .. } => raw.get().len(),
+        });
+        let weight = PUNCTUATION + parts + tools.sum::<usize>();
+        // Escapes take space too.
+        weight + weight / 8
+    }
+}
+
+/// About how many bytes stand around the content of a part or a tool.
+const PUNCTUATION: usize = 128;
+
 impl Part {
+    fn weight(&self) -> usize {
+        let content = match &self.body {
+            PartBody::Text(text) | PartBody::Refusal(text) => text.len(),
+            PartBody::Media(media) => match &media.source {
+                Source::Inline { data, .. } => data.len(),
+                Source::Text(text) => text.len(),
+                Source::Url(url) => url.len(),
+                Source::File { id, .. } => id.len(),
+            },
+            PartBody::Reasoning(reasoned) => {
+                reasoned.text.len() + reasoned.seal.as_ref().map_or(0, |seal| seal.bytes.len())
+            }
+            PartBody::ToolCall(call) => call.arguments.len(),
+            PartBody::ToolResult(result) => result.parts.iter().map(Part::weight).sum(),
+            PartBody::Native { raw, .. } => raw.get().len(),
+        };
+        content + PUNCTUATION
+    }
+
     /// Returns a part without marks or extensions.
     pub fn new(body: PartBody) -> Self {
         Self {

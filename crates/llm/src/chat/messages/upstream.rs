@@ -110,13 +110,13 @@ impl Upstream for Messages {
         };
         limit_marks(&mut document, losses);
         extensions.lose(Format::Messages, losses, |key| Field::Extension(key.to_owned()));
-        let body = serde_json::to_vec(&document).map_err(|reason| {
+        let body = json::write(&document, request.weight()).map_err(|reason| {
             ApiError::new(
                 ErrorKind::Internal,
                 format!("the request cannot be written: {reason}"),
             )
         })?;
-        Ok((Bytes::from(body), Box::new(memory)))
+        Ok((body, Box::new(memory)))
     }
 
     fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError {

@@ -13,6 +13,7 @@ use crate::{
     ApiError, Field, Format, Losses, Target,
     capability::Capability,
     chat::{Output, Reasoning, ReasoningMode, Request, Tool, ToolBody, ToolChoice},
+    json,
     provider::Dialect,
 };
 
@@ -206,8 +207,7 @@ pub(super) fn encode(
         stream_options: request.stream.map(|_| StreamOptions { include_usage: true }),
         extensions: Members::from(&request.extensions),
     };
-    serde_json::to_vec(&body)
-        .map(Bytes::from)
+    json::write(&body, request.weight())
         .map_err(|error| ApiError::invalid(format!("the request cannot be written as JSON: {error}")))
 }
 
