@@ -75,7 +75,11 @@ pub enum Field {
     Reply(&'static str),
 }
 
-/// The losses of one attempt, each named once.
+/// The most losses of one severity that are recorded: who has lost so much learns nothing from the rest, and
+/// looking for what is known already must not take longer the longer a conversation is.
+const MAX_RECORDED: usize = 256;
+
+/// The losses of one attempt, each named once; of either severity the first [`MAX_RECORDED`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses(Vec<Loss>);
 
@@ -98,13 +102,11 @@ impl Losses {
         });
     }
 
-    /// Records `loss` unless it is known already.
+    /// Records `loss` unless it is known already, or too many are.
     pub fn push(&mut self, loss: Loss) {
-        if !self
-            .0
-            .iter()
-            .any(|known| known.field == loss.field && known.reason == loss.reason)
-        {
+        let alike = || self.0.iter().filter(|known| known.severity == loss.severity);
+        let known = alike().any(|known| known.field == loss.field && known.reason == loss.reason);
+        if !known && alike().count() < MAX_RECORDED {
             self.0.push(loss);
         }
     }
@@ -145,5 +147,23 @@ impl fmt::Display for Severity {
             Severity::Advisory => "advisory",
             Severity::Material => "material",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_named_once_and_the_material_ones_survive_a_flood() {
+        let mut losses = Losses::default();
+        for index in 0..2 * MAX_RECORDED {
+            losses.advisory(Field::Message(index), "too long ago");
+            losses.advisory(Field::Seed, "no seeds");
+        }
+        losses.material(Field::Seed, "no seeds");
+        losses.material(Field::Seed, "no seeds");
+        assert_eq!(losses.iter().count(), MAX_RECORDED + 1);
+        assert!(losses.refusal(&crate::chat::openai::OpenAi).is_some());
     }
 }
