@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use mimalloc::MiMalloc;
 
 use args::{Arguments, Command};
 
@@ -19,6 +20,11 @@ mod run;
 mod signal;
 mod simulate;
 mod source;
+
+/// A request is some two hundred small allocations, made and freed on different threads, and a large body or two
+/// that ought to go back to the system.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match dispatch(Arguments::read().command) {
