@@ -1,6 +1,7 @@
 //! What is said once the gateway listens: where, what it serves, and a line to try it with.
 
 use std::{
+    collections::HashSet,
     fmt::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
@@ -97,15 +98,15 @@ impl Banner<'_> {
 /// Returns the models that requests to the gateway's own address can ask for, the first listener's first.
 pub(crate) fn models(snapshot: &Snapshot, address: IpAddr) -> Vec<String> {
     let host = loopback(address).to_string();
-    let mut models: Vec<String> = Vec::new();
-    for listener in snapshot.listeners.values() {
-        for model in listener.router.models(&host) {
-            if !models.contains(&model.id) {
-                models.push(model.id.clone());
-            }
-        }
-    }
+    let mut seen = HashSet::new();
+    let models = snapshot
+        .listeners
+        .values()
+        .flat_map(|listener| listener.router.models(&host));
     models
+        .filter(|model| seen.insert(model.id.as_str()))
+        .map(|model| model.id.clone())
+        .collect()
 }
 
 fn curl(address: SocketAddr, path: &str, body: &str) -> String {
