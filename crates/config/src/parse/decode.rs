@@ -38,13 +38,36 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(
     path: &str,
     unknown: &RefCell<Vec<Unknown>>,
 ) -> Result<T, DecodeError> {
-    T::deserialize(Decoder { node, path, unknown })
+    T::deserialize(Decoder {
+        node,
+        path: Trail::Start(path),
+        unknown,
+    })
+}
+
+/// How a node is reached; written out only where something is wrong with it.
+#[derive(Clone, Copy)]
+enum Trail<'p> {
+    Start(&'p str),
+    Member(&'p Trail<'p>, &'p str),
+    Item(&'p Trail<'p>, usize),
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trail::Start(path) => f.write_str(path),
+            Trail::Member(Trail::Start(""), name) => f.write_str(name),
+            Trail::Member(parent, name) => write!(f, "{parent}.{name}"),
+            Trail::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 struct Decoder<'n, 'p> {
     node: &'n Node,
-    path: &'p str,
+    path: Trail<'p>,
     unknown: &'p RefCell<Vec<Unknown>>,
 }
 
@@ -64,7 +87,7 @@ impl<'n> Decoder<'n, '_> {
                 Typed::Text => visitor.visit_borrowed_str(text),
             },
         }
-        .map_err(|error: DecodeError| error.or_at(self.node.at, self.path))
+        .map_err(|error: DecodeError| error.or_at(self.node.at, &self.path))
     }
 
     fn items<V: Visitor<'n>>(self, items: &'n [Node], visitor: V) -> Result<V::Value, DecodeError> {
@@ -99,7 +122,7 @@ impl<'n> Decoder<'n, '_> {
             Data::Scalar { .. } if self.node.is_null() => self.members(&[], known, visitor),
             Data::Scalar { .. } | Data::Sequence(_) => Err(DecodeError::expected("an object", self.node)),
         }
-        .map_err(|error| error.or_at(self.node.at, self.path))
+        .map_err(|error| error.or_at(self.node.at, &self.path))
     }
 }
 
@@ -137,7 +160,7 @@ impl<'n> Deserializer<'n> for Decoder<'n, '_> {
             Data::Scalar { .. } if self.node.is_null() => self.items(&[], visitor),
             Data::Scalar { .. } | Data::Mapping(_) => Err(DecodeError::expected("a list", self.node)),
         }
-        .map_err(|error| error.or_at(self.node.at, self.path))
+        .map_err(|error| error.or_at(self.node.at, &self.path))
     }
 
     fn deserialize_str<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -151,7 +174,7 @@ impl<'n> Deserializer<'n> for Decoder<'n, '_> {
             Data::Scalar { .. } => Err(DecodeError::expected("a string: put it in quotes", self.node)),
             Data::Sequence(_) | Data::Mapping(_) => Err(DecodeError::expected("a string", self.node)),
         }
-        .map_err(|error| error.or_at(self.node.at, self.path))
+        .map_err(|error| error.or_at(self.node.at, &self.path))
     }
 
     fn deserialize_string<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -169,7 +192,7 @@ impl<'n> Deserializer<'n> for Decoder<'n, '_> {
             .text()
             .ok_or_else(|| DecodeError::expected("a string", self.node));
         text.and_then(|text| visitor.visit_enum(Word(text)))
-            .map_err(|error| error.or_at(self.node.at, self.path))
+            .map_err(|error| error.or_at(self.node.at, &self.path))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'n>>(
@@ -208,14 +231,10 @@ impl<'n> SeqAccess<'n> for Items<'n, '_> {
         let Some(node) = self.items.next() else {
             return Ok(None);
         };
-        let path = format!("{}[{}]", self.decoder.path, self.index);
+        let path = Trail::Item(&self.decoder.path, self.index);
         self.index += 1;
         let unknown = self.decoder.unknown;
-        let decoder = Decoder {
-            node,
-            path: &path,
-            unknown,
-        };
+        let decoder = Decoder { node, path, unknown };
         seed.deserialize(decoder)
             .map(Some)
             .map_err(|error| error.or_at(node.at, &path))
@@ -241,7 +260,7 @@ impl<'n> MapAccess<'n> for Members<'n, '_> {
         if !self.known.is_empty() && !self.known.contains(&member.name.as_str()) {
             self.decoder.unknown.borrow_mut().push(Unknown {
                 at: member.at,
-                path: join(self.decoder.path, &member.name),
+                path: Trail::Member(&self.decoder.path, &member.name).to_string(),
                 nearest: nearest(&member.name, self.known.iter().copied()),
             });
         }
@@ -253,11 +272,11 @@ impl<'n> MapAccess<'n> for Members<'n, '_> {
         let member = self
             .current
             .ok_or_else(|| DecodeError::custom("a value without a key"))?;
-        let path = join(self.decoder.path, &member.name);
+        let path = Trail::Member(&self.decoder.path, &member.name);
         let unknown = self.decoder.unknown;
         let decoder = Decoder {
             node: &member.value,
-            path: &path,
+            path,
             unknown,
         };
         seed.deserialize(decoder)
@@ -319,10 +338,10 @@ impl DecodeError {
     }
 
     /// Says where the error is, unless a value further in has said so.
-    fn or_at(mut self, at: Position, path: &str) -> Self {
+    fn or_at(mut self, at: Position, path: &Trail<'_>) -> Self {
         if self.at.is_none() {
             self.at = Some(at);
-            path.clone_into(&mut self.path);
+            self.path = path.to_string();
         }
         self
     }

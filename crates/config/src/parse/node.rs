@@ -215,27 +215,37 @@ impl<'a> Reader<'a> {
 
     fn mapping(&mut self, at: Position, depth: usize) -> Result<Data, NodeError> {
         let mut members: Vec<Member> = Vec::new();
-        let mut names = HashSet::new();
+        let mut names: HashSet<String> = HashSet::new();
         loop {
             let spanned = self.inner(at)?;
             if matches!(spanned.0, Event::MappingEnd) {
                 return Ok(Data::Mapping(members));
             }
             let key = self.node(spanned, depth + 1)?;
-            let fail = |reason: String| NodeError { at: key.at, reason };
-            let name = match &key.data {
-                Data::Scalar { text, .. } => text.clone(),
+            let place = key.at;
+            let fail = |reason: String| NodeError { at: place, reason };
+            let name = match key.data {
+                Data::Scalar { text, .. } => text,
                 Data::Sequence(_) | Data::Mapping(_) => {
                     return Err(fail("a key must be a string".to_owned()));
                 }
             };
-            if !names.insert(name.clone()) {
+            // A scan is cheaper for the few members that most mappings have; the set bounds the rest.
+            let repeated = if members.len() < SCAN {
+                members.iter().any(|member| member.name == name)
+            } else {
+                if names.is_empty() {
+                    names.extend(members.iter().map(|member| member.name.clone()));
+                }
+                !names.insert(name.clone())
+            };
+            if repeated {
                 return Err(fail(format!("\"{name}\" is written twice")));
             }
-            let value = self.inner(key.at)?;
+            let value = self.inner(place)?;
             let value = self.node(value, depth + 1)?;
             members.push(Member {
-                at: key.at,
+                at: place,
                 name,
                 value,
             });
@@ -256,5 +266,7 @@ fn is_string(tag: &Tag) -> bool {
 
 pub(super) const NULLS: &[&str] = &["", "~", "null", "Null", "NULL"];
 const MAX_DEPTH: usize = 64;
+/// Up to this many members, repeated names are looked for by scanning.
+const SCAN: usize = 32;
 const TOO_DEEP: &str = "nested more than 64 levels deep";
 const MAX_ALIASED: usize = 100_000;
