@@ -151,6 +151,17 @@ impl<'a> Object<'a> {
             .ok_or_else(|| path.key(key).invalid("this member is required"))
     }
 
+    /// Takes the member called `key` out, a string that may be large; see [`text`].
+    ///
+    /// # Errors
+    /// A 400 that names the member, if it is absent or no string.
+    pub fn text(&mut self, key: &str, path: &Path<'_>) -> Result<String, ApiError> {
+        match self.take(key) {
+            Some(raw) => text(raw, &path.key(key)),
+            None => Err(path.key(key).invalid("this member is required")),
+        }
+    }
+
     /// Returns the members that nobody took.
     pub fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
         self.members.into_iter().filter(|(_, raw)| raw.get() != "null")
@@ -163,6 +174,53 @@ impl<'a> Object<'a> {
 /// A 400 that names `path`.
 pub fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &Path<'_>) -> Result<T, ApiError> {
     serde_json::from_str(raw.get()).map_err(|error| path.invalid(Reason(&error)))
+}
+
+/// Reads the string in `raw`, which lies at `path`: as [`read`] does, but without a copy on the way, which counts
+/// where a string is most of a request.
+///
+/// # Errors
+/// A 400 that names `path`.
+pub fn text(raw: &RawValue, path: &Path<'_>) -> Result<String, ApiError> {
+    match unescape(raw.get()) {
+        Some(text) => Ok(text),
+        None => read(raw, path),
+    }
+}
+
+/// Returns the text of a well-formed JSON string, or `None` for anything else.
+fn unescape(raw: &str) -> Option<String> {
+    let mut rest = raw.strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::with_capacity(rest.len());
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        let (plain, escape) = rest.split_at_checked(at)?;
+        text.push_str(plain);
+        let (char, length) = match escape.as_bytes().get(1)? {
+            b'n' => ('\n', 2),
+            b't' => ('\t', 2),
+            b'r' => ('\r', 2),
+            b'b' => ('\u{8}', 2),
+            b'f' => ('\u{c}', 2),
+            b'u' => unescape_unicode(escape)?,
+            byte => (char::from(*byte), 2),
+        };
+        text.push(char);
+        rest = escape.get(length..)?;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Returns the character that `text` begins with as `\u` and four digits, or as two such units, and how many
+/// bytes it takes.
+fn unescape_unicode(text: &str) -> Option<(char, usize)> {
+    let unit = |at| {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let units = [unit(0)?, unit(6).unwrap_or_default()];
+    let char = char::decode_utf16(units).next()?.ok()?;
+    Some((char, 6 * char.len_utf16()))
 }
 
 /// Reads the elements of the array in `raw`, which lies at `path`.
@@ -453,6 +511,55 @@ mod tests {
             "{\"a\":1,\"b\":null}",
             &[cut("a"), set("b", "\"\"")],
             "{\"b\":\"\"}",
+        );
+    }
+
+    #[test]
+    fn text_is_read_as_serde_reads_it() {
+        for raw in [
+            r#""""#,
+            r#""plain""#,
+            r#""\n\t\r\b\f\"\\\/""#,
+            r#""é\u00e9\ud83d\ude00\u0041 \\u0041""#,
+            r#""\ud83d""#,
+            r#""\ud83d\u0041""#,
+            r#""\ude00\ud83d""#,
+            r#""\u0000""#,
+            "1",
+            "[\"a\"]",
+        ] {
+            let value: &RawValue = serde_json::from_str(raw).expect("JSON");
+            let path = Path::Root.key("content");
+            let (ours, theirs) = (text(value, &path), read::<String>(value, &path));
+            assert_eq!(format!("{ours:?}"), format!("{theirs:?}"), "{raw}");
+        }
+    }
+
+    #[test]
+    fn objects_are_taken_apart_or_named() {
+        #[track_caller]
+        fn check(document: &str, expected: Result<usize, &str>) {
+            let read = Object::parse_with_objects(document.as_bytes(), "messages");
+            let read = read.map(|(_, messages)| messages.len());
+            let read = read.map_err(|error| error.message);
+            assert_eq!(read, expected.map_err(str::to_owned), "{document}");
+        }
+        check(r#"{"a":1,"messages":[{"b":[{}]},{}],"c":{}}"#, Ok(2));
+        check(r#"{"messages":[]}"#, Ok(0));
+        let required = "messages: this member is required";
+        check("{}", Err(required));
+        check(r#"{"messages":null}"#, Err(required));
+        check(
+            r#"{"messages":[{},1]}"#,
+            Err("messages[1]: invalid type: integer `1`, expected an object"),
+        );
+        check(
+            r#"{"messages":[{"a":1,"a":2}]}"#,
+            Err("messages[0]: duplicate member \"a\""),
+        );
+        check(
+            r#"{"messages":[],"messages":[]}"#,
+            Err("malformed JSON: duplicate member \"messages\" at line 1 column 25"),
         );
     }
 }

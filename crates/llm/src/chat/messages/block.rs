@@ -35,7 +35,7 @@ pub(super) fn content(
     losses: &mut Losses,
 ) -> Result<Vec<Part>, ApiError> {
     match json::kind(raw) {
-        Kind::String => Ok(vec![Part::text(json::read::<String>(raw, path)?)]),
+        Kind::String => Ok(vec![Part::text(json::text(raw, path)?)]),
         Kind::Array => json::elements(raw, path)?
             .into_iter()
             .enumerate()
@@ -99,7 +99,7 @@ fn block(raw: &RawValue, place: Place, path: &Path<'_>, losses: &mut Losses) -> 
         return Err(path.invalid(format_args!("a block of type \"{kind}\" cannot stand here")));
     }
     let body = match kind.as_str() {
-        "text" => Some(PartBody::Text(object.required("text", path)?)),
+        "text" => Some(PartBody::Text(object.text("text", path)?)),
         "image" => image(&mut object, path)?.map(PartBody::Media),
         "document" => document(&mut object, path)?.map(PartBody::Media),
         "thinking" => {

@@ -109,7 +109,7 @@ fn content(
     losses: &mut Losses,
 ) -> Result<Vec<Part>, ApiError> {
     match (json::kind(raw), speaker) {
-        (Kind::String, _) => Ok(vec![Part::text(json::read::<String>(raw, path)?)]),
+        (Kind::String, _) => Ok(vec![Part::text(json::text(raw, path)?)]),
         (Kind::Array, _) => json::elements(raw, path)?
             .into_iter()
             .enumerate()

@@ -44,7 +44,7 @@ pub(super) fn decode(
     let mut extensions = Extensions::default();
     let cache = cache_mark(&mut object, path, &mut extensions)?;
     let body = match (kind.as_str(), speaker) {
-        ("text", _) => PartBody::Text(object.required("text", path)?),
+        ("text", _) => PartBody::Text(object.text("text", path)?),
         (kind, Speaker::System) => {
             return Err(path
                 .key("type")
