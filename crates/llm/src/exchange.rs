@@ -148,7 +148,7 @@ impl Stream {
         {
             self.events.push(Event::Error(broken.into()));
         }
-        self.drain().freeze()
+        self.drain(bytes.len()).freeze()
     }
 
     pub(crate) fn end(&mut self, how: End) -> Bytes {
@@ -158,7 +158,7 @@ impl Stream {
         let (decode, events, losses) = (&mut self.decode, &mut self.events, &mut self.observed.losses);
         self.framer.finish(|frame| decode.frame(frame, events, losses));
         decode.end(how, events);
-        let mut out = self.drain();
+        let mut out = self.drain(0);
         if self.observed.error.is_none() {
             self.encode.end(&mut out, &mut self.observed.losses);
             self.observed.complete = true;
@@ -173,15 +173,19 @@ impl Stream {
         }
         self.events.clear();
         self.events.push(Event::Error(error));
-        self.drain().freeze()
+        self.drain(0).freeze()
     }
 
     pub(crate) fn keep_alive(&self) -> Bytes {
         Bytes::from_static(self.keep_alive)
     }
 
-    fn drain(&mut self) -> BytesMut {
+    /// Writes the events; about `expected` bytes will do for them.
+    fn drain(&mut self, expected: usize) -> BytesMut {
         let mut out = BytesMut::new();
+        if !self.events.is_empty() {
+            out.reserve(expected);
+        }
         let mut events = std::mem::take(&mut self.events);
         for event in &mut events {
             if self.ended {
