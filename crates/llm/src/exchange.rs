@@ -1,6 +1,8 @@
 //! The upstream speaks another format: the client half of one format and the upstream half of the other,
 //! joined by the neutral form.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
@@ -8,7 +10,7 @@ use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
         Client, DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, Head, PartHead, Request,
-        StreamOptions, Upstream,
+        StreamOptions, Upstream, custom,
     },
     frame::{Framer, Framing},
     inbound::Sides,
@@ -24,6 +26,7 @@ pub struct Reply {
     decode: Box<dyn DecodeReply>,
     stream: StreamOptions,
     id: Option<String>,
+    echo: Option<Arc<str>>,
     now: u64,
 }
 
@@ -41,19 +44,21 @@ pub struct Stream {
     keep_alive: &'static [u8],
     grammar: Grammar,
     id: Option<String>,
+    echo: Option<Arc<str>>,
     now: u64,
     ended: bool,
 }
 
-/// Returns the call that says `request`, decoded with `losses`, to `target`.
+/// Returns the call that says `request`, decoded with `losses`, to `target`. The client is told `echo` again.
 ///
 /// # Errors
 /// A 4xx, if the request cannot be said there, or not without a material loss.
 pub(crate) fn call(
     sides: &Sides<'_>,
-    request: Request,
+    mut request: Request,
     mut losses: Losses,
     target: &Target<'_>,
+    echo: Option<Arc<str>>,
 ) -> Result<Call, ApiError> {
     let Sides {
         client,
@@ -62,8 +67,13 @@ pub(crate) fn call(
         headers,
     } = *sides;
     let stream = request.stream.unwrap_or_default();
+    let lowered = custom::lower(&mut request, ask.format, &mut losses);
     let (mut body, decode) = upstream.encode_request(&request, target, &mut losses)?;
     drop(request);
+    let decode = match lowered {
+        Some(lowered) => lowered.raise(decode),
+        None => decode,
+    };
     if let Some(refusal) = losses.refusal(client) {
         return Err(refusal);
     }
@@ -84,14 +94,16 @@ pub(crate) fn call(
             decode,
             stream,
             id: None,
+            echo,
             now: target.now,
         }),
     })
 }
 
 /// Adds what the answer itself does not say to its `head`.
-fn complete(head: &mut Head, id: Option<String>, now: u64) {
+fn complete(head: &mut Head, id: Option<String>, echo: Option<Arc<str>>, now: u64) {
     head.created.get_or_insert(now);
+    head.echo = echo;
     if head.id.is_empty() {
         head.id = id.unwrap_or_default();
     }
@@ -106,7 +118,7 @@ impl Reply {
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut losses = Losses::default();
         let mut response = self.decode.decode_response(&body, &mut losses)?;
-        complete(&mut response.head, self.id, self.now);
+        complete(&mut response.head, self.id, self.echo, self.now);
         let mut observed = Observed {
             model: Some(response.head.model.clone()).filter(|model| !model.is_empty()),
             usage: response.usage,
@@ -130,6 +142,7 @@ impl Reply {
             keep_alive: self.client.keep_alive(self.stream),
             grammar: Grammar::default(),
             id: self.id,
+            echo: self.echo,
             now: self.now,
             ended: false,
         }
@@ -196,7 +209,7 @@ impl Stream {
                 debug_assert!(checked.is_ok(), "{checked:?}: {event:?}");
             }
             if let Event::Start(head) = event {
-                complete(head, self.id.take(), self.now);
+                complete(head, self.id.take(), self.echo.take(), self.now);
             }
             self.observe(event);
             self.encode.event(event, &mut out, &mut self.observed.losses);

@@ -107,7 +107,7 @@ impl Inbound {
         }
         let mut losses = Losses::default();
         let request = self.decode(client, &mut losses)?;
-        exchange::call(&sides, request, losses, target)
+        exchange::call(&sides, request, losses, target, client.echo(&self.shallow))
     }
 
     /// Returns the number of bytes that the client sent.

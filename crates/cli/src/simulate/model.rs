@@ -83,6 +83,7 @@ pub(crate) fn answer(request: &Request, format: Format, now: u64) -> Result<Resp
             },
             model: request.model.clone(),
             created: Some(now),
+            ..Head::default()
         },
         choices: (0..choices).map(|_| choice.clone()).collect(),
         usage,

@@ -3,7 +3,7 @@
 //! `Start (Open Delta* Close | Usage | Ping)* Finish+ Usage? | … Error`. Parts may interleave; an index is
 //! opened once and closed once; nothing follows `Error`. [`Grammar`] checks it, in debug builds and tests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Finish, Seal, ToolKind};
 use crate::{ApiError, Usage};
@@ -58,6 +58,9 @@ pub struct Head {
     pub model: String,
     /// Seconds since the Unix epoch, where the provider says so.
     pub created: Option<u64>,
+    /// Members of the request that the client's format repeats in its answers, as a JSON object. The exchange
+    /// puts them here; decoders leave it alone.
+    pub echo: Option<Arc<str>>,
 }
 
 /// What kind of part begins.

@@ -10,7 +10,7 @@
 //! it), `upstream` (we ask in it), `stream` (both directions of its events), `listen` (what a relay
 //! overhears) and `error`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub mod converse;
+pub(crate) mod custom;
 pub mod event;
 pub mod fold;
 pub mod messages;
@@ -57,6 +58,11 @@ pub trait Client: Sync {
 
     /// Returns a writer of relayed frames for a client that reads anything but server-sent events.
     fn reframe(&self, _stream: StreamOptions) -> Option<Box<dyn Reframe>> {
+        None
+    }
+
+    /// Returns the members of `request` that answers in this format repeat, as a JSON object.
+    fn echo(&self, _request: &Shallow) -> Option<Arc<str>> {
         None
     }
 

@@ -72,7 +72,7 @@ impl DecodeReply for Memory {
             head: Head {
                 id: message.id.unwrap_or_default(),
                 model: message.model.unwrap_or_else(|| self.model.clone()),
-                created: None,
+                ..Head::default()
             },
             choices: vec![Choice {
                 parts,

@@ -124,7 +124,7 @@ impl Decoder {
         out.push(Event::Start(Head {
             id: id.unwrap_or_default(),
             model: model.unwrap_or_else(|| self.memory.model.clone()),
-            created: None,
+            ..Head::default()
         }));
         if let Some(counts) = counts {
             counts.begin(&mut self.usage);

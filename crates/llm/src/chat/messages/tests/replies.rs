@@ -86,7 +86,7 @@ fn writes_answers_of_other_formats() {
             head: Head {
                 id: "chatcmpl-1".into(),
                 model: "gpt".into(),
-                created: None,
+                ..Head::default()
             },
             choices: vec![Choice {
                 parts: parts.into_iter().map(Part::new).collect(),

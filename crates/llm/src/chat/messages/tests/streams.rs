@@ -156,7 +156,7 @@ fn survives_what_it_does_not_know() {
             Event::Start(Head {
                 id: "msg_1".into(),
                 model: "m".into(),
-                created: None
+                ..Head::default()
             }),
             Event::Open {
                 index,

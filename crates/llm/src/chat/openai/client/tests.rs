@@ -420,6 +420,7 @@ fn streams_have_the_shapes_that_clients_know() {
             id: "i".to_owned(),
             model: "m".to_owned(),
             created: Some(5),
+            ..Head::default()
         }),
         Event::Open {
             index: 0,
