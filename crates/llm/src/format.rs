@@ -52,7 +52,8 @@ impl Format {
         match self {
             Format::OpenAi => Some(&chat::openai::OpenAi),
             Format::Messages => Some(&chat::messages::Messages),
-            Format::Responses | Format::Gemini | Format::Converse => None,
+            Format::Responses => Some(&chat::responses::Responses),
+            Format::Gemini | Format::Converse => None,
         }
     }
 
@@ -61,8 +62,9 @@ impl Format {
         match self {
             Format::OpenAi => Some(&chat::openai::OpenAi),
             Format::Messages => Some(&chat::messages::Messages),
+            Format::Responses => Some(&chat::responses::Responses),
             Format::Converse => Some(&chat::converse::Converse),
-            Format::Responses | Format::Gemini => None,
+            Format::Gemini => None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::Format;
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::chat("/v1/chat/completions", Format::OpenAi, "chat"),
     Endpoint::chat("/anthropic/v1/messages", Format::Messages, "messages"),
+    Endpoint::chat("/v1/responses", Format::Responses, "responses"),
     Endpoint::models("/v1/models", Format::OpenAi),
     Endpoint::models("/anthropic/v1/models", Format::Messages),
 ];

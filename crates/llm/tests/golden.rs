@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use insta::{assert_snapshot, glob};
 use llm::{
-    Call, End, Endpoint, Format, Inbound, Losses, Provider, Site, Target,
-    provider::{Anthropic, Bedrock, OpenAi},
+    Call, End, Endpoint, Format, Inbound, Losses, Operation, Provider, Site, Target,
+    provider::{Anthropic, Ask, Bedrock, CredentialKind, Dialect, OpenAi},
 };
 use serde_json::Value;
 use testkit::event_stream;
@@ -22,6 +22,7 @@ const UPSTREAMS: &[(&str, &dyn Provider, &str)] = &[
     ("OpenAI", &OpenAi, "gpt-5-mini"),
     ("Anthropic", &Anthropic, "claude-sonnet-4-6"),
     ("Bedrock", &Bedrock, "us.anthropic.claude-sonnet-4-6"),
+    ("Responses", &Responses, "gpt-5-mini"),
 ];
 
 /// Where clients of a format ask, and the least that they ask for.
@@ -36,7 +37,42 @@ const CLIENTS: &[(Format, &str, &str)] = &[
         "/anthropic/v1/messages",
         r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":false}"#,
     ),
+    (
+        Format::Responses,
+        "/v1/responses",
+        r#"{"model":"m","input":"hi","stream":false}"#,
+    ),
 ];
+
+/// A server that speaks Responses alone: OpenAI would be asked in chat completions.
+#[derive(Debug)]
+struct Responses;
+
+impl Provider for Responses {
+    fn name(&self) -> &'static str {
+        "responses"
+    }
+
+    fn formats(&self, _operation: Operation, _model: &str) -> &'static [Format] {
+        &[Format::Responses]
+    }
+
+    fn path(&self, ask: Ask, target: &Target<'_>) -> String {
+        OpenAi.path(ask, target)
+    }
+
+    fn host(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Bearer
+    }
+
+    fn dialect(&self) -> Dialect {
+        OpenAi.dialect()
+    }
+}
 
 /// 2023-11-14, for replies that do not say when they were made.
 const NOW: u64 = 1_700_000_000;

@@ -30,6 +30,7 @@ pub mod event;
 pub mod fold;
 pub mod messages;
 pub mod openai;
+pub mod responses;
 
 pub use event::{Delta, Event, Grammar, Head, PartHead};
 

@@ -14,7 +14,7 @@ impl Provider for OpenAi {
 
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
-            Operation::Chat => &[Format::OpenAi],
+            Operation::Chat => &[Format::OpenAi, Format::Responses],
             Operation::Models => &[],
         }
     }

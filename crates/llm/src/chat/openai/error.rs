@@ -11,7 +11,7 @@ use crate::{ApiError, ErrorKind, Format, error::RawError};
 const MAX_TEXT: usize = 1024;
 
 /// Writes an error as a document of its own. An upstream's own document of this format is handed on.
-pub(super) fn encode(error: &ApiError) -> Bytes {
+pub(in crate::chat) fn encode(error: &ApiError) -> Bytes {
     #[derive(Serialize)]
     struct Document<'a> {
         error: Inner<'a>,
@@ -58,7 +58,7 @@ pub(super) fn encode_event(error: &ApiError) -> Bytes {
 }
 
 /// Reads an upstream's error reply.
-pub(super) fn decode(status: StatusCode, body: &Bytes) -> ApiError {
+pub(in crate::chat) fn decode(status: StatusCode, body: &Bytes) -> ApiError {
     match serde_json::from_slice::<Value>(body) {
         Ok(document) => of_document(status, &document, body),
         Err(_) => ApiError::upstream(status, of_text(status, &String::from_utf8_lossy(body))),
@@ -67,7 +67,7 @@ pub(super) fn decode(status: StatusCode, body: &Bytes) -> ApiError {
 
 /// Reads an error that an upstream reports inside a reply that began well. Its status is the one that the
 /// document names, in digits or by its type.
-pub(super) fn decode_in_band(text: &str) -> ApiError {
+pub(in crate::chat) fn decode_in_band(text: &str) -> ApiError {
     let Ok(document) = serde_json::from_str::<Value>(text) else {
         let status = StatusCode::BAD_GATEWAY;
         return ApiError::upstream(status, of_text(status, text));

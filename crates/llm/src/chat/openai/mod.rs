@@ -8,11 +8,11 @@
 //! A whole reply is decoded as a stream of one chunk, so that both say the same.
 
 mod client;
-mod error;
+pub(super) mod error;
 mod listen;
 mod reasoning;
 mod stream;
-mod upstream;
+pub(super) mod upstream;
 mod wire;
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub(super) use names::Names;
+pub(in crate::chat) use names::Names;
+pub(in crate::chat) use request::{effort_of, effort_word};
 
 impl Upstream for OpenAi {
     fn encode_request(

@@ -12,7 +12,7 @@ const MAX: usize = 64;
 
 /// The names of one request's tools. Empty where all fit.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Names {
+pub(in crate::chat) struct Names {
     /// From the client's name to the one on the wire.
     written: HashMap<String, String>,
     /// And back.
@@ -21,7 +21,7 @@ pub(in super::super) struct Names {
 
 impl Names {
     /// Returns the names of the tools that `request` offers, demands or has called.
-    pub(super) fn new(request: &Request) -> Self {
+    pub(in crate::chat) fn new(request: &Request) -> Self {
         let mut names = Self::default();
         if all(request).all(fits) {
             return names;
@@ -46,12 +46,12 @@ impl Names {
     }
 
     /// Returns what the tool that the client calls `name` is called on the wire.
-    pub(super) fn wire<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(in crate::chat) fn wire<'a>(&'a self, name: &'a str) -> &'a str {
         self.written.get(name).map_or(name, String::as_str)
     }
 
     /// Returns what the client calls the tool that is called `name` on the wire.
-    pub(in super::super) fn original<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(in crate::chat) fn original<'a>(&'a self, name: &'a str) -> &'a str {
         self.read.get(name).map_or(name, String::as_str)
     }
 }

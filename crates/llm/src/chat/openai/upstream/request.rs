@@ -326,7 +326,7 @@ fn think<'a>(
 }
 
 /// Returns an effort that every reasoning model takes; the two above `high` are known to few.
-fn effort_word<'a>(effort: &'a str, losses: &mut Losses) -> &'a str {
+pub(in crate::chat) fn effort_word<'a>(effort: &'a str, losses: &mut Losses) -> &'a str {
     match effort {
         "xhigh" | "max" => {
             losses.advisory(Field::Reasoning, "the highest effort of this upstream is high");
@@ -337,7 +337,7 @@ fn effort_word<'a>(effort: &'a str, losses: &mut Losses) -> &'a str {
 }
 
 /// Returns the effort that is nearest to a thinking budget; without one, the middle.
-fn effort_of(budget: Option<u64>) -> &'static str {
+pub(in crate::chat) fn effort_of(budget: Option<u64>) -> &'static str {
     let Some(budget) = budget else {
         return "medium";
     };

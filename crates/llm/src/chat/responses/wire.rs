@@ -1,0 +1,367 @@
+//! The words of the format, and the shapes of its replies as they are read.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    Format, Severity, Usage,
+    chat::{Extension, Finish, FinishReason, Seal},
+};
+
+/// Top-level members without a neutral counterpart whose loss changes what is asked for: they stand for a
+/// part of the conversation that is kept at the provider, or for another way of answering. The loss of any
+/// other is a nuance.
+const MATERIAL: &[&str] = &[
+    "background",
+    "conversation",
+    "previous_response_id",
+    "prompt",
+    "tool_choice",
+];
+
+/// Items and parts of a reply that no other format has, by the name under which their loss is reported.
+const NATIVE_ITEMS: &[&str] = &[
+    "file_search_call",
+    "web_search_call",
+    "computer_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "local_shell_call",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "mcp_call",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "tool_search_call",
+    "tool_search_output",
+    "compaction",
+];
+
+/// The most bytes that the provider takes in the id of a call.
+const MAX_CALL_ID: usize = 64;
+
+/// What stands before the seal of reasoning whose text its issuer withholds.
+const REDACTED: &str = "redacted:";
+
+/// Returns what losing the top-level member `key` amounts to.
+pub(super) fn severity(key: &str) -> Severity {
+    if MATERIAL.contains(&key) {
+        Severity::Material
+    } else {
+        Severity::Advisory
+    }
+}
+
+/// Returns a member that only this format has.
+pub(super) fn extension(key: impl Into<String>, value: &RawValue, severity: Severity) -> Extension {
+    Extension {
+        format: Format::Responses,
+        key: key.into(),
+        value: value.to_owned(),
+        severity,
+    }
+}
+
+/// Returns the name under which the loss of a reply's item of type `kind` is reported.
+pub(super) fn native_item(kind: &str) -> &'static str {
+    NATIVE_ITEMS
+        .iter()
+        .find(|name| **name == kind)
+        .map_or("output", |name| *name)
+}
+
+/// Returns why an answer ended whose `status` is this; `called` tells whether it calls tools.
+pub(super) fn finish(status: Option<&str>, reason: Option<&str>, called: bool) -> Finish {
+    let (reason, raw) = match (status, reason) {
+        (Some("incomplete"), Some("max_output_tokens") | None) => (FinishReason::Length, None),
+        (Some("incomplete"), Some("content_filter")) => (FinishReason::ContentFilter, None),
+        (Some("incomplete"), Some(reason)) => (FinishReason::Stop, Some(reason.to_owned())),
+        (_, _) if called => (FinishReason::ToolCalls, None),
+        (_, _) => (FinishReason::Stop, None),
+    };
+    Finish {
+        reason,
+        raw,
+        stop_sequence: None,
+    }
+}
+
+/// Returns why an answer is incomplete that ended for `reason`; `None` if it is complete.
+pub(super) fn incomplete(reason: FinishReason) -> Option<&'static str> {
+    match reason {
+        FinishReason::Stop | FinishReason::StopSequence | FinishReason::ToolCalls | FinishReason::Pause => {
+            None
+        }
+        FinishReason::Length | FinishReason::ContextWindow => Some("max_output_tokens"),
+        FinishReason::ContentFilter | FinishReason::Refusal => Some("content_filter"),
+    }
+}
+
+/// Returns the `encrypted_content` that carries `seal` to a client, marked with its issuer so that it finds its
+/// way back; `redacted` tells whether the seal is all there is. No seal of the provider itself holds a colon.
+pub(super) fn encrypted(seal: &Seal, redacted: bool) -> String {
+    let mark = if redacted { REDACTED } else { "" };
+    format!("{mark}{}:{}", seal.issuer.name(), seal.bytes)
+}
+
+/// Returns the seal that the `encrypted_content` of the item called `id` carries, and whether it is all there
+/// is of reasoning, which is `bare` where nothing else was said of it; `None` if it is empty.
+///
+/// The provider refuses its own seals on an item of another id, so that the id becomes a part of them.
+pub(super) fn seal(id: Option<&str>, encrypted: &str, bare: bool) -> Option<(Seal, bool)> {
+    let (marked, rest) = match encrypted.strip_prefix(REDACTED) {
+        Some(rest) => (true, rest),
+        None => (false, encrypted),
+    };
+    if let Some((issuer, bytes)) = rest
+        .split_once(':')
+        .and_then(|(issuer, bytes)| Some((Format::parse(issuer)?, bytes)))
+    {
+        let bytes = bytes.into();
+        return Some((Seal { issuer, bytes }, marked));
+    }
+    if encrypted.is_empty() {
+        return None;
+    }
+    let bytes = match id.filter(|id| !id.is_empty() && !id.contains(':')) {
+        Some(id) => format!("{id}:{encrypted}").into(),
+        None => encrypted.into(),
+    };
+    let issuer = Format::Responses;
+    Some((Seal { issuer, bytes }, bare))
+}
+
+/// Returns a seal of this format as its issuer wrote it: the id of its item, where known, and what it sealed.
+pub(super) fn own_seal(bytes: &str) -> (Option<&str>, &str) {
+    match bytes.split_once(':') {
+        Some((id, encrypted)) => (Some(id), encrypted),
+        None => (None, bytes),
+    }
+}
+
+/// Returns `id` as ids of calls must be, unchanged where it fits. The same id always gives the same result, so
+/// a result finds its call.
+pub(super) fn call_id(id: &str) -> Cow<'_, str> {
+    if id.len() <= MAX_CALL_ID {
+        Cow::Borrowed(id)
+    } else {
+        Cow::Owned(format!("call_{:016x}", fingerprint(&[id])))
+    }
+}
+
+/// Returns a number that stands for `words` (FNV-1a): for ids that must be the same whenever they are made.
+pub(super) fn fingerprint(words: &[&str]) -> u64 {
+    let bytes = words.iter().flat_map(|word| word.bytes().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Returns the string in `raw`; `None` if it is something else.
+pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    serde_json::from_str::<Text<'_>>(raw.get())
+        .ok()
+        .map(|Text(text)| text)
+}
+
+/// Token counts as they are read; the prompt includes what was read from and written to a cache. What was
+/// written goes by two names.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Counts {
+    input_tokens: Option<Count>,
+    input_tokens_details: Option<InputDetails>,
+    output_tokens: Option<Count>,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct InputDetails {
+    cached_tokens: Option<Count>,
+    cache_write_tokens: Option<Count>,
+    cache_creation_input_tokens: Option<Count>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    reasoning_tokens: Option<Count>,
+}
+
+/// A token count, which some servers write as a decimal number.
+#[derive(Clone, Copy, Debug)]
+struct Count(u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The cast saturates: a negative count is none.
+        f64::deserialize(deserializer).map(|count| Count(count as u64))
+    }
+}
+
+/// Reads token counts, as many as there are; `None` if there are none, or they cannot be read.
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
+    let counts: Counts = serde_json::from_str(raw.get()).ok()?;
+    let count = |count: Option<Count>| count.map(|Count(count)| count);
+    let details = counts.input_tokens_details.unwrap_or_default();
+    let cache_read = count(details.cached_tokens);
+    let cache_write = count(details.cache_write_tokens.or(details.cache_creation_input_tokens));
+    let usage = Usage {
+        input: count(counts.input_tokens).map(|prompt| {
+            prompt
+                .saturating_sub(cache_read.unwrap_or(0))
+                .saturating_sub(cache_write.unwrap_or(0))
+        }),
+        cache_read,
+        cache_write,
+        output: count(counts.output_tokens),
+        reasoning: count(counts.output_tokens_details.unwrap_or_default().reasoning_tokens),
+    };
+    (!usage.is_unknown()).then_some(usage)
+}
+
+/// Token counts as they are written.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Totals {
+    input_tokens: u64,
+    input_tokens_details: InputTotals,
+    output_tokens: u64,
+    output_tokens_details: OutputTotals,
+    total_tokens: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct InputTotals {
+    cached_tokens: u64,
+    cache_write_tokens: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct OutputTotals {
+    reasoning_tokens: u64,
+}
+
+impl From<&Usage> for Totals {
+    fn from(usage: &Usage) -> Self {
+        Self {
+            input_tokens: usage.prompt(),
+            input_tokens_details: InputTotals {
+                cached_tokens: usage.cache_read.unwrap_or(0),
+                cache_write_tokens: usage.cache_write.unwrap_or(0),
+            },
+            output_tokens: usage.output.unwrap_or(0),
+            output_tokens_details: OutputTotals {
+                reasoning_tokens: usage.reasoning.unwrap_or(0),
+            },
+            total_tokens: usage.total(),
+        }
+    }
+}
+
+/// A whole reply as it is read, and the `response` of an event.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Reply<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) created_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) incomplete_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) output: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+}
+
+impl Reply<'_> {
+    /// Returns why the answer ended; `called` tells whether it calls tools.
+    pub(super) fn finish(&self, called: bool) -> Finish {
+        #[derive(Deserialize)]
+        struct Details {
+            reason: Option<String>,
+        }
+
+        let status = self.status.and_then(text);
+        let details = self
+            .incomplete_details
+            .and_then(|raw| serde_json::from_str::<Details>(raw.get()).ok());
+        let reason = details.and_then(|details| details.reason);
+        finish(status.as_deref(), reason.as_deref(), called)
+    }
+}
+
+/// An item of a reply as it is read; which members count depends on its type.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Item<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) id: Option<String>,
+    pub(super) call_id: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) arguments: Option<String>,
+    pub(super) input: Option<String>,
+    pub(super) encrypted_content: Option<String>,
+    #[serde(borrow)]
+    pub(super) content: Option<Vec<Piece<'a>>>,
+    #[serde(borrow)]
+    pub(super) summary: Option<Vec<Piece<'a>>>,
+}
+
+/// A part of an item of a reply as it is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Piece<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) text: Option<String>,
+    pub(super) refusal: Option<String>,
+    #[serde(borrow)]
+    pub(super) annotations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
+}
+
+/// An event of a stream as it is read; which members count depends on its type.
+#[derive(Debug, Deserialize)]
+pub(super) struct Event<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(default, borrow)]
+    pub(super) response: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) item: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(super) output_index: Option<u64>,
+    #[serde(default)]
+    pub(super) content_index: Option<u64>,
+    #[serde(default)]
+    pub(super) summary_index: Option<u64>,
+    #[serde(default, borrow)]
+    pub(super) delta: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) text: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) refusal: Option<&'a RawValue>,
+}
+
+/// The `type` of a document, whatever else is in it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Typed<'a> {
+    #[serde(default, rename = "type", borrow)]
+    pub(super) kind: Option<Cow<'a, str>>,
+}
