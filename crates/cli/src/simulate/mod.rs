@@ -1,8 +1,8 @@
 //! The simulated provider: what answers when there is no key, so that the gateway can be tried at once.
 //!
 //! It is a server of its own on the loopback interface, and the gateway reaches it as it reaches any provider:
-//! through resources, over HTTP, in the provider's own format. It speaks two, with other models in each, so
-//! that a client of either format sees relay and translation both.
+//! through resources, over HTTP, in the provider's own format. It speaks OpenAI's two, and Anthropic's with other
+//! models, so that a client of any format sees relay and translation both.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,8 @@ use hyper_util::{
 };
 use llm::{
     ApiError, ErrorKind, Format, Losses,
-    chat::{Client, messages::Messages, openai::OpenAi},
+    chat::{Client, messages::Messages, openai::OpenAi, responses::Responses},
+    json::Shallow,
 };
 use tokio::net::TcpListener;
 
@@ -84,6 +85,7 @@ async fn accept(listener: TcpListener) {
 async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let format = match request.uri().path() {
         path if path.starts_with("/v1/messages") => Format::Messages,
+        path if path.starts_with("/v1/responses") => Format::Responses,
         _ => Format::OpenAi,
     };
     Ok(answer(request, format)
@@ -93,10 +95,10 @@ async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Infallible>
 
 async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<Body>, ApiError> {
     let (head, body) = request.into_parts();
-    let (path, models) = if format == Format::Messages {
-        ("/v1/messages", ANTHROPIC_MODELS)
-    } else {
-        ("/v1/chat/completions", OPENAI_MODELS)
+    let (path, models) = match format {
+        Format::Messages => ("/v1/messages", ANTHROPIC_MODELS),
+        Format::Responses => ("/v1/responses", OPENAI_MODELS),
+        Format::OpenAi | Format::Gemini | Format::Converse => ("/v1/chat/completions", OPENAI_MODELS),
     };
     if head.uri.path() != path {
         let message = format!("unknown path {}", head.uri.path());
@@ -133,7 +135,8 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
             .with_code("model_not_found"));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let answer = model::answer(&request, format, now.as_secs())?;
+    let mut answer = model::answer(&request, format, now.as_secs())?;
+    answer.head.echo = client.echo(&Shallow::parse(body)?);
     let (media_type, body) = match request.stream {
         Some(options) => (
             "text/event-stream",
@@ -151,12 +154,12 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
     Ok(response)
 }
 
-/// Returns the half that answers in one of the two formats spoken here.
+/// Returns the half that answers in one of the formats spoken here.
 fn half(format: Format) -> &'static dyn Client {
-    if format == Format::Messages {
-        &Messages
-    } else {
-        &OpenAi
+    match format {
+        Format::Messages => &Messages,
+        Format::Responses => &Responses,
+        Format::OpenAi | Format::Gemini | Format::Converse => &OpenAi,
     }
 }
 

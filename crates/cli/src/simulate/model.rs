@@ -76,10 +76,10 @@ pub(crate) fn answer(request: &Request, format: Format, now: u64) -> Result<Resp
     let choice = Choice { parts, finish };
     Ok(Response {
         head: Head {
-            id: if format == Format::Messages {
-                format!("msg_{id:016x}")
-            } else {
-                format!("chatcmpl-{id:016x}")
+            id: match format {
+                Format::Messages => format!("msg_{id:016x}"),
+                Format::Responses => format!("resp_{id:016x}"),
+                Format::OpenAi | Format::Gemini | Format::Converse => format!("chatcmpl-{id:016x}"),
             },
             model: request.model.clone(),
             created: Some(now),
