@@ -6,13 +6,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use llm::{
-    Endpoint, Inbound, Observed, Reply, Site, Target,
+    Endpoint, Format, Inbound, Observed, Operation, Reply, Site, Target,
     frame::{
         event_stream::{EventStream, Payload},
         sse::Sse,
     },
     json::Shallow,
-    provider::{Anthropic, Bedrock, BedrockClaude, Compatible, OpenAi, Provider, VertexClaude},
+    provider::{
+        Anthropic, Ask, Bedrock, BedrockClaude, Compatible, CredentialKind, Dialect, OpenAi, Provider,
+        VertexClaude,
+    },
     reply::End,
 };
 use testkit::event_stream as written;
@@ -142,7 +145,39 @@ const PROVIDERS: &[&'static dyn Provider] = &[
     &BedrockClaude,
     &VertexClaude,
     &Compatible,
+    &Only(Format::Responses),
 ];
+
+/// A server of one format, so that each is translated to where the real providers would relay.
+#[derive(Debug)]
+pub struct Only(pub Format);
+
+impl Provider for Only {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn formats(&self, _operation: Operation, _model: &str) -> &'static [Format] {
+        let one = Format::ALL.iter().position(|format| *format == self.0);
+        one.and_then(|at| Format::ALL.get(at..=at)).unwrap_or_default()
+    }
+
+    fn path(&self, _ask: Ask, _target: &Target<'_>) -> String {
+        "/".to_owned()
+    }
+
+    fn host(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Bearer
+    }
+
+    fn dialect(&self) -> Dialect {
+        Compatible.dialect()
+    }
+}
 
 /// What a client of each format asks for.
 const REQUESTS: &[(&str, &str)] = &[
@@ -153,6 +188,10 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "/anthropic/v1/messages",
         r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#,
+    ),
+    (
+        "/v1/responses",
+        r#"{"model":"m","stream":true,"input":"hi","tools":[{"type":"custom","name":"f"}]}"#,
     ),
 ];
 

@@ -86,6 +86,11 @@ fn messages_requests() {
 }
 
 #[test]
+fn responses_requests() {
+    check("responses_request", |data| request("/v1/responses", data));
+}
+
+#[test]
 fn openai_streams() {
     check("openai_stream", |data| stream(&llm::provider::OpenAi, data));
 }
@@ -103,6 +108,13 @@ fn event_streams() {
 #[test]
 fn converse_streams() {
     check("converse_stream", |data| converse(&String::from_utf8_lossy(data)));
+}
+
+#[test]
+fn responses_streams() {
+    check("responses_stream", |data| {
+        stream(&super::Only(llm::Format::Responses), data);
+    });
 }
 
 #[test]
