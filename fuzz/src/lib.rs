@@ -13,7 +13,7 @@ use llm::{
     },
     json::Shallow,
     provider::{
-        Anthropic, Ask, Bedrock, BedrockClaude, Compatible, CredentialKind, Dialect, OpenAi, Provider,
+        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, Compatible, CredentialKind, Dialect, OpenAi, Provider,
         VertexClaude,
     },
     reply::End,
@@ -141,6 +141,7 @@ pub fn stream(provider: &'static dyn Provider, data: &[u8]) {
 const PROVIDERS: &[&'static dyn Provider] = &[
     &OpenAi,
     &Anthropic,
+    &AiStudio,
     &Bedrock,
     &BedrockClaude,
     &VertexClaude,
@@ -192,6 +193,10 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "/v1/responses",
         r#"{"model":"m","stream":true,"input":"hi","tools":[{"type":"custom","name":"f"}]}"#,
+    ),
+    (
+        "/v1beta/models/m:streamGenerateContent",
+        r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#,
     ),
 ];
 

@@ -118,6 +118,16 @@ fn responses_streams() {
 }
 
 #[test]
+fn gemini_requests() {
+    check("gemini_request", |data| request("/v1beta/models/m:generateContent", data));
+}
+
+#[test]
+fn gemini_streams() {
+    check("gemini_stream", |data| stream(&llm::provider::AiStudio, data));
+}
+
+#[test]
 fn resource_documents() {
     check("resources", |data| resources(&String::from_utf8_lossy(data)));
 }

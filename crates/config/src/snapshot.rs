@@ -224,6 +224,7 @@ impl Backend {
                 "kind": match credential.kind {
                     CredentialKind::Bearer => "bearer",
                     CredentialKind::XApiKey => "x-api-key",
+                    CredentialKind::XGoogApiKey => "x-goog-api-key",
                 },
                 "key": credential.key,
             })),

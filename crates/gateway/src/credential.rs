@@ -23,6 +23,10 @@ pub(crate) fn apply(credential: &Credential, headers: &mut HeaderMap) -> Result<
             HeaderValue::try_from(format!("Bearer {key}")),
         ),
         CredentialKind::XApiKey => (HeaderName::from_static("x-api-key"), HeaderValue::try_from(key)),
+        CredentialKind::XGoogApiKey => (
+            HeaderName::from_static("x-goog-api-key"),
+            HeaderValue::try_from(key),
+        ),
     };
     let mut value = value.map_err(|_| CredentialError {
         policy: credential.policy.to_string(),

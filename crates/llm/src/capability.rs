@@ -12,8 +12,20 @@ pub struct Capability {
     pub effort: bool,
     /// Takes a thinking budget in tokens.
     pub thinking_budget: bool,
+    /// The least and the most tokens of a thinking budget, where the provider limits it.
+    pub budgets: Option<(u64, u64)>,
+    /// The words for how much to think, the least first, where the format has a fixed list of them.
+    pub levels: &'static [&'static str],
+    /// Thinks whatever it is told.
+    pub always_thinks: bool,
     /// Takes adaptive thinking.
     pub adaptive_thinking: bool,
+    /// Refuses calls in the current turn without the signature that its provider gave them.
+    pub signed_calls: bool,
+    /// Takes media inside the results of tools.
+    pub result_media: bool,
+    /// Is told for each picture how closely to look at it.
+    pub media_resolution: bool,
     /// Constrains its answer to a JSON schema.
     pub json_schema: bool,
     /// The most tokens it generates: the limit where the format demands one and the client set none; 0 where
@@ -26,7 +38,13 @@ impl Capability {
     pub const UNKNOWN: Capability = Capability {
         effort: false,
         thinking_budget: false,
+        budgets: None,
+        levels: &[],
+        always_thinks: false,
         adaptive_thinking: false,
+        signed_calls: false,
+        result_media: false,
+        media_resolution: false,
         json_schema: true,
         max_output: 0,
     };
@@ -40,7 +58,7 @@ impl Capability {
             Format::Messages => (MESSAGES, CLAUDE_3),
             Format::Converse if is_claude => (MESSAGES, CLAUDE_3),
             Format::Converse => (CONVERSE, Capability::UNKNOWN),
-            Format::Gemini => (&[][..], Capability::UNKNOWN),
+            Format::Gemini => (GEMINI, GEMINI_1),
         };
         *longest(rows, &model).unwrap_or(&other)
     }
@@ -120,10 +138,7 @@ const CLAUDE: &str = "claude";
 
 const REASONING: Capability = Capability {
     effort: true,
-    thinking_budget: false,
-    adaptive_thinking: false,
-    json_schema: true,
-    max_output: 0,
+    ..Capability::UNKNOWN
 };
 
 /// Source: the provider's model and reasoning guides (`reasoning_effort`).
@@ -137,11 +152,9 @@ const OPENAI: &[(&str, Capability)] = &[
 ];
 
 const CLAUDE_3: Capability = Capability {
-    effort: false,
-    thinking_budget: false,
-    adaptive_thinking: false,
     json_schema: false,
     max_output: 4096,
+    ..Capability::UNKNOWN
 };
 const CLAUDE_3_5: Capability = Capability {
     max_output: 8192,
@@ -277,6 +290,63 @@ const HOSTED: &[(&str, Hosted)] = &[
     ("jamba", UNFORCED),
     ("llama", UNFORCED),
     ("titan", UNFORCED),
+];
+
+const GEMINI_1: Capability = Capability {
+    json_schema: false,
+    ..Capability::UNKNOWN
+};
+const GEMINI_2_5: Capability = Capability {
+    thinking_budget: true,
+    budgets: Some((1, 24_576)),
+    adaptive_thinking: true,
+    ..Capability::UNKNOWN
+};
+const GEMINI_2_5_LITE: Capability = Capability {
+    budgets: Some((512, 24_576)),
+    ..GEMINI_2_5
+};
+const GEMINI_2_5_PRO: Capability = Capability {
+    budgets: Some((128, 32_768)),
+    always_thinks: true,
+    ..GEMINI_2_5
+};
+const GEMINI_3: Capability = Capability {
+    effort: true,
+    thinking_budget: true,
+    levels: &["LOW", "MEDIUM", "HIGH"],
+    always_thinks: true,
+    adaptive_thinking: true,
+    signed_calls: true,
+    result_media: true,
+    media_resolution: true,
+    ..Capability::UNKNOWN
+};
+const GEMINI_3_PRO: Capability = Capability {
+    levels: &["LOW", "HIGH"],
+    ..GEMINI_3
+};
+const GEMINI_3_FLASH: Capability = Capability {
+    levels: &["MINIMAL", "LOW", "MEDIUM", "HIGH"],
+    ..GEMINI_3
+};
+
+/// Source: the provider's pages "Gemini thinking" (levels and budgets), "Thought signatures", "Function
+/// calling" (media in results) and "Media resolution", and the model gates of the compatibility specification.
+/// Names without a version are the latest models'.
+const GEMINI: &[(&str, Capability)] = &[
+    ("gemini", GEMINI_3),
+    ("gemini-1", GEMINI_1),
+    ("gemini-2.0", GEMINI_1),
+    ("gemini-2.5", GEMINI_2_5),
+    ("gemini-2.5-flash-lite", GEMINI_2_5_LITE),
+    ("gemini-2.5-pro", GEMINI_2_5_PRO),
+    ("gemini-3-pro", GEMINI_3_PRO),
+    ("gemini-3-flash", GEMINI_3_FLASH),
+    ("gemini-3.1-flash", GEMINI_3_FLASH),
+    ("gemini-3.5-flash", GEMINI_3_FLASH),
+    ("gemini-3.6-flash", GEMINI_3_FLASH),
+    ("sim-1", GEMINI_3_FLASH),
 ];
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ impl Format {
             Format::OpenAi => Some(&chat::openai::OpenAi),
             Format::Messages => Some(&chat::messages::Messages),
             Format::Responses => Some(&chat::responses::Responses),
-            Format::Gemini | Format::Converse => None,
+            Format::Gemini => Some(&chat::gemini::Gemini),
+            Format::Converse => None,
         }
     }
 
@@ -63,8 +64,8 @@ impl Format {
             Format::OpenAi => Some(&chat::openai::OpenAi),
             Format::Messages => Some(&chat::messages::Messages),
             Format::Responses => Some(&chat::responses::Responses),
+            Format::Gemini => Some(&chat::gemini::Gemini),
             Format::Converse => Some(&chat::converse::Converse),
-            Format::Gemini => None,
         }
     }
 

@@ -110,6 +110,15 @@ impl Inbound {
         exchange::call(&sides, request, losses, target, client.echo(&self.shallow))
     }
 
+    /// Returns the media type of a streamed answer.
+    pub fn stream_type(&self) -> &'static str {
+        if self.options.array {
+            "application/json"
+        } else {
+            "text/event-stream"
+        }
+    }
+
     /// Returns the number of bytes that the client sent.
     pub fn len(&self) -> usize {
         self.shallow.bytes().len()

@@ -162,6 +162,31 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Returns the object with every member called what `name` makes of it, for formats that spell names in
+    /// more than one way.
+    ///
+    /// # Errors
+    /// A 400 that names `path`, if two members then have the same name.
+    pub fn renamed(
+        self,
+        path: &Path<'_>,
+        name: impl Fn(Cow<'a, str>) -> Cow<'a, str>,
+    ) -> Result<Self, ApiError> {
+        let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = self
+            .members
+            .into_iter()
+            .map(|(key, raw)| (name(key), raw))
+            .collect();
+        members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let repeated = members
+            .windows(2)
+            .find(|pair| matches!(pair, [(one, _), (other, _)] if one == other));
+        match repeated.and_then(|pair| pair.first()) {
+            Some((key, _)) => Err(path.invalid(format_args!("duplicate member \"{key}\""))),
+            None => Ok(Self { members }),
+        }
+    }
+
     /// Returns the members that nobody took.
     pub fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
         self.members.into_iter().filter(|(_, raw)| raw.get() != "null")

@@ -10,6 +10,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::chat("/v1/chat/completions", Format::OpenAi, "chat"),
     Endpoint::chat("/anthropic/v1/messages", Format::Messages, "messages"),
     Endpoint::chat("/v1/responses", Format::Responses, "responses"),
+    Endpoint::generate("/v1beta/models/{model}:generateContent", false),
+    Endpoint::generate("/v1beta/models/{model}:streamGenerateContent", true),
+    Endpoint::generate("/v1/models/{model}:generateContent", false),
+    Endpoint::generate("/v1/models/{model}:streamGenerateContent", true),
+    Endpoint::generate("/v1beta1/publishers/google/models/{model}:generateContent", false),
+    Endpoint::generate(
+        "/v1beta1/publishers/google/models/{model}:streamGenerateContent",
+        true,
+    ),
+    Endpoint::generate("/v1/publishers/google/models/{model}:generateContent", false),
+    Endpoint::generate("/v1/publishers/google/models/{model}:streamGenerateContent", true),
     Endpoint::models("/v1/models", Format::OpenAi),
     Endpoint::models("/anthropic/v1/models", Format::Messages),
 ];
@@ -63,6 +74,17 @@ impl Endpoint {
         }
     }
 
+    const fn generate(path: &'static str, streams: bool) -> Self {
+        Self {
+            method: Method::POST,
+            path,
+            operation: Operation::Chat,
+            format: Format::Gemini,
+            streams: Some(streams),
+            label: "generate_content",
+        }
+    }
+
     const fn models(path: &'static str, format: Format) -> Self {
         Self {
             method: Method::GET,
@@ -82,7 +104,8 @@ impl Endpoint {
                 Some((before, after)) => path
                     .strip_prefix(before)
                     .and_then(|rest| rest.strip_suffix(after))
-                    .filter(|model| !model.is_empty() && !model.contains('/'))
+                    // What follows the model tells where it ends; without that, a slash does.
+                    .filter(|model| !model.is_empty() && (!after.is_empty() || !model.contains('/')))
                     .map(|model| Some(percent_decode_str(model).decode_utf8_lossy().into_owned())),
             };
             Some(Place {
@@ -93,10 +116,22 @@ impl Endpoint {
         })
     }
 
-    /// Returns the format in which errors about an unknown `path` are said.
+    /// Returns the format in which errors about `path` are said, which may be unknown.
     pub fn dialect(path: &str) -> Format {
-        if path.starts_with("/anthropic/") || path == "/anthropic" {
+        if let Some(place) = Self::find(path, "") {
+            return place.endpoint.format;
+        }
+        let is_below = |folder: &str| {
+            path.strip_prefix(folder)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if is_below("/anthropic") {
             Format::Messages
+        } else if ["/v1beta", "/v1beta1", "/v1/publishers"]
+            .into_iter()
+            .any(is_below)
+        {
+            Format::Gemini
         } else {
             Format::OpenAi
         }

@@ -31,7 +31,6 @@ const MAX_HELD: usize = 64 * 1024;
 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// One try against one upstream.
@@ -163,7 +162,8 @@ impl Attempt<'_> {
             let stream = self.commit(ctx, alarm, body, reply.stream()).await?;
             ctx.facts.losses = losses;
             ctx.facts.losses.extend(&stream.observed().losses);
-            headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
+            let kind = HeaderValue::from_static(self.inbound.stream_type());
+            headers.insert(header::CONTENT_TYPE, kind);
             headers.entry(header::CACHE_CONTROL).or_insert(NO_CACHE);
             return Ok(Answer {
                 status: StatusCode::OK,

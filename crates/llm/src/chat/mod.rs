@@ -28,6 +28,7 @@ pub mod converse;
 pub(crate) mod custom;
 pub mod event;
 pub mod fold;
+pub mod gemini;
 pub mod messages;
 pub mod openai;
 pub mod responses;

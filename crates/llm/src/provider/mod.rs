@@ -13,12 +13,14 @@ use crate::{Format, Losses, Operation, Reply, frame::Framing, json::Edit};
 mod anthropic;
 mod bedrock;
 mod compatible;
+mod google;
 mod openai;
 mod vertex;
 
 pub use anthropic::Anthropic;
 pub use bedrock::{Bedrock, BedrockClaude};
 pub use compatible::Compatible;
+pub use google::{AiStudio, Vertex};
 pub use openai::OpenAi;
 pub use vertex::VertexClaude;
 
@@ -26,6 +28,8 @@ pub use vertex::VertexClaude;
 pub const PROVIDERS: &[&'static dyn Provider] = &[
     &OpenAi,
     &Anthropic,
+    &AiStudio,
+    &Vertex,
     &Bedrock,
     &BedrockClaude,
     &VertexClaude,
@@ -87,6 +91,8 @@ pub enum CredentialKind {
     Bearer,
     /// `x-api-key: …`
     XApiKey,
+    /// `x-goog-api-key: …`
+    XGoogApiKey,
 }
 
 /// Habits in which servers of one format differ.
