@@ -17,9 +17,15 @@ use super::{
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
     capability::Capability,
-    chat::{DecodeReply, Listen, Output, Request, Sampling, Tool, ToolBody, ToolChoice, Upstream},
+    chat::{
+        DecodeReply, Extension, Extensions, Listen, Output, Request, Sampling, Tool, ToolBody, ToolChoice,
+        Upstream,
+    },
     json::{self, Edit, Kind, Path, Shallow},
 };
+
+/// Members of servers of OpenAI's format that this one can say too.
+const GUIDED: &[&str] = &["guided_choice", "guided_json"];
 
 impl Upstream for Gemini {
     fn encode_request(
@@ -271,7 +277,7 @@ fn generation_config(
     fields.put("frequencyPenalty", frequency_penalty.map(Single));
     fields.put("responseLogprobs", logprobs.map(|_| true));
     fields.put("logprobs", logprobs.filter(|alternatives| *alternatives > 0));
-    output(&request.output, capability, &mut fields, losses)?;
+    output(request, capability, &mut fields, losses)?;
     let mut thinking = think::plan(request.reasoning.as_ref(), capability, losses)?;
     thinking.extend(&request.extensions, wire::THINKING);
     fields.put("thinkingConfig", thinking.unless_empty());
@@ -280,13 +286,13 @@ fn generation_config(
 }
 
 fn output(
-    output: &Output,
+    request: &Request,
     capability: &Capability,
     fields: &mut Fields,
     losses: &mut Losses,
 ) -> Result<(), ApiError> {
-    let (description, schema) = match output {
-        Output::Text => return Ok(()),
+    let (description, schema) = match &request.output {
+        Output::Text => return guided(request, fields),
         Output::JsonObject => (None, None),
         Output::JsonSchema {
             description, schema, ..
@@ -294,6 +300,10 @@ fn output(
     };
     if description.is_some() {
         losses.advisory(Field::Output, "the gemini format has no description of a schema");
+    }
+    if let Some(other) = request.extensions.0.iter().find(|extension| is_guided(extension)) {
+        let message = format!("{} excludes any other form of the answer", other.key);
+        return Err(ApiError::new(ErrorKind::Unprocessable, message).with_param(&other.key));
     }
     fields.put("responseMimeType", Some("application/json"));
     let Some(schema) = schema else {
@@ -312,6 +322,39 @@ fn output(
         .map_err(|reason| unfit(&path, &format!("the schema of the answer: {reason}")))?;
     fields.put("responseSchema", Some(schema));
     Ok(())
+}
+
+/// Writes the form of the answer that servers of OpenAI's format are told in members of their own.
+fn guided(request: &Request, fields: &mut Fields) -> Result<(), ApiError> {
+    let mut guides = request
+        .extensions
+        .0
+        .iter()
+        .filter(|extension| is_guided(extension));
+    let (Some(guide), others) = (guides.next(), guides.next()) else {
+        return Ok(());
+    };
+    if others.is_some() {
+        let message = format!("{} excludes any other form of the answer", guide.key);
+        return Err(ApiError::new(ErrorKind::Unprocessable, message).with_param(&guide.key));
+    }
+    if guide.key == "guided_json" {
+        fields.put("responseMimeType", Some("application/json"));
+        fields.put("responseJsonSchema", Some(&guide.value));
+        return Ok(());
+    }
+    let path = Path::Root;
+    let choices: Vec<String> = json::read(&guide.value, &path.key("guided_choice"))?;
+    fields.put("responseMimeType", Some("text/x.enum"));
+    fields.put(
+        "responseSchema",
+        Some(serde_json::json!({"type": "STRING", "enum": choices})),
+    );
+    Ok(())
+}
+
+fn is_guided(extension: &Extension) -> bool {
+    extension.format == Format::OpenAi && GUIDED.contains(&extension.key.as_str())
 }
 
 fn service_tier(tier: Option<&str>, losses: &mut Losses) -> Option<&'static str> {
@@ -337,7 +380,13 @@ fn lose_rest(request: &Request, losses: &mut Losses) {
     if request.user.is_some() {
         losses.advisory(Field::User, "the gemini format does not name the end user");
     }
-    let extensions = &request.extensions;
+    let extensions = request.extensions.0.iter();
+    let extensions = Extensions(
+        extensions
+            .filter(|extension| !is_guided(extension))
+            .cloned()
+            .collect(),
+    );
     extensions.lose(Format::Gemini, losses, |key| Field::Extension(key.to_owned()));
 }
 

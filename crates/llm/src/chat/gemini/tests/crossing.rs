@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{GEMINI_3, target};
 use crate::{
-    Call, End, Endpoint, Inbound, Provider, Site, Target,
-    provider::{Anthropic, OpenAi, Vertex},
+    Call, End, Endpoint, Format, Inbound, Provider, Site, Target,
+    provider::{AiStudio, Anthropic, Ask, OpenAi, Vertex},
 };
 
 const SIGNATURE: &str = "U0lHTkFUVVJF";
@@ -192,6 +192,114 @@ fn pictures_documents_and_schemas_cross() {
     assert_eq!(
         document["generationConfig"],
         json!({"responseMimeType": "application/json", "responseJsonSchema": schema})
+    );
+}
+
+/// The vendor fields of the compatibility specification, "Chat request as parsed".
+#[test]
+fn what_clients_of_openai_say_to_google_is_heard() {
+    #[track_caller]
+    fn check(members: Value, pointer: &str, expected: Value) {
+        let mut asked = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+        for (key, value) in members.as_object().unwrap() {
+            asked[key] = value.clone();
+        }
+        let call = call("/v1/chat/completions", &asked, &Vertex, GEMINI_3);
+        assert_eq!(body(&call).pointer(pointer), Some(&expected));
+        assert!(call.losses.is_empty(), "{:?}", call.losses);
+    }
+    let settings = json!([{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]);
+    check(
+        json!({"safetySettings": settings.clone()}),
+        "/safetySettings",
+        settings,
+    );
+    check(
+        json!({"generationConfig": {"media_resolution": "MEDIA_RESOLUTION_LOW"}}),
+        "/generationConfig",
+        json!({"mediaResolution": "MEDIA_RESOLUTION_LOW"}),
+    );
+    check(
+        json!({"tools": [
+            {"type": "google_search", "google_search": {"exclude_domains": ["a.b"], "time_range_filter": {"start_time": "2025-01-01T00:00:00Z"}}},
+            {"type": "enterprise_search"},
+            {"type": "function", "function": {"name": "f"}},
+        ]}),
+        "/tools",
+        json!([
+            {"googleSearch": {"excludeDomains": ["a.b"], "timeRangeFilter": {"startTime": "2025-01-01T00:00:00Z"}}},
+            {"enterpriseWebSearch": {}},
+            {"functionDeclarations": [{"name": "f"}]},
+        ]),
+    );
+    check(
+        json!({"guided_choice": ["yes", "no"]}),
+        "/generationConfig",
+        json!({"responseMimeType": "text/x.enum", "responseSchema": {"type": "STRING", "enum": ["yes", "no"]}}),
+    );
+    check(
+        json!({"guided_json": {"type": "object"}}),
+        "/generationConfig",
+        json!({"responseMimeType": "application/json", "responseJsonSchema": {"type": "object"}}),
+    );
+    check(
+        json!({"reasoning_effort": "low", "n": 2, "top_logprobs": 3, "logprobs": true}),
+        "/generationConfig",
+        json!({"candidateCount": 2, "responseLogprobs": true, "logprobs": 3, "thinkingConfig": {"thinkingLevel": "LOW"}}),
+    );
+}
+
+#[test]
+fn paths_name_model_and_dialect() {
+    #[track_caller]
+    fn check(path: &str, model: Option<&str>, dialect: Format) {
+        let place = Endpoint::find(path, "");
+        assert_eq!(place.and_then(|place| place.model).as_deref(), model, "{path}");
+        assert_eq!(Endpoint::dialect(path), dialect, "{path}");
+    }
+    check(
+        "/v1beta/models/gemini-3-pro:generateContent",
+        Some("gemini-3-pro"),
+        Format::Gemini,
+    );
+    check(
+        "/v1/models/org/m:7b:streamGenerateContent",
+        Some("org/m:7b"),
+        Format::Gemini,
+    );
+    check(
+        "/v1beta/models/a%2Fb:generateContent",
+        Some("a/b"),
+        Format::Gemini,
+    );
+    check(
+        "/v1beta1/publishers/google/models/m:generateContent",
+        Some("m"),
+        Format::Gemini,
+    );
+    check("/v1beta/models/:generateContent", None, Format::Gemini);
+    check("/v1beta/models/m:embedContent", None, Format::Gemini);
+    check("/v1beta", None, Format::Gemini);
+    check("/v1betamax", None, Format::OpenAi);
+    check("/v1/models", None, Format::OpenAi);
+    check("/anthropic/v1/unknown", None, Format::Messages);
+
+    let site = Site {
+        prefix: Some("v1/projects/p/locations/europe-west1".to_owned()),
+        ..Site::default()
+    };
+    let ask = |stream| Ask {
+        operation: crate::Operation::Chat,
+        format: Format::Gemini,
+        stream,
+    };
+    assert_eq!(
+        Vertex.path(ask(true), &target(&site, "gemini 3@1")),
+        "/v1/projects/p/locations/europe-west1/publishers/google/models/gemini%203@1:streamGenerateContent?alt=sse"
+    );
+    assert_eq!(
+        AiStudio.path(ask(false), &target(&Site::default(), "models/gemini-3")),
+        "/v1beta/models/gemini-3:generateContent"
     );
 }
 

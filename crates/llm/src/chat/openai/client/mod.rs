@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod conversation;
+mod google;
 mod part;
 mod request;
 

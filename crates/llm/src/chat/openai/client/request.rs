@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::{
     super::wire::{self, Text},
     conversation::{self, Conversation},
-    part,
+    google, part,
 };
 use crate::{
     ApiError, Field, Format, Losses, Severity,
@@ -47,6 +47,7 @@ pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiErr
         service_tier: object.optional("service_tier", &root)?,
         extensions,
     };
+    google::members(&mut object, &mut request.extensions, losses)?;
     for (key, value) in object.rest() {
         let extension = converse::member(&key, value)
             .unwrap_or_else(|| wire::extension(&*key, value, wire::severity(&key, value)));
@@ -89,12 +90,13 @@ fn tool(raw: &RawValue, path: &Path<'_>, index: usize, losses: &mut Losses) -> R
     let mut object = Object::parse(raw, path)?;
     let kind: String = object.required("type", path)?;
     if kind != "function" {
+        let google = google::tool(&kind, raw, path)?;
         return Ok(Tool {
-            body: ToolBody::Native {
+            body: google.unwrap_or_else(|| ToolBody::Native {
                 format: Format::OpenAi,
                 kind,
                 raw: raw.to_owned(),
-            },
+            }),
             cache: None,
             extensions: Extensions::default(),
         });
