@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     error,
-    message::{self, Block, Body},
+    part::{self, Block, Body},
     reply::{self, Candidate, Content, Reply},
     wire::{self, Totals},
 };
@@ -187,7 +187,7 @@ impl Encoder {
             }
             (Kind::Redacted, Delta::Seal(seal)) => {
                 if let Some(left) = self.signatures.insert(choice, seal.clone()) {
-                    self.chunk(choice, message::bare(wire::signature(&left)), out);
+                    self.chunk(choice, part::bare(wire::signature(&left)), out);
                 }
             }
             (Kind::Call(call), Delta::Arguments(more)) => call.arguments.push_str(more),
@@ -234,7 +234,7 @@ impl Encoder {
             reply::lose_stop_sequence(finish, losses);
             let signature = self.signatures.get(index).map(wire::signature);
             Candidate {
-                content: Content::new(signature.map(message::bare).into_iter().collect()),
+                content: Content::new(signature.map(part::bare).into_iter().collect()),
                 finish_reason: Some(wire::finish_reason(finish)),
                 index: *index,
             }

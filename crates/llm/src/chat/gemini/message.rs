@@ -2,129 +2,26 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
     content::{self, DETAILS},
+    part::{
+        Blob, Block, Body, Content, FunctionCall, FunctionResponse, Written, arguments, bare, blob, file,
+    },
     wire::{self, Members},
 };
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses,
     capability::Capability,
-    chat::{Extensions, Part, PartBody, Reasoned, Role, ToolCall, ToolKind, ToolResult, Turn},
+    chat::{Part, PartBody, Reasoned, Role, ToolCall, ToolResult, Turn},
     json::{self, Path},
-    media::{Media, MediaKind, Source},
+    media::{Media, Source},
 };
 
 /// The signature of a call that the provider did not sign, as histories of other models have them: base64 of
 /// `skip_thought_signature_validator` ("Thought signatures", frequently asked questions).
 pub(super) const UNSIGNED: &str = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=";
-
-/// What one side said.
-#[derive(Serialize)]
-pub(super) struct Content<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) role: Option<&'static str>,
-    pub(super) parts: Vec<Block<'a>>,
-    #[serde(flatten)]
-    pub(super) members: Option<Members<'a>>,
-}
-
-/// A part.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(super) enum Block<'a> {
-    /// Written from a part of the neutral form.
-    Written(Box<Written<'a>>),
-    /// As the client wrote it.
-    Native(&'a RawValue),
-}
-
-/// A part that was written from one of the neutral form.
-#[derive(Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Written<'a> {
-    #[serde(flatten)]
-    pub(super) body: Body<'a>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) thought: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) thought_signature: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) media_resolution: Option<Resolution>,
-    #[serde(flatten)]
-    pub(super) members: Option<Members<'a>>,
-}
-
-/// What a part is.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum Body<'a> {
-    Text(Cow<'a, str>),
-    InlineData(Blob<'a>),
-    FileData(File<'a>),
-    FunctionCall(FunctionCall<'a>),
-    FunctionResponse(FunctionResponse<'a>),
-}
-
-impl Default for Body<'_> {
-    fn default() -> Self {
-        Body::Text(Cow::Borrowed(""))
-    }
-}
-
-/// How closely a picture is looked at.
-#[derive(Serialize)]
-pub(super) struct Resolution {
-    level: &'static str,
-}
-
-/// Bytes in the request.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Blob<'a> {
-    mime_type: &'a str,
-    data: Cow<'a, str>,
-    #[serde(flatten)]
-    members: Option<Members<'a>>,
-}
-
-/// Bytes at an address.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct File<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mime_type: Option<&'static str>,
-    file_uri: &'a str,
-    #[serde(flatten)]
-    members: Members<'a>,
-}
-
-/// A call.
-#[derive(Serialize)]
-pub(super) struct FunctionCall<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) id: Option<Cow<'a, str>>,
-    pub(super) name: Cow<'a, str>,
-    pub(super) args: Cow<'a, RawValue>,
-    #[serde(flatten)]
-    pub(super) members: Option<Members<'a>>,
-}
-
-/// What a function gave.
-#[derive(Serialize)]
-pub(super) struct FunctionResponse<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    name: Cow<'a, str>,
-    response: Cow<'a, RawValue>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    parts: Vec<Block<'a>>,
-    #[serde(flatten)]
-    members: Members<'a>,
-}
 
 /// Writes turns; remembers what was lost, which tools were renamed and what calls were of.
 pub(super) struct Writer<'a, 'w> {
@@ -449,28 +346,6 @@ impl<'a> Writer<'a, '_> {
     }
 }
 
-impl<'a> Block<'a> {
-    /// Hangs `signature` on the part.
-    pub(super) fn signed(mut self, signature: Option<Cow<'a, str>>) -> Self {
-        if let (Block::Written(written), Some(_)) = (&mut self, &signature) {
-            written.thought_signature = signature;
-        }
-        self
-    }
-
-    /// Says how closely a picture is to be looked at, to a model that takes it.
-    fn look(&mut self, body: &PartBody, capability: &Capability) {
-        let PartBody::Media(media) = body else {
-            return;
-        };
-        let word = media.detail.as_deref().filter(|_| capability.media_resolution);
-        let known = DETAILS.iter().find(|(name, _)| Some(*name) == word);
-        if let (Block::Written(written), Some((_, level))) = (self, known) {
-            written.media_resolution = Some(Resolution { level });
-        }
-    }
-}
-
 /// Sees to it that the first call is signed: by the signature that stood before it, if something else came
 /// between on the way, or by the one that stands for none.
 fn sign(blocks: &mut [Block<'_>]) {
@@ -493,41 +368,6 @@ fn sign(blocks: &mut [Block<'_>]) {
     call.thought_signature = moved.or(Some(Cow::Borrowed(UNSIGNED)));
 }
 
-/// Returns a part that says nothing and carries `signature`, as the provider writes it at the end of a stream.
-pub(super) fn bare(signature: Cow<'_, str>) -> Block<'_> {
-    Block::Written(Box::default()).signed(Some(signature))
-}
-
-/// Returns the bytes of `media`, if they came with it.
-pub(super) fn blob(media: &Media) -> Option<Blob<'_>> {
-    let (mime_type, data) = match &media.source {
-        Source::Inline { media_type, data } => (media_type.as_str(), Cow::Borrowed(data.as_str())),
-        Source::Text(text) => ("text/plain", Cow::Owned(STANDARD.encode(text))),
-        Source::Url(_) | Source::File { .. } => return None,
-    };
-    Some(Blob {
-        mime_type,
-        data,
-        members: None,
-    })
-}
-
-fn file<'a>(uri: &'a str, kind: MediaKind, extensions: &'a Extensions) -> File<'a> {
-    let members = Members {
-        extensions,
-        prefix: wire::FILE,
-    };
-    let key = format!("{}mimeType", wire::FILE);
-    let said = extensions
-        .of(Format::Gemini)
-        .any(|extension| extension.key == key);
-    File {
-        mime_type: (!said).then(|| content::guess(uri, Some(kind))),
-        file_uri: uri,
-        members,
-    }
-}
-
 /// Returns the object that says what a tool gave: its own, if it gave one.
 fn given(text: &str, is_error: bool) -> Box<RawValue> {
     if is_error {
@@ -538,20 +378,6 @@ fn given(text: &str, is_error: bool) -> Box<RawValue> {
         || json::raw(&BTreeMap::from([("output", text)])),
         RawValue::to_owned,
     )
-}
-
-/// Returns the arguments of `call` as the object that this format demands; `None` if they are something else.
-pub(super) fn arguments(call: &ToolCall) -> Option<Cow<'_, RawValue>> {
-    match call.kind {
-        ToolKind::Custom => Some(Cow::Owned(json::raw(&BTreeMap::from([(
-            "input",
-            &call.arguments,
-        )])))),
-        ToolKind::Function if call.arguments.trim().is_empty() => {
-            Some(Cow::Owned(json::raw(&serde_json::Map::new())))
-        }
-        ToolKind::Function => content::as_object(&call.arguments).map(Cow::Borrowed),
-    }
 }
 
 fn refuse(origin: usize, what: &str) -> ApiError {

@@ -1,7 +1,7 @@
 //! Google Gemini, `generateContent` and `streamGenerateContent`.
 //!
 //! Beside the parts that every format has: `content` reads the contents of a request, `message` writes turns as
-//! contents, `schema` converts between JSON schemas and the format's own, `think` says how much to think,
+//! contents, `part` is how their parts are written, `schema` converts between JSON schemas and the format's own, `think` says how much to think,
 //! `reply` is whole replies and `emit` writes streamed ones.
 //!
 //! A thought signature may hang on any part. In the neutral form it is a redacted piece of reasoning right
@@ -17,6 +17,7 @@ mod emit;
 mod error;
 mod listen;
 mod message;
+mod part;
 mod reply;
 mod schema;
 mod stream;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     content, error,
-    message::{self, Block, Body, FunctionCall, Written},
+    part::{self, Block, Body, FunctionCall, Written},
     stream,
     wire::{self, Totals},
 };
@@ -294,7 +294,7 @@ fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
                 let seal = reasoned.seal.as_ref().map(wire::signature);
                 if reasoned.redacted {
                     if let Some(left) = signature.take_if(|_| seal.is_some()) {
-                        blocks.push(message::bare(left));
+                        blocks.push(part::bare(left));
                     }
                     signature = seal.or(signature);
                 } else if !reasoned.text.is_empty() || seal.is_some() {
@@ -311,7 +311,7 @@ fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
                 blocks.push(Block::Native(raw));
                 continue;
             }
-            PartBody::Media(media) => match message::blob(media) {
+            PartBody::Media(media) => match part::blob(media) {
                 Some(blob) => Some(Body::InlineData(blob)),
                 None => {
                     let reason = format!("an answer holds no {} from elsewhere", media.kind.name());
@@ -330,7 +330,7 @@ fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
         };
         blocks.extend(body.map(|body| block(body).signed(signature.take())));
     }
-    blocks.extend(signature.map(message::bare));
+    blocks.extend(signature.map(part::bare));
     blocks
 }
 
@@ -354,7 +354,7 @@ pub(super) fn block(body: Body<'_>) -> Block<'_> {
 
 /// Returns `call` as it is written. Arguments that are no object are lost.
 pub(super) fn function_call<'a>(call: &'a ToolCall, losses: &mut Losses) -> FunctionCall<'a> {
-    let args = message::arguments(call).unwrap_or_else(|| {
+    let args = part::arguments(call).unwrap_or_else(|| {
         let reason = "the arguments of a tool call are not a JSON object";
         losses.advisory(Field::Reply("functionCall"), reason);
         Cow::Owned(json::raw(&serde_json::Map::new()))

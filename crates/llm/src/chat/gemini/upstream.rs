@@ -9,7 +9,8 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     Gemini, error, listen,
-    message::{Content, Writer},
+    message::Writer,
+    part::Content,
     reply::Memory,
     schema, think,
     wire::{self, Fields, Members, Single},
