@@ -12,7 +12,7 @@ use http::HeaderMap;
 use insta::{assert_snapshot, glob};
 use llm::{
     Call, End, Endpoint, Format, Inbound, Losses, Operation, Provider, Site, Target,
-    provider::{Anthropic, Ask, Bedrock, CredentialKind, Dialect, OpenAi},
+    provider::{AiStudio, Anthropic, Ask, Bedrock, CredentialKind, Dialect, OpenAi},
 };
 use serde_json::Value;
 use testkit::event_stream;
@@ -21,6 +21,7 @@ use testkit::event_stream;
 const UPSTREAMS: &[(&str, &dyn Provider, &str)] = &[
     ("OpenAI", &OpenAi, "gpt-5-mini"),
     ("Anthropic", &Anthropic, "claude-sonnet-4-6"),
+    ("Gemini", &AiStudio, "gemini-3-flash-preview"),
     ("Bedrock", &Bedrock, "us.anthropic.claude-sonnet-4-6"),
     ("Responses", &Responses, "gpt-5-mini"),
 ];
@@ -41,6 +42,11 @@ const CLIENTS: &[(Format, &str, &str)] = &[
         Format::Responses,
         "/v1/responses",
         r#"{"model":"m","input":"hi","stream":false}"#,
+    ),
+    (
+        Format::Gemini,
+        "/v1beta/models/m:generateContent",
+        r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#,
     ),
 ];
 
