@@ -320,11 +320,14 @@ pub fn compact(raw: &RawValue) -> String {
 /// A change to a top-level member: the JSON text that it is to have, or `None` to take it out.
 pub type Edit = (&'static str, Option<String>);
 
+/// Members by name, each with where its value lies.
+type Members = Vec<(Box<str>, Range<usize>)>;
+
 /// A JSON object whose values are known only by where they lie.
 #[derive(Clone, Debug)]
 pub struct Shallow {
     bytes: Bytes,
-    members: Vec<(Box<str>, Range<usize>)>,
+    members: Members,
 }
 
 impl Shallow {
@@ -345,7 +348,7 @@ impl Shallow {
         Ok(Self { bytes, members })
     }
 
-    fn read_members(bytes: &[u8]) -> Result<Vec<(Box<str>, Range<usize>)>, ApiError> {
+    fn read_members(bytes: &[u8]) -> Result<Members, ApiError> {
         let start = bytes.as_ptr() as usize;
         let members = Object::parse_slice(bytes)?.members.into_iter();
         let place = |raw: &RawValue| {

@@ -163,6 +163,7 @@ fn writes_answers_of_other_formats() {
                 id: "msg_1".into(),
                 model: "claude".into(),
                 created: Some(5),
+                echo: None,
             },
             choices: vec![Choice {
                 parts: parts.into_iter().map(Part::new).collect(),

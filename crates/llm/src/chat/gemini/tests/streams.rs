@@ -71,7 +71,8 @@ fn reads_what_comes_in_pieces() {
             Event::Start(Head {
                 id: "r".into(),
                 model: "m".into(),
-                created: None
+                created: None,
+                echo: None
             }),
             open(0, PartHead::Reasoning { redacted: false }),
             delta(0, Delta::Text("Hm".into())),
@@ -139,6 +140,7 @@ fn begin() -> Event {
         id: "r".into(),
         model: "m".into(),
         created: None,
+        echo: None,
     })
 }
 
