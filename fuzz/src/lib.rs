@@ -13,7 +13,8 @@ use llm::{
     },
     json::Shallow,
     provider::{
-        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, Compatible, CredentialKind, Dialect, OpenAi, Provider,
+        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, COMPATIBLE, CredentialKind, LITELLM, MISTRAL, OpenAi,
+        Provider,
         VertexClaude,
     },
     reply::End,
@@ -145,7 +146,9 @@ const PROVIDERS: &[&'static dyn Provider] = &[
     &Bedrock,
     &BedrockClaude,
     &VertexClaude,
-    &Compatible,
+    &COMPATIBLE,
+    &LITELLM,
+    &MISTRAL,
     &Only(Format::Responses),
 ];
 
@@ -154,6 +157,10 @@ const PROVIDERS: &[&'static dyn Provider] = &[
 pub struct Only(pub Format);
 
 impl Provider for Only {
+    fn id(&self) -> &'static str {
+        self.0.name()
+    }
+
     fn name(&self) -> &'static str {
         self.0.name()
     }
@@ -173,10 +180,6 @@ impl Provider for Only {
 
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
-    }
-
-    fn dialect(&self) -> Dialect {
-        Compatible.dialect()
     }
 }
 

@@ -214,18 +214,15 @@ impl Backend {
             .map(|endpoint| json!({ "host": endpoint.host, "port": endpoint.port }))
             .collect();
         json!({
-            "provider": self.provider.name(),
+            "provider": self.provider.id(),
             "formats": self.provider.formats(Operation::Chat, "").iter().map(|format| format.name()).collect::<Vec<_>>(),
             "prefix": self.site.prefix,
+            "version": self.site.version,
             "endpoints": endpoints,
             "tls": self.tls.as_ref().map(|tls| json!({ "hostname": tls.hostname })),
             "credential": self.credential.as_ref().map(|credential| json!({
                 "policy": credential.policy,
-                "kind": match credential.kind {
-                    CredentialKind::Bearer => "bearer",
-                    CredentialKind::XApiKey => "x-api-key",
-                    CredentialKind::XGoogApiKey => "x-goog-api-key",
-                },
+                "kind": credential.kind.name(),
                 "key": credential.key,
             })),
         })

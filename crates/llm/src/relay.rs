@@ -56,8 +56,10 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
         ask,
         headers,
     } = *sides;
-    let mut edits: Vec<Edit> = upstream.relay_edits(&inbound.shallow, inbound.stream);
-    let withhold_usage = edits.iter().any(|(key, _)| *key == "stream_options");
+    let mut edits: Vec<Edit> = upstream.relay_edits(&inbound.shallow, inbound.stream, target);
+    let withhold_usage = edits
+        .iter()
+        .any(|(key, value)| *key == "stream_options" && value.is_some());
     edits.extend(target.provider.edits(ask, target, headers));
     let names_model = inbound.shallow.get("model").is_some() && !edits.iter().any(|(key, _)| *key == "model");
     if target.model != inbound.model && names_model {

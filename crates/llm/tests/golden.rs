@@ -12,7 +12,7 @@ use http::HeaderMap;
 use insta::{assert_snapshot, glob};
 use llm::{
     Call, End, Endpoint, Format, Inbound, Losses, Operation, Provider, Site, Target,
-    provider::{AiStudio, Anthropic, Ask, Bedrock, CredentialKind, Dialect, OpenAi},
+    provider::{AiStudio, Anthropic, Ask, Bedrock, CredentialKind, OpenAi},
 };
 use serde_json::Value;
 use testkit::event_stream;
@@ -55,6 +55,10 @@ const CLIENTS: &[(Format, &str, &str)] = &[
 struct Responses;
 
 impl Provider for Responses {
+    fn id(&self) -> &'static str {
+        "responses"
+    }
+
     fn name(&self) -> &'static str {
         "responses"
     }
@@ -73,10 +77,6 @@ impl Provider for Responses {
 
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
-    }
-
-    fn dialect(&self) -> Dialect {
-        OpenAi.dialect()
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct To {
 
 /// Returns the way to an upstream of OpenAI's format.
 pub(crate) fn openai(upstream: &Upstream) -> To {
-    to(&provider::Compatible, upstream.address())
+    to(&provider::COMPATIBLE, upstream.address())
 }
 
 /// Returns the way to an upstream of the Messages format.

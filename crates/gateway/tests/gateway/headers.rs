@@ -2,7 +2,7 @@
 
 use testkit::{Reply, Upstream, client, fixture};
 
-use crate::fixture::{CHAT, KEY, MODEL, openai, serve};
+use crate::fixture::{CHAT, KEY, MODEL, openai, serve, to};
 
 #[tokio::test]
 async fn nothing_leaks_upstream() {
@@ -49,6 +49,27 @@ async fn nothing_leaks_upstream() {
     assert_eq!(received.header("host"), upstream.address().to_string());
     assert_eq!(received.header("accept-encoding"), "identity");
     assert_eq!(received.header("x-request-id"), answer.header("x-request-id"));
+}
+
+/// The key in its own header, the deployment and the version in the path, and nothing of the client's.
+#[tokio::test]
+async fn azure_is_called_in_its_way() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let served = serve([to(&llm::provider::Azure, upstream.address())]).await;
+    let headers = [
+        ("authorization", "Bearer client-secret"),
+        ("api-key", "client-secret"),
+    ];
+    let request = fixture::openai::request(MODEL, false);
+    let answer = client::post(served.address, CHAT, &headers, &request).await;
+    assert_eq!(answer.status, 200);
+    let received = &upstream.requests()[0];
+    assert_eq!(
+        received.target,
+        format!("/openai/deployments/{MODEL}/chat/completions?api-version=2025-04-01-preview")
+    );
+    assert_eq!(received.header("api-key"), KEY);
+    assert!(!received.headers.contains_key("authorization"));
 }
 
 #[tokio::test]

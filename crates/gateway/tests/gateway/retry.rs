@@ -125,7 +125,7 @@ async fn a_fallback_may_speak_another_format() {
 async fn who_cannot_be_reached_is_passed_over() {
     let refusing = Upstream::refusing();
     let good = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
-    let dead = to(&llm::provider::Compatible, refusing.address);
+    let dead = to(&llm::provider::COMPATIBLE, refusing.address);
     let served = serve([dead.clone(), openai(&good).after()]).await;
     let answer = served.post(CHAT, &fixture::openai::request(MODEL, false)).await;
     assert_eq!(answer.status, 200);

@@ -25,7 +25,7 @@ async fn an_openai_client_is_served_by_a_messages_upstream() {
 #[tokio::test]
 async fn a_messages_client_is_served_by_an_openai_upstream() {
     let provider = Provider::OpenAi.start(KEY).await;
-    let served = serve([to(&llm::provider::Compatible, provider.address())]).await;
+    let served = serve([to(&llm::provider::COMPATIBLE, provider.address())]).await;
     let answer = served
         .post(MESSAGES, &fixture::messages::request(MODEL, false))
         .await;
@@ -44,7 +44,7 @@ async fn streams_are_translated() {
     assert_eq!(answer.frames().last().map(String::as_str), Some("data: [DONE]"));
 
     let provider = Provider::OpenAi.start(KEY).await;
-    let served = serve([to(&llm::provider::Compatible, provider.address())]).await;
+    let served = serve([to(&llm::provider::COMPATIBLE, provider.address())]).await;
     let answer = served
         .post(MESSAGES, &fixture::messages::request(MODEL, true))
         .await;

@@ -90,7 +90,7 @@ pub trait Upstream: Sync {
 
     /// Returns the edits, beside that of `model`, that make a client's own document fit for an upstream of
     /// this format. `streamed` tells whether the client asked for a stream.
-    fn relay_edits(&self, request: &Shallow, streamed: bool) -> Vec<Edit>;
+    fn relay_edits(&self, request: &Shallow, streamed: bool, target: &Target<'_>) -> Vec<Edit>;
 
     /// Notes what a whole reply of this format says, without changing it.
     ///

@@ -1,6 +1,6 @@
 //! Anthropic itself, and servers that speak its Messages format.
 
-use super::{Ask, CredentialKind, Dialect, Provider, Target, openai};
+use super::{Ask, CredentialKind, Preset, Provider, Target, openai};
 use crate::{Format, Operation};
 
 /// Anthropic at `api.anthropic.com`.
@@ -8,6 +8,10 @@ use crate::{Format, Operation};
 pub struct Anthropic;
 
 impl Provider for Anthropic {
+    fn id(&self) -> &'static str {
+        "anthropic"
+    }
+
     fn name(&self) -> &'static str {
         "anthropic"
     }
@@ -20,7 +24,7 @@ impl Provider for Anthropic {
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
-        openai::chat_path(ask, target)
+        openai::chat_path(ask, target, "v1")
     }
 
     fn headers(&self, _format: Format) -> &'static [(&'static str, &'static str)] {
@@ -35,15 +39,26 @@ impl Provider for Anthropic {
         CredentialKind::XApiKey
     }
 
-    fn dialect(&self) -> Dialect {
-        Dialect {
-            top_k: true,
-            thinking: true,
-            cache_control: true,
-            media_urls: false,
-        }
+    fn preset(&self) -> Option<&Preset> {
+        Some(&PRESET)
     }
 }
 
 /// Anthropic refuses calls that name no version (API reference, "Versions").
 const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
+
+/// Models: the provider's page "Models overview", aliases.
+const PRESET: Preset = Preset {
+    key: "ANTHROPIC_API_KEY",
+    base: "ANTHROPIC_BASE_URL",
+    url: "https://api.anthropic.com/v1",
+    models: &[
+        "claude-haiku-4-5",
+        "claude-sonnet-4-6",
+        "claude-opus-4-6",
+        "claude-sonnet-4-5",
+        "claude-opus-4-5",
+    ],
+    family: "claude-.*",
+    ..Preset::NONE
+};

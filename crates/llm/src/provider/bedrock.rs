@@ -3,10 +3,9 @@
 //! Both name the model in the path alone. An API key goes as a bearer token.
 
 use http::HeaderMap;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{Ask, CredentialKind, Dialect, Provider, Target};
+use super::{Ask, CredentialKind, Provider, Target, segment};
 use crate::{Format, Operation, frame::Framing, json::Edit};
 
 /// Amazon Bedrock's Converse.
@@ -16,19 +15,6 @@ pub struct Bedrock;
 /// Claude on Amazon Bedrock, through InvokeModel.
 #[derive(Debug)]
 pub struct BedrockClaude;
-
-/// What stays as it is in the segment of a path that names a model.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
 
 /// The version of Claude's format where the site names none.
 const VERSION: &str = "bedrock-2023-05-31";
@@ -61,6 +47,10 @@ const BETAS: &[&str] = &[
 const ALIASES: &[(&str, &str)] = &[("advanced-tool-use-2025-11-20", "tool-search-tool-2025-10-19")];
 
 impl Provider for Bedrock {
+    fn id(&self) -> &'static str {
+        "bedrock"
+    }
+
     fn name(&self) -> &'static str {
         "aws.bedrock"
     }
@@ -87,13 +77,13 @@ impl Provider for Bedrock {
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
     }
-
-    fn dialect(&self) -> Dialect {
-        super::anthropic::Anthropic.dialect()
-    }
 }
 
 impl Provider for BedrockClaude {
+    fn id(&self) -> &'static str {
+        "bedrock-claude"
+    }
+
     fn name(&self) -> &'static str {
         "aws.anthropic"
     }
@@ -137,14 +127,10 @@ impl Provider for BedrockClaude {
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
     }
-
-    fn dialect(&self) -> Dialect {
-        super::anthropic::Anthropic.dialect()
-    }
 }
 
 fn path(target: &Target<'_>, action: &str) -> String {
-    let model = utf8_percent_encode(target.model, SEGMENT);
+    let model = segment(target.model);
     target.site.join("", &format!("model/{model}/{action}"))
 }
 

@@ -4,7 +4,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Ask, CredentialKind, Dialect, Provider, Target};
+use super::{Ask, CredentialKind, Preset, Provider, Target};
 use crate::{Format, Operation};
 
 /// AI Studio at `generativelanguage.googleapis.com`.
@@ -17,6 +17,10 @@ pub struct AiStudio;
 pub struct Vertex;
 
 impl Provider for AiStudio {
+    fn id(&self) -> &'static str {
+        "google-ai-studio"
+    }
+
     fn name(&self) -> &'static str {
         "gcp.gemini"
     }
@@ -39,12 +43,16 @@ impl Provider for AiStudio {
         CredentialKind::XGoogApiKey
     }
 
-    fn dialect(&self) -> Dialect {
-        DIALECT
+    fn preset(&self) -> Option<&Preset> {
+        Some(&PRESET)
     }
 }
 
 impl Provider for Vertex {
+    fn id(&self) -> &'static str {
+        "vertex"
+    }
+
     fn name(&self) -> &'static str {
         "gcp.vertex_ai"
     }
@@ -65,18 +73,22 @@ impl Provider for Vertex {
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
     }
-
-    fn dialect(&self) -> Dialect {
-        DIALECT
-    }
 }
 
-/// Of the habits, none is this format's.
-const DIALECT: Dialect = Dialect {
-    top_k: true,
-    thinking: true,
-    cache_control: false,
-    media_urls: true,
+/// Source: the Gemini API's pages "API keys" and "Models".
+const PRESET: Preset = Preset {
+    key: "GEMINI_API_KEY",
+    base: "GEMINI_BASE_URL",
+    url: "https://generativelanguage.googleapis.com/v1beta",
+    models: &[
+        "gemini-2.5-flash",
+        "gemini-2.5-pro",
+        "gemini-2.5-flash-lite",
+        "gemini-3-flash-preview",
+        "gemini-3-pro-preview",
+    ],
+    family: "(models/)?(gemini|gemma|learnlm)-.*",
+    ..Preset::NONE
 };
 
 /// What stays as it is in a model's name; the compatibility specification, "Upstream path".

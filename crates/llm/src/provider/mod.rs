@@ -7,25 +7,42 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{Format, Losses, Operation, Reply, frame::Framing, json::Edit};
 
 mod anthropic;
+mod azure;
 mod bedrock;
 mod compatible;
+mod dialect;
 mod google;
 mod openai;
+mod preset;
 mod vertex;
 
+#[cfg(test)]
+mod tests;
+
 pub use anthropic::Anthropic;
+pub use azure::Azure;
 pub use bedrock::{Bedrock, BedrockClaude};
-pub use compatible::Compatible;
+pub use compatible::{
+    COHERE, COMPATIBLE, Compatible, DEEPINFRA, DEEPSEEK, GROQ, HUNYUAN, LITELLM, LM_STUDIO, MISTRAL, OLLAMA,
+    OPENROUTER, SAMBANOVA, TETRATE, TOGETHER, VLLM, XAI,
+};
+pub use dialect::{Dialect, Member, Replay, Thinking};
 pub use google::{AiStudio, Vertex};
 pub use openai::OpenAi;
+pub use preset::{Preset, Trigger};
 pub use vertex::VertexClaude;
 
-/// Every provider, the specific ones before the general.
+/// Every provider: those that own the names of their models, then those that serve the models of others,
+/// then servers of one's own, and last the general row.
+///
+/// Where keys are found in the environment the first of them takes the models that nobody claims.
 pub const PROVIDERS: &[&'static dyn Provider] = &[
+    &Azure,
     &OpenAi,
     &Anthropic,
     &AiStudio,
@@ -33,12 +50,31 @@ pub const PROVIDERS: &[&'static dyn Provider] = &[
     &Bedrock,
     &BedrockClaude,
     &VertexClaude,
-    &Compatible,
+    &MISTRAL,
+    &COHERE,
+    &DEEPSEEK,
+    &XAI,
+    &HUNYUAN,
+    &GROQ,
+    &SAMBANOVA,
+    &TOGETHER,
+    &DEEPINFRA,
+    &OPENROUTER,
+    &TETRATE,
+    &LITELLM,
+    &VLLM,
+    &OLLAMA,
+    &LM_STUDIO,
+    &compatible::AZURE_V1,
+    &COMPATIBLE,
 ];
 
 /// Who serves a format.
 pub trait Provider: fmt::Debug + Send + Sync {
-    /// Returns the value of `gen_ai.provider.name` in metrics and traces.
+    /// Returns the row's own name, by which configurations mean it.
+    fn id(&self) -> &'static str;
+
+    /// Returns the value of `gen_ai.provider.name` in metrics and traces, which rows of one schema share.
     fn name(&self) -> &'static str;
 
     /// Returns the formats in which the provider serves `operation` with `model`, the best first.
@@ -66,11 +102,23 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Returns the host of the provider's public API; `None` where there is no such thing.
     fn host(&self) -> Option<&'static str>;
 
+    /// Returns whether the provider is known to serve at `host`.
+    fn serves_at(&self, host: &str) -> bool {
+        self.host().is_some_and(|own| own.eq_ignore_ascii_case(host))
+    }
+
     /// Returns how a call is dressed with a key.
     fn credential(&self) -> CredentialKind;
 
-    /// Returns the habits in which the provider's dialect differs from the format's norm.
-    fn dialect(&self) -> Dialect;
+    /// Returns the habits in which the provider's chat completions differ from OpenAI's.
+    fn dialect(&self, _site: &Site) -> Dialect {
+        Dialect::PLAIN
+    }
+
+    /// Returns how the provider is found in the environment; `None` where it takes a configuration.
+    fn preset(&self) -> Option<&Preset> {
+        None
+    }
 }
 
 /// What a provider is asked for.
@@ -91,21 +139,10 @@ pub enum CredentialKind {
     Bearer,
     /// `x-api-key: …`
     XApiKey,
+    /// `api-key: …`
+    ApiKey,
     /// `x-goog-api-key: …`
     XGoogApiKey,
-}
-
-/// Habits in which servers of one format differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dialect {
-    /// Takes `top_k` in chat completions.
-    pub top_k: bool,
-    /// Takes the `thinking` object, `thinking_blocks` and thinking parts in chat completions.
-    pub thinking: bool,
-    /// Takes `cache_control` on parts of chat completions.
-    pub cache_control: bool,
-    /// Takes `audio_url` and `video_url` parts in chat completions.
-    pub media_urls: bool,
 }
 
 /// Where a provider's API lies at an upstream.
@@ -149,15 +186,51 @@ pub struct Call {
 
 /// Returns the provider that serves `format` at `host`: its own row, or the general one for the format.
 pub fn find(format: Format, host: &str) -> &'static dyn Provider {
-    let own = PROVIDERS.iter().copied().find(|provider| {
-        provider.host().is_some_and(|own| own.eq_ignore_ascii_case(host))
-            && provider.formats(Operation::Chat, "").contains(&format)
-    });
+    let own = PROVIDERS
+        .iter()
+        .copied()
+        .find(|provider| provider.serves_at(host) && provider.formats(Operation::Chat, "").contains(&format));
     own.unwrap_or(match format {
         Format::Messages => &Anthropic,
         Format::Converse => &Bedrock,
-        Format::OpenAi | Format::Responses | Format::Gemini => &Compatible,
+        Format::Gemini => &Vertex,
+        Format::OpenAi | Format::Responses => &COMPATIBLE,
     })
+}
+
+/// Returns the provider whose row is called `id`.
+pub fn by_id(id: &str) -> Option<&'static dyn Provider> {
+    PROVIDERS.iter().copied().find(|provider| provider.id() == id)
+}
+
+/// Returns `model` as one segment of a path.
+pub(crate) fn segment(model: &str) -> String {
+    utf8_percent_encode(model, SEGMENT).to_string()
+}
+
+/// What is escaped in a segment: all but letters, digits and `-_.~$&+=:@`.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+impl CredentialKind {
+    /// Returns what documentation and dumps call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CredentialKind::Bearer => "bearer",
+            CredentialKind::XApiKey => "x-api-key",
+            CredentialKind::ApiKey => "api-key",
+            CredentialKind::XGoogApiKey => "x-goog-api-key",
+        }
+    }
 }
 
 impl Site {

@@ -1,6 +1,6 @@
 //! OpenAI itself.
 
-use super::{Ask, CredentialKind, Dialect, Provider, Target};
+use super::{Ask, CredentialKind, Preset, Provider, Target};
 use crate::{Format, Operation};
 
 /// OpenAI at `api.openai.com`.
@@ -8,6 +8,10 @@ use crate::{Format, Operation};
 pub struct OpenAi;
 
 impl Provider for OpenAi {
+    fn id(&self) -> &'static str {
+        "openai"
+    }
+
     fn name(&self) -> &'static str {
         "openai"
     }
@@ -20,7 +24,7 @@ impl Provider for OpenAi {
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
-        chat_path(ask, target)
+        chat_path(ask, target, "v1")
     }
 
     fn host(&self) -> Option<&'static str> {
@@ -31,22 +35,43 @@ impl Provider for OpenAi {
         CredentialKind::Bearer
     }
 
-    fn dialect(&self) -> Dialect {
-        Dialect {
-            top_k: false,
-            thinking: false,
-            cache_control: false,
-            media_urls: false,
-        }
+    fn preset(&self) -> Option<&Preset> {
+        Some(&PRESET)
     }
 }
 
-/// Returns the path at which servers of OpenAI's and Anthropic's kind answer, under the site's prefix.
-pub(super) fn chat_path(ask: Ask, target: &Target<'_>) -> String {
+/// Returns the path at which servers of OpenAI's and Anthropic's kind answer, under the site's prefix or else
+/// `prefix`.
+pub(super) fn chat_path(ask: Ask, target: &Target<'_>, prefix: &str) -> String {
     let suffix = match ask.format {
         Format::Messages => "messages",
         Format::Responses => "responses",
         Format::OpenAi | Format::Gemini | Format::Converse => "chat/completions",
     };
-    target.site.join("v1", suffix)
+    target.site.join(prefix, suffix)
 }
+
+/// Headers by which accounts are told apart (API reference, "Authentication").
+pub(super) const HEADERS: &[(&str, &str)] = &[
+    ("OpenAI-Organization", "OPENAI_ORG_ID"),
+    ("OpenAI-Project", "OPENAI_PROJECT_ID"),
+];
+
+/// Models: the provider's page "Models".
+const PRESET: Preset = Preset {
+    key: "OPENAI_API_KEY",
+    base: "OPENAI_BASE_URL",
+    url: "https://api.openai.com/v1",
+    headers: HEADERS,
+    models: &[
+        "gpt-5-mini",
+        "gpt-5",
+        "gpt-5-nano",
+        "gpt-4.1",
+        "gpt-4.1-mini",
+        "gpt-4o",
+        "gpt-4o-mini",
+    ],
+    family: "(gpt|chatgpt|codex|ft:gpt)-.*|o[1-9].*",
+    ..Preset::NONE
+};

@@ -5,7 +5,7 @@
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{Ask, CredentialKind, Dialect, Provider, Target};
+use super::{Ask, CredentialKind, Provider, Target};
 use crate::{Format, Operation, json::Edit};
 
 /// Claude on Vertex AI, through `rawPredict`.
@@ -16,6 +16,10 @@ pub struct VertexClaude;
 const VERSION: &str = "vertex-2023-10-16";
 
 impl Provider for VertexClaude {
+    fn id(&self) -> &'static str {
+        "vertex-claude"
+    }
+
     fn name(&self) -> &'static str {
         "gcp.anthropic"
     }
@@ -47,10 +51,6 @@ impl Provider for VertexClaude {
 
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
-    }
-
-    fn dialect(&self) -> Dialect {
-        super::anthropic::Anthropic.dialect()
     }
 }
 

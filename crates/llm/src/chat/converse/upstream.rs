@@ -122,7 +122,7 @@ impl Upstream for Converse {
             .into_error(Some(status))
     }
 
-    fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<Edit> {
+    fn relay_edits(&self, _request: &Shallow, _streamed: bool, _target: &Target<'_>) -> Vec<Edit> {
         Vec::new()
     }
 

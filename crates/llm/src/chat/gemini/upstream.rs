@@ -84,7 +84,7 @@ impl Upstream for Gemini {
         error::decode(status, body)
     }
 
-    fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<Edit> {
+    fn relay_edits(&self, _request: &Shallow, _streamed: bool, _target: &Target<'_>) -> Vec<Edit> {
         Vec::new()
     }
 

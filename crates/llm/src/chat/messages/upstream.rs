@@ -127,7 +127,7 @@ impl Upstream for Messages {
         }
     }
 
-    fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<Edit> {
+    fn relay_edits(&self, _request: &Shallow, _streamed: bool, _target: &Target<'_>) -> Vec<Edit> {
         Vec::new()
     }
 

@@ -16,7 +16,7 @@ use crate::{
     error::RawError,
     frame::{Frame, sse::Sse},
     json::Shallow,
-    provider::{Ask, CredentialKind, Dialect, Provider},
+    provider::{self, Ask, CredentialKind, Dialect, Provider, Replay, Thinking},
     reply::End,
 };
 
@@ -25,6 +25,10 @@ use crate::{
 pub(super) struct Everything;
 
 impl Provider for Everything {
+    fn id(&self) -> &'static str {
+        "everything"
+    }
+
     fn name(&self) -> &'static str {
         "everything"
     }
@@ -45,12 +49,15 @@ impl Provider for Everything {
         CredentialKind::Bearer
     }
 
-    fn dialect(&self) -> Dialect {
+    fn dialect(&self, _site: &Site) -> Dialect {
         Dialect {
             top_k: true,
-            thinking: true,
+            thinking: Thinking::Budget,
+            replay: Replay::ThinkingBlocks,
             cache_control: true,
-            media_urls: true,
+            audio_url: true,
+            video_url: true,
+            ..Dialect::PLAIN
         }
     }
 }
@@ -340,7 +347,11 @@ fn usage_is_asked_for_on_the_clients_behalf() {
     #[track_caller]
     fn check(document: &str, streamed: bool, wanted: Option<&str>) {
         let shallow = Shallow::parse(Bytes::copy_from_slice(document.as_bytes())).expect("an object");
-        let edits = OpenAi.relay_edits(&shallow, streamed);
+        let edits = OpenAi.relay_edits(
+            &shallow,
+            streamed,
+            &target(&provider::OpenAi, &Site::default(), "m"),
+        );
         let edit = edits.first().map(|(key, value)| {
             assert_eq!(*key, "stream_options");
             value.as_deref().expect("a value")
@@ -489,4 +500,53 @@ fn the_provider_finish_word_is_kept_where_it_says_more() {
     assert_eq!(document["choices"][0]["native_finish_reason"], "recitation");
     assert_eq!(document["choices"][1]["stop_reason"], "END");
     assert_eq!(document.get("usage"), None);
+}
+
+#[test]
+fn relays_speak_the_servers_words() {
+    #[track_caller]
+    fn check(provider: &'static dyn provider::Provider, version: Option<&str>, document: &str, wanted: &str) {
+        let shallow = Shallow::parse(Bytes::copy_from_slice(document.as_bytes())).expect("an object");
+        let site = Site {
+            prefix: None,
+            version: version.map(str::to_owned),
+        };
+        let edits = OpenAi.relay_edits(&shallow, true, &target(provider, &site, "m"));
+        assert_eq!(shallow.with(&edits), wanted);
+    }
+    let usage = r#""stream_options":{"include_usage":true}"#;
+    let document = format!(r#"{{"seed":7,"max_completion_tokens": 9,{usage}}}"#);
+    check(&provider::OpenAi, None, &document, &document);
+    check(&provider::COMPATIBLE, None, &document, &document);
+    check(
+        &provider::MISTRAL,
+        None,
+        &document,
+        r#"{"max_tokens":9,"random_seed":7}"#,
+    );
+    check(
+        &provider::OLLAMA,
+        None,
+        &document,
+        &format!(r#"{{"max_tokens":9,"seed":7,{usage}}}"#),
+    );
+    check(
+        &provider::MISTRAL,
+        None,
+        r#"{"max_tokens":1}"#,
+        r#"{"max_tokens":1}"#,
+    );
+    check(
+        &provider::DEEPSEEK,
+        None,
+        r#"{"max_tokens":1,"max_completion_tokens":2,"stream_options":{"include_usage":true}}"#,
+        r#"{"max_tokens":1,"stream_options":{"include_usage":true}}"#,
+    );
+    check(
+        &provider::Azure,
+        Some("2024-02-15-preview"),
+        &document,
+        r#"{"max_tokens":9,"seed":7}"#,
+    );
+    check(&provider::Azure, Some("2025-01-01-preview"), &document, &document);
 }

@@ -269,9 +269,9 @@ struct Custom<'a> {
 }
 
 impl<'a> ToolCall<'a> {
-    /// Returns a whole call, of the tool that is called `name` on the wire.
-    pub(super) fn whole(call: &'a chat::ToolCall, name: &'a str) -> Self {
-        Self::piece(None, Some((&call.id, name)), call.kind, &call.arguments)
+    /// Returns a whole call, which is called `id` on the wire, of the tool that is called `name` there.
+    pub(super) fn whole(call: &'a chat::ToolCall, id: &'a str, name: &'a str) -> Self {
+        Self::piece(None, Some((id, name)), call.kind, &call.arguments)
     }
 
     /// Returns a piece of a streamed call: the first with its id and name, the others without.

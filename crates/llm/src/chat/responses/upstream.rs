@@ -26,6 +26,7 @@ use crate::{
         },
     },
     json::{Edit, Shallow},
+    provider::Dialect,
 };
 
 /// The schema of a tool that takes nothing.
@@ -49,7 +50,7 @@ impl Upstream for Responses {
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError> {
         let reasons = Capability::of(Format::Responses, target.model).effort;
         let extensions = &request.extensions;
-        let names = Names::new(request);
+        let names = Names::new(request, &Dialect::PLAIN);
         extensions.lose(Format::Responses, losses, |key| Field::Extension(key.to_owned()));
         sampling(&request.sampling, losses);
         let instructions = instructions(&request.instructions, losses);
@@ -101,7 +102,7 @@ impl Upstream for Responses {
         openai::error::decode(status, body)
     }
 
-    fn relay_edits(&self, _request: &Shallow, _streamed: bool) -> Vec<Edit> {
+    fn relay_edits(&self, _request: &Shallow, _streamed: bool, _target: &Target<'_>) -> Vec<Edit> {
         Vec::new()
     }
 

@@ -156,7 +156,9 @@ impl<'a> Message<'a> {
                     }
                     message.thinking_blocks.push(ThinkingBlock::from(reasoned));
                 }
-                PartBody::ToolCall(call) => message.tool_calls.push(ToolCall::whole(call, &call.name)),
+                PartBody::ToolCall(call) => message
+                    .tool_calls
+                    .push(ToolCall::whole(call, &call.id, &call.name)),
                 PartBody::Media(media) => losses.advisory(
                     Field::Reply("choices[].message.content"),
                     format!(

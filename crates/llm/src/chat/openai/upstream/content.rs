@@ -13,6 +13,7 @@ use crate::{
     Field, Format,
     chat::{CacheMark, Part},
     media::{Media, MediaKind, Source},
+    provider::Member,
 };
 
 /// The content of a message.
@@ -246,13 +247,13 @@ impl<'a> Writer<'a, '_> {
                 Err("this upstream takes documents only with their bytes, not by address")
             }
             (MediaKind::Audio, Source::Inline { media_type, data }) => self.sound(media_type, data),
-            (MediaKind::Audio, source @ Source::Url(_)) if self.dialect.media_urls => Ok(Known {
+            (MediaKind::Audio, source @ Source::Url(_)) if self.dialect.audio_url => Ok(Known {
                 kind: "audio_url",
                 audio_url: picture(source, None),
                 ..Known::default()
             }),
             (MediaKind::Audio, Source::Url(_)) => Err("this upstream does not fetch sound"),
-            (MediaKind::Video, source) if self.dialect.media_urls => Ok(Known {
+            (MediaKind::Video, source) if self.dialect.video_url => Ok(Known {
                 kind: "video_url",
                 video_url: picture(source, None),
                 ..Known::default()
@@ -278,11 +279,23 @@ impl<'a> Writer<'a, '_> {
         mark.map(CacheControl::from)
     }
 
+    /// Returns whether arguments must follow the schema of the tool at `index`, if the upstream takes that.
+    pub(super) fn strict(&mut self, strict: Option<bool>, index: usize) -> Option<bool> {
+        let taken = self.dialect.takes(Member::Strict);
+        if strict == Some(true) && !taken {
+            self.losses.advisory(
+                Field::Tool(index),
+                "this upstream does not hold arguments to their schema",
+            );
+        }
+        strict.filter(|_| taken)
+    }
+
     fn sound(&self, media_type: &'a str, data: &'a str) -> Result<Known<'a>, &'static str> {
         let format = match media_type {
             "audio/wav" | "audio/x-wav" | "audio/wave" => "wav",
             "audio/mpeg" | "audio/mp3" => "mp3",
-            other if self.dialect.media_urls => other.strip_prefix("audio/").unwrap_or(other),
+            other if self.dialect.audio_url => other.strip_prefix("audio/").unwrap_or(other),
             _ => return Err("this upstream takes sound as wav and mp3 only"),
         };
         Ok(Known {

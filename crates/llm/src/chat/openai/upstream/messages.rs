@@ -18,7 +18,7 @@ use super::{
 use crate::{
     ApiError, Field, Format, Losses,
     chat::{Part, PartBody, Reasoned, Request, Role, ToolResult, Turn},
-    provider::Dialect,
+    provider::{Dialect, Member, Replay},
 };
 
 /// Put before the output of a tool that failed, because the format has no mark for it.
@@ -36,6 +36,8 @@ pub(super) struct Message<'a> {
     tool_call_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -134,10 +136,11 @@ impl<'a, 'l> Writer<'a, 'l> {
 
     fn say(&mut self, role: &'static str, turn: &'a Turn, pieces: Vec<Piece<'a>>) {
         if let Some(content) = Content::new(pieces) {
+            let name = self.name(turn);
             self.messages.push(Message {
                 role,
                 content: Some(content),
-                name: turn.name.as_deref(),
+                name,
                 extensions: Members::from(&turn.extensions),
                 ..Message::default()
             });
@@ -228,7 +231,7 @@ impl<'a, 'l> Writer<'a, 'l> {
                 field,
                 "results of tools are text at this upstream; the media follows in a user message",
             );
-            let label = format!("Output of tool call {}:", result.call);
+            let label = format!("Output of tool call {}:", self.names.call(&result.call));
             self.waiting.push(Piece::text(label));
             self.waiting.append(&mut shown);
         }
@@ -237,7 +240,7 @@ impl<'a, 'l> Writer<'a, 'l> {
         self.messages.push(Message {
             role: "tool",
             content: Some(content),
-            tool_call_id: Some(&result.call),
+            tool_call_id: Some(self.names.call(&result.call)),
             cache_control,
             extensions: Members::from(&part.extensions).and(&turn.extensions),
             ..Message::default()
@@ -249,7 +252,7 @@ impl<'a, 'l> Writer<'a, 'l> {
         let field = Field::Message(turn.origin);
         let mut message = Message {
             role: "assistant",
-            name: turn.name.as_deref(),
+            name: self.name(turn),
             extensions: Members::from(&turn.extensions),
             ..Message::default()
         };
@@ -263,7 +266,8 @@ impl<'a, 'l> Writer<'a, 'l> {
                     check_id(&call.id, turn)?;
                     part.extensions
                         .lose(Format::OpenAi, self.losses, |_| field.clone());
-                    let mut wire = ToolCall::whole(call, self.names.wire(&call.name));
+                    let mut wire =
+                        ToolCall::whole(call, self.names.call(&call.id), self.names.wire(&call.name));
                     wire.cache_control = self.mark(part.cache);
                     wire.extensions = Members::from(&part.extensions);
                     message.tool_calls.push(wire);
@@ -288,28 +292,48 @@ impl<'a, 'l> Writer<'a, 'l> {
         Ok(())
     }
 
-    /// Writes reasoning, for upstreams that take it. Seals that Anthropic did not issue are left out.
+    /// Writes reasoning, for upstreams that take it. Seals go to who can open them: those of Anthropic, to
+    /// servers that hand them on.
     fn thought(&mut self, message: &mut Message<'a>, reasoned: &'a Reasoned) {
+        let (text, blocks) = match self.dialect.replay {
+            Replay::None => (None, false),
+            Replay::Reasoning => (Some(&mut message.reasoning), false),
+            Replay::ReasoningContent => (Some(&mut message.reasoning_content), false),
+            Replay::ThinkingBlocks => (Some(&mut message.reasoning_content), true),
+        };
         let seal = reasoned
             .seal
             .as_ref()
-            .filter(|seal| self.dialect.thinking && seal.issuer == Format::Messages);
-        let unreadable = reasoned.seal.is_some() && seal.is_none();
-        if !self.dialect.thinking || unreadable {
+            .filter(|seal| blocks && seal.issuer == Format::Messages);
+        if text.is_none() || (reasoned.seal.is_some() && seal.is_none()) {
             self.losses.advisory(
                 Field::Reasoning,
                 "earlier reasoning is not replayed to an upstream that cannot read it",
             );
         }
-        if !self.dialect.thinking || (reasoned.redacted && seal.is_none()) {
+        let Some(text) = text.filter(|_| !reasoned.redacted || seal.is_some()) else {
             return;
-        }
+        };
         if !reasoned.text.is_empty() {
-            wire::join(&mut message.reasoning_content, &reasoned.text);
+            wire::join(text, &reasoned.text);
         }
-        message
-            .thinking_blocks
-            .push(ThinkingBlock::new(&reasoned.text, seal, reasoned.redacted));
+        if blocks {
+            message
+                .thinking_blocks
+                .push(ThinkingBlock::new(&reasoned.text, seal, reasoned.redacted));
+        }
+    }
+
+    /// Returns who speaks, if the upstream takes that.
+    fn name(&mut self, turn: &'a Turn) -> Option<&'a str> {
+        let taken = self.dialect.takes(Member::Name);
+        if turn.name.is_some() && !taken {
+            self.losses.advisory(
+                Field::Message(turn.origin),
+                "this upstream is not told who speaks",
+            );
+        }
+        turn.name.as_deref().filter(|_| taken)
     }
 }
 
@@ -317,6 +341,7 @@ impl Message<'_> {
     fn says_something(&self) -> bool {
         self.content.is_some()
             || self.refusal.is_some()
+            || self.reasoning.is_some()
             || self.reasoning_content.is_some()
             || !self.thinking_blocks.is_empty()
             || !self.tool_calls.is_empty()

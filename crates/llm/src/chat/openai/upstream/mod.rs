@@ -8,6 +8,7 @@ use crate::{
     ApiError, Losses, Observed, Target,
     chat::{DecodeReply, Listen, Request, Upstream},
     json::{Edit, Shallow},
+    provider::{Dialect, Member},
 };
 
 mod content;
@@ -15,12 +16,13 @@ mod messages;
 mod names;
 mod reply;
 mod request;
+mod think;
 
 #[cfg(test)]
 mod tests;
 
 pub(in crate::chat) use names::Names;
-pub(in crate::chat) use request::{effort_of, effort_word};
+pub(in crate::chat) use think::{effort_of, effort_word};
 
 impl Upstream for OpenAi {
     fn encode_request(
@@ -29,8 +31,13 @@ impl Upstream for OpenAi {
         target: &Target<'_>,
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError> {
-        let names = Names::new(request);
-        let body = request::encode(request, target, &names, losses)?;
+        let dialect = target.provider.dialect(target.site);
+        let names = Names::new(request, &dialect);
+        let mut body = request::encode(request, target, &names, losses)?;
+        if !dialect.renames.is_empty() {
+            let document = Shallow::parse(body)?;
+            body = document.with(&renames(&document, &dialect));
+        }
         let calls = messages::calls(request);
         Ok((body, Box::new(reply::Reply { names, calls })))
     }
@@ -39,25 +46,15 @@ impl Upstream for OpenAi {
         error::decode(status, body)
     }
 
-    fn relay_edits(&self, request: &Shallow, streamed: bool) -> Vec<Edit> {
-        if !streamed {
-            return Vec::new();
+    fn relay_edits(&self, request: &Shallow, streamed: bool, target: &Target<'_>) -> Vec<Edit> {
+        let dialect = target.provider.dialect(target.site);
+        let mut edits = renames(request, &dialect);
+        if dialect.takes(Member::StreamOptions) {
+            edits.extend(ask_for_usage(request).filter(|_| streamed));
+        } else if request.get("stream_options").is_some() {
+            edits.push(("stream_options", None));
         }
-        let Some(options) = request.get("stream_options") else {
-            return vec![("stream_options", Some(r#"{"include_usage":true}"#.to_owned()))];
-        };
-        // What is not an object is left for the upstream to refuse.
-        let Ok(options) = Shallow::parse(Bytes::copy_from_slice(options.as_bytes())) else {
-            return Vec::new();
-        };
-        if options.get("include_usage") == Some("true") {
-            return Vec::new();
-        }
-        let edited = options.with(&[("include_usage", Some("true".to_owned()))]);
-        vec![(
-            "stream_options",
-            Some(String::from_utf8_lossy(&edited).into_owned()),
-        )]
+        edits
     }
 
     fn listen_response(&self, body: &[u8], observed: &mut Observed) -> Result<(), ApiError> {
@@ -67,4 +64,36 @@ impl Upstream for OpenAi {
     fn listen_stream(&self, withhold_usage: bool) -> Box<dyn Listen> {
         Box::new(listen::Listener::new(withhold_usage))
     }
+}
+
+/// Returns the edit that asks for token counts at the end of a stream, unless the client does.
+fn ask_for_usage(request: &Shallow) -> Option<Edit> {
+    let Some(options) = request.get("stream_options") else {
+        return Some(("stream_options", Some(r#"{"include_usage":true}"#.to_owned())));
+    };
+    // What is not an object is left for the upstream to refuse.
+    let options = Shallow::parse(Bytes::copy_from_slice(options.as_bytes())).ok()?;
+    if options.get("include_usage") == Some("true") {
+        return None;
+    }
+    let edited = options.with(&[("include_usage", Some("true".to_owned()))]);
+    Some((
+        "stream_options",
+        Some(String::from_utf8_lossy(&edited).into_owned()),
+    ))
+}
+
+/// Returns the edits that call members what the server calls them. What the client says in the server's own
+/// words stands.
+fn renames(document: &Shallow, dialect: &Dialect) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for (from, to) in dialect.renames {
+        if let Some(value) = document.get(from) {
+            edits.push((*from, None));
+            if document.get(to).is_none() {
+                edits.push((*to, Some(value.to_owned())));
+            }
+        }
+    }
+    edits
 }

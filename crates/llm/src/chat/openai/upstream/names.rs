@@ -1,28 +1,42 @@
-//! Names of tools that the format refuses, rewritten so that they can be given back.
+//! Names of tools that the format refuses, rewritten so that they can be given back, and ids of calls that a
+//! server refuses.
 
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
 };
 
-use crate::chat::{PartBody, Request, ToolBody, ToolChoice};
+use crate::{
+    chat::{PartBody, Request, ToolBody, ToolChoice},
+    provider::Dialect,
+};
 
 /// The most bytes that OpenAI takes in a tool's name.
 const MAX: usize = 64;
 
-/// The names of one request's tools. Empty where all fit.
+/// How many letters and digits an id has at servers that count them.
+const SHORT_ID: usize = 9;
+
+/// The names of one request's tools and calls. Empty where all fit.
 #[derive(Clone, Debug, Default)]
 pub(in crate::chat) struct Names {
     /// From the client's name to the one on the wire.
     written: HashMap<String, String>,
     /// And back.
     read: HashMap<String, String>,
+    /// From the client's id of a call to the one on the wire.
+    calls: HashMap<String, String>,
 }
 
 impl Names {
-    /// Returns the names of the tools that `request` offers, demands or has called.
-    pub(in crate::chat) fn new(request: &Request) -> Self {
+    /// Returns the names of the tools that `request` offers, demands or has called, and of the calls, for a
+    /// server with the habits of `dialect`.
+    pub(in crate::chat) fn new(request: &Request, dialect: &Dialect) -> Self {
         let mut names = Self::default();
+        if dialect.short_call_ids {
+            let long = ids(request).filter(|id| !is_short(id));
+            names.calls = long.map(|id| (id.to_owned(), shorten(id))).collect();
+        }
         if all(request).all(fits) {
             return names;
         }
@@ -48,6 +62,11 @@ impl Names {
     /// Returns what the tool that the client calls `name` is called on the wire.
     pub(in crate::chat) fn wire<'a>(&'a self, name: &'a str) -> &'a str {
         self.written.get(name).map_or(name, String::as_str)
+    }
+
+    /// Returns what the call that the client calls `id` is called on the wire.
+    pub(super) fn call<'a>(&'a self, id: &'a str) -> &'a str {
+        self.calls.get(id).map_or(id, String::as_str)
     }
 
     /// Returns what the client calls the tool that is called `name` on the wire.
@@ -78,6 +97,20 @@ fn all(request: &Request) -> impl Iterator<Item = &str> {
     offered.chain(called).chain(demanded)
 }
 
+/// Returns the ids of calls and results.
+fn ids(request: &Request) -> impl Iterator<Item = &str> {
+    let parts = request.turns.iter().flat_map(|turn| &turn.parts);
+    parts.filter_map(|part| match &part.body {
+        PartBody::ToolCall(call) => Some(call.id.as_str()),
+        PartBody::ToolResult(result) => Some(result.call.as_str()),
+        PartBody::Text(_)
+        | PartBody::Media(_)
+        | PartBody::Reasoning(_)
+        | PartBody::Refusal(_)
+        | PartBody::Native { .. } => None,
+    })
+}
+
 fn fits(name: &str) -> bool {
     (1..=MAX).contains(&name.len()) && name.bytes().all(is_allowed)
 }
@@ -106,4 +139,27 @@ fn rewrite(name: &str, salt: u32) -> String {
             (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
         });
     format!("{kept}_{hash:08x}")
+}
+
+fn is_short(id: &str) -> bool {
+    id.len() == SHORT_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Returns an id of nine letters and digits: a hash, so that a call and its result keep the same one in every
+/// turn.
+fn shorten(id: &str) -> String {
+    // FNV-1a, 64 bits.
+    let mut hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (0..SHORT_ID)
+        .map(|_| {
+            let digit = hash % 36;
+            hash /= 36;
+            u32::try_from(digit)
+                .ok()
+                .and_then(|digit| char::from_digit(digit, 36))
+                .unwrap_or('0')
+        })
+        .collect()
 }

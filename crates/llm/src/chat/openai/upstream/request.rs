@@ -1,5 +1,7 @@
 //! Writes the top level of a request.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,21 +10,18 @@ use super::{
     super::wire::Members,
     Names,
     messages::{Message, Writer},
+    think::{ReasoningObject, Think, ThinkingObject, think},
 };
 use crate::{
-    ApiError, Field, Format, Losses, Target,
+    ApiError, Field, Format, Loss, Losses, Severity, Target,
     capability::Capability,
-    chat::{Output, Reasoning, ReasoningMode, Request, Tool, ToolBody, ToolChoice},
+    chat::{Output, Request, Tool, ToolBody, ToolChoice},
     json,
-    provider::Dialect,
+    provider::{Dialect, Member},
 };
 
 /// What a schema for the answer is called where the client's format has no names for them.
 const SCHEMA_NAME: &str = "response";
-
-/// Thinking budgets from which on an effort fits, the highest first: Anthropic's smallest budget is 1,024
-/// tokens, and 16,384 is where its guide begins to speak of complex tasks.
-const EFFORTS: &[(u64, &str)] = &[(16_384, "high"), (4_096, "medium"), (0, "low")];
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -61,7 +60,9 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_effort: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thinking: Option<Thinking<'a>>,
+    thinking: Option<ThinkingObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<ReasoningObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,16 +136,6 @@ struct JsonSchema<'a> {
 }
 
 #[derive(Serialize)]
-struct Thinking<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    budget_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    display: Option<&'a str>,
-}
-
-#[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
 }
@@ -156,8 +147,9 @@ pub(super) fn encode(
     names: &Names,
     losses: &mut Losses,
 ) -> Result<Bytes, ApiError> {
-    let dialect = target.provider.dialect();
-    let effort_taken = Capability::of(Format::OpenAi, target.model).effort;
+    let dialect = target.provider.dialect(target.site);
+    let effort_taken = dialect.effort || Capability::of(Format::OpenAi, target.model).effort;
+    refuse(request, &dialect, losses);
     request
         .extensions
         .lose(Format::OpenAi, losses, |key| Field::Extension(key.to_owned()));
@@ -168,15 +160,23 @@ pub(super) fn encode(
         );
     }
     let mut writer = Writer::new(dialect, names, losses);
-    let tools = tools(&request.tools, &mut writer);
+    // Where a choice cannot be said, only a tool that is not offered is a tool that is not called.
+    let withheld = request.tool_choice == Some(ToolChoice::None) && !dialect.takes(Member::ToolChoice);
+    let offered = if withheld { &[] } else { request.tools.as_slice() };
+    let tools = tools(offered, &mut writer);
     let messages = writer.write(request)?;
     // The upstream refuses these two where it is offered no tool.
     let with_tools = !tools.is_empty();
-    let (reasoning_effort, thinking) = match &request.reasoning {
-        Some(reasoning) => think(reasoning, dialect, effort_taken, losses),
-        None => (None, None),
+    let Think {
+        effort,
+        thinking,
+        reasoning,
+    } = match &request.reasoning {
+        Some(reasoning) => think(reasoning, &dialect, effort_taken, losses),
+        None => Think::default(),
     };
     let sampling = &request.sampling;
+    let (penalties, logprobs) = (dialect.takes(Member::Penalties), dialect.takes(Member::Logprobs));
     let body = Body {
         model: target.model,
         messages,
@@ -184,27 +184,39 @@ pub(super) fn encode(
         tool_choice: request
             .tool_choice
             .as_ref()
-            .filter(|_| with_tools)
+            .filter(|_| with_tools && dialect.takes(Member::ToolChoice))
             .map(|choice| choose(choice, names)),
-        parallel_tool_calls: request.parallel_tool_calls.filter(|_| with_tools),
+        parallel_tool_calls: request
+            .parallel_tool_calls
+            .filter(|_| with_tools && dialect.takes(Member::ParallelToolCalls)),
         response_format: response_format(&request.output),
         max_completion_tokens: request.max_output,
         temperature: sampling.temperature,
         top_p: sampling.top_p,
         top_k: sampling.top_k.filter(|_| dialect.top_k),
-        seed: sampling.seed,
-        frequency_penalty: sampling.frequency_penalty,
-        presence_penalty: sampling.presence_penalty,
+        seed: sampling.seed.filter(|_| dialect.takes(Member::Seed)),
+        frequency_penalty: sampling.frequency_penalty.filter(|_| penalties),
+        presence_penalty: sampling.presence_penalty.filter(|_| penalties),
         stop: &sampling.stop,
-        n: sampling.choices,
-        logprobs: sampling.logprobs.map(|_| true),
-        top_logprobs: sampling.logprobs.filter(|alternatives| *alternatives > 0),
-        reasoning_effort,
+        n: sampling.choices.filter(|_| dialect.takes(Member::Choices)),
+        logprobs: sampling.logprobs.filter(|_| logprobs).map(|_| true),
+        top_logprobs: sampling
+            .logprobs
+            .filter(|alternatives| logprobs && *alternatives > 0),
+        reasoning_effort: effort,
         thinking,
-        user: request.user.as_deref(),
-        service_tier: request.service_tier.as_deref().map(service_tier),
+        reasoning,
+        user: request.user.as_deref().filter(|_| dialect.takes(Member::User)),
+        service_tier: request
+            .service_tier
+            .as_deref()
+            .filter(|_| dialect.takes(Member::ServiceTier))
+            .map(service_tier),
         stream: request.stream.map(|_| true),
-        stream_options: request.stream.map(|_| StreamOptions { include_usage: true }),
+        stream_options: request
+            .stream
+            .filter(|_| dialect.takes(Member::StreamOptions))
+            .map(|_| StreamOptions { include_usage: true }),
         extensions: Members::from(&request.extensions),
     };
     json::write(&body, request.weight())
@@ -228,7 +240,7 @@ fn tools<'a>(tools: &'a [Tool], writer: &mut Writer<'a, '_>) -> Vec<WireTool<'a>
                     name: writer.names.wire(name),
                     description: description.as_deref().filter(|text| !text.is_empty()),
                     parameters: parameters.as_deref(),
-                    strict: *strict,
+                    strict: writer.strict(*strict, index),
                     cache_control: writer.mark(tool.cache),
                 },
                 extensions: Members::from(&tool.extensions),
@@ -285,66 +297,17 @@ fn response_format(output: &Output) -> Option<ResponseFormat<'_>> {
     }
 }
 
-/// Returns the effort and the thinking object that say how much to think.
-fn think<'a>(
-    reasoning: &'a Reasoning,
-    dialect: Dialect,
-    effort_taken: bool,
-    losses: &mut Losses,
-) -> (Option<&'a str>, Option<Thinking<'a>>) {
-    let thinking = reasoning.mode.filter(|_| dialect.thinking).map(|mode| Thinking {
-        kind: match mode {
-            ReasoningMode::Enabled => "enabled",
-            ReasoningMode::Disabled => "disabled",
-            ReasoningMode::Adaptive => "adaptive",
-        },
-        budget_tokens: reasoning.budget,
-        display: reasoning.display.as_deref(),
-    });
-    let said = thinking.is_some();
-    let effort = match (&reasoning.effort, reasoning.mode) {
-        (Some(effort), _) => Some(effort_word(effort, losses)),
-        (None, _) if said => None,
-        (None, Some(ReasoningMode::Enabled)) => Some(effort_of(reasoning.budget)),
-        (None, Some(ReasoningMode::Disabled)) if effort_taken => {
-            losses.advisory(
-                Field::Reasoning,
-                "reasoning cannot be switched off at this upstream; the least effort is asked for",
-            );
-            Some("low")
+/// Records as losses what the upstream refuses of the top level.
+fn refuse(request: &Request, dialect: &Dialect, losses: &mut Losses) {
+    for (member, is_said, field, severity, reason) in REFUSALS {
+        if is_said(request) && !dialect.takes(*member) {
+            losses.push(Loss {
+                field: field.clone(),
+                severity: *severity,
+                reason: Cow::Borrowed(reason),
+            });
         }
-        // Models without reasoning do not reason, and those with it do as they see fit.
-        (None, Some(ReasoningMode::Disabled | ReasoningMode::Adaptive) | None) => None,
-    };
-    if effort.is_some() && !effort_taken {
-        losses.advisory(Field::Reasoning, "the upstream's model takes no reasoning effort");
     }
-    if !said && reasoning.display.as_deref() == Some("summarized") {
-        losses.advisory(Field::Reasoning, "this upstream does not show its reasoning");
-    }
-    (effort.filter(|_| effort_taken), thinking)
-}
-
-/// Returns an effort that every reasoning model takes; the two above `high` are known to few.
-pub(in crate::chat) fn effort_word<'a>(effort: &'a str, losses: &mut Losses) -> &'a str {
-    match effort {
-        "xhigh" | "max" => {
-            losses.advisory(Field::Reasoning, "the highest effort of this upstream is high");
-            "high"
-        }
-        effort => effort,
-    }
-}
-
-/// Returns the effort that is nearest to a thinking budget; without one, the middle.
-pub(in crate::chat) fn effort_of(budget: Option<u64>) -> &'static str {
-    let Some(budget) = budget else {
-        return "medium";
-    };
-    EFFORTS
-        .iter()
-        .find(|(from, _)| budget >= *from)
-        .map_or("low", |(_, effort)| effort)
 }
 
 /// Returns OpenAI's word for a tier of service; Anthropic says `standard_only` for the ordinary one.
@@ -354,3 +317,97 @@ fn service_tier(tier: &str) -> &str {
         tier => tier,
     }
 }
+
+/// What a request says that a server may refuse: the member, whether it is said, and what losing it amounts to.
+///
+/// Names and strictness are judged where they are written, and the tokens of a stream are counted whether that
+/// can be asked for or not.
+type Refusal = (Member, fn(&Request) -> bool, Field, Severity, &'static str);
+
+const REFUSALS: &[Refusal] = &[
+    (
+        Member::Choices,
+        |request| request.sampling.choices.is_some_and(|choices| choices > 1),
+        Field::Choices,
+        Severity::Material,
+        "this upstream gives one answer",
+    ),
+    (
+        Member::JsonSchema,
+        |request| matches!(request.output, Output::JsonSchema { .. }),
+        Field::Output,
+        Severity::Material,
+        "this upstream answers in JSON, but not after a schema",
+    ),
+    (
+        Member::ToolChoice,
+        |request| {
+            matches!(
+                request.tool_choice,
+                Some(ToolChoice::Required | ToolChoice::Tool(_))
+            )
+        },
+        Field::ToolChoice,
+        Severity::Material,
+        "this upstream cannot be made to call a tool",
+    ),
+    (
+        Member::Logprobs,
+        |request| request.sampling.logprobs.is_some(),
+        Field::Logprobs,
+        Severity::Advisory,
+        "this upstream does not tell log-probabilities",
+    ),
+    (
+        Member::ParallelToolCalls,
+        |request| request.parallel_tool_calls == Some(false),
+        Field::ParallelToolCalls,
+        Severity::Advisory,
+        "this upstream calls as many tools at once as it sees fit",
+    ),
+    (
+        Member::Penalties,
+        |request| {
+            request
+                .sampling
+                .frequency_penalty
+                .is_some_and(|penalty| penalty != 0.0)
+        },
+        Field::FrequencyPenalty,
+        Severity::Advisory,
+        "this upstream has no penalties",
+    ),
+    (
+        Member::Penalties,
+        |request| {
+            request
+                .sampling
+                .presence_penalty
+                .is_some_and(|penalty| penalty != 0.0)
+        },
+        Field::PresencePenalty,
+        Severity::Advisory,
+        "this upstream has no penalties",
+    ),
+    (
+        Member::Seed,
+        |request| request.sampling.seed.is_some(),
+        Field::Seed,
+        Severity::Advisory,
+        "this upstream takes no seed",
+    ),
+    (
+        Member::ServiceTier,
+        |request| request.service_tier.is_some(),
+        Field::ServiceTier,
+        Severity::Advisory,
+        "this upstream has no such tiers",
+    ),
+    (
+        Member::User,
+        |request| request.user.is_some(),
+        Field::User,
+        Severity::Advisory,
+        "this upstream is not told who the user is",
+    ),
+];

@@ -213,11 +213,11 @@ fn media_that_cannot_be_said_is_a_material_loss() {
     check(MediaKind::Audio, inline("audio/ogg"), strict, None);
     check(MediaKind::Audio, url(), strict, None);
     check(MediaKind::Video, inline("video/mp4"), strict, None);
-    check(MediaKind::Audio, url(), &tests::Everything, Some("audio_url"));
+    check(MediaKind::Audio, url(), &provider::VLLM, Some("audio_url"));
     check(
         MediaKind::Video,
         inline("video/mp4"),
-        &tests::Everything,
+        &provider::VLLM,
         Some("video_url"),
     );
 }
@@ -376,7 +376,7 @@ fn thinking_is_asked_for_in_the_upstreams_way() {
         ..Reasoning::default()
     };
     let (strict, loose): (&'static dyn Provider, &'static dyn Provider) =
-        (&provider::OpenAi, &tests::Everything);
+        (&provider::OpenAi, &provider::LITELLM);
     check(budget(1024), strict, "gpt-5", json!(["low", null]), 0);
     check(budget(4096), strict, "gpt-5", json!(["medium", null]), 0);
     check(budget(16_384), strict, "gpt-5", json!(["high", null]), 0);
@@ -416,9 +416,86 @@ fn thinking_is_asked_for_in_the_upstreams_way() {
         json!([null, {"type": "adaptive"}]),
         0,
     );
+    let unknown = &provider::COMPATIBLE;
+    check(budget(1024), unknown, "any", json!([null, null]), 1);
+    check(budget(1024), unknown, "gpt-oss-20b", json!(["low", null]), 0);
+    let switch = &provider::DEEPSEEK;
+    let on = json!({"type": "enabled"});
+    check(budget(1024), switch, "any", json!(["low", on]), 0);
+    check(mode(ReasoningMode::Adaptive), switch, "any", json!([null, on]), 0);
+    check(
+        mode(ReasoningMode::Disabled),
+        switch,
+        "any",
+        json!([null, {"type": "disabled"}]),
+        0,
+    );
+    check(effort("high"), switch, "any", json!(["high", null]), 0);
     check(effort("medium"), strict, "gpt-5", json!(["medium", null]), 0);
     check(effort("max"), strict, "gpt-5", json!(["high", null]), 1);
     check(effort("high"), strict, "gpt-4.1", json!([null, null]), 1);
+}
+
+#[test]
+fn thinking_is_an_object_of_its_own_at_openrouter() {
+    #[track_caller]
+    fn check(mode: Option<ReasoningMode>, effort: Option<&str>, budget: Option<u64>, wanted: Value) {
+        let mut request = request();
+        request.reasoning = Some(Reasoning {
+            mode,
+            effort: effort.map(str::to_owned),
+            budget,
+            display: None,
+        });
+        let (body, losses) = encode(&request, &provider::OPENROUTER, "m");
+        assert_eq!(body["reasoning"], wanted);
+        assert_eq!((body.get("thinking"), body.get("reasoning_effort")), (None, None));
+        assert!(losses.is_empty());
+    }
+    let enabled = Some(ReasoningMode::Enabled);
+    check(enabled, None, Some(2048), json!({"max_tokens": 2048}));
+    check(enabled, None, None, json!({"enabled": true}));
+    check(
+        Some(ReasoningMode::Adaptive),
+        None,
+        None,
+        json!({"enabled": true}),
+    );
+    check(
+        Some(ReasoningMode::Disabled),
+        None,
+        None,
+        json!({"effort": "none"}),
+    );
+    check(None, Some("xhigh"), None, json!({"effort": "xhigh"}));
+}
+
+#[test]
+fn reasoning_goes_back_under_the_servers_name() {
+    let mut request = request();
+    let thought = PartBody::Reasoning(Reasoned {
+        text: "t".to_owned(),
+        seal: None,
+        redacted: false,
+    });
+    request.turns = vec![turn(Role::Assistant, 0, vec![thought, text("a")])];
+    for (provider, member) in [
+        (&provider::DEEPSEEK, Some("reasoning_content")),
+        (&provider::LITELLM, Some("reasoning_content")),
+        (&provider::OPENROUTER, Some("reasoning")),
+        (&provider::VLLM, Some("reasoning")),
+        (&provider::GROQ, None),
+        (&provider::MISTRAL, None),
+        (&provider::COMPATIBLE, None),
+    ] {
+        let (body, losses) = encode(&request, provider, "m");
+        let mut wanted = json!({"role": "assistant", "content": "a"});
+        if let Some(member) = member {
+            wanted[member] = json!("t");
+        }
+        assert_eq!(body["messages"], json!([wanted]));
+        assert_eq!(losses.is_empty(), member.is_some());
+    }
 }
 
 #[test]
@@ -439,7 +516,7 @@ fn earlier_reasoning_goes_to_those_who_read_it() {
         0,
         vec![thought(Format::Messages), text("a")],
     )];
-    let (body, losses) = encode(&request, &tests::Everything, "m");
+    let (body, losses) = encode(&request, &provider::LITELLM, "m");
     assert_eq!(
         body["messages"],
         json!([{"role": "assistant", "content": "a", "reasoning_content": "t",
@@ -450,7 +527,7 @@ fn earlier_reasoning_goes_to_those_who_read_it() {
     assert_eq!(body["messages"], json!([{"role": "assistant", "content": "a"}]));
     assert_eq!(fields(&losses, Severity::Advisory), [Field::Reasoning]);
     request.turns = vec![turn(Role::Assistant, 0, vec![thought(Format::OpenAi)])];
-    let (body, losses) = encode(&request, &tests::Everything, "m");
+    let (body, losses) = encode(&request, &provider::LITELLM, "m");
     assert_eq!(
         body["messages"],
         json!([{"role": "assistant", "reasoning_content": "t"}])
@@ -487,7 +564,7 @@ fn whole_replies_are_read_from_any_server() {
     #[track_caller]
     fn check(reply: Value) -> Result<crate::chat::Response, crate::ApiError> {
         let site = Site::default();
-        let target = tests::target(&tests::Everything, &site, "m");
+        let target = tests::target(&provider::COMPATIBLE, &site, "m");
         let mut losses = Losses::default();
         let (_, reader) = OpenAi
             .encode_request(&request(), &target, &mut losses)
@@ -521,4 +598,163 @@ fn whole_replies_are_read_from_any_server() {
     }
     let error = check(json!({"error": {"message": "m", "code": 500}})).expect_err("an error");
     assert_eq!((error.status.as_u16(), error.message.as_str()), (500, "m"));
+}
+
+#[test]
+fn each_server_is_spoken_to_in_its_dialect() {
+    #[track_caller]
+    fn check(provider: &'static dyn Provider, wanted: Value, advisory: &[Field], material: &[Field]) {
+        let mut request = request();
+        request.tools = vec![function("f")];
+        if let Some(Tool {
+            body: ToolBody::Function { strict, .. },
+            ..
+        }) = request.tools.first_mut()
+        {
+            *strict = Some(true);
+        }
+        request.tool_choice = Some(ToolChoice::Tool("f".to_owned()));
+        request.parallel_tool_calls = Some(false);
+        request.max_output = Some(9);
+        request.sampling.seed = Some(7);
+        request.sampling.choices = Some(2);
+        request.sampling.logprobs = Some(3);
+        request.sampling.presence_penalty = Some(0.5);
+        request.user = Some("u".to_owned());
+        request.service_tier = Some("flex".to_owned());
+        request.stream = Some(Default::default());
+        request.output = Output::JsonSchema {
+            name: "s".to_owned(),
+            description: None,
+            schema: json::raw(&json!({})),
+            strict: None,
+        };
+        for turn in &mut request.turns {
+            turn.name = Some("ann".to_owned());
+        }
+        let (mut body, losses) = encode(&request, provider, "m");
+        let said = body.as_object_mut().expect("an object");
+        for constant in ["model", "stream", "response_format", "tool_choice"] {
+            said.remove(constant);
+        }
+        said.insert("strict".to_owned(), json!(null));
+        let strict = body.pointer("/tools/0/function/strict").cloned();
+        let name = body.pointer("/messages/0/name").cloned();
+        body["strict"] = json!(strict);
+        body["name"] = json!(name);
+        let said = body.as_object_mut().expect("an object");
+        said.retain(|key, value| !value.is_null() && key != "tools" && key != "messages");
+        assert_eq!(body, wanted);
+        assert_eq!(fields(&losses, Severity::Advisory), advisory);
+        assert_eq!(fields(&losses, Severity::Material), material);
+    }
+    let usage = json!({"include_usage": true});
+    check(
+        &provider::COMPATIBLE,
+        json!({"max_completion_tokens": 9, "seed": 7, "n": 2, "logprobs": true, "top_logprobs": 3,
+            "presence_penalty": 0.5, "user": "u", "service_tier": "flex", "parallel_tool_calls": false,
+            "stream_options": usage, "strict": true, "name": "ann"}),
+        &[],
+        &[],
+    );
+    check(
+        &provider::MISTRAL,
+        json!({"max_tokens": 9, "random_seed": 7, "n": 2, "presence_penalty": 0.5,
+            "parallel_tool_calls": false, "strict": true}),
+        &[
+            Field::Logprobs,
+            Field::ServiceTier,
+            Field::User,
+            Field::Message(0),
+        ],
+        &[],
+    );
+    check(
+        &provider::GROQ,
+        json!({"max_completion_tokens": 9, "seed": 7, "presence_penalty": 0.5, "user": "u",
+            "parallel_tool_calls": false, "stream_options": usage, "strict": true}),
+        &[Field::Logprobs, Field::ServiceTier, Field::Message(0)],
+        &[Field::Choices],
+    );
+    check(
+        &provider::DEEPSEEK,
+        json!({"max_tokens": 9, "logprobs": true, "top_logprobs": 3, "presence_penalty": 0.5,
+            "stream_options": usage, "name": "ann"}),
+        &[
+            Field::ParallelToolCalls,
+            Field::Seed,
+            Field::ServiceTier,
+            Field::User,
+            Field::Tool(0),
+        ],
+        &[Field::Choices, Field::Output],
+    );
+    check(
+        &provider::COHERE,
+        json!({"max_completion_tokens": 9, "seed": 7, "logprobs": true, "top_logprobs": 3,
+            "presence_penalty": 0.5, "user": "u", "stream_options": usage, "strict": true, "name": "ann"}),
+        &[Field::ParallelToolCalls, Field::ServiceTier],
+        &[Field::Choices],
+    );
+    check(
+        &provider::SAMBANOVA,
+        json!({"max_completion_tokens": 9, "seed": 7, "n": 2, "logprobs": true, "top_logprobs": 3,
+            "user": "u", "service_tier": "flex", "parallel_tool_calls": false, "stream_options": usage,
+            "strict": true, "name": "ann"}),
+        &[Field::PresencePenalty],
+        &[],
+    );
+    check(
+        &provider::OLLAMA,
+        json!({"max_tokens": 9, "seed": 7, "logprobs": true, "top_logprobs": 3, "presence_penalty": 0.5,
+            "stream_options": usage, "strict": true, "name": "ann"}),
+        &[Field::ParallelToolCalls, Field::ServiceTier, Field::User],
+        &[Field::Choices, Field::ToolChoice],
+    );
+}
+
+#[test]
+fn a_choice_of_no_tool_is_kept_where_it_cannot_be_said() {
+    let mut request = request();
+    request.tools = vec![function("f")];
+    request.tool_choice = Some(ToolChoice::None);
+    let (body, losses) = encode(&request, &provider::OLLAMA, "m");
+    assert_eq!((body.get("tools"), body.get("tool_choice")), (None, None));
+    assert!(losses.is_empty());
+}
+
+#[test]
+fn ids_of_calls_are_short_where_they_must_be() {
+    let mut request = request();
+    request.turns = vec![
+        turn(
+            Role::Assistant,
+            0,
+            vec![call("toolu_01A", "f"), call("abcDEF123", "f")],
+        ),
+        turn(
+            Role::User,
+            1,
+            vec![
+                result("toolu_01A", vec![text("1")], None),
+                result("abcDEF123", vec![text("2")], None),
+            ],
+        ),
+    ];
+    let ids = |body: &Value| {
+        let calls = [0, 1].map(|index| body["messages"][0]["tool_calls"][index]["id"].clone());
+        let results = [1, 2].map(|index| body["messages"][index]["tool_call_id"].clone());
+        assert_eq!(calls, results);
+        calls.map(|id| id.as_str().expect("an id").to_owned())
+    };
+    let (body, _) = strict(&request);
+    assert_eq!(ids(&body), ["toolu_01A", "abcDEF123"]);
+    let (body, losses) = encode(&request, &provider::MISTRAL, "m");
+    let [short, kept] = ids(&body);
+    assert_eq!(kept, "abcDEF123");
+    assert_eq!(short.len(), 9);
+    assert!(short.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{short}");
+    assert!(losses.is_empty());
+    let (again, _) = encode(&request, &provider::MISTRAL, "m");
+    assert_eq!(ids(&again), [short, kept]);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Only, data, target};
 use crate::{
     ApiError, Call, End, Endpoint, ErrorKind, Format, Inbound,
-    provider::{Anthropic, Ask, CredentialKind, Dialect, OpenAi, Provider},
+    provider::{Anthropic, Ask, CredentialKind, OpenAi, Provider},
 };
 
 const RESPONSES: &str = "/v1/responses";
@@ -21,6 +21,10 @@ const MESSAGES: &str = "/anthropic/v1/messages";
 struct Chat;
 
 impl Provider for Chat {
+    fn id(&self) -> &'static str {
+        "chat"
+    }
+
     fn name(&self) -> &'static str {
         "chat"
     }
@@ -39,10 +43,6 @@ impl Provider for Chat {
 
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
-    }
-
-    fn dialect(&self) -> Dialect {
-        OpenAi.dialect()
     }
 }
 

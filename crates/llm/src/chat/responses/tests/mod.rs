@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Format, Losses, Severity, Site, Target,
     chat::{Client, DecodeReply, Request, Upstream, responses::Responses},
-    provider::{Ask, CredentialKind, Dialect, OpenAi, Provider},
+    provider::{Ask, CredentialKind, Provider},
 };
 
 mod cross;
@@ -26,6 +26,10 @@ const SITE: Site = Site {
 struct Only;
 
 impl Provider for Only {
+    fn id(&self) -> &'static str {
+        "only"
+    }
+
     fn name(&self) -> &'static str {
         "only"
     }
@@ -44,10 +48,6 @@ impl Provider for Only {
 
     fn credential(&self) -> CredentialKind {
         CredentialKind::Bearer
-    }
-
-    fn dialect(&self) -> Dialect {
-        OpenAi.dialect()
     }
 }
 
