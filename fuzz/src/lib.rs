@@ -210,7 +210,7 @@ fn resolved(text: &str) -> (Vec<config::Fault>, String, String) {
     };
     let mut resources = config::Resources::default();
     let faults = config::parse("fuzz.yaml", text, &surroundings, &mut resources);
-    let (snapshot, report) = config::resolve(&resources);
+    let (snapshot, report) = config::resolve(&resources, 0);
     (faults, snapshot.dump().to_string(), report.to_string())
 }
 

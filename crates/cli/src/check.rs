@@ -10,7 +10,7 @@ use crate::{
     args::{Check, Output},
     console::{print, say},
     explain,
-    source::{Problem, Source},
+    source::{self, Problem, Source},
 };
 
 /// Checks a configuration, and explains what becomes of a request if that is asked.
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
         .transpose()?;
     let source = Source::choose(arguments.paths)?;
     let declared = source.load();
-    let (snapshot, report) = config::resolve(&declared.resources);
+    let (snapshot, report) = config::resolve(&declared.resources, source::now());
     let problems = &declared.problems;
     let mut failed = report.has_errors()
         || problems

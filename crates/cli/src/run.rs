@@ -22,7 +22,7 @@ use crate::{
     console::say,
     signal::{Signal, Signals},
     simulate,
-    source::{Input, Source, watch::Watch},
+    source::{self, Input, Source, watch::Watch},
 };
 
 /// Runs the gateway until it is told to stop.
@@ -50,7 +50,8 @@ async fn serve(arguments: &Run, mut source: Source) -> anyhow::Result<ExitCode> 
             .context("cannot start the simulated provider")?;
         *port = address.port();
     }
-    let configuration = match prepare(&source, arguments) {
+    let loaded = source::now();
+    let configuration = match prepare(&source, arguments, loaded) {
         Prepared::Sound(configuration) => configuration,
         Prepared::Refused { reasons, .. } => {
             reasons.iter().for_each(say);
@@ -77,7 +78,7 @@ async fn serve(arguments: &Run, mut source: Source) -> anyhow::Result<ExitCode> 
         source: &source,
         models,
     });
-    let mut reloader = Reloader::new(arguments, &source, &gateway, configuration.input);
+    let mut reloader = Reloader::new(arguments, &source, &gateway, configuration.input, loaded);
     // What changed between reading and watching was not heard.
     reloader.look().await;
     loop {
@@ -155,9 +156,9 @@ enum Prepared {
     },
 }
 
-fn prepare(source: &Source, arguments: &Run) -> Prepared {
+fn prepare(source: &Source, arguments: &Run, loaded: u64) -> Prepared {
     let declared = source.load();
-    let (mut snapshot, report) = config::resolve(&declared.resources);
+    let (mut snapshot, report) = config::resolve(&declared.resources, loaded);
     let mut lines: Vec<_> = declared.problems.iter().map(ToString::to_string).collect();
     for entry in &report.entries {
         let mut entry = entry.clone();
@@ -214,10 +215,18 @@ struct Reloader<'a> {
     input: Input,
     /// Whether it is served.
     served: bool,
+    /// When the first configuration was read: the age of models must not change with a reload.
+    loaded: u64,
 }
 
 impl<'a> Reloader<'a> {
-    fn new(arguments: &'a Run, source: &'a Source, gateway: &'a Arc<Gateway>, input: Input) -> Self {
+    fn new(
+        arguments: &'a Run,
+        source: &'a Source,
+        gateway: &'a Arc<Gateway>,
+        input: Input,
+        loaded: u64,
+    ) -> Self {
         let mut reloader = Self {
             arguments,
             source,
@@ -225,6 +234,7 @@ impl<'a> Reloader<'a> {
             watch: None,
             input,
             served: true,
+            loaded,
         };
         if !source.watched(&reloader.input).is_empty() {
             match Watch::new() {
@@ -263,7 +273,7 @@ impl<'a> Reloader<'a> {
     }
 
     async fn reload(&mut self) {
-        let (input, outcome) = match prepare(self.source, self.arguments) {
+        let (input, outcome) = match prepare(self.source, self.arguments, self.loaded) {
             Prepared::Refused { input, reasons } => (input, Err(reasons)),
             Prepared::Sound(Configuration {
                 input,

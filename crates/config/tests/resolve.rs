@@ -170,7 +170,7 @@ fn load(text: &str) -> Loaded {
     };
     let mut resources = Resources::default();
     let faults = parse("input.yaml", text, &surroundings, &mut resources);
-    let (snapshot, report) = resolve(&resources);
+    let (snapshot, report) = resolve(&resources, LOADED);
     Loaded {
         faults: faults
             .iter()
@@ -180,6 +180,9 @@ fn load(text: &str) -> Loaded {
         report,
     }
 }
+
+/// When the process of these tests read its configuration.
+const LOADED: u64 = 1_700_000_000;
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("KEY", "sk-live-from-environment"),

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     env, fmt, fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::Context;
@@ -209,6 +210,12 @@ impl fmt::Display for Problem {
             }
         }
     }
+}
+
+/// Returns the time, in seconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -28,7 +28,8 @@ pub struct AIServiceBackend {
 pub struct ApiSchema {
     /// Which API.
     pub name: ApiName,
-    /// First segments of the path, for OpenAI and Anthropic; `v1` by default, `/` for none.
+    /// First segments of the path, for OpenAI and Anthropic; the provider's own by default, which is mostly
+    /// `v1`, and `/` for none.
     pub prefix: Option<String>,
     /// The version of the API, for the other schemas.
     pub version: Option<String>,
@@ -53,4 +54,18 @@ pub enum ApiName {
     Anthropic,
     /// Anthropic's, as Bedrock serves it.
     AWSAnthropic,
+}
+
+impl ApiName {
+    /// Every API.
+    pub const ALL: &'static [ApiName] = &[
+        ApiName::OpenAI,
+        ApiName::Cohere,
+        ApiName::AWSBedrock,
+        ApiName::AzureOpenAI,
+        ApiName::GCPVertexAI,
+        ApiName::GCPAnthropic,
+        ApiName::Anthropic,
+        ApiName::AWSAnthropic,
+    ];
 }

@@ -2,10 +2,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use llm::{Format, Site, provider};
+use llm::{
+    Site,
+    provider::{Azure, CredentialKind, Provider},
+};
 use policy::{body::Body, headers::Headers};
 
-use super::{End, Notes, permitted, policies::Policies, target};
+use super::{
+    End, Notes, permitted,
+    policies::Policies,
+    schemas::{self, Serving, Unknown},
+    target,
+};
 use crate::{
     Key, Resources, Severity,
     kind::{
@@ -13,6 +21,7 @@ use crate::{
         ai_service_backend::{ApiName, ApiSchema},
         backend::{BackendTls, BackendType},
     },
+    resources::Declared,
     snapshot::{self, Credential, Endpoint, Tls},
 };
 
@@ -38,7 +47,7 @@ pub(super) fn resolve(resources: &Resources, policies: &Policies, notes: &mut No
     services
         .map(|(key, declared)| {
             let service = Service {
-                backend: service(resources, key, &declared.spec, policies, notes).map(Arc::new),
+                backend: service(resources, key, declared, policies, notes).map(Arc::new),
                 headers: headers(key, &declared.spec, notes),
                 body: body(&declared.spec),
             };
@@ -50,31 +59,29 @@ pub(super) fn resolve(resources: &Resources, policies: &Policies, notes: &mut No
 fn service(
     resources: &Resources,
     key: &Key,
-    spec: &AIServiceBackend,
+    declared: &Declared<AIServiceBackend>,
     policies: &Policies,
     notes: &mut Notes,
 ) -> Result<snapshot::Backend, String> {
+    let spec = &declared.spec;
     if !notes.accepts(KIND, key) {
         return Err(format!("{KIND} {key} is not accepted"));
     }
+    let serving = serving(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
     let site = site(key, &spec.api, notes);
-    let Some(format) = format(spec.api.name) else {
-        let message = format!("schema {:?} is not served by this version", spec.api.name);
-        notes.unsupported(KIND, key, Severity::Error, "spec.schema.name", &message);
-        return Err(format!("{KIND} {key}: {message}"));
-    };
     let resolved = reach(resources, key, spec, policies, notes)
         .and_then(|(endpoints, tls)| Ok((endpoints, tls, credential(resources, key, policies)?)));
     match resolved {
         Ok((endpoints, tls, credential)) => {
             let host = endpoints.first().map(|endpoint| endpoint.host.as_str());
+            let provider = serving.at(host.unwrap_or_default());
             Ok(snapshot::Backend {
                 id: Arc::from(key.to_string()),
-                provider: provider::find(format, host.unwrap_or_default()),
+                provider,
                 site,
                 endpoints,
                 tls,
-                credential,
+                credential: credential.map(|credential| dressed(credential, provider)),
             })
         }
         Err((reason, message)) => {
@@ -82,6 +89,33 @@ fn service(
             Err(format!("{KIND} {key}: {message}"))
         }
     }
+}
+
+/// Returns what the backend's schema stands for; says why if it cannot be served.
+fn serving(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) -> Result<Serving, String> {
+    let name = declared.spec.api.name;
+    let annotation = declared.metadata.annotations.get(schemas::PROVIDER);
+    schemas::declared(name, annotation.map(String::as_str)).map_err(|unknown| match unknown {
+        Unknown::Schema => {
+            let message = format!("schema {name:?} is not served by this version");
+            notes.unsupported(KIND, key, Severity::Error, "spec.schema.name", &message);
+            message
+        }
+        Unknown::Provider(message) => {
+            let field = format!("metadata.annotations[{}]", schemas::PROVIDER);
+            notes.refuse(KIND, key, "UnknownProvider", field, &message);
+            message
+        }
+    })
+}
+
+/// Returns `credential` as `provider` wants a key: Gemini's own API takes one in no `authorization`.
+fn dressed(credential: Credential, provider: &dyn Provider) -> Credential {
+    let kind = match (credential.kind, provider.credential()) {
+        (CredentialKind::Bearer, CredentialKind::XGoogApiKey) => CredentialKind::XGoogApiKey,
+        (kind, _) => kind,
+    };
+    Credential { kind, ..credential }
 }
 
 /// Why a backend cannot be called: in one word and in a sentence.
@@ -132,32 +166,24 @@ fn credential(resources: &Resources, key: &Key, policies: &Policies) -> Result<O
     }
 }
 
-fn format(name: ApiName) -> Option<Format> {
-    match name {
-        ApiName::OpenAI => Some(Format::OpenAi),
-        ApiName::Anthropic => Some(Format::Messages),
-        ApiName::Cohere
-        | ApiName::AWSBedrock
-        | ApiName::AzureOpenAI
-        | ApiName::GCPVertexAI
-        | ApiName::GCPAnthropic
-        | ApiName::AWSAnthropic => None,
-    }
-}
-
 /// Returns where the API lies. Manifests from before `prefix` said it in `version`, so that is understood
 /// where `prefix` is absent.
 fn site(key: &Key, schema: &ApiSchema, notes: &mut Notes) -> Site {
     let version = schema.version.as_deref().filter(|version| !version.is_empty());
+    let prefixed = matches!(schema.name, ApiName::OpenAI | ApiName::Anthropic);
     let written = match (&schema.prefix, version) {
         (Some(prefix), _) => Some(prefix.as_str()),
-        (None, Some(version)) if format(schema.name).is_some() => {
+        (None, Some(version)) if prefixed => {
             let message = format!("taken as the prefix of paths; write \"prefix: {version}\"");
             notes.warn(KIND, key, "VersionIsPrefix", "spec.schema.version", message);
             Some(version)
         }
         (None, _) => None,
     };
+    if schema.name == ApiName::AzureOpenAI && version.is_none() {
+        let message = format!("is absent; {} is taken", Azure::VERSION);
+        notes.warn(KIND, key, "VersionMissing", "spec.schema.version", message);
+    }
     Site {
         prefix: written.map(|written| written.trim_matches('/').to_owned()),
         version: version.map(str::to_owned),

@@ -22,19 +22,23 @@ mod backends;
 mod listeners;
 mod policies;
 mod routes;
+mod schemas;
 mod validate;
 
-/// Resolves everything that was declared.
+pub use schemas::{PROVIDER, schema_of};
+
+/// Resolves everything that was declared. `loaded`, in seconds since the Unix epoch, is the age of models of
+/// which nothing is said; it should stay the same as long as the process lives.
 ///
 /// Total: what is broken fails closed and is reported; the rest is served.
-pub fn resolve(resources: &Resources) -> (Snapshot, Report) {
+pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let mut notes = Notes::new(resources);
     unserved(resources, &mut notes);
     validate::check(resources, &mut notes);
     let listeners = listeners::resolve(resources, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
     let backends = backends::resolve(resources, &policies, &mut notes);
-    let snapshot = routes::resolve(resources, listeners, &backends, &mut notes);
+    let snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut notes);
     (snapshot, notes.finish())
 }
 

@@ -111,8 +111,8 @@ fn credential(
             "anthropicAPIKey",
             &policy.anthropic_api_key,
         ),
+        CredentialType::AzureAPIKey => (CredentialKind::ApiKey, "azureAPIKey", &policy.azure_api_key),
         CredentialType::AWSCredentials
-        | CredentialType::AzureAPIKey
         | CredentialType::AzureCredentials
         | CredentialType::GCPCredentials => {
             let message = format!("{:?} is not served by this version", policy.kind);

@@ -31,6 +31,7 @@ type Ports = BTreeMap<u16, BTreeSet<Host>>;
 
 pub(super) fn resolve(
     resources: &Resources,
+    loaded: u64,
     listeners: Listeners,
     backends: &Backends,
     notes: &mut Notes,
@@ -43,7 +44,7 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        let mut rules = rules(resources, key, route, backends, notes);
+        let mut rules = rules(resources, loaded, key, route, backends, notes);
         if let Some(reason) = guard(resources, key, &route.spec) {
             notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
             rules.iter_mut().for_each(|entry| close(entry, &reason));
@@ -199,6 +200,7 @@ fn close(entry: &mut Entry, reason: &str) {
 
 fn rules(
     resources: &Resources,
+    loaded: u64,
     key: &Key,
     route: &Declared<AIGatewayRoute>,
     backends: &Backends,
@@ -236,7 +238,7 @@ fn rules(
                 models_created: rule
                     .models_created_at
                     .or(created)
-                    .map_or(0, |time| time.seconds()),
+                    .map_or(loaded, |time| time.seconds()),
             }
         })
         .collect()

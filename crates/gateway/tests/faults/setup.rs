@@ -82,7 +82,7 @@ pub(crate) fn snapshot(limits: Limits, backends: &[(Provider, SocketAddr)]) -> S
     };
     let faults = config::parse("test.yaml", &yaml, &surroundings, &mut resources);
     assert!(faults.is_empty(), "{faults:?}\n{yaml}");
-    let (mut snapshot, report) = config::resolve(&resources);
+    let (mut snapshot, report) = config::resolve(&resources, 0);
     assert!(!report.has_errors(), "{report}\n{yaml}");
     // A declared port cannot be 0, which lets the system choose one.
     let listener = snapshot.listeners.pop_first().map(|(_, listener)| listener);
