@@ -52,9 +52,9 @@ fn is_foreign(value: &OsStr) -> bool {
 pub(crate) enum Command {
     /// Run the gateway
     ///
-    /// The configuration comes from the files and folders that are given; without any, from OPENAI_API_KEY and
-    /// ANTHROPIC_API_KEY in the environment; without those, a simulated provider answers, so that the gateway can
-    /// be tried at once. Files are watched: a change is served at once, and a change with a fault is not served
+    /// The configuration comes from the files and folders that are given; without any, from the keys of providers
+    /// in the environment, such as OPENAI_API_KEY and ANTHROPIC_API_KEY; without those, a simulated provider
+    /// answers, so that the gateway can be tried at once. Files are watched: a change is served at once, and a change with a fault is not served
     /// at all and the fault is named.
     Run(Run),
     /// Check a configuration and say of every resource whether it is served

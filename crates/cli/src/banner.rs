@@ -51,9 +51,6 @@ impl fmt::Display for Banner<'_> {
 
 impl Banner<'_> {
     fn summary(&self) -> String {
-        if let Source::Environment(found) = self.source {
-            return found.models();
-        }
         let mut summary = self
             .models
             .iter()
@@ -64,8 +61,15 @@ impl Banner<'_> {
         if let more @ 1.. = self.models.len().saturating_sub(SHOWN) {
             let _ = write!(summary, " and {more} more");
         }
-        if summary.is_empty() {
-            summary.push_str("those that the rules' patterns match");
+        match self.source {
+            Source::Environment(found) if summary.is_empty() => summary.push_str(&found.others()),
+            Source::Environment(found) => {
+                let _ = write!(summary, "; {}", found.others());
+            }
+            Source::Files { .. } | Source::Simulated { .. } if summary.is_empty() => {
+                summary.push_str("those that the rules' patterns match");
+            }
+            Source::Files { .. } | Source::Simulated { .. } => {}
         }
         summary
     }

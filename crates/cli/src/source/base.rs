@@ -13,7 +13,7 @@ pub(super) struct Base {
     pub(super) port: u16,
     /// Whether calls are encrypted.
     pub(super) tls: bool,
-    /// The path that stands before those of the API, unless it is the usual one.
+    /// The path that stands before those of the API, without slashes around.
     pub(super) prefix: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl Base {
             host,
             port,
             tls,
-            prefix: (!prefix.is_empty() && prefix != "v1").then(|| prefix.to_owned()),
+            prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
         })
     }
 }
@@ -88,7 +88,13 @@ mod tests {
             assert_eq!(parts, (host, port, tls, prefix), "{url}");
             assert_eq!(base.ip, host.parse::<std::net::IpAddr>().is_ok(), "{url}");
         };
-        good("https://api.openai.com/v1", "api.openai.com", 443, true, None);
+        good(
+            "https://api.openai.com/v1",
+            "api.openai.com",
+            443,
+            true,
+            Some("v1"),
+        );
         good("https://api.openai.com", "api.openai.com", 443, true, None);
         good(
             "https://openrouter.ai/api/v1/",
@@ -104,8 +110,8 @@ mod tests {
             false,
             Some("v1/openai/v1"),
         );
-        good("http://127.0.0.1:11434/v1", "127.0.0.1", 11434, false, None);
-        good("http://[::1]:8080/v1", "::1", 8080, false, None);
+        good("http://127.0.0.1:11434/v1", "127.0.0.1", 11434, false, Some("v1"));
+        good("http://[::1]:8080/v1", "::1", 8080, false, Some("v1"));
         good("http://[::1]/x", "::1", 80, false, Some("x"));
         let bad = |url: &str, reason: &str| {
             let message = Base::parse(url).unwrap_err();

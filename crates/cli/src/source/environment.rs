@@ -1,63 +1,23 @@
-//! Configuration out of the environment: the provider keys that are set, as the resources that say the same.
+//! Configuration out of the environment: the providers whose variables are set, as the resources that say the
+//! same.
 //!
 //! What is generated is text, and goes through the same parser as a file; so it can be printed, kept and
-//! extended. Keys stand in it as the variables that hold them.
+//! extended. Keys stand in it as the variables that hold them. Who is known, and by which variables, is said
+//! in the rows of the providers.
 
+use std::collections::HashSet;
+
+use config::{kind::ai_service_backend::ApiName, resolve::schema_of};
+use llm::{
+    Operation,
+    provider::{self, CredentialKind, PROVIDERS, Preset, Provider, Trigger},
+};
 use thiserror::Error;
 
-use super::{base::Base, generate};
-
-/// A provider that is configured by a key in the environment.
-#[derive(Debug)]
-pub(crate) struct Known {
-    /// The name of its resources.
-    pub(crate) name: &'static str,
-    /// The variable that holds the key.
-    pub(crate) key: &'static str,
-    /// A model that its public API is sure to have.
-    pub(crate) model: &'static str,
-    base_url: &'static str,
-    default_url: &'static str,
-    schema: &'static str,
-    /// The models that are its own when another provider takes all the others.
-    models: &'static str,
-    policy: &'static str,
-    member: &'static str,
-    /// Headers that a variable sets, where it is set.
-    headers: &'static [(&'static str, &'static str)],
-}
-
-/// The providers, in the order in which their keys are looked for; the first of those found takes the models that
-/// nobody claims.
-const KNOWN: &[Known] = &[
-    Known {
-        name: "openai",
-        key: "OPENAI_API_KEY",
-        model: "gpt-5-mini",
-        base_url: "OPENAI_BASE_URL",
-        default_url: "https://api.openai.com/v1",
-        schema: "OpenAI",
-        models: "(gpt|chatgpt|codex|ft:gpt)-.*|o[1-9].*",
-        policy: "APIKey",
-        member: "apiKey",
-        headers: &[
-            ("OpenAI-Organization", "OPENAI_ORG_ID"),
-            ("OpenAI-Project", "OPENAI_PROJECT_ID"),
-        ],
-    },
-    Known {
-        name: "anthropic",
-        key: "ANTHROPIC_API_KEY",
-        model: "claude-haiku-4-5",
-        base_url: "ANTHROPIC_BASE_URL",
-        default_url: "https://api.anthropic.com/v1",
-        schema: "Anthropic",
-        models: "claude-.*",
-        policy: "AnthropicAPIKey",
-        member: "anthropicAPIKey",
-        headers: &[],
-    },
-];
+use super::{
+    base::Base,
+    generate::{self, Service},
+};
 
 /// Why the environment cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -70,25 +30,39 @@ pub(crate) enum EnvironmentError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Only a provider is configured that is not served.
-    #[error(
-        "AZURE_OPENAI_API_KEY is set, but Azure OpenAI is not supported yet; unset it, or set OPENAI_API_KEY and \
-         OPENAI_BASE_URL=https://RESOURCE.openai.azure.com/openai/v1 for its OpenAI-compatible endpoint"
-    )]
-    Azure,
+    /// The only provider of which there is a key lacks something else.
+    #[error("{key} is set, but {missing} is not: both are needed")]
+    Incomplete {
+        /// The variable that holds the key.
+        key: &'static str,
+        /// The variable that is missing.
+        missing: &'static str,
+    },
 }
 
 /// What was found in the environment.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The providers and where each is.
-    providers: Vec<(&'static Known, Base)>,
-    headers: Vec<(&'static str, &'static str, &'static str)>,
+    /// Never empty; in the order of the table of providers.
+    providers: Vec<Known>,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
 }
 
-/// Looks for the keys of providers. `variable` returns the value of a variable that is set.
+/// A provider whose variables are set.
+#[derive(Debug)]
+struct Known {
+    provider: &'static dyn Provider,
+    preset: &'static Preset,
+    schema: ApiName,
+    base: Base,
+    /// Whether there is a key.
+    keyed: bool,
+    /// Headers whose variables are set, and these.
+    headers: Vec<(&'static str, &'static str)>,
+}
+
+/// Looks for the variables of providers. `variable` returns the value of one that is set.
 ///
 /// # Errors
 /// If what is set cannot be used.
@@ -96,111 +70,245 @@ pub(crate) fn find(variable: impl Fn(&str) -> Option<String>) -> Result<Option<F
     let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let mut found = Found {
         providers: Vec::new(),
-        headers: Vec::new(),
         notes: Vec::new(),
     };
-    for known in KNOWN.iter().filter(|known| set(known.key).is_some()) {
-        let url = set(known.base_url);
-        let base = Base::parse(url.as_deref().unwrap_or(known.default_url).trim()).map_err(|reason| {
-            EnvironmentError::BaseUrl {
-                variable: known.base_url,
-                reason,
+    let mut incomplete = None;
+    for provider in PROVIDERS {
+        match known(*provider, &set) {
+            Ok(known) => found.providers.extend(known),
+            Err(error @ EnvironmentError::BaseUrl { .. }) => return Err(error),
+            Err(error @ EnvironmentError::Incomplete { .. }) => {
+                found
+                    .notes
+                    .push(format!("{}: {error}; it is left out", provider.id()));
+                incomplete.get_or_insert(error);
             }
-        })?;
-        found.providers.push((known, base));
-        let headers = known
-            .headers
-            .iter()
-            .filter(|(_, variable)| set(variable).is_some());
-        found
-            .headers
-            .extend(headers.map(|(header, variable)| (known.name, *header, *variable)));
-    }
-    if set("AZURE_OPENAI_API_KEY").is_some() {
-        if found.providers.is_empty() {
-            return Err(EnvironmentError::Azure);
         }
-        let note = "AZURE_OPENAI_API_KEY is set, but Azure OpenAI is not supported yet and is left out";
-        found.notes.push(note.to_owned());
     }
-    Ok((!found.providers.is_empty()).then_some(found))
+    found.prefer("azure-openai", "openai");
+    match incomplete {
+        Some(error) if found.providers.is_empty() => Err(error),
+        _ if found.providers.is_empty() => Ok(None),
+        _ => {
+            found.remark();
+            Ok(Some(found))
+        }
+    }
+}
+
+fn known(
+    provider: &'static dyn Provider,
+    set: &impl Fn(&str) -> Option<String>,
+) -> Result<Option<Known>, EnvironmentError> {
+    let Some((preset, schema)) = provider.preset().zip(schema_of(provider)) else {
+        return Ok(None);
+    };
+    let (key, url) = (set(preset.key), set(preset.base));
+    let wanted = match preset.trigger {
+        Trigger::Key | Trigger::Both => key.is_some(),
+        Trigger::Base => url.is_some(),
+    };
+    if !wanted {
+        return Ok(None);
+    }
+    let incomplete = |missing| EnvironmentError::Incomplete {
+        key: preset.key,
+        missing,
+    };
+    if preset.trigger == Trigger::Both && url.is_none() {
+        return Err(incomplete(preset.base));
+    }
+    if let Some(version) = preset.version.filter(|version| set(version).is_none()) {
+        return Err(incomplete(version));
+    }
+    let base = Base::parse(url.as_deref().unwrap_or(preset.url).trim()).map_err(|reason| {
+        EnvironmentError::BaseUrl {
+            variable: preset.base,
+            reason,
+        }
+    })?;
+    let headers = preset.headers.iter().copied();
+    Ok(Some(Known {
+        provider,
+        preset,
+        schema,
+        base,
+        keyed: key.is_some(),
+        headers: headers.filter(|(_, variable)| set(variable).is_some()).collect(),
+    }))
 }
 
 impl Found {
-    /// Returns the variables that hold the keys.
-    pub(crate) fn keys(&self) -> Vec<&'static str> {
-        self.providers.iter().map(|(known, _)| known.key).collect()
+    /// Returns the variables by which the providers were found.
+    pub(crate) fn variables(&self) -> Vec<&'static str> {
+        let variables = self.providers.iter().map(|known| match known.preset.trigger {
+            Trigger::Key | Trigger::Both => known.preset.key,
+            Trigger::Base => known.preset.base,
+        });
+        variables.collect()
     }
 
-    /// Returns, for a person, which models go where.
-    pub(crate) fn models(&self) -> String {
-        let shares: Vec<_> = self
-            .shares()
-            .map(|(known, pattern)| match pattern {
-                ".*" if self.providers.len() == 1 => format!("any, from {}", known.name),
-                ".*" => format!("all others from {}", known.name),
-                pattern => format!("{} from {}", pattern.trim_end_matches(".*"), known.name),
-            })
-            .collect();
-        shares.join(", ")
+    /// Returns, for a person, where the models go that are not listed.
+    pub(crate) fn others(&self) -> String {
+        let claims = self.families();
+        let owners: Vec<_> = claims.iter().map(|(known, _)| known.provider.id()).collect();
+        let rest = self.rest().map_or("nobody", |known| known.provider.id());
+        if owners.is_empty() {
+            format!("any other from {rest}")
+        } else {
+            format!(
+                "names like theirs from {}, all others from {rest}",
+                owners.join(", ")
+            )
+        }
     }
 
-    /// Returns a model that is sure to answer; `None` where the provider is not the public one.
+    /// Returns a model that is sure to answer; `None` where no provider is a public one.
     pub(crate) fn sample(&self) -> Option<&'static str> {
-        let public = |(known, base): &&(&'static Known, Base)| {
-            Base::parse(known.default_url).is_ok_and(|public| public == *base)
-        };
-        self.providers.iter().find(public).map(|(known, _)| known.model)
-    }
-
-    /// Returns each provider and the pattern of the models that it serves, the narrow ones first.
-    fn shares(&self) -> impl Iterator<Item = (&'static Known, &'static str)> {
-        let claimed = self
-            .providers
-            .iter()
-            .skip(1)
-            .map(|(known, _)| (*known, known.models));
-        let rest = self.providers.iter().take(1).map(|(known, _)| (*known, ".*"));
-        claimed.chain(rest)
+        let mut public = self.providers.iter().filter(|known| known.is_public());
+        public.find_map(|known| known.preset.models.first().copied())
     }
 
     /// Returns the resources as YAML.
     pub(crate) fn to_yaml(&self) -> String {
-        let rules: String = self
-            .shares()
-            .map(|(known, pattern)| generate::rule("RegularExpression", &[pattern], known.name))
-            .collect();
-        let mut yaml = generate::frame(&format!("from {}", self.keys().join(" and ")), &rules);
-        for (known, base) in &self.providers {
-            let headers: Vec<_> = self
-                .headers
-                .iter()
-                .filter(|(name, ..)| *name == known.name)
-                .map(|(_, header, variable)| (*header, *variable))
-                .collect();
-            yaml.push_str(&generate::backend(
-                known.name,
-                known.schema,
-                known.name,
-                base.prefix.as_deref(),
-                &headers,
-            ));
-            yaml.push_str(&generate::endpoint(base, known.name));
-            yaml.push_str(&generate::credential(
-                known.name,
-                known.key,
-                known.policy,
-                known.member,
+        let mut rules: Vec<String> = Vec::new();
+        for (known, models) in self.models() {
+            rules.push(generate::rule("Exact", &models, known.provider.id()));
+        }
+        for (known, family) in self.families() {
+            rules.push(generate::rule(
+                "RegularExpression",
+                &[family],
+                known.provider.id(),
             ));
         }
+        if let Some(rest) = self.rest() {
+            rules.push(generate::rule("RegularExpression", &[".*"], rest.provider.id()));
+        }
+        let mut yaml = generate::frame(&format!("from {}", self.variables().join(" and ")), &rules);
+        for known in &self.providers {
+            yaml.push_str(&known.to_yaml());
+        }
         yaml
+    }
+
+    /// Leaves out `other` where `preferred` is found too: they go by the same names of models.
+    fn prefer(&mut self, preferred: &str, other: &str) {
+        let at = |id: &str| self.providers.iter().position(|known| known.provider.id() == id);
+        if let (Some(_), Some(index)) = (at(preferred), at(other)) {
+            let known = self.providers.remove(index);
+            let key = known.preset.key;
+            self.notes
+                .push(format!("{key} is set too, but {preferred} goes before {other}"));
+        }
+    }
+
+    /// Notes who is found and gets no model.
+    fn remark(&mut self) {
+        let claims = self.models().into_iter().map(|(known, _)| known);
+        let claims = claims.chain(self.families().into_iter().map(|(known, _)| known));
+        let served: HashSet<_> = claims
+            .chain(self.rest())
+            .map(|known| known.provider.id())
+            .collect();
+        let ids = self.providers.iter().map(|known| known.provider.id());
+        let idle: Vec<_> = ids.filter(|id| !served.contains(id)).collect();
+        for id in idle {
+            self.notes.push(format!(
+                "no model goes to {id}, because others take every name; write a file to route by another rule"
+            ));
+        }
+    }
+
+    /// Returns who takes the models that nobody claims: a server of one's own, or else the first.
+    fn rest(&self) -> Option<&Known> {
+        let own = |known: &&Known| known.preset.trigger == Trigger::Base;
+        self.providers.iter().find(own).or_else(|| self.providers.first())
+    }
+
+    /// Returns the models that public APIs are known to have, each at the first provider that has it.
+    fn models(&self) -> Vec<(&Known, Vec<&'static str>)> {
+        let mut claimed = HashSet::new();
+        let public = self.providers.iter().filter(|known| known.is_public());
+        let shares = public.map(|known| {
+            let models = known.preset.models.iter().copied();
+            (known, models.filter(|model| claimed.insert(*model)).collect())
+        });
+        shares
+            .filter(|(_, models): &(_, Vec<_>)| !models.is_empty())
+            .collect()
+    }
+
+    /// Returns the patterns of names that belong to a provider, each at the first that has it.
+    fn families(&self) -> Vec<(&Known, &'static str)> {
+        let rest = self.rest().map(|known| known.provider.id());
+        let mut claimed = HashSet::new();
+        let others = self
+            .providers
+            .iter()
+            .filter(|known| Some(known.provider.id()) != rest && !known.preset.family.is_empty());
+        others
+            .map(|known| (known, known.preset.family))
+            .filter(|(_, family)| claimed.insert(*family))
+            .collect()
+    }
+}
+
+impl Known {
+    /// Returns whether calls go to the provider's public API.
+    fn is_public(&self) -> bool {
+        Base::parse(self.preset.url).is_ok_and(|public| public == self.base)
+    }
+
+    fn to_yaml(&self) -> String {
+        let id = self.provider.id();
+        let own = Base::parse(self.preset.url).ok().and_then(|base| base.prefix);
+        let prefixed = self.preset.version.is_none() && self.base.prefix != own;
+        let schema = format!("{:?}", self.schema);
+        let mut yaml = generate::backend(&Service {
+            name: id,
+            schema: &schema,
+            endpoint: id,
+            prefix: self.base.prefix.as_deref().filter(|_| prefixed),
+            version: self.preset.version,
+            provider: Some(id).filter(|_| !self.is_found_by_host()),
+            headers: &self.headers,
+        });
+        yaml.push_str(&generate::endpoint(&self.base, id));
+        if self.keyed {
+            let (policy, member) = match self.provider.credential() {
+                CredentialKind::Bearer | CredentialKind::XGoogApiKey => ("APIKey", "apiKey"),
+                CredentialKind::XApiKey => ("AnthropicAPIKey", "anthropicAPIKey"),
+                CredentialKind::ApiKey => ("AzureAPIKey", "azureAPIKey"),
+            };
+            yaml.push_str(&generate::credential(id, self.preset.key, policy, member));
+        }
+        yaml
+    }
+
+    /// Returns whether schema and host say who this is. OpenAI's variables serve any server of its format, so
+    /// that its host alone decides.
+    fn is_found_by_host(&self) -> bool {
+        let formats = self.provider.formats(Operation::Chat, "");
+        let by_host = formats
+            .first()
+            .is_some_and(|format| provider::find(*format, &self.base.host).id() == self.provider.id());
+        by_host || self.schema == ApiName::AzureOpenAI || self.provider.id() == "openai"
     }
 }
 
 /// Returns the resources of the simulated provider, which listens on the loopback interface at `port`.
 pub(crate) fn simulated(port: u16, openai: &[&str], anthropic: &[&str]) -> String {
-    let rules = generate::rule("Exact", openai, "simulated-openai")
-        + &generate::rule("Exact", anthropic, "simulated-anthropic");
+    let rules = [
+        generate::rule("Exact", openai, "simulated-openai"),
+        generate::rule("Exact", anthropic, "simulated-anthropic"),
+    ];
+    let service = |name, schema| Service {
+        name,
+        schema,
+        endpoint: "simulated",
+        ..Service::default()
+    };
     let base = Base {
         host: "127.0.0.1".to_owned(),
         ip: true,
@@ -211,8 +319,8 @@ pub(crate) fn simulated(port: u16, openai: &[&str], anthropic: &[&str]) -> Strin
     generate::frame(
         "for the simulated provider, which `tollgate run` brings with it on a port that the system chooses",
         &rules,
-    ) + &generate::backend("simulated-openai", "OpenAI", "simulated", None, &[])
-        + &generate::backend("simulated-anthropic", "Anthropic", "simulated", None, &[])
+    ) + &generate::backend(&service("simulated-openai", "OpenAI"))
+        + &generate::backend(&service("simulated-anthropic", "Anthropic"))
         + &generate::endpoint(&base, "simulated")
 }
 
@@ -220,43 +328,100 @@ pub(crate) fn simulated(port: u16, openai: &[&str], anthropic: &[&str]) -> Strin
 mod tests {
     use super::*;
 
+    fn found(variables: &[(&str, &str)]) -> Result<Option<Found>, EnvironmentError> {
+        find(|name| {
+            let value = variables.iter().find(|(key, _)| *key == name);
+            value.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
     #[test]
-    fn all_keys_that_are_set_are_used() {
+    fn all_that_is_set_is_used() {
         let check = |variables: &[(&str, &str)], expected: Option<(&[&str], &str)>| {
-            let found = find(|name| {
-                let value = variables.iter().find(|(key, _)| *key == name);
-                value.map(|(_, value)| value.to_string())
-            });
-            let found = found.unwrap().map(|found| (found.keys(), found.models()));
+            let found = found(variables).unwrap();
+            let found = found.map(|found| (found.variables(), found.others()));
             let expected = expected.map(|(keys, models)| (keys.to_vec(), models.to_owned()));
             assert_eq!(found, expected, "{variables:?}");
         };
         check(&[], None);
         check(&[("OPENAI_API_KEY", " ")], None);
         check(&[("OPENAI_BASE_URL", "http://localhost/")], None);
+        check(&[("OLLAMA_API_KEY", "k")], None);
         check(
             &[("OPENAI_API_KEY", "k")],
-            Some((&["OPENAI_API_KEY"], "any, from openai")),
-        );
-        check(
-            &[("ANTHROPIC_API_KEY", "k")],
-            Some((&["ANTHROPIC_API_KEY"], "any, from anthropic")),
+            Some((&["OPENAI_API_KEY"], "any other from openai")),
         );
         check(
             &[("ANTHROPIC_API_KEY", "k"), ("OPENAI_API_KEY", "k")],
             Some((
                 &["OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
-                "claude- from anthropic, all others from openai",
+                "names like theirs from anthropic, all others from openai",
+            )),
+        );
+        check(
+            &[
+                ("OPENROUTER_API_KEY", "k"),
+                ("TOGETHER_API_KEY", "k"),
+                ("MISTRAL_API_KEY", "k"),
+                ("OLLAMA_BASE_URL", "http://localhost:11434"),
+            ],
+            Some((
+                &[
+                    "MISTRAL_API_KEY",
+                    "TOGETHER_API_KEY",
+                    "OPENROUTER_API_KEY",
+                    "OLLAMA_BASE_URL",
+                ],
+                "names like theirs from mistral, together, all others from ollama",
             )),
         );
     }
 
     #[test]
-    fn azure_alone_is_refused_and_beside_others_noted() {
-        let only = find(|name| (name == "AZURE_OPENAI_API_KEY").then(|| "k".to_owned()));
-        assert_eq!(only.unwrap_err(), EnvironmentError::Azure);
-        let both = find(|name| name.ends_with("OPENAI_API_KEY").then(|| "k".to_owned()));
-        assert_eq!(both.unwrap().unwrap().notes.len(), 1);
+    fn azure_needs_three_variables_and_goes_before_openai() {
+        let azure = [
+            ("AZURE_OPENAI_API_KEY", "k"),
+            ("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com/"),
+            ("OPENAI_API_VERSION", "2025-01-01-preview"),
+        ];
+        let missing = |count: usize| found(azure.get(..count).unwrap()).unwrap_err();
+        let incomplete = |missing| EnvironmentError::Incomplete {
+            key: "AZURE_OPENAI_API_KEY",
+            missing,
+        };
+        assert_eq!(missing(1), incomplete("AZURE_OPENAI_ENDPOINT"));
+        assert_eq!(missing(2), incomplete("OPENAI_API_VERSION"));
+        let whole = found(&azure).unwrap().unwrap();
+        assert_eq!(
+            (whole.variables(), whole.notes.len()),
+            (vec!["AZURE_OPENAI_API_KEY"], 0)
+        );
+        let mut both = azure.to_vec();
+        both.push(("OPENAI_API_KEY", "k"));
+        let both = found(&both).unwrap().unwrap();
+        assert_eq!(
+            (both.variables(), both.notes.len()),
+            (vec!["AZURE_OPENAI_API_KEY"], 1)
+        );
+        let beside = found(&[("AZURE_OPENAI_API_KEY", "k"), ("OPENAI_API_KEY", "k")]);
+        let beside = beside.unwrap().unwrap();
+        assert_eq!(
+            (beside.variables(), beside.notes.len()),
+            (vec!["OPENAI_API_KEY"], 1)
+        );
+    }
+
+    #[test]
+    fn who_gets_no_model_is_noted() {
+        let found = found(&[
+            ("VLLM_BASE_URL", "http://localhost:8000/v1"),
+            ("LM_STUDIO_BASE_URL", "http://localhost:1234/v1"),
+        ]);
+        let notes = found.unwrap().unwrap().notes;
+        assert!(
+            notes.len() == 1 && notes.concat().contains("lm-studio"),
+            "{notes:?}"
+        );
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::base::Base;
 
-/// Returns the Gateway and the route around `rules`.
-pub(super) fn frame(origin: &str, rules: &str) -> String {
-    format!(
+/// Returns the Gateway and the route around `rules`: as many routes as it takes, tried in this order.
+pub(super) fn frame(origin: &str, rules: &[String]) -> String {
+    let mut yaml = format!(
         "# Generated {origin}.
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -26,11 +26,21 @@ spec:
     - name: http
       protocol: HTTP
       port: {DEFAULT_PORT}
----
+"
+    );
+    for (index, rules) in rules.chunks(MAX_RULES).enumerate() {
+        // Of two routes of one age the name decides, in alphabetical order.
+        let name = match index {
+            0 => "tollgate".to_owned(),
+            index => format!("tollgate-{index}"),
+        };
+        let _ = write!(
+            yaml,
+            "---
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: AIGatewayRoute
 metadata:
-  name: tollgate
+  name: {name}
   namespace: default
 spec:
   parentRefs:
@@ -38,8 +48,11 @@ spec:
       kind: Gateway
       name: tollgate
   rules:
-{rules}"
-    )
+{}",
+            rules.concat()
+        );
+    }
+    yaml
 }
 
 /// Returns a rule that sends `models`, matched in the way of `kind`, to `backend`.
@@ -68,15 +81,34 @@ pub(super) fn rule(kind: &str, models: &[&str], backend: &str) -> String {
     yaml
 }
 
-/// Returns the backend that speaks `schema` at the endpoint called `endpoint`; `headers` are names and the
-/// variables that hold their values.
-pub(super) fn backend(
-    name: &str,
-    schema: &str,
-    endpoint: &str,
-    prefix: Option<&str>,
-    headers: &[(&str, &str)],
-) -> String {
+/// A backend that is to be declared.
+#[derive(Default)]
+pub(super) struct Service<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// The name of its schema.
+    pub(super) schema: &'a str,
+    /// The Backend behind it.
+    pub(super) endpoint: &'a str,
+    /// First segments of the path, unless they are the provider's own.
+    pub(super) prefix: Option<&'a str>,
+    /// The variable that holds the version of the API.
+    pub(super) version: Option<&'a str>,
+    /// The provider, where neither schema nor host tell.
+    pub(super) provider: Option<&'a str>,
+    /// Names of headers and the variables that hold their values.
+    pub(super) headers: &'a [(&'a str, &'a str)],
+}
+
+/// Returns an AIServiceBackend.
+pub(super) fn backend(service: &Service<'_>) -> String {
+    let Service {
+        name,
+        schema,
+        endpoint,
+        headers,
+        ..
+    } = *service;
     let mut yaml = format!(
         "---
 apiVersion: aigateway.envoyproxy.io/v1beta1
@@ -84,13 +116,21 @@ kind: AIServiceBackend
 metadata:
   name: {name}
   namespace: default
-spec:
-  schema:
-    name: {schema}
 "
     );
-    if let Some(prefix) = prefix {
+    if let Some(provider) = service.provider {
+        let _ = write!(
+            yaml,
+            "  annotations:\n    {}: {provider}\n",
+            config::resolve::PROVIDER
+        );
+    }
+    let _ = write!(yaml, "spec:\n  schema:\n    name: {schema}\n");
+    if let Some(prefix) = service.prefix {
         let _ = writeln!(yaml, "    prefix: {}", quote(prefix));
+    }
+    if let Some(version) = service.version {
+        let _ = writeln!(yaml, "    version: \"${{{version}}}\"");
     }
     let _ = write!(
         yaml,
@@ -192,6 +232,9 @@ spec:
 fn quote(text: &str) -> String {
     serde_json::Value::from(text.replace('$', "$$")).to_string()
 }
+
+/// The most rules that a route may have (compatibility specification, "AIGatewayRoute").
+const MAX_RULES: usize = 15;
 
 /// The port of generated configuration.
 const DEFAULT_PORT: u16 = 1975;

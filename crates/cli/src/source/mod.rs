@@ -32,7 +32,7 @@ pub(crate) enum Source {
         /// What standard input held, if it is one of them: it can be read only once.
         stdin: String,
     },
-    /// The keys of providers.
+    /// The variables of providers.
     Environment(environment::Found),
     /// Nothing was given.
     Simulated {
@@ -171,9 +171,9 @@ impl fmt::Display for Source {
                 let paths: Vec<_> = paths.iter().map(|path| file::name(path)).collect();
                 f.write_str(&paths.join(", "))
             }
-            Self::Environment(found) => write!(f, "{} in the environment", found.keys().join(" and ")),
+            Self::Environment(found) => write!(f, "{} in the environment", found.variables().join(" and ")),
             Self::Simulated { .. } => f.write_str(
-                "a simulated provider, as there is neither a file nor OPENAI_API_KEY or ANTHROPIC_API_KEY",
+                "a simulated provider, as there is neither a file nor a provider's key in the environment",
             ),
         }
     }

@@ -16,10 +16,10 @@ fn examples_resolve_without_a_word() {
         .collect();
     names.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     names.sort();
-    assert!(names.len() >= 4, "{names:?}");
+    assert!(names.len() >= 5, "{names:?}");
     for path in names {
         let arguments = ["check", path.to_str().unwrap()];
-        let (code, out, err) = finish(tollgate(&arguments, KEYS), "");
+        let (code, out, err) = finish(tollgate(&arguments, EXAMPLES), "");
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         assert!(!out.contains(" error") && !out.contains("warning"), "{out}");
     }
@@ -56,6 +56,45 @@ fn the_environment_becomes_configuration() {
             ("OPENAI_PROJECT_ID", "project-1"),
         ],
     );
+    check(
+        "azure",
+        &[
+            ("AZURE_OPENAI_API_KEY", key),
+            ("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com/"),
+            ("OPENAI_API_VERSION", "2025-01-01-preview"),
+            ("OPENAI_ORG_ID", "org-1"),
+        ],
+    );
+    check(
+        "several",
+        &[
+            ("GROQ_API_KEY", key),
+            ("MISTRAL_API_KEY", key),
+            ("MISTRAL_BASE_URL", "https://mistral.internal/v1"),
+            ("OPENROUTER_API_KEY", key),
+            ("OLLAMA_BASE_URL", "http://localhost:11434"),
+        ],
+    );
+}
+
+/// A route has no more than fifteen rules, and every provider that is found has its own.
+#[test]
+fn every_provider_at_once_is_sound() {
+    let (_, page, _) = finish(tollgate(&["config"], &every()), "");
+    let (code, out, err) = finish(tollgate(&["check", "-"], &every()), &page);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(!out.contains(" error") && !out.contains("warning"), "{out}");
+    assert!(page.matches("kind: AIGatewayRoute").count() > 1, "{page}");
+}
+
+fn every() -> Vec<(&'static str, &'static str)> {
+    let presets = llm::provider::PROVIDERS
+        .iter()
+        .filter_map(|provider| provider.preset());
+    let presets = presets.filter(|preset| preset.version.is_none());
+    presets
+        .flat_map(|preset| [(preset.key, "k"), (preset.base, preset.url)])
+        .collect()
 }
 
 #[test]
@@ -186,6 +225,15 @@ fn data_is_printed_for_machines() {
 }
 
 /// Keys for examples and routes; nothing is called with them.
+/// What the examples take from the environment.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("OPENAI_API_KEY", "k"),
+    ("ANTHROPIC_API_KEY", "k"),
+    ("GROQ_API_KEY", "k"),
+    ("AZURE_OPENAI_API_KEY", "k"),
+    ("AZURE_OPENAI_RESOURCE", "mine"),
+];
+
 const KEYS: &[(&str, &str)] = &[("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k")];
 
 /// How often the simulated configuration says `kind:` of something that it refers to.

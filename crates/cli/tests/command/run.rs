@@ -138,10 +138,13 @@ async fn an_edit_is_served_and_a_bad_one_is_not() {
     fs::write(&file, configuration("first")).unwrap();
     let mut gateway = Gateway::start(&[file.to_str().unwrap()], &[]);
     assert_eq!(models(&gateway).await, ["first"]);
+    let created = created(&gateway).await;
+    assert!(created > 1_700_000_000, "{created}");
 
     fs::write(&file, configuration("second")).unwrap();
     gateway.hear("configuration reloaded");
     assert_eq!(models(&gateway).await, ["second"]);
+    assert_eq!(self::created(&gateway).await, created);
 
     replace(
         &file,
@@ -274,7 +277,7 @@ fn what_cannot_be_served_is_said_whole_and_ends_with_1() {
     check(
         &[],
         &[("AZURE_OPENAI_API_KEY", "k")],
-        &["Azure OpenAI is not supported yet"],
+        &["AZURE_OPENAI_API_KEY is set, but AZURE_OPENAI_ENDPOINT is not"],
     );
     check(
         &[],
@@ -367,6 +370,12 @@ pub(crate) async fn models(gateway: &Gateway) -> Vec<String> {
         .iter()
         .map(|model| model["id"].as_str().unwrap().to_owned());
     ids.collect()
+}
+
+/// Returns the age of the first model, of which the configuration says nothing.
+async fn created(gateway: &Gateway) -> u64 {
+    let list = client::get(gateway.address, "/v1/models", &[]).await.json();
+    list["data"][0]["created"].as_u64().unwrap()
 }
 
 /// Replaces a file as editors do.
