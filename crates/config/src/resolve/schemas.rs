@@ -22,7 +22,7 @@ fn serving(name: ApiName) -> Option<Serving> {
         ApiName::OpenAI => Some(Serving::Format(Format::OpenAi)),
         ApiName::Anthropic => Some(Serving::Format(Format::Messages)),
         ApiName::AzureOpenAI => Some(Serving::Provider(&provider::Azure)),
-        ApiName::GCPVertexAI => None,
+        ApiName::GCPVertexAI => Some(Serving::Format(Format::Gemini)),
         ApiName::GCPAnthropic => Some(Serving::Provider(&provider::VertexClaude)),
         ApiName::AWSBedrock => Some(Serving::Provider(&provider::Bedrock)),
         ApiName::AWSAnthropic => Some(Serving::Provider(&provider::BedrockClaude)),
