@@ -12,6 +12,7 @@ use llm::{
         sse::Sse,
     },
     json::Shallow,
+    multipart::{Boundary, Editor, Event, Malformed, Scanner},
     provider::{
         AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, COMPATIBLE, CredentialKind, LITELLM, MISTRAL, OpenAi,
         Provider,
@@ -91,6 +92,39 @@ pub fn shallow(data: &[u8]) {
     for kept in ["messages", "stream", "metadata", "tools", ""] {
         assert_eq!(edited.get(kept), shallow.get(kept), "{kept}");
     }
+}
+
+/// Reads `data` as a form, whole and in pieces, and replaces a field of it.
+///
+/// # Panics
+/// If what is found, or what becomes of it, depends on how the bytes are cut; if anything but the field
+/// changes.
+pub fn multipart(data: &[u8]) {
+    let whole = parts(data, data.len());
+    for size in [1, piece(data)] {
+        assert_eq!(parts(data, size), whole, "in pieces of {size}");
+    }
+    let Ok(found) = whole else {
+        return;
+    };
+    let edited = edit(data, data.len(), "other");
+    for size in [1, piece(data)] {
+        assert_eq!(edit(data, size, "other"), edited, "edited in pieces of {size}");
+    }
+    let models: Vec<_> = found.iter().filter(|(name, _)| name == "model").collect();
+    let [(_, Some(model))] = models.as_slice() else {
+        return;
+    };
+    let Ok(model) = std::str::from_utf8(model) else {
+        return;
+    };
+    assert_eq!(edit(data, data.len(), model), data, "the same model");
+    let expected = found.iter().map(|(name, value)| match value {
+        Some(_) if name == "model" => (name.clone(), Some(b"other".to_vec())),
+        Some(_) | None => (name.clone(), value.clone()),
+    });
+    let expected: Vec<_> = expected.collect();
+    assert_eq!(parts(&edited, edited.len()), Ok(expected));
 }
 
 /// Reads `data` as a request that was sent to `path` and says it to an upstream of each format.
@@ -260,6 +294,56 @@ fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
         losses,
     } = observed.clone();
     (model, usage, finish, error, meaningful, complete, losses)
+}
+
+/// Returns the boundary of all forms.
+fn boundary() -> Boundary {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("multipart/form-data; boundary=b"),
+    );
+    match Boundary::of(&headers) {
+        Ok(Some(boundary)) => boundary,
+        Ok(None) | Err(_) => panic!("the content type is that of a form"),
+    }
+}
+
+/// The name of a part, and its content where it is a field that is read.
+type Part = (String, Option<Vec<u8>>);
+
+/// Returns the parts of a form.
+fn parts(data: &[u8], size: usize) -> Result<Vec<Part>, Malformed> {
+    let mut scanner = Scanner::new(&boundary(), &["model", "stream"]);
+    let mut parts = Vec::new();
+    for piece in data.chunks(size.max(1)) {
+        let mut last = 0;
+        scanner.push(piece, |event, read| {
+            assert!(
+                last <= read && read <= piece.len(),
+                "events come one after another"
+            );
+            last = read;
+            if let Event::End(head, value) = event {
+                parts.push((head.name.clone(), value.map(<[u8]>::to_vec)));
+            }
+        })?;
+    }
+    scanner.end()?;
+    Ok(parts)
+}
+
+fn edit(data: &[u8], size: usize, model: &str) -> Vec<u8> {
+    let Some(mut editor) = Editor::new(&boundary(), "model", model) else {
+        return data.to_vec();
+    };
+    let mut out = Vec::new();
+    for piece in data.chunks(size.max(1)) {
+        editor.push(Bytes::copy_from_slice(piece), |bytes| {
+            out.extend_from_slice(&bytes)
+        });
+    }
+    out
 }
 
 fn frames(data: &[u8], size: usize) -> Vec<(Option<String>, String)> {

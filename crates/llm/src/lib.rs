@@ -23,6 +23,7 @@ pub mod inbound;
 pub mod json;
 pub mod loss;
 pub mod media;
+pub mod multipart;
 pub mod operation;
 pub mod provider;
 pub mod relay;
