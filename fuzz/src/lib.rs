@@ -287,13 +287,14 @@ fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
     let Observed {
         model,
         usage,
+        seconds,
         finish,
         error,
         meaningful,
         complete,
         losses,
     } = observed.clone();
-    (model, usage, finish, error, meaningful, complete, losses)
+    (model, usage, seconds, finish, error, meaningful, complete, losses)
 }
 
 /// Returns the boundary of all forms.

@@ -117,6 +117,9 @@ pub(crate) struct Run {
     /// The largest request body that is accepted
     #[arg(long, env = "TOLLGATE_MAX_BODY", default_value = "32MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) max_body: usize,
+    /// The largest form with a file, such as a recording, that is accepted; such a form is not held
+    #[arg(long, env = "TOLLGATE_MAX_UPLOAD", default_value = "512MiB", value_name = "SIZE", value_parser = size)]
+    pub(crate) max_upload: usize,
     /// Serve nothing if any resource is at fault, where otherwise the sound ones are served
     #[arg(long, env = "TOLLGATE_STRICT", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) strict: bool,

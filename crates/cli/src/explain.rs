@@ -72,7 +72,7 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
                 None => Outcome::Unknown(path.to_owned()),
                 Some(endpoint) => match endpoint.operation {
                     Operation::Models => Outcome::Models(listener.router.models(&host).len()),
-                    Operation::Chat => Outcome::Chat(
+                    Operation::Chat | Operation::Upload(_) => Outcome::Chat(
                         endpoint,
                         listener.router.explain(&host, path, &headers, &question.model),
                     ),

@@ -121,6 +121,7 @@ fn options(arguments: &Run) -> Options {
         admin: Some(SocketAddr::new(arguments.address, arguments.admin_port)),
         access_log,
         max_body: arguments.max_body,
+        max_upload: arguments.max_upload,
         drain: arguments.drain,
         ..Options::default()
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The longest silence of a client that has begun to send a body.
-const READ_IDLE: Duration = Duration::from_secs(30);
+pub(crate) const READ_IDLE: Duration = Duration::from_secs(30);
 
 /// How much of a body that is too large is read all the same, and for how long: many clients listen only once
 /// they have sent everything, and would see a reset in place of the answer.
@@ -81,12 +81,7 @@ pub(crate) async fn read(
     limit: usize,
     memory: &Arc<Memory>,
 ) -> Result<(Bytes, Reserved), ApiError> {
-    if headers.contains_key(header::CONTENT_ENCODING) && !is_identity(headers) {
-        return Err(ApiError {
-            status: http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ..ApiError::invalid("content-encoding is not supported in requests: send the body uncompressed")
-        });
-    }
+    check_coding(headers)?;
     let announced = body.size_hint().exact().unwrap_or(0);
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
     if announced > limit {
@@ -96,23 +91,15 @@ pub(crate) async fn read(
         }
         return Err(too_large(limit));
     }
-    let mut reserved = Reserved {
-        memory: Arc::clone(memory),
-        bytes: 0,
-    };
+    let mut reserved = memory.reserve();
     reserved.grow_to(announced)?;
     let mut read = Pieces::of(announced);
     while !body.is_end_stream() {
         let frame = match timeout(READ_IDLE, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
-            Ok(Some(Err(_))) => return Err(ApiError::invalid("the request body ended early")),
-            Err(_) => {
-                return Err(ApiError {
-                    status: http::StatusCode::REQUEST_TIMEOUT,
-                    ..ApiError::new(ErrorKind::Timeout, "the request body did not arrive in time")
-                });
-            }
+            Ok(Some(Err(_))) => return Err(broken_off()),
+            Err(_) => return Err(silent()),
         };
         let Ok(data) = frame.into_data() else {
             continue;
@@ -132,7 +119,7 @@ pub(crate) async fn read(
 }
 
 /// Reads on and forgets, for a while.
-async fn linger(mut body: Incoming) {
+pub(crate) async fn linger(mut body: Incoming) {
     let mut left = LINGER;
     let forget = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -147,12 +134,40 @@ async fn linger(mut body: Incoming) {
     let _ = timeout(LINGER_TIME, forget).await;
 }
 
+/// Refuses what is compressed.
+///
+/// # Errors
+/// A 415.
+pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(header::CONTENT_ENCODING) && !is_identity(headers) {
+        return Err(ApiError {
+            status: http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ..ApiError::invalid("content-encoding is not supported in requests: send the body uncompressed")
+        });
+    }
+    Ok(())
+}
+
 fn is_identity(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-fn too_large(limit: usize) -> ApiError {
+/// Returns the refusal of a body that was cut off.
+pub(crate) fn broken_off() -> ApiError {
+    ApiError::invalid("the request body ended early")
+}
+
+/// Returns the refusal of a body that stopped arriving.
+pub(crate) fn silent() -> ApiError {
+    ApiError {
+        status: http::StatusCode::REQUEST_TIMEOUT,
+        ..ApiError::new(ErrorKind::Timeout, "the request body did not arrive in time")
+    }
+}
+
+/// Returns the refusal of a body of more than `limit` bytes.
+pub(crate) fn too_large(limit: usize) -> ApiError {
     ApiError::new(
         ErrorKind::TooLarge,
         format!("the request body exceeds {limit} bytes"),
@@ -211,10 +226,22 @@ impl Memory {
             free: AtomicUsize::new(bytes),
         })
     }
+
+    /// Returns a share of nothing, which can grow.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Reserved {
+        Reserved {
+            memory: Arc::clone(self),
+            bytes: 0,
+        }
+    }
 }
 
 impl Reserved {
-    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+    /// Makes the share one of `bytes`, unless it is larger.
+    ///
+    /// # Errors
+    /// A 503, if that is not free.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return Ok(());
@@ -237,11 +264,17 @@ impl Reserved {
         self.bytes += more;
         Ok(())
     }
+
+    /// Gives everything back.
+    pub(crate) fn release(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.memory.free.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.memory.free.fetch_add(self.bytes, Ordering::Relaxed);
+        self.release();
     }
 }
 

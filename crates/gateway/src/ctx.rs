@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use config::snapshot::{Listener, Rule};
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
-use llm::{ApiError, Endpoint, ErrorKind, Format, Inbound, operation::Place};
+use llm::{ApiError, Endpoint, ErrorKind, Format, operation::Place};
 use tokio::time::Instant;
 
 use crate::{Runtime, State, facts::Facts, headers, server::Port};
@@ -65,24 +65,25 @@ impl Ctx {
         Ok(place)
     }
 
-    /// Returns the rule that serves the model that `inbound` names.
+    /// Returns the rule that serves `model`. `stream` tells whether the client wants a stream.
     ///
     /// # Errors
     /// A 404 that names the nearest models.
     pub(crate) fn route(
         &mut self,
-        inbound: &Inbound,
+        model: &str,
+        stream: bool,
         path: &str,
         headers: &HeaderMap,
     ) -> Result<Arc<Rule>, ApiError> {
         let host = &self.facts.host;
         let listener = self.listener();
-        let rule = listener.and_then(|listener| listener.router.route(host, path, headers, &inbound.model));
+        let rule = listener.and_then(|listener| listener.router.route(host, path, headers, model));
         let Some(rule) = rule.cloned() else {
-            return Err(unknown_model(listener, host, &inbound.model));
+            return Err(unknown_model(listener, host, model));
         };
-        self.facts.model = Some(inbound.model.clone());
-        self.facts.streamed = inbound.stream;
+        self.facts.model = Some(model.to_owned());
+        self.facts.streamed = stream;
         Ok(rule)
     }
 

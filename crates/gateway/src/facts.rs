@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) status: StatusCode,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) usage: Usage,
+    /// Seconds of audio, where the provider counts those.
+    pub(crate) seconds: Option<u64>,
     pub(crate) response_model: Option<String>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) losses: Losses,
@@ -104,6 +106,7 @@ impl Facts {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             error: None,
             usage: Usage::default(),
+            seconds: None,
             response_model: None,
             finish: None,
             losses: Losses::default(),
@@ -117,6 +120,7 @@ impl Facts {
     /// Takes over what a reply says about itself.
     pub(crate) fn observe(&mut self, observed: &Observed) {
         self.usage = observed.usage;
+        self.seconds = observed.seconds;
         self.response_model.clone_from(&observed.model);
         self.finish = observed.finish.as_ref().map(|finish| finish.reason);
         self.losses.extend(&observed.losses);

@@ -13,11 +13,12 @@ use std::{
 
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
-use llm::{Inbound, Operation};
+use llm::{Inbound, Operation, upload};
 
 use crate::{
     body::{self, Body},
     ctx::Ctx,
+    llm::Asked,
     models,
     refusal::{self, Answer, Refusal},
     server::Port,
@@ -60,9 +61,11 @@ async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Res
             )
             .await?;
             ctx.facts.bytes_received = bytes.len() as u64;
+            upload::refuse(&head.headers, place.endpoint.path)?;
             let inbound = Inbound::parse(place, bytes)?;
-            let rule = ctx.route(&inbound, head.uri.path(), &head.headers)?;
-            crate::llm::serve(ctx, &rule, &inbound, head.headers).await
+            let rule = ctx.route(&inbound.model, inbound.stream, head.uri.path(), &head.headers)?;
+            crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
+        Operation::Upload(upload) => crate::llm::upload::serve(ctx, place.endpoint, upload, head, body).await,
     }
 }

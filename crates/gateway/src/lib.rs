@@ -49,6 +49,8 @@ pub struct Options {
     pub access_log: AccessLog,
     /// The most bytes that a request body may have; 32 MiB by default.
     pub max_body: usize,
+    /// The most bytes that a form with a file may have, which is not held; 512 MiB by default.
+    pub max_upload: usize,
     /// The most bytes of request bodies that are held at once, all requests together; 1 GiB by default.
     pub body_memory: usize,
     /// After this long without a byte a streaming client is told that we are still there; 10 s by default.
@@ -64,6 +66,7 @@ impl Default for Options {
             admin: None,
             access_log: AccessLog::Off,
             max_body: 32 * 1024 * 1024,
+            max_upload: 512 * 1024 * 1024,
             body_memory: 1024 * 1024 * 1024,
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),

@@ -8,7 +8,8 @@
 //!
 //! Where both formats are the same the call is a [`relay`]: the client's bytes, with a few top-level values
 //! replaced. Otherwise it is an [`exchange`] through the neutral form in [`chat`]. There is no third way and
-//! no translator between two named formats.
+//! no translator between two named formats. What is asked for with a form and a file
+//! ([`upload`]) is a relay too, of bytes that are still arriving.
 //!
 //! Nothing here does IO, reads a clock or knows a host: bytes in, bytes out.
 
@@ -29,6 +30,7 @@ pub mod provider;
 pub mod relay;
 pub mod reply;
 mod scan;
+pub mod upload;
 pub mod usage;
 
 pub use error::{ApiError, ErrorKind};
@@ -38,4 +40,5 @@ pub use loss::{Field, Loss, Losses, Severity};
 pub use operation::{Endpoint, Operation};
 pub use provider::{Call, Provider, Site, Target};
 pub use reply::{Answer, End, Observed, Reply, Stream};
+pub use upload::Upload;
 pub use usage::Usage;

@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::Format;
+use crate::{Format, Upload};
 
 /// Every endpoint that clients may call.
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -21,6 +21,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint::generate("/v1/publishers/google/models/{model}:generateContent", false),
     Endpoint::generate("/v1/publishers/google/models/{model}:streamGenerateContent", true),
+    Endpoint::upload("/v1/audio/transcriptions", Upload::Transcription, "transcription"),
+    Endpoint::upload("/v1/audio/translations", Upload::Translation, "translation"),
+    Endpoint::upload("/v1/images/edits", Upload::ImageEdit, "image_edit"),
+    Endpoint::upload("/v1/images/variations", Upload::ImageVariation, "image_variation"),
     Endpoint::models("/v1/models", Format::OpenAi),
     Endpoint::models("/anthropic/v1/models", Format::Messages),
 ];
@@ -32,6 +36,8 @@ pub enum Operation {
     Chat,
     /// The list of models; answered by the gateway itself.
     Models,
+    /// Something that is asked for with a form and a file.
+    Upload(Upload),
 }
 
 /// Where a request was sent: an endpoint, and what the address says beside it.
@@ -82,6 +88,17 @@ impl Endpoint {
             format: Format::Gemini,
             streams: Some(streams),
             label: "generate_content",
+        }
+    }
+
+    const fn upload(path: &'static str, upload: Upload, label: &'static str) -> Self {
+        Self {
+            method: Method::POST,
+            path,
+            operation: Operation::Upload(upload),
+            format: Format::OpenAi,
+            streams: None,
+            label,
         }
     }
 

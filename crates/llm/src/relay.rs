@@ -109,6 +109,25 @@ impl Reply {
 }
 
 impl Stream {
+    /// Returns a stream that is handed on as it is, while `listen` adds to what is `observed`.
+    pub(crate) fn overheard(
+        client: &'static dyn Client,
+        options: StreamOptions,
+        framing: Framing,
+        listen: Box<dyn Listen>,
+        observed: Observed,
+    ) -> Self {
+        Self {
+            observed,
+            client,
+            options,
+            framer: Framer::new(framing),
+            listen,
+            manner: Manner::Bytes,
+            failed: false,
+        }
+    }
+
     pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
         if self.failed {
             return Bytes::new();
@@ -202,6 +221,9 @@ impl Stream {
                     own.frame(frame, &mut out);
                 }
             }),
+        }
+        if how == End::Clean {
+            self.listen.end(&mut self.observed);
         }
         self.failed = self.observed.error.is_some() || self.observed.complete;
         if self.failed {

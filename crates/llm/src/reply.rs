@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     ApiError, Losses, Usage,
     chat::{Finish, FinishReason},
-    exchange, relay,
+    exchange, relay, upload,
 };
 
 /// What is to be done with one upstream's reply; comes with the [`Call`](crate::Call) that asks for it.
@@ -15,6 +15,8 @@ pub enum Reply {
     Relay(relay::Reply),
     /// It speaks another one.
     Translate(exchange::Reply),
+    /// It speaks the client's format, and was sent a form.
+    Upload(upload::Reply),
 }
 
 /// A whole reply, ready for the client.
@@ -33,6 +35,8 @@ pub struct Observed {
     pub model: Option<String>,
     /// Token counts so far.
     pub usage: Usage,
+    /// Seconds of audio, begun ones included, where the provider counts those.
+    pub seconds: Option<u64>,
     /// Why the (first) answer ended.
     pub finish: Option<Finish>,
     /// The upstream's error inside a reply that began well.
@@ -66,7 +70,7 @@ impl Reply {
     /// Notes what the head of a successful reply says of the answer.
     pub fn hear(&mut self, headers: &HeaderMap) {
         match self {
-            Reply::Relay(_) => {}
+            Reply::Relay(_) | Reply::Upload(_) => {}
             Reply::Translate(reply) => reply.hear(headers),
         }
     }
@@ -79,6 +83,7 @@ impl Reply {
         match self {
             Reply::Relay(reply) => reply.response(body),
             Reply::Translate(reply) => reply.response(body),
+            Reply::Upload(reply) => Ok(reply.response(body)),
         }
     }
 
@@ -87,6 +92,7 @@ impl Reply {
         let upstream = match self {
             Reply::Relay(reply) => reply.upstream,
             Reply::Translate(reply) => reply.upstream,
+            Reply::Upload(reply) => return reply.error(status, headers, body),
         };
         upstream.decode_error(status, headers, body)
     }
@@ -96,6 +102,7 @@ impl Reply {
         let framing = match self {
             Reply::Relay(reply) => reply.framing,
             Reply::Translate(reply) => reply.framing,
+            Reply::Upload(reply) => reply.framing,
         };
         framing.media_type()
     }
@@ -105,6 +112,7 @@ impl Reply {
         match self {
             Reply::Relay(reply) => Stream::Relay(reply.stream()),
             Reply::Translate(reply) => Stream::Translate(reply.stream()),
+            Reply::Upload(reply) => Stream::Relay(reply.stream()),
         }
     }
 }

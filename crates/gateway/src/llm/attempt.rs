@@ -6,9 +6,10 @@ use bytes::Bytes;
 use config::snapshot::{Backend, Candidate};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use llm::{ApiError, Call, ErrorKind, Inbound, Losses, Target};
+use llm::{ApiError, ErrorKind, Losses, Target};
 
 use super::{
+    asked::{Asked, Head, Payload, Said},
     limit::{Alarm, Limits},
     refused::{Cause, Refused},
     reply::{Stream, poll_arrived},
@@ -20,7 +21,7 @@ use crate::{
     facts::Attempted,
     headers,
     refusal::{Answer, Content},
-    upstream,
+    upstream::{self, Outgoing},
 };
 
 /// The largest unary reply.
@@ -30,12 +31,11 @@ const MAX_REPLY: usize = 64 * 1024 * 1024;
 const MAX_HELD: usize = 64 * 1024;
 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// One try against one upstream.
 pub(super) struct Attempt<'a> {
-    pub(super) inbound: &'a Inbound,
+    pub(super) asked: Asked<'a>,
     pub(super) candidate: &'a Candidate,
     /// The client's headers, as every upstream may see them.
     pub(super) headers: &'a HeaderMap,
@@ -46,7 +46,13 @@ impl Attempt<'_> {
     /// Asks the upstream; an answer is whole, or a stream that has said something.
     pub(super) async fn run(&self, ctx: &mut Ctx, alarm: &mut Alarm) -> Result<Answer, Box<Refused>> {
         ctx.facts.attempts += 1;
-        let answered = self.ask(ctx, alarm).await;
+        let answered = self
+            .ask(ctx, alarm)
+            .await
+            .map_err(|refused| match self.asked.fault() {
+                Some(fault) => Refused::new(Cause::Client, fault),
+                None => refused,
+            });
         let outcome = answered
             .as_ref()
             .map_or_else(|refused| refused.cause.name(), |_| "answered");
@@ -65,7 +71,7 @@ impl Attempt<'_> {
                 return Err(Refused::new(Cause::Unresolved, error));
             }
         };
-        let model = self.candidate.model.as_deref().unwrap_or(&self.inbound.model);
+        let model = self.candidate.model.as_deref().unwrap_or(self.asked.model());
         ctx.facts.attempt = Some(Attempted {
             backend: Arc::clone(&backend.id),
             provider: backend.provider.name(),
@@ -79,24 +85,23 @@ impl Attempt<'_> {
             model,
             now: u64::try_from(ctx.facts.began.as_second()).unwrap_or_default(),
         };
-        let call = self
-            .inbound
-            .call(&target, self.headers)
+        let said = self
+            .asked
+            .say(&target, self.headers)
             .map_err(|error| Refused::new(Cause::Unsayable, error))?;
         let Some(client) = ctx.state.clients.pick(backend).cloned() else {
             let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");
             return Err(Refused::new(Cause::Unresolved, error));
         };
-        let Call {
-            path,
-            headers,
-            body,
+        let Said {
+            head,
+            payload,
             losses,
             reply,
-            ..
-        } = call;
-        let request = self.request(backend, &client.host, &path, &headers, body)?;
-        let response = match alarm.limit(self.limits.next(), client.call(request)).await {
+        } = said;
+        let request = self.request(backend, &client.host, head, payload)?;
+        let call = client.call(request);
+        let response = match self.asked.limit(alarm, self.limits, call).await {
             Some(Ok(response)) => response,
             Some(Err(error)) => return Err(Refused::call(error)),
             None => return Err(self.limits.passed()),
@@ -109,31 +114,35 @@ impl Attempt<'_> {
         &self,
         backend: &Backend,
         host: &HeaderValue,
-        path: &str,
-        of_provider: &HeaderMap,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, Box<Refused>> {
+        head: Head,
+        payload: Payload,
+    ) -> Result<Request<Outgoing>, Box<Refused>> {
         let unresolved =
             |message: String| Refused::new(Cause::Unresolved, ApiError::new(ErrorKind::Internal, message));
         let mut headers = self.headers.clone();
-        for (name, value) in of_provider {
+        for (name, value) in &head.headers {
             headers.entry(name).or_insert_with(|| value.clone());
         }
         self.candidate.headers.apply(&mut headers);
         headers.insert(header::HOST, host.clone());
-        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::CONTENT_TYPE, head.content_type);
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-        let body = self
-            .candidate
-            .body
-            .apply(body)
-            .map_err(|error| unresolved(format!("the body cannot be changed as declared: {error}")))?;
+        let body = match payload {
+            Payload::Document(body) => {
+                let changed = self.candidate.body.apply(body);
+                Outgoing::Whole(Full::new(changed.map_err(|error| {
+                    unresolved(format!("the body cannot be changed as declared: {error}"))
+                })?))
+            }
+            // The declared changes are those of a JSON document.
+            Payload::Form(pull) => Outgoing::Form(pull),
+        };
         if let Some(credential) = &backend.credential {
             credential::apply(credential, &mut headers).map_err(|error| unresolved(error.to_string()))?;
         }
-        let uri = Uri::try_from(path)
+        let uri = Uri::try_from(head.path)
             .map_err(|_| unresolved("the upstream's path is not a valid one".to_owned()))?;
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -152,17 +161,20 @@ impl Attempt<'_> {
         let retry_after = retry_after(&head.headers);
         let is_stream = is_of_type(&head.headers, reply.stream_type());
         reply.hear(&head.headers);
+        let kind = head.headers.get(header::CONTENT_TYPE).cloned();
         let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
         let mut headers = head.headers;
         headers::to_client(&mut headers);
         if let Some(coding) = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(compressed(head.status, headers, retry_after, &coding));
         }
-        if head.status == StatusCode::OK && is_stream && self.inbound.stream {
+        let (may_stream, must_stream) = self.asked.may_and_must_stream();
+        if head.status == StatusCode::OK && is_stream && may_stream {
             let stream = self.commit(ctx, alarm, body, reply.stream()).await?;
+            ctx.facts.streamed = true;
             ctx.facts.losses = losses;
             ctx.facts.losses.extend(&stream.observed().losses);
-            let kind = HeaderValue::from_static(self.inbound.stream_type());
+            let kind = self.asked.stream_type();
             headers.insert(header::CONTENT_TYPE, kind);
             headers.entry(header::CACHE_CONTROL).or_insert(NO_CACHE);
             return Ok(Answer {
@@ -182,7 +194,7 @@ impl Attempt<'_> {
         if !head.status.is_success() {
             return Err(failed(head.status, headers, retry_after, &reply, &bytes));
         }
-        if self.inbound.stream {
+        if must_stream {
             return Err(Refused::new(Cause::BadReply, not_a_stream(&reply, &bytes)));
         }
         let answer = reply
@@ -193,7 +205,7 @@ impl Attempt<'_> {
         }
         ctx.facts.losses = losses;
         ctx.facts.observe(&answer.observed);
-        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::CONTENT_TYPE, self.asked.answer_type(kind));
         Ok(Answer {
             status: head.status,
             headers,

@@ -1,16 +1,18 @@
 //! Serves a model request: attempts over a rule's candidates until one answers.
 
+mod asked;
 mod attempt;
 mod limit;
 mod refused;
 pub(crate) mod reply;
 pub(crate) mod retry;
+pub(crate) mod upload;
 
 use std::time::Duration;
 
 use config::snapshot::Rule;
 use http::HeaderMap;
-use llm::{ApiError, ErrorKind, Inbound};
+use llm::{ApiError, ErrorKind};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -19,6 +21,7 @@ use crate::{
     headers,
     refusal::{Answer, Refusal},
 };
+pub(crate) use asked::Asked;
 use attempt::Attempt;
 use limit::{Alarm, Limits};
 use refused::Refused;
@@ -34,7 +37,7 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(300);
 pub(crate) async fn serve(
     ctx: &mut Ctx,
     rule: &Rule,
-    inbound: &Inbound,
+    asked: Asked<'_>,
     mut client_headers: HeaderMap,
 ) -> Result<Answer, Box<Refusal>> {
     headers::to_upstream(&mut client_headers, ctx.request_id());
@@ -51,10 +54,10 @@ pub(crate) async fn serve(
             break;
         }
         let attempt = Attempt {
-            inbound,
+            asked,
             candidate,
             headers: &client_headers,
-            limits: limits(ctx, rule, inbound, deadline, order.has_more()),
+            limits: limits(ctx, rule, asked, deadline, order.has_more()),
         };
         let refused = match attempt.run(ctx, &mut alarm).await {
             Ok(answer) => return Ok(answer),
@@ -74,7 +77,7 @@ pub(crate) async fn serve(
             Some(before) if before.cause.tells_more_than(&refused.cause) => before,
             Some(_) | None => refused,
         });
-        if next == Next::No {
+        if next == Next::No || !asked.is_whole() {
             break;
         }
     }
@@ -90,12 +93,12 @@ pub(crate) async fn serve(
 /// Returns the limits of an attempt.
 ///
 /// Where another candidate remains, half of the time is kept for it, so that a stall can still be mended.
-fn limits(ctx: &Ctx, rule: &Rule, inbound: &Inbound, deadline: Instant, has_more: bool) -> Limits {
+fn limits(ctx: &Ctx, rule: &Rule, asked: Asked<'_>, deadline: Instant, has_more: bool) -> Limits {
     let now = Instant::now();
     let half = has_more.then(|| deadline.saturating_duration_since(now) / 2);
     let attempt = [rule.timeouts.attempt, half].into_iter().flatten().min();
     // A unary answer is silent until it is done, so that the limit on silence would be one on length.
-    let idle = rule.timeouts.stream_idle.filter(|_| inbound.stream);
+    let idle = rule.timeouts.stream_idle.filter(|_| asked.stream());
     Limits {
         total: deadline,
         attempt: attempt.map_or(deadline, |attempt| deadline.min(now + attempt)),

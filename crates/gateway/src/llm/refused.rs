@@ -22,6 +22,8 @@ pub(super) enum Cause {
     Unresolved,
     /// The request cannot be said to this upstream.
     Unsayable,
+    /// The client's form is at fault, or did not come to its end.
+    Client,
     /// The upstream was certainly not reached.
     Connect,
     /// The connection broke before the reply was whole, or had begun.
@@ -53,6 +55,7 @@ impl Cause {
         match self {
             Cause::Unresolved => "unresolved",
             Cause::Unsayable => "unsayable",
+            Cause::Client => "client",
             Cause::Connect => "connect",
             Cause::Reset => "reset",
             Cause::Timeout => "timeout",
@@ -73,7 +76,7 @@ impl Cause {
             | Cause::Timeout
             | Cause::BadReply
             | Cause::Failed => Next::Other,
-            Cause::Deadline | Cause::Rejected => Next::No,
+            Cause::Client | Cause::Deadline | Cause::Rejected => Next::No,
         }
     }
 
@@ -89,6 +92,7 @@ impl Cause {
             Cause::Connect => 2,
             Cause::Reset | Cause::Timeout | Cause::Deadline | Cause::BadReply => 3,
             Cause::Failed | Cause::Rejected => 4,
+            Cause::Client => 5,
         }
     }
 }

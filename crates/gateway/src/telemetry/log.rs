@@ -229,6 +229,11 @@ struct Record<'a> {
     reasoning_tokens: Option<u64>,
     #[serde(rename = "gen_ai.usage.total_tokens", skip_serializing_if = "Option::is_none")]
     total_tokens: Option<u64>,
+    #[serde(
+        rename = "gen_ai.usage.audio_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    audio_seconds: Option<u64>,
     /// Milliseconds from the start of the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     time_to_first_token: Option<f64>,
@@ -279,6 +284,7 @@ impl<'a> Record<'a> {
             output_tokens: facts.usage.output,
             reasoning_tokens: facts.usage.reasoning,
             total_tokens: known.then(|| facts.usage.total()),
+            audio_seconds: facts.seconds,
             time_to_first_token: attempt.and_then(|attempt| attempt.first_token).map(millis),
             losses: facts
                 .losses

@@ -6,6 +6,7 @@
 //! are next taken, which is when a close by the other side is noticed, before anything is sent.
 
 mod connect;
+mod outgoing;
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,6 @@ use config::{
 };
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame};
-use http_body_util::Full;
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use connect::ConnectError;
 use connect::{Connector, Io};
+pub(crate) use outgoing::Outgoing;
 
 use crate::Gateway;
 
@@ -83,8 +84,8 @@ pub(crate) struct Reply {
 
 /// A connection and the handle to send on it.
 struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: http1::Connection<TokioIo<Io>, Full<Bytes>>,
+    sender: SendRequest<Outgoing>,
+    driver: http1::Connection<TokioIo<Io>, Outgoing>,
     closed: bool,
 }
 
@@ -180,7 +181,7 @@ impl Client {
     /// Dropping the future closes the connection.
     pub(crate) async fn call(
         self: &Arc<Self>,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Outgoing>,
     ) -> Result<Response<Reply>, CallError> {
         while let Some(mut connection) = self.take() {
             if !connection.is_usable().await {
@@ -214,8 +215,8 @@ impl Client {
     async fn send(
         self: &Arc<Self>,
         mut connection: Box<Connection>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Reply>, (hyper::Error, Option<Request<Full<Bytes>>>)> {
+        request: Request<Outgoing>,
+    ) -> Result<Response<Reply>, (hyper::Error, Option<Request<Outgoing>>)> {
         let mut reply = pin!(connection.sender.try_send_request(request));
         let (driver, closed) = (&mut connection.driver, &mut connection.closed);
         let answered = poll_fn(|cx| {
@@ -309,7 +310,7 @@ impl Body for Reply {
 }
 
 /// Lets a connection read and write; its errors are told by what waits on it.
-fn drive(driver: &mut http1::Connection<TokioIo<Io>, Full<Bytes>>, closed: &mut bool, cx: &mut Context<'_>) {
+fn drive(driver: &mut http1::Connection<TokioIo<Io>, Outgoing>, closed: &mut bool, cx: &mut Context<'_>) {
     if !*closed {
         *closed = Pin::new(driver).poll(cx).is_ready();
     }

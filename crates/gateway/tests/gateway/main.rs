@@ -15,3 +15,4 @@ mod reload;
 mod retry;
 mod stream;
 mod translate;
+mod upload;

@@ -150,6 +150,9 @@ pub trait Reframe: Send {
 pub trait Listen: Send {
     /// Notes what one frame says.
     fn frame(&mut self, frame: Frame<'_>, observed: &mut Observed) -> Verdict;
+
+    /// Hears that the stream ended as HTTP says it should.
+    fn end(&mut self, _observed: &mut Observed) {}
 }
 
 /// What becomes of a relayed frame.

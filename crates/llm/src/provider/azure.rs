@@ -30,13 +30,15 @@ impl Provider for Azure {
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
         let version = version(target.site);
-        match ask.format {
-            Format::Responses => format!("/openai/responses?api-version={version}"),
-            Format::OpenAi | Format::Messages | Format::Gemini | Format::Converse => format!(
-                "/openai/deployments/{}/chat/completions?api-version={version}",
-                segment(target.model)
-            ),
-        }
+        let action = match (ask.operation, ask.format) {
+            (Operation::Upload(upload), _) => upload.path(),
+            (_, Format::Responses) => return format!("/openai/responses?api-version={version}"),
+            (_, Format::OpenAi | Format::Messages | Format::Gemini | Format::Converse) => "chat/completions",
+        };
+        format!(
+            "/openai/deployments/{}/{action}?api-version={version}",
+            segment(target.model)
+        )
     }
 
     fn host(&self) -> Option<&'static str> {

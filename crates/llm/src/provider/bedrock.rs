@@ -58,7 +58,7 @@ impl Provider for Bedrock {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Converse],
-            Operation::Models => &[],
+            Operation::Models | Operation::Upload(_) => &[],
         }
     }
 
@@ -91,7 +91,7 @@ impl Provider for BedrockClaude {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Models => &[],
+            Operation::Models | Operation::Upload(_) => &[],
         }
     }
 

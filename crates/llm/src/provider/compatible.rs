@@ -411,7 +411,7 @@ impl Provider for Compatible {
             return openai::OpenAi.formats(operation, model);
         }
         match operation {
-            Operation::Chat => &[Format::OpenAi],
+            Operation::Chat | Operation::Upload(_) => &[Format::OpenAi],
             Operation::Models => &[],
         }
     }

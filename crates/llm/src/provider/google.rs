@@ -107,7 +107,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 fn formats(operation: Operation) -> &'static [Format] {
     match operation {
         Operation::Chat => &[Format::Gemini],
-        Operation::Models => &[],
+        Operation::Models | Operation::Upload(_) => &[],
     }
 }
 

@@ -19,6 +19,7 @@ impl Provider for OpenAi {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::OpenAi, Format::Responses],
+            Operation::Upload(_) => &[Format::OpenAi],
             Operation::Models => &[],
         }
     }
@@ -43,6 +44,9 @@ impl Provider for OpenAi {
 /// Returns the path at which servers of OpenAI's and Anthropic's kind answer, under the site's prefix or else
 /// `prefix`.
 pub(super) fn chat_path(ask: Ask, target: &Target<'_>, prefix: &str) -> String {
+    if let Operation::Upload(upload) = ask.operation {
+        return target.site.join(prefix, upload.path());
+    }
     let suffix = match ask.format {
         Format::Messages => "messages",
         Format::Responses => "responses",

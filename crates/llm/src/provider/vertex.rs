@@ -27,7 +27,7 @@ impl Provider for VertexClaude {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Models => &[],
+            Operation::Models | Operation::Upload(_) => &[],
         }
     }
 

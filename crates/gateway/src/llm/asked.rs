@@ -1,0 +1,137 @@
+//! What is asked of upstreams: a document that is held, or a form that may still be arriving.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use llm::{ApiError, Inbound, Losses, Target};
+
+use super::{
+    limit::{Alarm, Limits},
+    upload::{Pull, Upload},
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What is asked of upstreams.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// A document.
+    Document(&'a Inbound),
+    /// A form with a file.
+    Form(&'a Upload),
+}
+
+/// What one upstream is sent.
+pub(super) struct Said {
+    pub(super) head: Head,
+    pub(super) payload: Payload,
+    pub(super) losses: Losses,
+    pub(super) reply: llm::Reply,
+}
+
+/// The head of a call, as far as format and provider decide it.
+pub(super) struct Head {
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) content_type: HeaderValue,
+}
+
+/// The body of a call.
+pub(super) enum Payload {
+    Document(Bytes),
+    Form(Box<Pull>),
+}
+
+impl Asked<'_> {
+    /// Returns the model that the client names.
+    pub(super) fn model(&self) -> &str {
+        match self {
+            Asked::Document(inbound) => &inbound.model,
+            Asked::Form(upload) => &upload.model,
+        }
+    }
+
+    /// Returns whether the client wants a stream, as far as is known.
+    pub(super) fn stream(&self) -> bool {
+        match self {
+            Asked::Document(inbound) => inbound.stream,
+            Asked::Form(upload) => upload.stream(),
+        }
+    }
+
+    /// Returns whether an answer may be a stream, and whether it must be one. Some models transcribe in one
+    /// piece whatever they are asked.
+    pub(super) fn may_and_must_stream(&self) -> (bool, bool) {
+        match self {
+            Asked::Document(inbound) => (inbound.stream, inbound.stream),
+            Asked::Form(_) => (true, false),
+        }
+    }
+
+    /// Returns the content type of a streamed answer.
+    pub(super) fn stream_type(&self) -> HeaderValue {
+        match self {
+            Asked::Document(inbound) => HeaderValue::from_static(inbound.stream_type()),
+            Asked::Form(_) => EVENT_STREAM,
+        }
+    }
+
+    /// Returns the content type of a whole answer whose upstream says that it is `upstreams`.
+    pub(super) fn answer_type(&self, upstreams: Option<HeaderValue>) -> HeaderValue {
+        match self {
+            Asked::Document(_) => JSON,
+            Asked::Form(_) => upstreams.unwrap_or(BYTES),
+        }
+    }
+
+    /// Returns what `target` is to be sent. `headers` are the client's.
+    pub(super) fn say(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Said, ApiError> {
+        match self {
+            Asked::Document(inbound) => {
+                let call = inbound.call(target, headers)?;
+                Ok(Said {
+                    head: Head {
+                        path: call.path,
+                        headers: call.headers,
+                        content_type: JSON,
+                    },
+                    payload: Payload::Document(call.body),
+                    losses: call.losses,
+                    reply: call.reply,
+                })
+            }
+            Asked::Form(upload) => upload.say(target),
+        }
+    }
+
+    /// Returns what `call` gives, or `None` if it took too long.
+    pub(super) async fn limit<F: Future>(
+        &self,
+        alarm: &mut Alarm,
+        limits: Limits,
+        call: F,
+    ) -> Option<F::Output> {
+        match self {
+            Asked::Document(_) => alarm.limit(limits.next(), call).await,
+            Asked::Form(upload) => upload.limit(alarm, limits, call).await,
+        }
+    }
+
+    /// Returns what is wrong with what the client sent, where that shows only while it is handed on.
+    pub(super) fn fault(&self) -> Option<ApiError> {
+        match self {
+            Asked::Document(_) => None,
+            Asked::Form(upload) => upload.fault(),
+        }
+    }
+
+    /// Returns whether it can be said to another upstream.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Asked::Document(_) => true,
+            Asked::Form(upload) => upload.is_whole(),
+        }
+    }
+}
+
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");

@@ -1,0 +1,48 @@
+//! The body of a call: held whole, or pulled from the client while it is sent.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+
+use crate::llm::upload::{Broken, Pull};
+
+/// The body of a call.
+pub(crate) enum Outgoing {
+    /// A document.
+    Whole(Full<Bytes>),
+    /// A form that may still be arriving.
+    Form(Box<Pull>),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Outgoing::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|impossible| match impossible {}),
+            Outgoing::Form(pull) => Pin::new(pull.as_mut()).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Outgoing::Whole(body) => body.is_end_stream(),
+            Outgoing::Form(pull) => pull.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Outgoing::Whole(body) => body.size_hint(),
+            Outgoing::Form(pull) => pull.size_hint(),
+        }
+    }
+}
