@@ -20,6 +20,10 @@ SERVED = {
     "claude-sonnet-4-5",
     "claude-opus-4-6",
     "house-model",
+    "gpt-4o-transcribe",
+    "house-voice",
+    "gpt-image-1",
+    "shared-voice",
     "wrong-key",
     "stall-limited",
 }

@@ -3,6 +3,7 @@
 //! What is said follows from the request alone, by [`Turn::of`]; the formats only read the request and write
 //! the answer. Some words in the model's name bring faults about: `fail-429`, `stall`, `stall-stream`.
 
+mod forms;
 mod messages;
 mod openai;
 

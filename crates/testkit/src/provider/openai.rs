@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Fault, Turn, fault};
+use super::{Asked, Fault, Turn, fault, forms};
 use crate::{
     fixture::openai::{chunk, delta, error, frame},
     script::Reply,
@@ -11,6 +11,9 @@ use crate::{
 };
 
 pub(super) fn reply(request: &Received, key: &str) -> Reply {
+    if let Some(reply) = forms::reply(request, key) {
+        return reply;
+    }
     let body = match strict::openai::check(request, key) {
         Ok(body) => body,
         Err(refusal) => return refusal.openai(),

@@ -3,6 +3,7 @@
 //! A gateway that translates can send what looks right and is not. Each format has one function that judges
 //! a whole request, head and body, by the rules of the provider's public reference.
 
+pub mod forms;
 pub mod messages;
 pub mod openai;
 
