@@ -60,7 +60,12 @@ fn place(provider: &'static dyn Provider) -> String {
             now: 0,
         },
     );
-    let suffixes = ["/chat/completions", "/messages"];
+    let suffixes = [
+        "/chat/completions",
+        "/messages",
+        "/publishers/google/models/MODEL:generateContent",
+        "/models/MODEL:generateContent",
+    ];
     let prefix = suffixes.iter().find_map(|suffix| path.strip_suffix(suffix));
     let found = provider.preset().map(|preset| match preset.trigger {
         Trigger::Key => format!("`{}`", preset.key),

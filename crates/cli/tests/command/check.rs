@@ -65,6 +65,7 @@ fn the_environment_becomes_configuration() {
             ("OPENAI_ORG_ID", "org-1"),
         ],
     );
+    check("gemini", &[("GEMINI_API_KEY", key)]);
     check(
         "several",
         &[

@@ -46,7 +46,7 @@ pub enum ApiName {
     AWSBedrock,
     /// OpenAI's, as Azure serves it.
     AzureOpenAI,
-    /// Gemini, as Vertex AI serves it.
+    /// Gemini, as Vertex AI and AI Studio serve it.
     GCPVertexAI,
     /// Anthropic's, as Vertex AI serves it.
     GCPAnthropic,
