@@ -27,7 +27,7 @@ impl Raw {
 
     fn to(&self) -> To {
         let address: SocketAddr = self.0.local_addr().expect("bound");
-        to(&llm::provider::Compatible, address)
+        to(&llm::provider::COMPATIBLE, address)
     }
 
     /// Accepts a connection and reads at least `count` bytes from it.

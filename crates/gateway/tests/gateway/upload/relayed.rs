@@ -203,7 +203,7 @@ async fn what_is_still_held_goes_to_the_next_candidate() {
     let form = form(&[Text("model", MODEL), File("file", &recording(200_000))]);
     let good = Upstream::start(said()).await;
     let refusing = Upstream::refusing();
-    let refusing = crate::fixture::to(&llm::provider::Compatible, refusing.address);
+    let refusing = crate::fixture::to(&llm::provider::COMPATIBLE, refusing.address);
     let busy = Upstream::start(Reply::json(429, &json!({"error": {"message": "busy"}}))).await;
     let other = Upstream::start(said()).await;
     for (first, attempts) in [
