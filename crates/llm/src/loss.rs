@@ -79,7 +79,7 @@ pub enum Field {
 /// looking for what is known already must not take longer the longer a conversation is.
 const MAX_RECORDED: usize = 256;
 
-/// The losses of one attempt, each named once; of either severity the first [`MAX_RECORDED`].
+/// The losses of one attempt, each named once; of either severity the first 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses(Vec<Loss>);
 

@@ -1,6 +1,6 @@
 //! An upstream that behaves like a provider: strict about what it takes, deterministic in what it says.
 //!
-//! What is said follows from the request alone, by [`Turn::of`]; the formats only read the request and write
+//! What is said follows from the request alone, by `Turn::of`; the formats only read the request and write
 //! the answer. Some words in the model's name bring faults about: `fail-429`, `stall`, `stall-stream`.
 
 mod forms;
