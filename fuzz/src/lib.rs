@@ -14,9 +14,8 @@ use llm::{
     json::Shallow,
     multipart::{Boundary, Editor, Event, Malformed, Scanner},
     provider::{
-        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, COMPATIBLE, CredentialKind, LITELLM, MISTRAL, OpenAi,
-        Provider,
-        VertexClaude,
+        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, COMPATIBLE, CredentialKind, LITELLM, MISTRAL,
+        OpenAi, Provider, VertexClaude,
     },
     reply::End,
 };

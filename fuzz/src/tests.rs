@@ -124,7 +124,9 @@ fn responses_streams() {
 
 #[test]
 fn gemini_requests() {
-    check("gemini_request", |data| request("/v1beta/models/m:generateContent", data));
+    check("gemini_request", |data| {
+        request("/v1beta/models/m:generateContent", data)
+    });
 }
 
 #[test]
