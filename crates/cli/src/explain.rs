@@ -9,7 +9,11 @@ use config::{
     snapshot::{Candidate, Listener, Rule},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use llm::{Endpoint, Operation, Target, provider::Ask};
+use llm::{
+    Endpoint, Operation, Target,
+    document::{Served, Wire},
+    provider::Ask,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -71,8 +75,10 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
             let outcome = match Endpoint::find(path, "").map(|place| place.endpoint) {
                 None => Outcome::Unknown(path.to_owned()),
                 Some(endpoint) => match endpoint.operation {
-                    Operation::Models => Outcome::Models(listener.router.models(&host).len()),
-                    Operation::Chat | Operation::Upload(_) => Outcome::Chat(
+                    Operation::Models | Operation::Model => {
+                        Outcome::Models(listener.router.models(&host).len())
+                    }
+                    Operation::Chat | Operation::Document(_) | Operation::Upload(_) => Outcome::Chat(
                         endpoint,
                         listener.router.explain(&host, path, &headers, &question.model),
                     ),
@@ -196,21 +202,13 @@ impl Explained {
             model: self.model(candidate),
             now: 0,
         };
-        let formats = backend.provider.formats(endpoint.operation, target.model);
-        let relayed = formats.iter().find(|format| **format == endpoint.format);
-        let Some(format) = relayed.or(formats.first()) else {
+        let Some((path, how)) = said(endpoint, &target) else {
             return Way {
                 provider: backend.provider.name(),
                 how: "does not serve this".to_owned(),
                 urls: Vec::new(),
             };
         };
-        let ask = Ask {
-            operation: endpoint.operation,
-            format: *format,
-            stream: false,
-        };
-        let path = backend.provider.path(ask, &target);
         let scheme = if backend.tls.is_some() { "https" } else { "http" };
         let urls = backend.endpoints.iter().map(|endpoint| {
             let host = if endpoint.host.contains(':') {
@@ -222,12 +220,37 @@ impl Explained {
         });
         Way {
             provider: backend.provider.name(),
-            how: if relayed.is_some() {
-                "relayed".to_owned()
-            } else {
-                format!("translated to {}", format.name())
-            },
+            how,
             urls: urls.collect(),
+        }
+    }
+}
+
+/// Returns the path at which `target` is asked, and how; `None` if it does not serve the endpoint.
+fn said(endpoint: &'static Endpoint, target: &Target<'_>) -> Option<(String, String)> {
+    match endpoint.operation {
+        Operation::Document(document) => {
+            let Served { wire, path } = target.provider.document(document, target)?;
+            let how = match wire {
+                Wire::Same(_) => "relayed",
+                Wire::Embedding(_) | Wire::Count(_) => "translated",
+            };
+            Some((path, how.to_owned()))
+        }
+        Operation::Chat | Operation::Upload(_) | Operation::Models | Operation::Model => {
+            let formats = target.provider.formats(endpoint.operation, target.model);
+            let relayed = formats.iter().find(|format| **format == endpoint.format);
+            let format = *relayed.or(formats.first())?;
+            let ask = Ask {
+                operation: endpoint.operation,
+                format,
+                stream: false,
+            };
+            let how = match relayed {
+                Some(_) => "relayed".to_owned(),
+                None => format!("translated to {}", format.name()),
+            };
+            Some((target.provider.path(ask, target), how))
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     facts::{Facts, Outcome},
-    llm::reply::Streamed,
+    llm::reply::{BrokenOff, Streamed},
 };
 
 /// The longest silence of a client that has begun to send a body.
@@ -287,7 +287,7 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -297,7 +297,7 @@ impl http_body::Body for Body {
             Body::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
             Body::Streamed(streamed) => streamed
                 .poll(cx)
-                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+                .map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
         }
     }
 

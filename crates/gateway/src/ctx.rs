@@ -87,6 +87,11 @@ impl Ctx {
         Ok(rule)
     }
 
+    /// Returns the 404 about a model, which names the nearest ones.
+    pub(crate) fn unknown_model(&self, model: &str) -> ApiError {
+        unknown_model(self.listener(), &self.facts.host, model)
+    }
+
     /// Returns the listener that the request came in by; `None` if it is gone from the snapshot.
     pub(crate) fn listener(&self) -> Option<&Listener> {
         self.state.snapshot.listeners.get(&self.port)

@@ -51,7 +51,8 @@ async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Res
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
         Operation::Models => Ok(models::list(ctx, place.endpoint)),
-        Operation::Chat => {
+        Operation::Model => models::one(ctx, &place).map_err(Into::into),
+        Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
             let (bytes, _reserved) = body::read(
                 &head.headers,

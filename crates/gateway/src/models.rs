@@ -2,10 +2,29 @@
 
 use bytes::Bytes;
 use config::router::Model;
-use llm::{Endpoint, Format};
+use llm::{ApiError, Endpoint, Format, operation::Place};
 use serde::Serialize;
 
 use crate::{ctx::Ctx, refusal::Answer};
+
+/// Returns the model that `place` names, if the request's host may see it, in the client's format.
+///
+/// # Errors
+/// A 404 that names the nearest models.
+pub(crate) fn one(ctx: &Ctx, place: &Place<'_>) -> Result<Answer, ApiError> {
+    let wanted = place.model.as_deref().unwrap_or_default();
+    let models = ctx
+        .listener()
+        .map(|listener| listener.router.models(&ctx.facts.host));
+    let found = models.into_iter().flatten().find(|model| model.id == wanted);
+    let model = found.ok_or_else(|| ctx.unknown_model(wanted))?;
+    Ok(Answer::json(match place.endpoint.format {
+        Format::Messages => to_json(&MessagesModel::from(model)),
+        Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse | Format::Cohere => {
+            to_json(&OpenAiModel::from(model))
+        }
+    }))
+}
 
 /// Returns the models that the request's host may see, in the client's format.
 pub(crate) fn list(ctx: &Ctx, endpoint: &Endpoint) -> Answer {
@@ -15,7 +34,9 @@ pub(crate) fn list(ctx: &Ctx, endpoint: &Endpoint) -> Answer {
     let models = models.unwrap_or_default();
     Answer::json(match endpoint.format {
         Format::Messages => messages(&models),
-        Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse => openai(&models),
+        Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse | Format::Cohere => {
+            openai(&models)
+        }
     })
 }
 
@@ -23,24 +44,11 @@ pub(crate) fn list(ctx: &Ctx, endpoint: &Endpoint) -> Answer {
 fn openai(models: &[&Model]) -> Bytes {
     #[derive(Serialize)]
     struct List<'a> {
-        data: Vec<Entry<'a>>,
+        data: Vec<OpenAiModel<'a>>,
         object: &'static str,
     }
-    #[derive(Serialize)]
-    struct Entry<'a> {
-        id: &'a str,
-        created: u64,
-        object: &'static str,
-        owned_by: &'a str,
-    }
-    let data = models.iter().map(|model| Entry {
-        id: &model.id,
-        created: model.created,
-        object: "model",
-        owned_by: &model.owned_by,
-    });
     to_json(&List {
-        data: data.collect(),
+        data: models.iter().map(|model| OpenAiModel::from(*model)).collect(),
         object: "list",
     })
 }
@@ -49,32 +57,59 @@ fn openai(models: &[&Model]) -> Bytes {
 fn messages(models: &[&Model]) -> Bytes {
     #[derive(Serialize)]
     struct List<'a> {
-        data: Vec<Entry<'a>>,
+        data: Vec<MessagesModel<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         first_id: Option<&'a str>,
         has_more: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         last_id: Option<&'a str>,
     }
-    #[derive(Serialize)]
-    struct Entry<'a> {
-        id: &'a str,
-        r#type: &'static str,
-        display_name: &'a str,
-        created_at: String,
-    }
-    let data = models.iter().map(|model| Entry {
-        id: &model.id,
-        r#type: "model",
-        display_name: &model.id,
-        created_at: rfc3339(model.created),
-    });
     to_json(&List {
-        data: data.collect(),
+        data: models.iter().map(|model| MessagesModel::from(*model)).collect(),
         first_id: models.first().map(|model| model.id.as_str()),
         has_more: false,
         last_id: models.last().map(|model| model.id.as_str()),
     })
+}
+
+/// OpenAI's API reference, "The model object".
+#[derive(Serialize)]
+struct OpenAiModel<'a> {
+    id: &'a str,
+    created: u64,
+    object: &'static str,
+    owned_by: &'a str,
+}
+
+/// Anthropic's API reference, "Get a Model".
+#[derive(Serialize)]
+struct MessagesModel<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    display_name: &'a str,
+    created_at: String,
+}
+
+impl<'a> From<&'a Model> for OpenAiModel<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self {
+            id: &model.id,
+            created: model.created,
+            object: "model",
+            owned_by: &model.owned_by,
+        }
+    }
+}
+
+impl<'a> From<&'a Model> for MessagesModel<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self {
+            id: &model.id,
+            r#type: "model",
+            display_name: &model.id,
+            created_at: rfc3339(model.created),
+        }
+    }
 }
 
 fn rfc3339(seconds: u64) -> String {

@@ -59,6 +59,7 @@ impl Capability {
             Format::Converse if is_claude => (MESSAGES, CLAUDE_3),
             Format::Converse => (CONVERSE, Capability::UNKNOWN),
             Format::Gemini => (GEMINI, GEMINI_1),
+            Format::Cohere => (&[][..], Capability::UNKNOWN),
         };
         *longest(rows, &model).unwrap_or(&other)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::{ApiError, Field, chat};
+use crate::{ApiError, Field, chat, document};
 
 /// The wire schema of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,8 @@ pub enum Format {
     Gemini,
     /// Amazon Bedrock Converse. Upstreams speak it; clients do not.
     Converse,
+    /// Cohere's own, version 2. Nobody chats in it here.
+    Cohere,
 }
 
 impl Format {
@@ -29,6 +31,7 @@ impl Format {
         Format::Responses,
         Format::Gemini,
         Format::Converse,
+        Format::Cohere,
     ];
 
     /// Returns the word used for the format in logs, metrics and seals.
@@ -39,6 +42,7 @@ impl Format {
             Format::Responses => "responses",
             Format::Gemini => "gemini",
             Format::Converse => "converse",
+            Format::Cohere => "cohere",
         }
     }
 
@@ -54,7 +58,7 @@ impl Format {
             Format::Messages => Some(&chat::messages::Messages),
             Format::Responses => Some(&chat::responses::Responses),
             Format::Gemini => Some(&chat::gemini::Gemini),
-            Format::Converse => None,
+            Format::Converse | Format::Cohere => None,
         }
     }
 
@@ -66,12 +70,18 @@ impl Format {
             Format::Responses => Some(&chat::responses::Responses),
             Format::Gemini => Some(&chat::gemini::Gemini),
             Format::Converse => Some(&chat::converse::Converse),
+            Format::Cohere => None,
         }
     }
 
     /// Writes an error as a document, for any operation. What no client speaks is said as OpenAI says it.
     pub fn encode_error(self, error: &ApiError) -> Bytes {
-        self.words().encode_error(error)
+        match self {
+            Format::Cohere => document::encode_error(error),
+            Format::OpenAi | Format::Messages | Format::Responses | Format::Gemini | Format::Converse => {
+                self.words().encode_error(error)
+            }
+        }
     }
 
     /// Returns a client's name for a member of the neutral form.
@@ -79,7 +89,7 @@ impl Format {
         self.words().field(field)
     }
 
-    fn words(self) -> &'static dyn chat::Client {
+    pub(crate) fn words(self) -> &'static dyn chat::Client {
         self.client().unwrap_or(&chat::openai::OpenAi)
     }
 }

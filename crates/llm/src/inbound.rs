@@ -6,8 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     ApiError, Call, Endpoint, Format, Losses, Provider, Target,
     chat::{self, Client, StreamOptions, Upstream},
-    exchange,
+    document, exchange,
     json::{Path, Shallow},
+    operation::Operation,
     operation::Place,
     provider::Ask,
     relay,
@@ -59,7 +60,12 @@ impl Inbound {
         }
         let stream = match endpoint.streams {
             Some(streams) => streams,
-            None => shallow.read("stream")?.unwrap_or(false),
+            None => match endpoint.operation {
+                Operation::Document(document) => document.streams(&shallow)?,
+                Operation::Chat | Operation::Upload(_) | Operation::Models | Operation::Model => {
+                    shallow.read("stream")?.unwrap_or(false)
+                }
+            },
         };
         Ok(Self {
             endpoint,
@@ -79,6 +85,9 @@ impl Inbound {
     /// A 400, if the request breaks its format where a translation must understand it; a 422, if the target
     /// cannot carry it.
     pub fn call(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Call, ApiError> {
+        if let Operation::Document(document) = self.endpoint.operation {
+            return document::call(document, self, target, headers);
+        }
         let format = self.endpoint.format;
         let formats = target.provider.formats(self.endpoint.operation, target.model);
         let relayed = formats.iter().find(|offered| **offered == format);

@@ -7,14 +7,15 @@
 //! that upstream's answer back into the client's format.
 //!
 //! Where both formats are the same the call is a [`relay`]: the client's bytes, with a few top-level values
-//! replaced. Otherwise it is an [`exchange`] through the neutral form in [`chat`]. There is no third way and
-//! no translator between two named formats. What is asked for with a form and a file
-//! ([`upload`]) is a relay too, of bytes that are still arriving.
+//! replaced. Otherwise it is an [`exchange`] through the neutral form in [`chat`]. There is no translator
+//! between two named formats. What is no chat is a [`document`], for which the same holds on a smaller scale;
+//! what is asked for with a form and a file ([`upload`]) is a relay, too, of bytes that are still arriving.
 //!
 //! Nothing here does IO, reads a clock or knows a host: bytes in, bytes out.
 
 pub mod capability;
 pub mod chat;
+pub mod document;
 pub mod error;
 pub mod exception;
 pub mod exchange;
@@ -33,6 +34,7 @@ mod scan;
 pub mod upload;
 pub mod usage;
 
+pub use document::Document;
 pub use error::{ApiError, ErrorKind};
 pub use format::Format;
 pub use inbound::Inbound;

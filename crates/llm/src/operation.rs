@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::{Format, Upload};
+use crate::{Document, Format, Upload};
 
 /// Every endpoint that clients may call.
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -21,12 +21,55 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint::generate("/v1/publishers/google/models/{model}:generateContent", false),
     Endpoint::generate("/v1/publishers/google/models/{model}:streamGenerateContent", true),
+    Endpoint::document(
+        "/v1/completions",
+        Format::OpenAi,
+        Document::Completion,
+        "completion",
+    ),
+    Endpoint::document(
+        "/v1/embeddings",
+        Format::OpenAi,
+        Document::Embedding,
+        "embeddings",
+    ),
+    Endpoint::document(
+        "/v1/responses/input_tokens",
+        Format::Responses,
+        Document::InputTokens,
+        "responses_input_tokens",
+    ),
+    Endpoint::document("/tokenize", Format::OpenAi, Document::Tokenize, "tokenize"),
+    Endpoint::document(
+        "/anthropic/v1/messages/count_tokens",
+        Format::Messages,
+        Document::CountTokens,
+        "count_tokens",
+    ),
+    Endpoint::document(
+        "/v1/images/generations",
+        Format::OpenAi,
+        Document::Image,
+        "image_generation",
+    ),
+    Endpoint::document("/v1/audio/speech", Format::OpenAi, Document::Speech, "speech"),
+    Endpoint::document("/cohere/v2/rerank", Format::Cohere, Document::Rerank, "rerank"),
+    Endpoint::document("/v1/rerank", Format::OpenAi, Document::Rerank, "rerank"),
+    Endpoint::document("/rerank", Format::OpenAi, Document::Rerank, "rerank"),
+    Endpoint::document(
+        "/v1/moderations",
+        Format::OpenAi,
+        Document::Moderation,
+        "moderation",
+    ),
     Endpoint::upload("/v1/audio/transcriptions", Upload::Transcription, "transcription"),
     Endpoint::upload("/v1/audio/translations", Upload::Translation, "translation"),
     Endpoint::upload("/v1/images/edits", Upload::ImageEdit, "image_edit"),
     Endpoint::upload("/v1/images/variations", Upload::ImageVariation, "image_variation"),
-    Endpoint::models("/v1/models", Format::OpenAi),
-    Endpoint::models("/anthropic/v1/models", Format::Messages),
+    Endpoint::models("/v1/models", Format::OpenAi, Operation::Models),
+    Endpoint::models("/v1/models/{model}", Format::OpenAi, Operation::Model),
+    Endpoint::models("/anthropic/v1/models", Format::Messages, Operation::Models),
+    Endpoint::models("/anthropic/v1/models/{model}", Format::Messages, Operation::Model),
 ];
 
 /// What is asked for.
@@ -34,10 +77,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
 pub enum Operation {
     /// The next turn of a conversation, unary or streamed.
     Chat,
+    /// Anything else that is asked for with one JSON document.
+    Document(Document),
     /// The list of models; answered by the gateway itself.
     Models,
     /// Something that is asked for with a form and a file.
     Upload(Upload),
+    /// One model; answered by the gateway itself.
+    Model,
 }
 
 /// Where a request was sent: an endpoint, and what the address says beside it.
@@ -102,11 +149,22 @@ impl Endpoint {
         }
     }
 
-    const fn models(path: &'static str, format: Format) -> Self {
+    const fn document(path: &'static str, format: Format, document: Document, label: &'static str) -> Self {
+        Self {
+            method: Method::POST,
+            path,
+            operation: Operation::Document(document),
+            format,
+            streams: None,
+            label,
+        }
+    }
+
+    const fn models(path: &'static str, format: Format, operation: Operation) -> Self {
         Self {
             method: Method::GET,
             path,
-            operation: Operation::Models,
+            operation,
             format,
             streams: None,
             label: "models",
@@ -121,8 +179,9 @@ impl Endpoint {
                 Some((before, after)) => path
                     .strip_prefix(before)
                     .and_then(|rest| rest.strip_suffix(after))
-                    // What follows the model tells where it ends; without that, a slash does.
-                    .filter(|model| !model.is_empty() && (!after.is_empty() || !model.contains('/')))
+                    // What follows the model tells where it ends. Where nothing does, a slash is the model's own:
+                    // not every client escapes it.
+                    .filter(|model| !model.is_empty())
                     .map(|model| Some(percent_decode_str(model).decode_utf8_lossy().into_owned())),
             };
             Some(Place {
@@ -144,6 +203,8 @@ impl Endpoint {
         };
         if is_below("/anthropic") {
             Format::Messages
+        } else if path.starts_with("/cohere/") || path == "/cohere" {
+            Format::Cohere
         } else if ["/v1beta", "/v1beta1", "/v1/publishers"]
             .into_iter()
             .any(is_below)

@@ -128,6 +128,14 @@ impl Stream {
         }
     }
 
+    /// Returns the stream with the frames left out that its listener withholds.
+    pub(crate) fn withholding(self) -> Self {
+        Self {
+            manner: Manner::Whole(BytesMut::new()),
+            ..self
+        }
+    }
+
     pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
         if self.failed {
             return Bytes::new();

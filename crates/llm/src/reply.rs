@@ -6,7 +6,9 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     ApiError, Losses, Usage,
     chat::{Finish, FinishReason},
-    exchange, relay, upload,
+    document, exchange,
+    frame::Framing,
+    relay, upload,
 };
 
 /// What is to be done with one upstream's reply; comes with the [`Call`](crate::Call) that asks for it.
@@ -17,6 +19,8 @@ pub enum Reply {
     Translate(exchange::Reply),
     /// It speaks the client's format, and was sent a form.
     Upload(upload::Reply),
+    /// It was sent a document that is no chat.
+    Document(document::Reply),
 }
 
 /// A whole reply, ready for the client.
@@ -64,6 +68,8 @@ pub enum Stream {
     Relay(relay::Stream),
     /// Through the neutral form.
     Translate(exchange::Stream),
+    /// As it is, whatever it is.
+    Opaque(document::Opaque),
 }
 
 impl Reply {
@@ -72,6 +78,7 @@ impl Reply {
         match self {
             Reply::Relay(_) | Reply::Upload(_) => {}
             Reply::Translate(reply) => reply.hear(headers),
+            Reply::Document(reply) => reply.hear(headers),
         }
     }
 
@@ -84,6 +91,7 @@ impl Reply {
             Reply::Relay(reply) => reply.response(body),
             Reply::Translate(reply) => reply.response(body),
             Reply::Upload(reply) => Ok(reply.response(body)),
+            Reply::Document(reply) => reply.response(body),
         }
     }
 
@@ -93,6 +101,7 @@ impl Reply {
             Reply::Relay(reply) => reply.upstream,
             Reply::Translate(reply) => reply.upstream,
             Reply::Upload(reply) => return reply.error(status, headers, body),
+            Reply::Document(reply) => return reply.error(status, headers, body),
         };
         upstream.decode_error(status, headers, body)
     }
@@ -103,6 +112,7 @@ impl Reply {
             Reply::Relay(reply) => reply.framing,
             Reply::Translate(reply) => reply.framing,
             Reply::Upload(reply) => reply.framing,
+            Reply::Document(_) => Framing::Sse,
         };
         framing.media_type()
     }
@@ -113,6 +123,24 @@ impl Reply {
             Reply::Relay(reply) => Stream::Relay(reply.stream()),
             Reply::Translate(reply) => Stream::Translate(reply.stream()),
             Reply::Upload(reply) => Stream::Relay(reply.stream()),
+            Reply::Document(reply) => Stream::Relay(reply.stream()),
+        }
+    }
+
+    /// Returns whether a successful reply that is no stream of events is handed on as it is, under the type
+    /// that the upstream gives it.
+    pub fn is_opaque(&self) -> bool {
+        match self {
+            Reply::Relay(_) | Reply::Translate(_) | Reply::Upload(_) => false,
+            Reply::Document(reply) => reply.is_opaque(),
+        }
+    }
+
+    /// Turns such a reply into the client's, piece by piece.
+    pub fn opaque(self) -> Stream {
+        match self {
+            Reply::Document(reply) => Stream::Opaque(reply.opaque()),
+            Reply::Relay(_) | Reply::Translate(_) | Reply::Upload(_) => self.stream(),
         }
     }
 }
@@ -126,6 +154,7 @@ impl Stream {
         match self {
             Stream::Relay(stream) => stream.push(bytes),
             Stream::Translate(stream) => stream.push(&bytes),
+            Stream::Opaque(stream) => stream.push(bytes),
         }
     }
 
@@ -135,6 +164,7 @@ impl Stream {
         match self {
             Stream::Relay(stream) => stream.end(how),
             Stream::Translate(stream) => stream.end(how),
+            Stream::Opaque(stream) => stream.end(how),
         }
     }
 
@@ -143,6 +173,7 @@ impl Stream {
         match self {
             Stream::Relay(stream) => stream.fail(error),
             Stream::Translate(stream) => stream.fail(error),
+            Stream::Opaque(stream) => stream.fail(error),
         }
     }
 
@@ -151,6 +182,7 @@ impl Stream {
         match self {
             Stream::Relay(stream) => stream.keep_alive(),
             Stream::Translate(stream) => stream.keep_alive(),
+            Stream::Opaque(_) => Bytes::new(),
         }
     }
 
@@ -159,6 +191,15 @@ impl Stream {
         match self {
             Stream::Relay(stream) => &stream.observed,
             Stream::Translate(stream) => &stream.observed,
+            Stream::Opaque(stream) => &stream.observed,
+        }
+    }
+
+    /// Returns whether the stream has failed in a way that its bytes cannot tell: only breaking off does.
+    pub fn breaks_off(&self) -> bool {
+        match self {
+            Stream::Relay(_) | Stream::Translate(_) => false,
+            Stream::Opaque(stream) => stream.observed.error.is_some(),
         }
     }
 }

@@ -98,7 +98,9 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
     let (path, models) = match format {
         Format::Messages => ("/v1/messages", ANTHROPIC_MODELS),
         Format::Responses => ("/v1/responses", OPENAI_MODELS),
-        Format::OpenAi | Format::Gemini | Format::Converse => ("/v1/chat/completions", OPENAI_MODELS),
+        Format::OpenAi | Format::Gemini | Format::Converse | Format::Cohere => {
+            ("/v1/chat/completions", OPENAI_MODELS)
+        }
     };
     if head.uri.path() != path {
         let message = format!("unknown path {}", head.uri.path());
@@ -159,7 +161,7 @@ fn half(format: Format) -> &'static dyn Client {
     match format {
         Format::Messages => &Messages,
         Format::Responses => &Responses,
-        Format::OpenAi | Format::Gemini | Format::Converse => &OpenAi,
+        Format::OpenAi | Format::Gemini | Format::Converse | Format::Cohere => &OpenAi,
     }
 }
 

@@ -79,7 +79,9 @@ pub(crate) fn answer(request: &Request, format: Format, now: u64) -> Result<Resp
             id: match format {
                 Format::Messages => format!("msg_{id:016x}"),
                 Format::Responses => format!("resp_{id:016x}"),
-                Format::OpenAi | Format::Gemini | Format::Converse => format!("chatcmpl-{id:016x}"),
+                Format::OpenAi | Format::Gemini | Format::Converse | Format::Cohere => {
+                    format!("chatcmpl-{id:016x}")
+                }
             },
             model: request.model.clone(),
             created: Some(now),

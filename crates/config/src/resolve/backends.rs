@@ -11,7 +11,7 @@ use policy::{body::Body, headers::Headers};
 use super::{
     End, Notes, permitted,
     policies::Policies,
-    schemas::{self, Serving, Unknown},
+    schemas::{self, Serving},
     target,
 };
 use crate::{
@@ -95,17 +95,9 @@ fn service(
 fn serving(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) -> Result<Serving, String> {
     let name = declared.spec.api.name;
     let annotation = declared.metadata.annotations.get(schemas::PROVIDER);
-    schemas::declared(name, annotation.map(String::as_str)).map_err(|unknown| match unknown {
-        Unknown::Schema => {
-            let message = format!("schema {name:?} is not served by this version");
-            notes.unsupported(KIND, key, Severity::Error, "spec.schema.name", &message);
-            message
-        }
-        Unknown::Provider(message) => {
-            let field = format!("metadata.annotations[{}]", schemas::PROVIDER);
-            notes.refuse(KIND, key, "UnknownProvider", field, &message);
-            message
-        }
+    schemas::declared(name, annotation.map(String::as_str)).inspect_err(|message| {
+        let field = format!("metadata.annotations[{}]", schemas::PROVIDER);
+        notes.refuse(KIND, key, "UnknownProvider", field, message);
     })
 }
 

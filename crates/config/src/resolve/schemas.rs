@@ -16,29 +16,29 @@ pub(super) enum Serving {
     Provider(&'static dyn Provider),
 }
 
-/// Returns what a schema stands for; `None` is not served by this version.
-fn serving(name: ApiName) -> Option<Serving> {
+/// Returns what a schema stands for.
+fn serving(name: ApiName) -> Serving {
     match name {
-        ApiName::OpenAI => Some(Serving::Format(Format::OpenAi)),
-        ApiName::Anthropic => Some(Serving::Format(Format::Messages)),
-        ApiName::AzureOpenAI => Some(Serving::Provider(&provider::Azure)),
-        ApiName::GCPVertexAI => Some(Serving::Format(Format::Gemini)),
-        ApiName::GCPAnthropic => Some(Serving::Provider(&provider::VertexClaude)),
-        ApiName::AWSBedrock => Some(Serving::Provider(&provider::Bedrock)),
-        ApiName::AWSAnthropic => Some(Serving::Provider(&provider::BedrockClaude)),
-        ApiName::Cohere => None,
+        ApiName::OpenAI => Serving::Format(Format::OpenAi),
+        ApiName::Anthropic => Serving::Format(Format::Messages),
+        ApiName::AzureOpenAI => Serving::Provider(&provider::Azure),
+        ApiName::GCPVertexAI => Serving::Format(Format::Gemini),
+        ApiName::GCPAnthropic => Serving::Provider(&provider::VertexClaude),
+        ApiName::AWSBedrock => Serving::Provider(&provider::Bedrock),
+        ApiName::AWSAnthropic => Serving::Provider(&provider::BedrockClaude),
+        ApiName::Cohere => Serving::Provider(&provider::COHERE_V2),
     }
 }
 
 /// Returns the schema under which `provider` is declared.
 pub fn schema_of(provider: &dyn Provider) -> Option<ApiName> {
     let is_own = |name: &ApiName| match serving(*name) {
-        Some(Serving::Provider(own)) => own.id() == provider.id(),
-        Some(Serving::Format(_)) | None => false,
+        Serving::Provider(own) => own.id() == provider.id(),
+        Serving::Format(_) => false,
     };
     let is_spoken = |name: &ApiName| match serving(*name) {
-        Some(Serving::Format(format)) => provider.formats(Operation::Chat, "").contains(&format),
-        Some(Serving::Provider(_)) | None => false,
+        Serving::Format(format) => provider.formats(Operation::Chat, "").contains(&format),
+        Serving::Provider(_) => false,
     };
     let names = ApiName::ALL.iter();
     names
@@ -48,17 +48,9 @@ pub fn schema_of(provider: &dyn Provider) -> Option<ApiName> {
         .copied()
 }
 
-/// Why no provider can be named.
-pub(super) enum Unknown {
-    /// The schema is not served by this version.
-    Schema,
-    /// The annotation names nobody who goes with the schema.
-    Provider(String),
-}
-
 /// Returns what schema `name` stands for at a backend; `declared` is its annotation.
-pub(super) fn declared(name: ApiName, declared: Option<&str>) -> Result<Serving, Unknown> {
-    let serving = serving(name).ok_or(Unknown::Schema)?;
+pub(super) fn declared(name: ApiName, declared: Option<&str>) -> Result<Serving, String> {
+    let serving = serving(name);
     let Some(id) = declared else {
         return Ok(serving);
     };
@@ -70,10 +62,10 @@ pub(super) fn declared(name: ApiName, declared: Option<&str>) -> Result<Serving,
     };
     let rows = provider::PROVIDERS.iter().filter(|provider| goes(**provider));
     let known: Vec<_> = rows.map(|provider| provider.id()).collect();
-    Err(Unknown::Provider(format!(
+    Err(format!(
         "{wrong}; known for schema {name:?} are {}",
         known.join(", ")
-    )))
+    ))
 }
 
 impl Serving {

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use llm::{ApiError, ErrorKind, Losses, Target};
 
 use super::{
-    asked::{Asked, Head, Payload, Said},
+    asked::{Asked, BYTES, Head, Payload, Said},
     limit::{Alarm, Limits},
     refused::{Cause, Refused},
     reply::{Stream, poll_arrived},
@@ -183,6 +183,16 @@ impl Attempt<'_> {
                 content: Content::Stream(Box::new(stream)),
             });
         }
+        if head.status.is_success() && reply.is_opaque() {
+            let stream = self.commit(ctx, alarm, body, reply.opaque()).await?;
+            ctx.facts.losses = losses;
+            headers.insert(header::CONTENT_TYPE, kind.unwrap_or(BYTES));
+            return Ok(Answer {
+                status: head.status,
+                headers,
+                content: Content::Stream(Box::new(stream)),
+            });
+        }
         if head.status.is_success() && is_stream {
             let message = "the upstream streams although it was not asked to";
             return Err(Refused::new(
@@ -259,7 +269,7 @@ impl Attempt<'_> {
             let (observed, ended) = (stream.observed(), end.is_some());
             let failed = observed.error.is_some();
             if let Some(error) = &observed.error
-                && !observed.meaningful
+                && (!observed.meaningful || stream.breaks_off())
             {
                 let cause = if reported { Cause::Failed } else { Cause::Reset };
                 return Err(Refused::new(cause, error.clone()));

@@ -6,6 +6,7 @@
 //! silence and our own keep-alive; it is not touched when bytes pass, but looks at the clock when it goes off.
 
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -48,6 +49,10 @@ pub(crate) struct Streamed {
     facts: Option<Box<Facts>>,
 }
 
+/// Why the client's connection is broken off in the middle of an answer.
+#[derive(Debug)]
+pub(crate) struct BrokenOff;
+
 /// Takes what has arrived of an upstream, as one piece, and whether that was all of it: what is handed on
 /// piece by piece is framed and looked into piece by piece.
 pub(super) fn poll_arrived(
@@ -69,6 +74,14 @@ pub(super) fn poll_arrived(
     };
     Poll::Ready((arrived.join(), end))
 }
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upstream's reply broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
 
 impl Stream {
     pub(super) fn new(
@@ -171,17 +184,17 @@ impl Stream {
 
 impl Streamed {
     /// Returns the next bytes for the client; none when the answer is over.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    ///
+    /// # Errors
+    /// If the answer is broken in a way that its bytes cannot tell.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         if !self.stream.first.is_empty() {
             let first = std::mem::take(&mut self.stream.first);
             return self.give(first);
         }
         match self.stream.poll_upstream(cx) {
             Poll::Ready(Some(bytes)) => return self.give(bytes),
-            Poll::Ready(None) => {
-                self.settle();
-                return Poll::Ready(None);
-            }
+            Poll::Ready(None) => return self.give(Bytes::new()),
             Poll::Pending => {}
         }
         let bytes = if self.stop.poll(cx).is_ready() {
@@ -197,16 +210,17 @@ impl Streamed {
         self.facts.is_none()
     }
 
-    fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
+    /// Gives the client `bytes`, or the end if there are none.
+    fn give(&mut self, bytes: Bytes) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         if bytes.is_empty() {
             self.settle();
-            return Poll::Ready(None);
+            return Poll::Ready(self.stream.inner.breaks_off().then_some(Err(BrokenOff)));
         }
         self.stream.last_write = Instant::now();
         if let Some(facts) = &mut self.facts {
             facts.bytes_sent += bytes.len() as u64;
         }
-        Poll::Ready(Some(bytes))
+        Poll::Ready(Some(Ok(bytes)))
     }
 
     /// Emits the facts, once.

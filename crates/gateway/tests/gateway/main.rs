@@ -3,6 +3,7 @@
 mod admin;
 mod bedrock;
 mod disconnect;
+mod documents;
 mod drain;
 mod errors;
 mod fixture;
@@ -13,6 +14,7 @@ mod models;
 mod relay;
 mod reload;
 mod retry;
+mod speech;
 mod stream;
 mod translate;
 mod upload;

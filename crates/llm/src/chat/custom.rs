@@ -110,7 +110,7 @@ impl Custom {
             ToolBody::Native { format, kind, raw } if kind == "custom" => match format {
                 Format::OpenAi => serde_json::from_str::<Outer<'_>>(raw.get()).ok()?.custom,
                 Format::Responses => raw,
-                Format::Messages | Format::Gemini | Format::Converse => return None,
+                Format::Messages | Format::Gemini | Format::Converse | Format::Cohere => return None,
             },
             ToolBody::Native { .. } | ToolBody::Function { .. } => return None,
         };
@@ -150,7 +150,9 @@ fn speaks(format: Format, tool: &ToolBody) -> bool {
         ToolBody::Function { .. } => true,
         ToolBody::Native { format: issuer, .. } => match format {
             Format::Responses => true,
-            Format::OpenAi | Format::Messages | Format::Gemini | Format::Converse => *issuer == format,
+            Format::OpenAi | Format::Messages | Format::Gemini | Format::Converse | Format::Cohere => {
+                *issuer == format
+            }
         },
     }
 }

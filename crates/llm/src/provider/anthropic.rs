@@ -1,7 +1,7 @@
 //! Anthropic itself, and servers that speak its Messages format.
 
-use super::{Ask, CredentialKind, Preset, Provider, Target, openai};
-use crate::{Format, Operation};
+use super::{Ask, CredentialKind, Preset, Provider, Target, openai, serve};
+use crate::{Document, Format, Operation, document::Served};
 
 /// Anthropic at `api.anthropic.com`.
 #[derive(Debug)]
@@ -19,8 +19,12 @@ impl Provider for Anthropic {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Models | Operation::Upload(_) => &[],
+            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
         }
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::anthropic(document, target)
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {

@@ -3,8 +3,10 @@
 //! Resources of the newer kind serve the same under `/openai/v1` as OpenAI does; they are a row of
 //! `compatible`.
 
-use super::{Ask, CredentialKind, Dialect, Member, Preset, Provider, Site, Target, Trigger, openai, segment};
-use crate::{Format, Operation};
+use super::{
+    Ask, CredentialKind, Dialect, Member, Preset, Provider, Site, Target, Trigger, openai, segment, serve,
+};
+use crate::{Document, Format, Operation, document::Served};
 
 /// Azure OpenAI at a customer's own host.
 #[derive(Debug)]
@@ -28,12 +30,18 @@ impl Provider for Azure {
         openai::OpenAi.formats(operation, model)
     }
 
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::azure(document, target, version(target.site))
+    }
+
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
         let version = version(target.site);
         let action = match (ask.operation, ask.format) {
             (Operation::Upload(upload), _) => upload.path(),
             (_, Format::Responses) => return format!("/openai/responses?api-version={version}"),
-            (_, Format::OpenAi | Format::Messages | Format::Gemini | Format::Converse) => "chat/completions",
+            (_, Format::OpenAi | Format::Messages | Format::Gemini | Format::Converse | Format::Cohere) => {
+                "chat/completions"
+            }
         };
         format!(
             "/openai/deployments/{}/{action}?api-version={version}",

@@ -5,8 +5,8 @@
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{Ask, CredentialKind, Provider, Target, segment};
-use crate::{Format, Operation, frame::Framing, json::Edit};
+use super::{Ask, CredentialKind, Provider, Target, segment, serve};
+use crate::{Document, Format, Operation, document::Served, frame::Framing, json::Edit};
 
 /// Amazon Bedrock's Converse.
 #[derive(Debug)]
@@ -58,8 +58,12 @@ impl Provider for Bedrock {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Converse],
-            Operation::Models | Operation::Upload(_) => &[],
+            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
         }
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::bedrock(document, target)
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
@@ -91,8 +95,12 @@ impl Provider for BedrockClaude {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Models | Operation::Upload(_) => &[],
+            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
         }
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::bedrock_claude(document, target)
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {

@@ -6,8 +6,9 @@
 
 use super::{
     Ask, CredentialKind, Dialect, Member, Preset, Provider, Replay, Site, Target, Thinking, Trigger, openai,
+    serve,
 };
-use crate::{Format, Operation};
+use crate::{Document, Format, Operation, document::Served};
 
 /// A server of OpenAI's format, as data.
 #[derive(Debug)]
@@ -20,8 +21,21 @@ pub struct Compatible {
     prefix: &'static str,
     /// Whether it serves Responses itself, beside chat completions.
     responses: bool,
+    /// What it serves beside chat.
+    documents: Documents,
     dialect: Dialect,
     preset: Option<Preset>,
+}
+
+/// What a server serves beside chat.
+#[derive(Clone, Copy, Debug)]
+enum Documents {
+    /// What servers of one's own do: tokens, and documents in order, too.
+    Own,
+    /// What OpenAI does, or a part of it.
+    Hosted,
+    /// What Cohere does, at paths of its own.
+    Cohere,
 }
 
 /// Any server of OpenAI's format.
@@ -34,6 +48,7 @@ pub const COMPATIBLE: Compatible = Compatible {
     hosts: &[],
     prefix: "v1",
     responses: true,
+    documents: Documents::Own,
     dialect: Dialect::PLAIN,
     preset: None,
 };
@@ -43,6 +58,7 @@ pub(super) const AZURE_V1: Compatible = Compatible {
     id: "azure-openai-v1",
     name: "azure.openai",
     hosts: &["*.openai.azure.com"],
+    documents: Documents::Hosted,
     prefix: "openai/v1",
     ..COMPATIBLE
 };
@@ -52,6 +68,7 @@ pub(super) const AZURE_V1: Compatible = Compatible {
 pub const MISTRAL: Compatible = Compatible {
     id: "mistral",
     hosts: &["api.mistral.ai", "codestral.mistral.ai"],
+    documents: Documents::Hosted,
     responses: false,
     dialect: Dialect {
         short_call_ids: true,
@@ -88,6 +105,7 @@ pub const COHERE: Compatible = Compatible {
     hosts: &["api.cohere.com", "api.cohere.ai"],
     prefix: "compatibility/v1",
     responses: false,
+    documents: Documents::Cohere,
     dialect: Dialect {
         refuses: &[Member::Choices, Member::ParallelToolCalls, Member::ServiceTier],
         ..Dialect::PLAIN
@@ -103,11 +121,21 @@ pub const COHERE: Compatible = Compatible {
     ..COMPATIBLE
 };
 
+/// Cohere where it is declared by its own schema, whose version says where embeddings and rerank are.
+pub const COHERE_V2: Compatible = Compatible {
+    id: "cohere-v2",
+    name: "cohere",
+    hosts: &[],
+    preset: None,
+    ..COHERE
+};
+
 /// DeepSeek. Source: API documentation, "Create Chat Completion" and "Thinking Mode", which demands the
 /// reasoning of earlier turns back where tools were called.
 pub const DEEPSEEK: Compatible = Compatible {
     id: "deepseek",
     hosts: &["api.deepseek.com"],
+    documents: Documents::Hosted,
     responses: false,
     dialect: Dialect {
         effort: true,
@@ -140,6 +168,7 @@ pub const DEEPSEEK: Compatible = Compatible {
 pub const XAI: Compatible = Compatible {
     id: "xai",
     hosts: &["api.x.ai"],
+    documents: Documents::Hosted,
     dialect: Dialect {
         refuses: &[Member::ServiceTier],
         ..Dialect::PLAIN
@@ -159,6 +188,7 @@ pub const XAI: Compatible = Compatible {
 pub const HUNYUAN: Compatible = Compatible {
     id: "hunyuan",
     hosts: &["api.hunyuan.cloud.tencent.com"],
+    documents: Documents::Hosted,
     responses: false,
     preset: Some(Preset {
         key: "HUNYUAN_API_KEY",
@@ -176,6 +206,7 @@ pub const HUNYUAN: Compatible = Compatible {
 pub const GROQ: Compatible = Compatible {
     id: "groq",
     hosts: &["api.groq.com"],
+    documents: Documents::Hosted,
     prefix: "openai/v1",
     dialect: Dialect {
         refuses: &[
@@ -206,6 +237,7 @@ pub const GROQ: Compatible = Compatible {
 pub const SAMBANOVA: Compatible = Compatible {
     id: "sambanova",
     hosts: &["api.sambanova.ai"],
+    documents: Documents::Hosted,
     dialect: Dialect {
         top_k: true,
         refuses: &[Member::Penalties],
@@ -226,6 +258,7 @@ pub const SAMBANOVA: Compatible = Compatible {
 pub const TOGETHER: Compatible = Compatible {
     id: "together",
     hosts: &["api.together.xyz", "api.together.ai"],
+    documents: Documents::Hosted,
     responses: false,
     dialect: Dialect {
         top_k: true,
@@ -250,6 +283,7 @@ pub const TOGETHER: Compatible = Compatible {
 pub const DEEPINFRA: Compatible = Compatible {
     id: "deepinfra",
     hosts: &["api.deepinfra.com"],
+    documents: Documents::Hosted,
     prefix: "v1/openai",
     responses: false,
     dialect: Dialect {
@@ -273,6 +307,7 @@ pub const DEEPINFRA: Compatible = Compatible {
 pub const OPENROUTER: Compatible = Compatible {
     id: "openrouter",
     hosts: &["openrouter.ai"],
+    documents: Documents::Hosted,
     prefix: "api/v1",
     dialect: Dialect {
         top_k: true,
@@ -301,6 +336,7 @@ pub const OPENROUTER: Compatible = Compatible {
 pub const TETRATE: Compatible = Compatible {
     id: "tetrate",
     hosts: &["api.router.tetrate.ai"],
+    documents: Documents::Hosted,
     preset: Some(Preset {
         key: "TETRATE_API_KEY",
         base: "TETRATE_BASE_URL",
@@ -412,7 +448,15 @@ impl Provider for Compatible {
         }
         match operation {
             Operation::Chat | Operation::Upload(_) => &[Format::OpenAi],
-            Operation::Models => &[],
+            Operation::Document(_) | Operation::Models | Operation::Model => &[],
+        }
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        match self.documents {
+            Documents::Own => serve::own(document, target, self.prefix),
+            Documents::Hosted => serve::hosted(document, target, self.prefix),
+            Documents::Cohere => serve::cohere(document, target),
         }
     }
 

@@ -4,8 +4,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Ask, CredentialKind, Preset, Provider, Target};
-use crate::{Format, Operation};
+use super::{Ask, CredentialKind, Preset, Provider, Target, serve};
+use crate::{Document, Format, Operation, document::Served};
 
 /// AI Studio at `generativelanguage.googleapis.com`.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ impl Provider for AiStudio {
 
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         formats(operation)
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::gemini(document, target)
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
@@ -59,6 +63,10 @@ impl Provider for Vertex {
 
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         formats(operation)
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::vertex(document, target, "v1")
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
@@ -107,7 +115,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 fn formats(operation: Operation) -> &'static [Format] {
     match operation {
         Operation::Chat => &[Format::Gemini],
-        Operation::Models | Operation::Upload(_) => &[],
+        Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::{Format, Losses, Operation, Reply, frame::Framing, json::Edit};
+use crate::{Document, Format, Losses, Operation, Reply, document::Served, frame::Framing, json::Edit};
 
 mod anthropic;
 mod azure;
@@ -19,6 +19,7 @@ mod dialect;
 mod google;
 mod openai;
 mod preset;
+mod serve;
 mod vertex;
 
 #[cfg(test)]
@@ -28,8 +29,8 @@ pub use anthropic::Anthropic;
 pub use azure::Azure;
 pub use bedrock::{Bedrock, BedrockClaude};
 pub use compatible::{
-    COHERE, COMPATIBLE, Compatible, DEEPINFRA, DEEPSEEK, GROQ, HUNYUAN, LITELLM, LM_STUDIO, MISTRAL, OLLAMA,
-    OPENROUTER, SAMBANOVA, TETRATE, TOGETHER, VLLM, XAI,
+    COHERE, COHERE_V2, COMPATIBLE, Compatible, DEEPINFRA, DEEPSEEK, GROQ, HUNYUAN, LITELLM, LM_STUDIO,
+    MISTRAL, OLLAMA, OPENROUTER, SAMBANOVA, TETRATE, TOGETHER, VLLM, XAI,
 };
 pub use dialect::{Dialect, Member, Replay, Thinking};
 pub use google::{AiStudio, Vertex};
@@ -52,6 +53,7 @@ pub const PROVIDERS: &[&'static dyn Provider] = &[
     &VertexClaude,
     &MISTRAL,
     &COHERE,
+    &COHERE_V2,
     &DEEPSEEK,
     &XAI,
     &HUNYUAN,
@@ -79,6 +81,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Returns the formats in which the provider serves `operation` with `model`, the best first.
     fn formats(&self, operation: Operation, model: &str) -> &'static [Format];
+
+    /// Returns how and where the provider serves `document`; `None` where it does not.
+    fn document(&self, _document: Document, _target: &Target<'_>) -> Option<Served> {
+        None
+    }
 
     /// Returns path and query of a call, without host.
     fn path(&self, ask: Ask, target: &Target<'_>) -> String;
@@ -194,7 +201,7 @@ pub fn find(format: Format, host: &str) -> &'static dyn Provider {
         Format::Messages => &Anthropic,
         Format::Converse => &Bedrock,
         Format::Gemini => &Vertex,
-        Format::OpenAi | Format::Responses => &COMPATIBLE,
+        Format::OpenAi | Format::Responses | Format::Cohere => &COMPATIBLE,
     })
 }
 

@@ -1,7 +1,7 @@
 //! OpenAI itself.
 
-use super::{Ask, CredentialKind, Preset, Provider, Target};
-use crate::{Format, Operation};
+use super::{Ask, CredentialKind, Preset, Provider, Target, serve};
+use crate::{Document, Format, Operation, document::Served};
 
 /// OpenAI at `api.openai.com`.
 #[derive(Debug)]
@@ -20,8 +20,12 @@ impl Provider for OpenAi {
         match operation {
             Operation::Chat => &[Format::OpenAi, Format::Responses],
             Operation::Upload(_) => &[Format::OpenAi],
-            Operation::Models => &[],
+            Operation::Document(_) | Operation::Models | Operation::Model => &[],
         }
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::openai(document, target)
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
@@ -50,7 +54,7 @@ pub(super) fn chat_path(ask: Ask, target: &Target<'_>, prefix: &str) -> String {
     let suffix = match ask.format {
         Format::Messages => "messages",
         Format::Responses => "responses",
-        Format::OpenAi | Format::Gemini | Format::Converse => "chat/completions",
+        Format::OpenAi | Format::Gemini | Format::Converse | Format::Cohere => "chat/completions",
     };
     target.site.join(prefix, suffix)
 }

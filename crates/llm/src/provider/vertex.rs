@@ -5,8 +5,8 @@
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{Ask, CredentialKind, Provider, Target};
-use crate::{Format, Operation, json::Edit};
+use super::{Ask, CredentialKind, Provider, Target, serve};
+use crate::{Document, Format, Operation, document::Served, json::Edit};
 
 /// Claude on Vertex AI, through `rawPredict`.
 #[derive(Debug)]
@@ -27,8 +27,12 @@ impl Provider for VertexClaude {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Models | Operation::Upload(_) => &[],
+            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
         }
+    }
+
+    fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        serve::vertex_claude(document, target, "")
     }
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {

@@ -272,7 +272,7 @@ pub(super) fn error_kind(word: &str) -> Option<ErrorKind> {
 pub(super) fn signature(seal: &Seal) -> Cow<'_, str> {
     match seal.issuer {
         Format::Gemini => Cow::Borrowed(&seal.bytes),
-        Format::OpenAi | Format::Messages | Format::Responses | Format::Converse => {
+        Format::OpenAi | Format::Messages | Format::Responses | Format::Converse | Format::Cohere => {
             Cow::Owned(STANDARD.encode(format!("{}:{}", seal.issuer.name(), seal.bytes)))
         }
     }

@@ -188,7 +188,7 @@ impl<'a> Writer<'a, '_> {
     ) -> Option<Piece<'a>> {
         match format {
             Format::OpenAi => Some(Piece::Native(raw)),
-            Format::Messages | Format::Responses | Format::Gemini | Format::Converse => {
+            Format::Messages | Format::Responses | Format::Gemini | Format::Converse | Format::Cohere => {
                 let reason = format!("a part of type {kind} is known to {} only", format.name());
                 self.losses.material(field.clone(), reason);
                 None

@@ -247,7 +247,7 @@ fn tools<'a>(tools: &'a [Tool], writer: &mut Writer<'a, '_>) -> Vec<WireTool<'a>
             }),
             ToolBody::Native { format, kind, raw } => match format {
                 Format::OpenAi => written.push(WireTool::Native(raw)),
-                Format::Messages | Format::Responses | Format::Gemini | Format::Converse => {
+                Format::Messages | Format::Responses | Format::Gemini | Format::Converse | Format::Cohere => {
                     writer.losses.material(
                         Field::Tool(index),
                         format!("a tool of type {kind} is known to {} only", format.name()),

@@ -1,0 +1,152 @@
+//! What is to be done with the reply to a document.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::{Document, count, embedding, error, listen};
+use crate::{
+    ApiError, Format, Observed,
+    chat::{StreamOptions, openai::OpenAi},
+    frame::Framing,
+    relay,
+    reply::{Answer, End},
+};
+
+/// What is to be done with the reply to a document.
+pub struct Reply {
+    pub(super) document: Document,
+    /// The format in which the upstream says errors.
+    pub(super) words: Format,
+    pub(super) decode: Decode,
+    /// The model that is asked.
+    pub(super) model: String,
+    pub(super) withhold_usage: bool,
+    /// A count that the head of the reply tells.
+    pub(super) tokens: Option<u64>,
+}
+
+/// How a whole reply is read.
+pub(super) enum Decode {
+    /// It is what the client expects.
+    Same,
+    /// As vectors, which the client wants in base64 or as numbers.
+    Embedding { form: embedding::Form, base64: bool },
+    /// As a count.
+    Count(count::Form),
+}
+
+/// A reply of any type that is handed on as it is: sound.
+///
+/// Nothing can be said in it beside itself: an error ends it, and the client's connection is what tells.
+pub struct Opaque {
+    /// What is known so far.
+    pub observed: Observed,
+}
+
+impl Reply {
+    /// Returns whether a successful reply that is no stream of events is bytes of a type that only the
+    /// upstream knows.
+    pub(crate) fn is_opaque(&self) -> bool {
+        match self.document {
+            Document::Speech => true,
+            Document::Completion
+            | Document::Embedding
+            | Document::InputTokens
+            | Document::Tokenize
+            | Document::CountTokens
+            | Document::Image
+            | Document::Rerank
+            | Document::Moderation => false,
+        }
+    }
+
+    /// Notes what the head of a successful reply says. Bedrock counts there what its models do not count.
+    pub(crate) fn hear(&mut self, headers: &HeaderMap) {
+        let count = headers.get("x-amzn-bedrock-input-token-count");
+        self.tokens = count.and_then(|count| count.to_str().ok()?.parse().ok());
+    }
+
+    pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
+        let mut observed = self.observed();
+        let body = match self.decode {
+            Decode::Same => {
+                listen::response(self.document, self.words, &body, &mut observed)?;
+                body
+            }
+            Decode::Embedding { form, base64 } => {
+                let mut reply = form.decode(&body)?;
+                reply.tokens = reply.tokens.or(self.tokens);
+                observed.model = Some(self.model.clone());
+                observed.usage.input = reply.tokens;
+                reply.encode(&self.model, base64)
+            }
+            Decode::Count(form) => {
+                let tokens = form.decode(&body)?;
+                observed.usage.input = Some(tokens);
+                count::encode(self.document, tokens)
+            }
+        };
+        observed.meaningful = true;
+        observed.complete = true;
+        Ok(Answer { body, observed })
+    }
+
+    pub(crate) fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError {
+        error::decode(self.words, status, headers, body)
+    }
+
+    pub(crate) fn stream(self) -> relay::Stream {
+        let stream = relay::Stream::overheard(
+            &OpenAi,
+            StreamOptions::default(),
+            Framing::Sse,
+            listen::stream(self.document, self.withhold_usage),
+            self.observed(),
+        );
+        if self.withhold_usage {
+            stream.withholding()
+        } else {
+            stream
+        }
+    }
+
+    pub(crate) fn opaque(self) -> Opaque {
+        Opaque {
+            observed: self.observed(),
+        }
+    }
+
+    fn observed(&self) -> Observed {
+        let answers = self.document.is_answered_by_target();
+        Observed {
+            model: answers.then(|| self.model.clone()),
+            ..Observed::default()
+        }
+    }
+}
+
+impl Opaque {
+    pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
+        if self.observed.error.is_some() {
+            return Bytes::new();
+        }
+        self.observed.meaningful |= !bytes.is_empty();
+        bytes
+    }
+
+    pub(crate) fn end(&mut self, how: End) -> Bytes {
+        match how {
+            End::Clean => self.observed.complete = self.observed.error.is_none(),
+            End::Cut => {
+                let message = "the upstream's reply was cut before it was complete";
+                return self.fail(ApiError::new(crate::ErrorKind::BadUpstream, message));
+            }
+        }
+        Bytes::new()
+    }
+
+    pub(crate) fn fail(&mut self, error: ApiError) -> Bytes {
+        self.observed.error.get_or_insert(error);
+        Bytes::new()
+    }
+}
