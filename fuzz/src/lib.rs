@@ -13,9 +13,10 @@ use llm::{
     },
     json::Shallow,
     multipart::{Boundary, Editor, Event, Malformed, Scanner},
+    operation::ENDPOINTS,
     provider::{
-        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, COMPATIBLE, CredentialKind, LITELLM, MISTRAL,
-        OpenAi, Provider, VertexClaude,
+        AiStudio, Anthropic, Ask, Bedrock, BedrockClaude, COHERE, COMPATIBLE, CredentialKind, LITELLM,
+        MISTRAL, OpenAi, Provider, Vertex, VertexClaude,
     },
     reply::End,
 };
@@ -143,6 +144,34 @@ pub fn request(path: &str, data: &[u8]) {
     }
 }
 
+/// Reads `data` as a document that is no chat, and says it to every provider that serves it; then reads it as the
+/// reply of one of them. Which document and which provider depends on the bytes: all with all takes too long.
+///
+/// # Panics
+/// If an upstream would be sent what is not a JSON object, or what is overheard depends on how the bytes are
+/// cut.
+pub fn documents(data: &[u8]) {
+    let chosen: usize = data.iter().map(|byte| usize::from(*byte)).sum();
+    let is_document = |endpoint: &&Endpoint| matches!(endpoint.operation, Operation::Document(_));
+    let documents: Vec<&Endpoint> = ENDPOINTS.iter().filter(is_document).collect();
+    let path = documents[chosen % documents.len()].path;
+    request(path, data);
+    let (provider, model) = SERVING[chosen % SERVING.len()];
+    if let Some(reply) = asked(path, provider, model) {
+        let _ = reply.error(status(data), &HeaderMap::new(), &Bytes::copy_from_slice(data));
+        let _ = reply.response(Bytes::copy_from_slice(data));
+    }
+    let path = STREAMING[chosen % STREAMING.len()];
+    for how in [End::Clean, End::Cut] {
+        let streamed =
+            |size| asked(path, &COMPATIBLE, "m").map(|reply| told(&observe(reply, data, size, how)));
+        let whole = streamed(data.len());
+        for size in [1, piece(data)] {
+            assert_eq!(streamed(size), whole, "in pieces of {size}");
+        }
+    }
+}
+
 /// Reads `text` as a file of resources, and resolves what it declares.
 ///
 /// # Panics
@@ -179,11 +208,31 @@ const PROVIDERS: &[&'static dyn Provider] = &[
     &Bedrock,
     &BedrockClaude,
     &VertexClaude,
+    &Vertex,
+    &COHERE,
     &COMPATIBLE,
     &LITELLM,
     &MISTRAL,
     &Only(Format::Responses),
 ];
+
+/// Who serves documents that are no chat, each with a model that is served in a form of its own.
+const SERVING: &[(&'static dyn Provider, &str)] = &[
+    (&OpenAi, "m"),
+    (&COMPATIBLE, "m"),
+    (&COHERE, "m"),
+    (&Anthropic, "m"),
+    (&AiStudio, "m"),
+    (&Vertex, "m"),
+    (&Vertex, "gemini-embedding-2"),
+    (&Bedrock, "amazon.titan-embed-text-v2:0"),
+    (&Bedrock, "cohere.embed-v4:0"),
+    (&BedrockClaude, "anthropic.m"),
+    (&VertexClaude, "m"),
+];
+
+/// Where documents are answered with streams. What is overheard of one does not depend on who sends it.
+const STREAMING: &[&str] = &["/v1/completions", "/v1/images/generations", "/v1/audio/speech"];
 
 /// A server of one format, so that each is translated to where the real providers would relay.
 #[derive(Debug)]
@@ -265,6 +314,26 @@ fn reply(provider: &'static dyn Provider, path: &str, body: &'static str) -> Rep
         Ok(call) => call.reply,
         Err(error) => panic!("the request can be said to any upstream: {error}"),
     }
+}
+
+/// Returns how `provider` is read that was asked for the document at `path`; `None` if it does not serve it.
+fn asked(path: &str, provider: &'static dyn Provider, model: &str) -> Option<Reply> {
+    let body = r#"{"model":"m","input":"a","prompt":"a","max_tokens":1,"stream":true,"stream_format":"sse"}"#;
+    let counted = r#"{"model":"m","messages":[{"role":"user","content":"a"}]}"#;
+    let site = Site::default();
+    let replies = [body, counted].into_iter().filter_map(|body| {
+        let place = Endpoint::find(path, "")?;
+        let inbound = Inbound::parse(place, Bytes::from_static(body.as_bytes())).ok()?;
+        let target = Target {
+            model,
+            ..target(provider, &site)
+        };
+        inbound
+            .call(&target, &HeaderMap::new())
+            .ok()
+            .map(|call| call.reply)
+    });
+    replies.into_iter().next()
 }
 
 fn observe(reply: Reply, data: &[u8], size: usize, how: End) -> Observed {

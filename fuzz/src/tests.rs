@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{converse, event_stream, multipart, request, resources, shallow, sse, stream};
+use super::{converse, documents, event_stream, multipart, request, resources, shallow, sse, stream};
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
 fn check(target: &str, law: impl Fn(&[u8])) {
@@ -68,6 +68,11 @@ impl Random {
 #[test]
 fn server_sent_events() {
     check("sse", sse);
+}
+
+#[test]
+fn documents_that_are_no_chat() {
+    check("documents", documents);
 }
 
 #[test]
