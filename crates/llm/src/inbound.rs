@@ -8,8 +8,7 @@ use crate::{
     chat::{self, Client, StreamOptions, Upstream},
     document, exchange,
     json::{Path, Shallow},
-    operation::Operation,
-    operation::Place,
+    operation::{Operation, Place},
     provider::Ask,
     relay,
 };
@@ -117,6 +116,12 @@ impl Inbound {
         let mut losses = Losses::default();
         let request = self.decode(client, &mut losses)?;
         exchange::call(&sides, request, losses, target, client.echo(&self.shallow))
+    }
+
+    /// Returns what the client is told in place of `refusal`, which is the last word of its upstreams: where
+    /// tokens were to be counted and nobody does, an estimate that says so. What is lost is recorded in `losses`.
+    pub fn without(&self, refusal: &ApiError, losses: &mut Losses) -> Option<Bytes> {
+        document::estimated(self, refusal, losses)
     }
 
     /// Returns the media type of a streamed answer.

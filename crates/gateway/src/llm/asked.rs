@@ -103,6 +103,15 @@ impl Asked<'_> {
         }
     }
 
+    /// Returns the document that the client is given in place of `refusal`, if there is one; what is lost is
+    /// recorded in `losses`.
+    pub(super) fn without(&self, refusal: &ApiError, losses: &mut Losses) -> Option<Bytes> {
+        match self {
+            Asked::Document(inbound) => inbound.without(refusal, losses),
+            Asked::Form(_) => None,
+        }
+    }
+
     /// Returns what `call` gives, or `None` if it took too long.
     pub(super) async fn limit<F: Future>(
         &self,

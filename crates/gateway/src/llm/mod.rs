@@ -81,6 +81,11 @@ pub(crate) async fn serve(
             break;
         }
     }
+    if let Some(refused) = &worst
+        && let Some(document) = asked.without(&refused.error, &mut ctx.facts.losses)
+    {
+        return Ok(Answer::json(document));
+    }
     Err(match worst {
         Some(refused) => {
             let Refused { error, headers, .. } = *refused;

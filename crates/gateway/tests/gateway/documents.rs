@@ -1,6 +1,6 @@
 //! Operations that take one document and give one back: embeddings, rerank, counts, moderations, pictures.
 
-use llm::provider::{Bedrock, Vertex};
+use llm::provider::{Bedrock, GROQ, Vertex};
 use serde_json::{Value, json};
 use testkit::{Reply, Upstream};
 
@@ -123,7 +123,53 @@ async fn tokens_are_counted_by_whoever_serves_the_model() {
 }
 
 #[tokio::test]
-async fn who_cannot_count_says_so_in_the_clients_words() {
+async fn tokens_that_nobody_counts_are_estimated() {
+    const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
+    let chat = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "abc" }] });
+    let input = json!({ "model": MODEL, "input": "abcdef" });
+    let nowhere = Upstream::start(Reply::json(404, &json!({ "detail": "Not Found" }))).await;
+    let unasked = || to(&GROQ, nowhere.address());
+    let served = serve([unasked()]).await;
+    for (path, request, expected) in [
+        (COUNT, &chat, json!({ "input_tokens": 10, "estimated": true })),
+        ("/tokenize", &chat, json!({ "count": 10, "estimated": true })),
+        (
+            INPUT_TOKENS,
+            &input,
+            json!({ "object": "response.input_tokens", "input_tokens": 2, "estimated": true }),
+        ),
+    ] {
+        let answer = served.post(path, request).await;
+        assert_eq!((answer.status, answer.json()), (200, expected), "{path}");
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert!(!answer.header("x-tollgate-loss").is_empty(), "{path}");
+    }
+    // Only for the last is there a path to try.
+    assert_eq!(nowhere.requests().len(), 1);
+
+    let unknown =
+        json!({ "error": { "message": "The model `x` does not exist", "code": "model_not_found" } });
+    for (status, reply, expected) in [
+        (404, json!({ "detail": "Not Found" }), 200),
+        (404, unknown, 404),
+        (400, json!({ "error": { "message": "odd" } }), 400),
+    ] {
+        let local = Upstream::start(Reply::json(status, &reply)).await;
+        let served = serve([openai(&local)]).await;
+        let answer = served.post("/tokenize", &chat).await;
+        assert_eq!(answer.status, expected, "{}", answer.text());
+    }
+
+    // Who counts is asked before anyone guesses.
+    let counts = Upstream::start(Reply::json(200, &json!({ "input_tokens": 4 }))).await;
+    let served = serve([unasked(), messages(&counts).after()]).await;
+    let answer = served.post(COUNT, &chat).await;
+    assert_eq!(answer.json(), json!({ "input_tokens": 4 }));
+    assert_eq!(answer.header("x-tollgate-loss"), "");
+}
+
+#[tokio::test]
+async fn who_cannot_rank_is_refused_in_the_clients_words() {
     let upstream = Upstream::start(Reply::json(200, &json!({}))).await;
     let served = serve([to(&llm::provider::OpenAi, upstream.address())]).await;
     let request = json!({ "model": MODEL, "documents": [] });

@@ -214,25 +214,33 @@ impl Form {
     }
 }
 
-/// Returns the count as a client of `document` expects it.
-pub(super) fn encode(document: Document, tokens: u64) -> Bytes {
+/// Returns the count as a client of `document` expects it; an estimate says what it is.
+pub(super) fn encode(document: Document, tokens: u64, estimated: bool) -> Bytes {
     #[derive(Serialize)]
     struct Tokenized {
         count: u64,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        estimated: bool,
     }
     #[derive(Serialize)]
     struct Counted {
         #[serde(skip_serializing_if = "Option::is_none")]
         object: Option<&'static str>,
         input_tokens: u64,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        estimated: bool,
     }
 
     let counted = |object| Counted {
         object,
         input_tokens: tokens,
+        estimated,
     };
     match document {
-        Document::Tokenize => to_bytes(&Tokenized { count: tokens }),
+        Document::Tokenize => to_bytes(&Tokenized {
+            count: tokens,
+            estimated,
+        }),
         Document::InputTokens => to_bytes(&counted(Some("response.input_tokens"))),
         Document::CountTokens
         | Document::Completion

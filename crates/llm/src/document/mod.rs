@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::{
-    ApiError, Call, ErrorKind, Format, Inbound, Losses, Target,
+    ApiError, Call, ErrorKind, Field, Format, Inbound, Losses, Operation, Target,
     chat::{Upstream, openai::OpenAi},
     json::{Edit, Shallow},
 };
@@ -17,6 +17,7 @@ use crate::{
 pub mod count;
 pub mod embedding;
 mod error;
+mod estimate;
 mod listen;
 mod reply;
 
@@ -112,17 +113,26 @@ impl Document {
         }
     }
 
-    /// Returns the refusal of a target that does not serve the document. Clients that count tokens take a 404
-    /// as the advice to estimate.
-    fn unserved(self, inbound: &Inbound, target: &Target<'_>) -> ApiError {
-        let kind = match self {
-            Document::InputTokens | Document::Tokenize | Document::CountTokens => ErrorKind::NotFound,
+    /// Returns whether the document asks for a number of tokens.
+    fn counts(self) -> bool {
+        match self {
+            Document::InputTokens | Document::Tokenize | Document::CountTokens => true,
             Document::Completion
             | Document::Embedding
             | Document::Image
             | Document::Speech
             | Document::Rerank
-            | Document::Moderation => ErrorKind::Unprocessable,
+            | Document::Moderation => false,
+        }
+    }
+
+    /// Returns the refusal of a target that does not serve the document. One that does not count says it as
+    /// servers do that lack the path.
+    fn unserved(self, inbound: &Inbound, target: &Target<'_>) -> ApiError {
+        let kind = if self.counts() {
+            ErrorKind::NotFound
+        } else {
+            ErrorKind::Unprocessable
         };
         let message = format!(
             "{} does not serve {}",
@@ -194,6 +204,44 @@ pub(crate) fn call(
             tokens: None,
         }),
     })
+}
+
+/// Returns an estimate in place of `refusal`, where tokens were to be counted and nobody counts those of the
+/// model; what is lost is recorded in `losses`.
+pub(crate) fn estimated(inbound: &Inbound, refusal: &ApiError, losses: &mut Losses) -> Option<Bytes> {
+    let Operation::Document(document) = inbound.endpoint.operation else {
+        return None;
+    };
+    if !document.counts() || !lacks_a_counter(refusal) {
+        return None;
+    }
+    let member = match document {
+        Document::Tokenize => "count",
+        Document::InputTokens
+        | Document::CountTokens
+        | Document::Completion
+        | Document::Embedding
+        | Document::Image
+        | Document::Speech
+        | Document::Rerank
+        | Document::Moderation => "input_tokens",
+    };
+    let reason = "nobody counts the tokens of this model: the number is an estimate";
+    losses.advisory(Field::Reply(member), reason);
+    Some(count::encode(document, estimate::tokens(&inbound.shallow), true))
+}
+
+/// Returns whether an upstream has refused because it counts no tokens, rather than because of the request. A 404
+/// about the model is an answer; Bedrock says 400 of models that it does not count (API reference,
+/// "CountTokens").
+fn lacks_a_counter(refusal: &ApiError) -> bool {
+    let says = |words: &str| refusal.message.to_lowercase().contains(words);
+    match refusal.status.as_u16() {
+        405 | 501 => true,
+        404 => !says("model"),
+        400 => says("support counting tokens"),
+        _ => false,
+    }
 }
 
 /// Returns the edits of a relayed document: the target's model, and the counts of a streamed completion.

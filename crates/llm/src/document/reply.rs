@@ -83,7 +83,7 @@ impl Reply {
             Decode::Count(form) => {
                 let tokens = form.decode(&body)?;
                 observed.usage.input = Some(tokens);
-                count::encode(self.document, tokens)
+                count::encode(self.document, tokens, false)
             }
         };
         observed.meaningful = true;
