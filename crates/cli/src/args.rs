@@ -120,6 +120,13 @@ pub(crate) struct Run {
     /// The largest form with a file, such as a recording, that is accepted; such a form is not held
     #[arg(long, env = "TOLLGATE_MAX_UPLOAD", default_value = "512MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) max_upload: usize,
+    /// How much is kept of translated answers for clients of Responses, who go on from them by their ids; 0 keeps
+    /// nothing
+    #[arg(long, env = "TOLLGATE_KEPT_MEMORY", default_value = "64MiB", value_name = "SIZE", value_parser = size_or_none)]
+    pub(crate) kept_memory: usize,
+    /// How long such an answer is kept
+    #[arg(long, env = "TOLLGATE_KEPT_FOR", default_value = "1h", value_name = "TIME", value_parser = duration)]
+    pub(crate) kept_for: Duration,
     /// Serve nothing if any resource is at fault, where otherwise the sound ones are served
     #[arg(long, env = "TOLLGATE_STRICT", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) strict: bool,
@@ -232,6 +239,11 @@ fn size(text: &str) -> Result<usize, String> {
         .and_then(|number| number.checked_mul(scale));
     size.filter(|size| *size > 0)
         .ok_or_else(|| "not a size such as 32MiB, 500KB or 1000000".to_owned())
+}
+
+/// Reads a size that may be 0.
+fn size_or_none(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { size(text) }
 }
 
 /// What separates several paths in `TOLLGATE_CONFIG`, as in `PATH`.

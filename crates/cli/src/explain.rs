@@ -45,6 +45,8 @@ enum Outcome {
     Unknown(String),
     /// The gateway answers it.
     Models(usize),
+    /// The gateway answers it with what it keeps.
+    Kept,
     /// A rule serves it, or none does.
     Chat(&'static Endpoint, Explanation),
 }
@@ -75,6 +77,7 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
             let outcome = match Endpoint::find(path, "").map(|place| place.endpoint) {
                 None => Outcome::Unknown(path.to_owned()),
                 Some(endpoint) => match endpoint.operation {
+                    Operation::Kept => Outcome::Kept,
                     Operation::Models | Operation::Model => {
                         Outcome::Models(listener.router.models(&host).len())
                     }
@@ -134,7 +137,7 @@ impl Explained {
     pub(crate) fn is_served(&self) -> bool {
         self.ports.iter().all(|(_, outcome)| match outcome {
             Outcome::Unknown(_) => false,
-            Outcome::Models(_) => true,
+            Outcome::Models(_) | Outcome::Kept => true,
             Outcome::Chat(_, explanation) => {
                 let usable = |rule: &std::sync::Arc<Rule>| {
                     rule.candidates
@@ -151,6 +154,7 @@ impl Explained {
         let ports = self.ports.iter().map(|(port, outcome)| match outcome {
             Outcome::Unknown(path) => json!({ "port": port, "unknownPath": path }),
             Outcome::Models(models) => json!({ "port": port, "models": models }),
+            Outcome::Kept => json!({ "port": port, "kept": true }),
             Outcome::Chat(endpoint, explanation) => json!({
                 "port": port,
                 "chosen": explanation.chosen.as_ref().map(|rule| self.rule(endpoint, rule)),
@@ -237,7 +241,7 @@ fn said(endpoint: &'static Endpoint, target: &Target<'_>) -> Option<(String, Str
             };
             Some((path, how.to_owned()))
         }
-        Operation::Chat | Operation::Upload(_) | Operation::Models | Operation::Model => {
+        Operation::Chat | Operation::Upload(_) | Operation::Models | Operation::Model | Operation::Kept => {
             let formats = target.provider.formats(endpoint.operation, target.model);
             let relayed = formats.iter().find(|format| **format == endpoint.format);
             let format = *relayed.or(formats.first())?;
@@ -269,6 +273,7 @@ impl fmt::Display for Explained {
             match outcome {
                 Outcome::Unknown(path) => writeln!(f, "port {port}: 404, there is no path {path}")?,
                 Outcome::Models(models) => writeln!(f, "port {port}: the gateway lists {models} models")?,
+                Outcome::Kept => writeln!(f, "port {port}: the gateway answers with what it keeps")?,
                 Outcome::Chat(endpoint, explanation) => self.chat(f, *port, endpoint, explanation)?,
             }
         }

@@ -122,6 +122,8 @@ fn options(arguments: &Run) -> Options {
         access_log,
         max_body: arguments.max_body,
         max_upload: arguments.max_upload,
+        kept_memory: arguments.kept_memory,
+        kept_for: arguments.kept_for,
         drain: arguments.drain,
         ..Options::default()
     }

@@ -55,11 +55,14 @@ impl Ctx {
         let endpoint = place.endpoint;
         self.facts.endpoint = Some(endpoint);
         // Whoever serves GET serves HEAD (RFC 9110, section 9.3.2).
-        let head_of_get = endpoint.method == Method::GET && head.method == Method::HEAD;
-        if head.method != endpoint.method && !head_of_get {
+        let method = match head.method {
+            Method::HEAD => &Method::GET,
+            ref method => method,
+        };
+        if !endpoint.methods.contains(method) {
             return Err(ApiError::new(
                 ErrorKind::MethodNotAllowed,
-                format!("{path} takes {}, not {}", endpoint.method, head.method),
+                format!("{path} takes {}, not {}", endpoint.allowed(), head.method),
             ));
         }
         Ok(place)
@@ -126,7 +129,7 @@ fn unknown_path(path: &str) -> ApiError {
         .map(|endpoint| (strsim::normalized_levenshtein(path, endpoint.path), endpoint))
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     let hint = match nearest {
-        Some((_, endpoint)) => format!("; did you mean {} {}?", endpoint.method, endpoint.path),
+        Some((_, endpoint)) => format!("; did you mean {} {}?", endpoint.allowed(), endpoint.path),
         None => String::new(),
     };
     let shown: String = path.chars().take(200).collect();

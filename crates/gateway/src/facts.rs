@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
-use llm::{Endpoint, ErrorKind, Losses, Observed, Usage, chat::FinishReason};
+use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Usage, chat::FinishReason};
 
 use crate::{Runtime, server::drain::Stopped};
 
@@ -127,6 +127,11 @@ impl Facts {
         if let Some(error) = &observed.error {
             self.error = Some(error.kind);
         }
+    }
+
+    /// Keeps an answer for those who may go on from it.
+    pub(crate) fn keep(&self, kept: Kept) {
+        self.runtime.shelf.put(&self.host, kept, Instant::now());
     }
 
     /// Notes that the upstream has begun to stream.

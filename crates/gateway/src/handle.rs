@@ -18,6 +18,7 @@ use llm::{Inbound, Operation, upload};
 use crate::{
     body::{self, Body},
     ctx::Ctx,
+    kept,
     llm::Asked,
     models,
     refusal::{self, Answer, Refusal},
@@ -52,6 +53,7 @@ async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Res
     match place.endpoint.operation {
         Operation::Models => Ok(models::list(ctx, place.endpoint)),
         Operation::Model => models::one(ctx, &place).map_err(Into::into),
+        Operation::Kept => kept::answer(ctx, &head.method, &place).map_err(Into::into),
         Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
             let (bytes, _reserved) = body::read(
@@ -63,7 +65,8 @@ async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Res
             .await?;
             ctx.facts.bytes_received = bytes.len() as u64;
             upload::refuse(&head.headers, place.endpoint.path)?;
-            let inbound = Inbound::parse(place, bytes)?;
+            let mut inbound = Inbound::parse(place, bytes)?;
+            kept::prepare(ctx, &mut inbound)?;
             let rule = ctx.route(&inbound.model, inbound.stream, head.uri.path(), &head.headers)?;
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }

@@ -10,6 +10,7 @@ mod ctx;
 mod facts;
 mod handle;
 mod headers;
+mod kept;
 mod llm;
 mod models;
 mod refusal;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     body::Memory,
+    kept::Shelf,
     llm::retry::Budget,
     server::{Server, drain::Stop},
     telemetry::{log::Log, metrics::Metrics},
@@ -53,6 +55,10 @@ pub struct Options {
     pub max_upload: usize,
     /// The most bytes of request bodies that are held at once, all requests together; 1 GiB by default.
     pub body_memory: usize,
+    /// The most bytes of translated answers that are kept for clients of Responses; 64 MiB by default, 0 keeps none.
+    pub kept_memory: usize,
+    /// How long such an answer is kept; 1 h by default.
+    pub kept_for: Duration,
     /// After this long without a byte a streaming client is told that we are still there; 10 s by default.
     pub keep_alive: Duration,
     /// How long open streams may take to finish once draining has begun; 30 s by default.
@@ -68,6 +74,8 @@ impl Default for Options {
             max_body: 32 * 1024 * 1024,
             max_upload: 512 * 1024 * 1024,
             body_memory: 1024 * 1024 * 1024,
+            kept_memory: 64 * 1024 * 1024,
+            kept_for: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),
         }
@@ -110,6 +118,7 @@ pub(crate) struct Runtime {
     pub(crate) log: Log,
     pub(crate) retries: Budget,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) shelf: Shelf,
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
     ready: AtomicBool,
@@ -139,6 +148,7 @@ impl Gateway {
             log: Log::start(options.access_log, std::io::stdout()),
             retries: Budget::default(),
             memory: Memory::new(options.body_memory),
+            shelf: Shelf::new(options.kept_memory, options.kept_for),
             stop: Arc::default(),
             ready: AtomicBool::new(false),
             options,

@@ -12,7 +12,7 @@ use crate::{ctx::Ctx, refusal::Answer};
 /// # Errors
 /// A 404 that names the nearest models.
 pub(crate) fn one(ctx: &Ctx, place: &Place<'_>) -> Result<Answer, ApiError> {
-    let wanted = place.model.as_deref().unwrap_or_default();
+    let wanted = place.name.as_deref().unwrap_or_default();
     let models = ctx
         .listener()
         .map(|listener| listener.router.models(&ctx.facts.host));

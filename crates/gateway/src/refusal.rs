@@ -87,7 +87,7 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         facts.error = Some(refusal.error.kind);
         if refusal.error.status == StatusCode::METHOD_NOT_ALLOWED
             && let Some(endpoint) = facts.endpoint
-            && let Ok(allow) = HeaderValue::from_str(endpoint.method.as_str())
+            && let Ok(allow) = HeaderValue::try_from(endpoint.allowed())
         {
             refusal.headers.insert(header::ALLOW, allow);
         }

@@ -15,6 +15,7 @@ use crate::{
     frame::{Framer, Framing},
     inbound::Sides,
     json::Shallow,
+    kept::{Keep, Kept},
     reply::{self, Answer, End},
 };
 
@@ -27,6 +28,7 @@ pub struct Reply {
     stream: StreamOptions,
     id: Option<String>,
     echo: Option<Arc<str>>,
+    keep: Option<Keep>,
     now: u64,
 }
 
@@ -45,11 +47,13 @@ pub struct Stream {
     grammar: Grammar,
     id: Option<String>,
     echo: Option<Arc<str>>,
+    keep: Option<Keep>,
     now: u64,
     ended: bool,
 }
 
-/// Returns the call that says `request`, decoded with `losses`, to `target`. The client is told `echo` again.
+/// Returns the call that says `request`, decoded with `losses`, to `target`. The client is told `echo` again, and
+/// the answer is kept as `keep` says.
 ///
 /// # Errors
 /// A 4xx, if the request cannot be said there, or not without a material loss.
@@ -59,6 +63,7 @@ pub(crate) fn call(
     mut losses: Losses,
     target: &Target<'_>,
     echo: Option<Arc<str>>,
+    keep: Option<Keep>,
 ) -> Result<Call, ApiError> {
     let Sides {
         client,
@@ -95,16 +100,19 @@ pub(crate) fn call(
             stream,
             id: None,
             echo,
+            keep,
             now: target.now,
         }),
     })
 }
 
-/// Adds what the answer itself does not say to its `head`.
-fn complete(head: &mut Head, id: Option<String>, echo: Option<Arc<str>>, now: u64) {
+/// Adds what the answer itself does not say to its `head`; `own` is the id under which it is kept here.
+fn complete(head: &mut Head, own: Option<String>, id: Option<String>, echo: Option<Arc<str>>, now: u64) {
     head.created.get_or_insert(now);
     head.echo = echo;
-    if head.id.is_empty() {
+    if let Some(own) = own {
+        head.id = own;
+    } else if head.id.is_empty() {
         head.id = id.unwrap_or_default();
     }
 }
@@ -118,7 +126,8 @@ impl Reply {
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut losses = Losses::default();
         let mut response = self.decode.decode_response(&body, &mut losses)?;
-        complete(&mut response.head, self.id, self.echo, self.now);
+        let id = self.keep.as_ref().map(|keep| keep.id.clone());
+        complete(&mut response.head, id, self.id, self.echo, self.now);
         let mut observed = Observed {
             model: Some(response.head.model.clone()).filter(|model| !model.is_empty()),
             usage: response.usage,
@@ -129,7 +138,8 @@ impl Reply {
             ..Observed::default()
         };
         let body = self.client.encode_response(&response, &mut observed.losses);
-        Ok(Answer { body, observed })
+        let kept = self.keep.map(|keep| keep.complete(body.clone()));
+        Ok(Answer { body, observed, kept })
     }
 
     pub(crate) fn stream(self) -> Stream {
@@ -143,6 +153,7 @@ impl Reply {
             grammar: Grammar::default(),
             id: self.id,
             echo: self.echo,
+            keep: self.keep,
             now: self.now,
             ended: false,
         }
@@ -193,6 +204,12 @@ impl Stream {
         Bytes::from_static(self.keep_alive)
     }
 
+    pub(crate) fn kept(&mut self) -> Option<Kept> {
+        self.keep.as_ref()?;
+        let document = self.encode.whole()?;
+        Some(self.keep.take()?.complete(document))
+    }
+
     /// Writes the events; about `expected` bytes will do for them.
     fn drain(&mut self, expected: usize) -> BytesMut {
         let mut out = BytesMut::new();
@@ -209,7 +226,8 @@ impl Stream {
                 debug_assert!(checked.is_ok(), "{checked:?}: {event:?}");
             }
             if let Event::Start(head) = event {
-                complete(head, self.id.take(), self.echo.take(), self.now);
+                let own = self.keep.as_ref().map(|keep| keep.id.clone());
+                complete(head, own, self.id.take(), self.echo.take(), self.now);
             }
             self.observe(event);
             self.encode.event(event, &mut out, &mut self.observed.losses);

@@ -8,6 +8,7 @@ use crate::{
     chat::{self, Client, StreamOptions, Upstream},
     document, exchange,
     json::{Path, Shallow},
+    kept::{self, Continued},
     operation::{Operation, Place},
     provider::Ask,
     relay,
@@ -37,6 +38,10 @@ pub struct Inbound {
     pub stream: bool,
     pub(crate) options: StreamOptions,
     pub(crate) shallow: Shallow,
+    /// What the answer was from which it goes on, and is part of it by now.
+    pub(crate) continued: Option<Continued>,
+    /// Of what the id is made under which a translated answer is kept.
+    pub(crate) keep: Option<u128>,
 }
 
 impl Inbound {
@@ -47,8 +52,8 @@ impl Inbound {
     pub fn parse(place: Place<'_>, body: Bytes) -> Result<Self, ApiError> {
         let endpoint = place.endpoint;
         let shallow = Shallow::parse(body)?;
-        let model = match &place.model {
-            Some(model) => model.clone(),
+        let model = match &place.name {
+            Some(name) => name.clone(),
             None => shallow.read("model")?.unwrap_or_default(),
         };
         if model.is_empty() {
@@ -61,9 +66,11 @@ impl Inbound {
             Some(streams) => streams,
             None => match endpoint.operation {
                 Operation::Document(document) => document.streams(&shallow)?,
-                Operation::Chat | Operation::Upload(_) | Operation::Models | Operation::Model => {
-                    shallow.read("stream")?.unwrap_or(false)
-                }
+                Operation::Chat
+                | Operation::Upload(_)
+                | Operation::Models
+                | Operation::Model
+                | Operation::Kept => shallow.read("stream")?.unwrap_or(false),
             },
         };
         Ok(Self {
@@ -73,8 +80,11 @@ impl Inbound {
             options: StreamOptions {
                 include_usage: false,
                 array: stream && endpoint.format == Format::Gemini && !place.asks_for_events(),
+                keep: false,
             },
             shallow,
+            continued: None,
+            keep: None,
         })
     }
 
@@ -115,7 +125,9 @@ impl Inbound {
         }
         let mut losses = Losses::default();
         let request = self.decode(client, &mut losses)?;
-        exchange::call(&sides, request, losses, target, client.echo(&self.shallow))
+        let keep = self.keeping()?;
+        let echo = client.echo(&self.shallow, keep.is_some());
+        exchange::call(&sides, request, losses, target, echo, keep)
     }
 
     /// Returns what the client is told in place of `refusal`, which is the last word of its upstreams: where
@@ -150,6 +162,18 @@ impl Inbound {
             request.model.clone_from(&self.model);
             request.stream = self.stream.then_some(self.options);
         }
+        if let Some(options) = &mut request.stream {
+            options.keep = self.keep.is_some();
+        }
+        // What is done here is not lost on an upstream that cannot do it.
+        request
+            .extensions
+            .0
+            .retain(|extension| match extension.key.as_str() {
+                kept::PREVIOUS => self.continued.is_none(),
+                kept::STORE => self.keep.is_none(),
+                _ => true,
+            });
         Ok(request)
     }
 }

@@ -66,6 +66,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::upload("/v1/audio/translations", Upload::Translation, "translation"),
     Endpoint::upload("/v1/images/edits", Upload::ImageEdit, "image_edit"),
     Endpoint::upload("/v1/images/variations", Upload::ImageVariation, "image_variation"),
+    Endpoint {
+        methods: &[Method::GET, Method::DELETE],
+        path: "/v1/responses/{id}",
+        operation: Operation::Kept,
+        format: Format::Responses,
+        streams: None,
+        label: "kept_response",
+    },
     Endpoint::models("/v1/models", Format::OpenAi, Operation::Models),
     Endpoint::models("/v1/models/{model}", Format::OpenAi, Operation::Model),
     Endpoint::models("/anthropic/v1/models", Format::Messages, Operation::Models),
@@ -85,6 +93,8 @@ pub enum Operation {
     Upload(Upload),
     /// One model; answered by the gateway itself.
     Model,
+    /// An answer that the gateway has kept; read or deleted.
+    Kept,
 }
 
 /// Where a request was sent: an endpoint, and what the address says beside it.
@@ -92,8 +102,8 @@ pub enum Operation {
 pub struct Place<'a> {
     /// The endpoint.
     pub endpoint: &'static Endpoint,
-    /// The model, where the path names it.
-    pub model: Option<String>,
+    /// What the path names: a model, or an answer.
+    pub name: Option<String>,
     /// What follows the question mark.
     pub query: &'a str,
 }
@@ -101,9 +111,9 @@ pub struct Place<'a> {
 /// One row of the endpoint table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The one method that is served; any other is answered with 405.
-    pub method: Method,
-    /// Matched exactly, once the query is cut off; `{model}` stands for a model.
+    /// The methods that are served; any other is answered with 405.
+    pub methods: &'static [Method],
+    /// Matched exactly, once the query is cut off; what stands in braces is a name.
     pub path: &'static str,
     /// What is asked for at this path.
     pub operation: Operation,
@@ -118,7 +128,7 @@ pub struct Endpoint {
 impl Endpoint {
     const fn chat(path: &'static str, format: Format, label: &'static str) -> Self {
         Self {
-            method: Method::POST,
+            methods: &[Method::POST],
             path,
             operation: Operation::Chat,
             format,
@@ -129,7 +139,7 @@ impl Endpoint {
 
     const fn generate(path: &'static str, streams: bool) -> Self {
         Self {
-            method: Method::POST,
+            methods: &[Method::POST],
             path,
             operation: Operation::Chat,
             format: Format::Gemini,
@@ -140,7 +150,7 @@ impl Endpoint {
 
     const fn upload(path: &'static str, upload: Upload, label: &'static str) -> Self {
         Self {
-            method: Method::POST,
+            methods: &[Method::POST],
             path,
             operation: Operation::Upload(upload),
             format: Format::OpenAi,
@@ -151,7 +161,7 @@ impl Endpoint {
 
     const fn document(path: &'static str, format: Format, document: Document, label: &'static str) -> Self {
         Self {
-            method: Method::POST,
+            methods: &[Method::POST],
             path,
             operation: Operation::Document(document),
             format,
@@ -162,7 +172,7 @@ impl Endpoint {
 
     const fn models(path: &'static str, format: Format, operation: Operation) -> Self {
         Self {
-            method: Method::GET,
+            methods: &[Method::GET],
             path,
             operation,
             format,
@@ -174,22 +184,28 @@ impl Endpoint {
     /// Returns the place at `path`, which must not carry the `query`.
     pub fn find<'a>(path: &str, query: &'a str) -> Option<Place<'a>> {
         ENDPOINTS.iter().find_map(|endpoint| {
-            let model = match endpoint.path.split_once("{model}") {
+            let name = match endpoint.path.split_once('{') {
                 None => (endpoint.path == path).then_some(None),
-                Some((before, after)) => path
+                Some((before, rest)) => path
                     .strip_prefix(before)
-                    .and_then(|rest| rest.strip_suffix(after))
-                    // What follows the model tells where it ends. Where nothing does, a slash is the model's own:
+                    .and_then(|path| path.strip_suffix(rest.split_once('}').map_or("", |(_, after)| after)))
+                    // What follows the name tells where it ends. Where nothing does, a slash is the model's own:
                     // not every client escapes it.
-                    .filter(|model| !model.is_empty())
-                    .map(|model| Some(percent_decode_str(model).decode_utf8_lossy().into_owned())),
+                    .filter(|name| !name.is_empty())
+                    .map(|name| Some(percent_decode_str(name).decode_utf8_lossy().into_owned())),
             };
             Some(Place {
                 endpoint,
-                model: model?,
+                name: name?,
                 query,
             })
         })
+    }
+
+    /// Returns the methods that are served, as a list.
+    pub fn allowed(&self) -> String {
+        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        methods.join(", ")
     }
 
     /// Returns the format in which errors about `path` are said, which may be unknown.

@@ -12,6 +12,7 @@ use crate::{
     frame::{Framer, Framing},
     inbound::{Inbound, Sides},
     json::Edit,
+    kept,
     reply::{self, Answer, End},
 };
 
@@ -60,6 +61,9 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
     let withhold_usage = edits
         .iter()
         .any(|(key, value)| *key == "stream_options" && value.is_some());
+    if inbound.continued.is_some() {
+        edits.push((kept::PREVIOUS, None));
+    }
     edits.extend(target.provider.edits(ask, target, headers));
     let names_model = inbound.shallow.get("model").is_some() && !edits.iter().any(|(key, _)| *key == "model");
     if target.model != inbound.model && names_model {
@@ -86,7 +90,7 @@ impl Reply {
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut observed = Observed::default();
         self.upstream.listen_response(&body, &mut observed)?;
-        Ok(Answer { body, observed })
+        Ok(Answer::new(body, observed))
     }
 
     pub(crate) fn stream(self) -> Stream {

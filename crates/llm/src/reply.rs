@@ -8,6 +8,7 @@ use crate::{
     chat::{Finish, FinishReason},
     document, exchange,
     frame::Framing,
+    kept::Kept,
     relay, upload,
 };
 
@@ -30,6 +31,19 @@ pub struct Answer {
     pub body: Bytes,
     /// What was overheard.
     pub observed: Observed,
+    /// What is to be kept of it.
+    pub kept: Option<Kept>,
+}
+
+impl Answer {
+    /// Returns an answer of which nothing is to be kept.
+    pub(crate) fn new(body: Bytes, observed: Observed) -> Self {
+        Self {
+            body,
+            observed,
+            kept: None,
+        }
+    }
 }
 
 /// What a reply says about itself.
@@ -192,6 +206,14 @@ impl Stream {
             Stream::Relay(stream) => &stream.observed,
             Stream::Translate(stream) => &stream.observed,
             Stream::Opaque(stream) => &stream.observed,
+        }
+    }
+
+    /// Returns what is to be kept of the answer, once, with the bytes that complete it.
+    pub fn kept(&mut self) -> Option<Kept> {
+        match self {
+            Stream::Translate(stream) => stream.kept(),
+            Stream::Relay(_) | Stream::Opaque(_) => None,
         }
     }
 

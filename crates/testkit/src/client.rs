@@ -276,6 +276,17 @@ pub async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bod
     client.answer().await.expect("there is a reply")
 }
 
+/// Has `path` deleted on a connection of its own and reads the whole reply.
+///
+/// # Panics
+/// If there is no reply.
+pub async fn delete(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut client = Client::connect(address).await;
+    let request = request("DELETE", path, headers, "");
+    client.send(request).await.expect("the request is taken");
+    client.answer().await.expect("there is a reply")
+}
+
 /// Asks for `path` on a connection of its own and reads the whole reply.
 ///
 /// # Panics

@@ -138,7 +138,7 @@ async fn answer(request: Request<Incoming>, format: Format) -> Result<Response<B
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut answer = model::answer(&request, format, now.as_secs())?;
-    answer.head.echo = client.echo(&Shallow::parse(body)?);
+    answer.head.echo = client.echo(&Shallow::parse(body)?, false);
     let (media_type, body) = match request.stream {
         Some(options) => (
             "text/event-stream",

@@ -215,6 +215,9 @@ impl Attempt<'_> {
         }
         ctx.facts.losses = losses;
         ctx.facts.observe(&answer.observed);
+        if let Some(kept) = answer.kept {
+            ctx.facts.keep(kept);
+        }
         headers.insert(header::CONTENT_TYPE, self.asked.answer_type(kind));
         Ok(Answer {
             status: head.status,

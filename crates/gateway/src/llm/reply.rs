@@ -217,7 +217,12 @@ impl Streamed {
             return Poll::Ready(self.stream.inner.breaks_off().then_some(Err(BrokenOff)));
         }
         self.stream.last_write = Instant::now();
+        let kept = self.stream.inner.kept();
         if let Some(facts) = &mut self.facts {
+            // Before the client learns that it can go on from here.
+            if let Some(kept) = kept {
+                facts.keep(kept);
+            }
             facts.bytes_sent += bytes.len() as u64;
         }
         Poll::Ready(Some(Ok(bytes)))

@@ -9,6 +9,7 @@ mod errors;
 mod fixture;
 mod headers;
 mod http2;
+mod kept;
 mod limits;
 mod models;
 mod relay;

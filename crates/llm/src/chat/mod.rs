@@ -63,8 +63,9 @@ pub trait Client: Sync {
         None
     }
 
-    /// Returns the members of `request` that answers in this format repeat, as a JSON object.
-    fn echo(&self, _request: &Shallow) -> Option<Arc<str>> {
+    /// Returns the members of `request` that answers in this format repeat, as a JSON object. `kept` tells whether
+    /// the answer is kept.
+    fn echo(&self, _request: &Shallow, _kept: bool) -> Option<Arc<str>> {
         None
     }
 
@@ -132,6 +133,11 @@ pub trait EncodeStream: Send {
 
     /// Appends what is still owed when no event follows. Not called after `Event::Error`.
     fn end(&mut self, out: &mut BytesMut, losses: &mut Losses);
+
+    /// Returns the answer as one document, once: when it is complete and was to be kept.
+    fn whole(&mut self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Writes the frames of a relayed stream as a client reads them that does not read server-sent events.
@@ -453,6 +459,8 @@ pub struct StreamOptions {
     pub include_usage: bool,
     /// Whether the stream is one JSON array instead of events, where the format has both.
     pub array: bool,
+    /// Whether the answer is to be kept, so that it is needed whole at the end.
+    pub keep: bool,
 }
 
 /// Members that only one format has.

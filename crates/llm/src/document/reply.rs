@@ -88,7 +88,7 @@ impl Reply {
         };
         observed.meaningful = true;
         observed.complete = true;
-        Ok(Answer { body, observed })
+        Ok(Answer::new(body, observed))
     }
 
     pub(crate) fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError {

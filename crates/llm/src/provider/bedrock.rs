@@ -58,7 +58,11 @@ impl Provider for Bedrock {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Converse],
-            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
+            Operation::Document(_)
+            | Operation::Upload(_)
+            | Operation::Models
+            | Operation::Model
+            | Operation::Kept => &[],
         }
     }
 
@@ -95,7 +99,11 @@ impl Provider for BedrockClaude {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
+            Operation::Document(_)
+            | Operation::Upload(_)
+            | Operation::Models
+            | Operation::Model
+            | Operation::Kept => &[],
         }
     }
 

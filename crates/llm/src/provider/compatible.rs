@@ -448,7 +448,7 @@ impl Provider for Compatible {
         }
         match operation {
             Operation::Chat | Operation::Upload(_) => &[Format::OpenAi],
-            Operation::Document(_) | Operation::Models | Operation::Model => &[],
+            Operation::Document(_) | Operation::Models | Operation::Model | Operation::Kept => &[],
         }
     }
 

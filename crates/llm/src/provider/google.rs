@@ -115,7 +115,11 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 fn formats(operation: Operation) -> &'static [Format] {
     match operation {
         Operation::Chat => &[Format::Gemini],
-        Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
+        Operation::Document(_)
+        | Operation::Upload(_)
+        | Operation::Models
+        | Operation::Model
+        | Operation::Kept => &[],
     }
 }
 

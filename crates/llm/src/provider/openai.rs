@@ -20,7 +20,7 @@ impl Provider for OpenAi {
         match operation {
             Operation::Chat => &[Format::OpenAi, Format::Responses],
             Operation::Upload(_) => &[Format::OpenAi],
-            Operation::Document(_) | Operation::Models | Operation::Model => &[],
+            Operation::Document(_) | Operation::Models | Operation::Model | Operation::Kept => &[],
         }
     }
 

@@ -27,7 +27,11 @@ impl Provider for VertexClaude {
     fn formats(&self, operation: Operation, _model: &str) -> &'static [Format] {
         match operation {
             Operation::Chat => &[Format::Messages],
-            Operation::Document(_) | Operation::Upload(_) | Operation::Models | Operation::Model => &[],
+            Operation::Document(_)
+            | Operation::Upload(_)
+            | Operation::Models
+            | Operation::Model
+            | Operation::Kept => &[],
         }
     }
 

@@ -281,7 +281,7 @@ impl Reply {
     pub(crate) fn response(self, body: Bytes) -> Answer {
         let mut observed = self.observed();
         listen::response(&body, &mut observed);
-        Answer { body, observed }
+        Answer::new(body, observed)
     }
 
     pub(crate) fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError {

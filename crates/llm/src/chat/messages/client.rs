@@ -53,7 +53,7 @@ impl Client for Messages {
                 .unwrap_or(false)
                 .then_some(StreamOptions {
                     include_usage: true,
-                    array: false,
+                    ..StreamOptions::default()
                 }),
             user,
             service_tier: object.optional("service_tier", &root)?,

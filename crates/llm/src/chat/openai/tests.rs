@@ -159,7 +159,7 @@ fn stream(response: &Response) -> Vec<u8> {
     let (mut out, mut losses) = (BytesMut::new(), Losses::default());
     let mut writer = OpenAi.encode_stream(StreamOptions {
         include_usage: true,
-        array: false,
+        ..StreamOptions::default()
     });
     for event in unfold(response) {
         writer.event(&event, &mut out, &mut losses);

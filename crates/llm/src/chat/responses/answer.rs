@@ -11,6 +11,7 @@ use crate::{
     ApiError, Field, Losses, Usage,
     chat::{FinishReason, Head, PartBody, Response, ToolKind},
     json::Shallow,
+    kept,
 };
 
 /// Members of a request that its response repeats, and what they are where the request leaves them out.
@@ -34,13 +35,19 @@ const ECHOED: &[(&str, &str)] = &[
     ("user", "null"),
 ];
 
-/// Returns the members of `request` that its response repeats.
-pub(super) fn echo(request: &Shallow) -> Arc<str> {
+/// Returns the members of `request` that its response repeats, and whether that is `kept`.
+pub(super) fn echo(request: &Shallow, kept: bool) -> Arc<str> {
     let members = ECHOED
         .iter()
         .map(|(key, default)| format!("\"{key}\":{}", request.get(key).unwrap_or(default)));
     let members: Vec<String> = members.collect();
-    Arc::from(format!("{{{}}}", members.join(",")))
+    let previous = request.get(kept::PREVIOUS).unwrap_or("null");
+    Arc::from(format!(
+        r#"{{"{}":{previous},"{}":{kept},{}}}"#,
+        kept::PREVIOUS,
+        kept::STORE,
+        members.join(",")
+    ))
 }
 
 /// How far an answer or one of its items has come.
@@ -290,7 +297,7 @@ pub(super) struct Document<'a> {
     pub(super) incomplete_details: Option<Details>,
     pub(super) model: &'a str,
     pub(super) output: &'a [Item],
-    pub(super) previous_response_id: Option<()>,
+    pub(super) previous_response_id: Option<&'a RawValue>,
     pub(super) store: bool,
     pub(super) usage: Option<wire::Totals>,
     #[serde(flatten)]
@@ -304,17 +311,22 @@ pub(super) struct Details {
 }
 
 /// What a response repeats of its request.
-pub(super) struct Echo<'a>(pub(super) Option<&'a str>);
+pub(super) struct Echo<'a>(BTreeMap<&'a str, &'a RawValue>);
+
+impl<'a> Echo<'a> {
+    fn new(echo: Option<&'a str>) -> Self {
+        Self(
+            echo.and_then(|echo| serde_json::from_str(echo).ok())
+                .unwrap_or_default(),
+        )
+    }
+}
 
 impl Serialize for Echo<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let said: BTreeMap<&str, &RawValue> = self
-            .0
-            .and_then(|echo| serde_json::from_str(echo).ok())
-            .unwrap_or_default();
         let mut map = serializer.serialize_map(Some(ECHOED.len()))?;
         for (key, default) in ECHOED {
-            match said.get(key) {
+            match self.0.get(key) {
                 Some(value) => map.serialize_entry(key, value)?,
                 None => map.serialize_entry(key, &serde_json::from_str::<&RawValue>(default).ok())?,
             }
@@ -326,6 +338,7 @@ impl Serialize for Echo<'_> {
 impl<'a> Document<'a> {
     /// Returns the response that `head` begins, called `id`, with this `output`.
     pub(super) fn new(head: &'a Head, id: &'a str, output: &'a [Item], status: Status) -> Self {
+        let echo = Echo::new(head.echo.as_deref());
         Self {
             id,
             object: "response",
@@ -336,10 +349,10 @@ impl<'a> Document<'a> {
             incomplete_details: None,
             model: &head.model,
             output,
-            previous_response_id: None,
-            store: false,
+            previous_response_id: echo.0.get(kept::PREVIOUS).copied(),
+            store: echo.0.get(kept::STORE).is_some_and(|store| store.get() == "true"),
             usage: None,
-            echo: Echo(head.echo.as_deref()),
+            echo,
         }
     }
 

@@ -70,7 +70,7 @@ impl Client for Responses {
                 .unwrap_or(false)
                 .then_some(StreamOptions {
                     include_usage: true,
-                    array: false,
+                    ..StreamOptions::default()
                 }),
             user,
             service_tier: object.optional("service_tier", &root)?,
@@ -93,8 +93,8 @@ impl Client for Responses {
         answer::encode(response, losses)
     }
 
-    fn encode_stream(&self, _stream: StreamOptions) -> Box<dyn EncodeStream> {
-        Box::<emit::Encoder>::default()
+    fn encode_stream(&self, stream: StreamOptions) -> Box<dyn EncodeStream> {
+        Box::new(emit::Encoder::new(stream.keep))
     }
 
     fn encode_error(&self, error: &ApiError) -> Bytes {
@@ -109,8 +109,8 @@ impl Client for Responses {
         emit::KEEP_ALIVE
     }
 
-    fn echo(&self, request: &Shallow) -> Option<Arc<str>> {
-        Some(answer::echo(request))
+    fn echo(&self, request: &Shallow, kept: bool) -> Option<Arc<str>> {
+        Some(answer::echo(request, kept))
     }
 
     fn field(&self, field: &Field) -> Cow<'static, str> {

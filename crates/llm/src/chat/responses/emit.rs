@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     answer::{self, Body, Document, Item, Piece, Status},
@@ -41,6 +41,9 @@ pub(super) struct Encoder {
     usage: Usage,
     finish: Option<Finish>,
     ended: bool,
+    /// Whether the whole answer is wanted when it is complete.
+    keep: bool,
+    whole: Option<Bytes>,
 }
 
 /// A part that has begun and is not closed.
@@ -91,9 +94,21 @@ impl EncodeStream for Encoder {
             self.complete(out);
         }
     }
+
+    fn whole(&mut self) -> Option<Bytes> {
+        self.whole.take()
+    }
 }
 
 impl Encoder {
+    /// Returns an encoder; `keep` tells whether the answer is wanted whole when it is complete.
+    pub(super) fn new(keep: bool) -> Self {
+        Self {
+            keep,
+            ..Self::default()
+        }
+    }
+
     fn start(&mut self, head: &Head, out: &mut BytesMut) {
         self.begun = true;
         self.head = head.clone();
@@ -285,6 +300,9 @@ impl Encoder {
         }
         let response = Document::new(&self.head, &self.id, &self.items, status);
         let response = response.finished(finish.reason, &self.usage);
+        if self.keep {
+            self.whole = serde_json::to_vec(&response).ok().map(Bytes::from);
+        }
         let kind = match status {
             Status::Incomplete => "response.incomplete",
             Status::Completed | Status::InProgress | Status::Failed => "response.completed",

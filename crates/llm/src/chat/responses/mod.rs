@@ -6,7 +6,8 @@
 //!
 //! A conversation here is a list of items, not of messages: reasoning, each call and each result stand for
 //! themselves. Items that follow one another and are of one speaker make one turn. What is stored at the
-//! provider (`previous_response_id`, `conversation`, item references) is known to this format alone.
+//! provider (`conversation`, item references) is known to this format alone; an answer from which a request goes
+//! on (`previous_response_id`) may also be [kept](crate::kept) here.
 //!
 //! A whole reply is decoded as a stream of one event that says everything, so that both say the same. Error
 //! documents are those of chat completions.

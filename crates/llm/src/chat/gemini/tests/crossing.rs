@@ -254,7 +254,7 @@ fn paths_name_model_and_dialect() {
     #[track_caller]
     fn check(path: &str, model: Option<&str>, dialect: Format) {
         let place = Endpoint::find(path, "");
-        assert_eq!(place.and_then(|place| place.model).as_deref(), model, "{path}");
+        assert_eq!(place.and_then(|place| place.name).as_deref(), model, "{path}");
         assert_eq!(Endpoint::dialect(path), dialect, "{path}");
     }
     check(

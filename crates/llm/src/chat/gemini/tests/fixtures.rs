@@ -57,6 +57,7 @@ fn a_stream_is_encoded_as_it_was_decoded() {
             let mut encoder = Gemini.encode_stream(StreamOptions {
                 include_usage: true,
                 array,
+                keep: false,
             });
             let mut out = BytesMut::new();
             let mut losses = Losses::default();

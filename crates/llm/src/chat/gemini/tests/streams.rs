@@ -170,6 +170,7 @@ fn written(events: &[Event], array: bool) -> String {
     let mut encoder = Gemini.encode_stream(StreamOptions {
         include_usage: true,
         array,
+        keep: false,
     });
     let mut out = BytesMut::new();
     let mut losses = Losses::default();

@@ -268,7 +268,7 @@ fn settings_are_read() {
         request.stream,
         Some(StreamOptions {
             include_usage: true,
-            array: false
+            ..StreamOptions::default()
         })
     );
     let reasoning = request.reasoning.expect("reasoning");
@@ -380,7 +380,7 @@ fn write(include_usage: bool, events: &[Event]) -> Vec<Value> {
     let (mut out, mut losses) = (bytes::BytesMut::new(), Losses::default());
     let mut writer: Box<dyn EncodeStream> = OpenAi.encode_stream(StreamOptions {
         include_usage,
-        array: false,
+        ..StreamOptions::default()
     });
     for event in events {
         writer.event(event, &mut out, &mut losses);

@@ -52,8 +52,10 @@ fn a_reply_is_encoded_as_it_was_decoded() {
         let document: Value =
             serde_json::from_slice(&fs::read(folder.join("request.json")).unwrap()).unwrap();
         let document = document.to_string();
-        response.head.echo =
-            Responses.echo(&crate::json::Shallow::parse(document.into_bytes().into()).unwrap());
+        response.head.echo = Responses.echo(
+            &crate::json::Shallow::parse(document.into_bytes().into()).unwrap(),
+            false,
+        );
         let mut losses = Losses::default();
         let again: Value =
             serde_json::from_slice(&Responses.encode_response(&response, &mut losses)).unwrap();

@@ -1,0 +1,180 @@
+//! Answers that are kept for clients of Responses, in memory: to go on from, to be read again and to be deleted.
+//!
+//! Who knows the id of an answer at the host where it was given may read it, so that ids cannot be guessed. What
+//! is too old goes, and what is oldest where there is no room; a replica of the gateway knows nothing of another.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Method;
+use llm::{ApiError, ErrorKind, Inbound, Kept, operation::Place};
+use rustls::crypto::{SecureRandom, aws_lc_rs};
+use serde_json::json;
+
+use crate::{ctx::Ctx, refusal::Answer};
+
+/// The share of the memory that one conversation may have: a few long ones must not displace all others.
+const SHARE: usize = 8;
+
+/// About what an answer takes beside its own bytes.
+const ENTRY: usize = 256;
+
+/// Reads what the request goes on from, and sees to it that what comes of it is kept.
+///
+/// # Errors
+/// A 400 that names the member at fault.
+pub(crate) fn prepare(ctx: &Ctx, inbound: &mut Inbound) -> Result<(), ApiError> {
+    let shelf = &ctx.runtime.shelf;
+    if shelf.bound == 0 {
+        return Ok(());
+    }
+    let mut weight = inbound.len();
+    if let Some(previous) = inbound.previous()? {
+        // What is not here may be at the provider.
+        let Some(earlier) = shelf.find(&ctx.facts.host, &previous, Instant::now()) else {
+            return Ok(());
+        };
+        weight += earlier.weight();
+        inbound.go_on(&earlier)?;
+    }
+    if weight <= shelf.bound / SHARE
+        && inbound.wants_keeping()?
+        && let Some(random) = shelf.random()
+    {
+        inbound.keep(random);
+    }
+    Ok(())
+}
+
+/// Returns the answer that `place` names, or deletes it.
+///
+/// # Errors
+/// A 404, if it is not kept here.
+pub(crate) fn answer(ctx: &Ctx, method: &Method, place: &Place<'_>) -> Result<Answer, ApiError> {
+    let id = place.name.as_deref().unwrap_or_default();
+    let (shelf, host) = (&ctx.runtime.shelf, &ctx.facts.host);
+    let document = if *method == Method::DELETE {
+        let deleted = json!({ "id": id, "object": "response", "deleted": true });
+        shelf
+            .take(host, id, Instant::now())
+            .map(|_| Bytes::from(deleted.to_string()))
+    } else {
+        let kept = shelf.find(host, id, Instant::now());
+        kept.map(|kept| kept.document.clone())
+    };
+    document.map(Answer::json).ok_or_else(|| {
+        let shown: String = id.chars().take(100).collect();
+        let message = format!("the response \"{shown}\" is not kept here, or not any more");
+        ApiError::new(ErrorKind::NotFound, message).with_code("response_not_found")
+    })
+}
+
+/// What is kept.
+pub(crate) struct Shelf {
+    bound: usize,
+    lifetime: Duration,
+    secure: &'static dyn SecureRandom,
+    kept: Mutex<Entries>,
+}
+
+/// The host at which an answer was given, and its id.
+type Key = (String, String);
+
+#[derive(Default)]
+struct Entries {
+    by_key: HashMap<Key, Entry>,
+    /// By the order in which they were put, which is that in which they expire.
+    by_age: BTreeMap<u64, Key>,
+    put: u64,
+    weight: usize,
+}
+
+struct Entry {
+    kept: Arc<Kept>,
+    age: u64,
+    until: Instant,
+}
+
+impl Shelf {
+    /// Returns a shelf for answers of `bound` bytes together, each for `lifetime`.
+    pub(crate) fn new(bound: usize, lifetime: Duration) -> Self {
+        Self {
+            bound,
+            lifetime,
+            secure: aws_lc_rs::default_provider().secure_random,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Keeps an answer that was given at `host`; what is oldest makes room.
+    pub(crate) fn put(&self, host: &str, kept: Kept, now: Instant) {
+        let mut entries = self.entries(now);
+        let key = (host.to_owned(), kept.id.clone());
+        entries.remove(&key);
+        let age = entries.put;
+        entries.put += 1;
+        entries.weight += kept.weight() + ENTRY;
+        entries.by_age.insert(age, key.clone());
+        let entry = Entry {
+            kept: Arc::new(kept),
+            age,
+            until: now + self.lifetime,
+        };
+        entries.by_key.insert(key, entry);
+        while entries.weight > self.bound && entries.drop_oldest() {}
+    }
+
+    /// Returns the answer that was given at `host` under `id`.
+    fn find(&self, host: &str, id: &str, now: Instant) -> Option<Arc<Kept>> {
+        let entries = self.entries(now);
+        let entry = entries.by_key.get(&(host.to_owned(), id.to_owned()))?;
+        Some(Arc::clone(&entry.kept))
+    }
+
+    /// Takes the answer out that was given at `host` under `id`.
+    fn take(&self, host: &str, id: &str, now: Instant) -> Option<Arc<Kept>> {
+        self.entries(now).remove(&(host.to_owned(), id.to_owned()))
+    }
+
+    /// Returns what nobody can guess; `None` if the system has none to give.
+    fn random(&self) -> Option<u128> {
+        let mut bytes = [0; 16];
+        self.secure.fill(&mut bytes).ok()?;
+        Some(u128::from_ne_bytes(bytes))
+    }
+
+    /// Returns what has not expired.
+    fn entries(&self, now: Instant) -> std::sync::MutexGuard<'_, Entries> {
+        let mut entries = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        while entries.oldest().is_some_and(|entry| entry.until <= now) {
+            entries.drop_oldest();
+        }
+        entries
+    }
+}
+
+impl Entries {
+    fn oldest(&self) -> Option<&Entry> {
+        let (_, key) = self.by_age.first_key_value()?;
+        self.by_key.get(key)
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some((_, key)) = self.by_age.first_key_value() else {
+            return false;
+        };
+        let key = key.clone();
+        self.remove(&key).is_some()
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<Kept>> {
+        let entry = self.by_key.remove(key)?;
+        self.by_age.remove(&entry.age);
+        self.weight = self.weight.saturating_sub(entry.kept.weight() + ENTRY);
+        Some(entry.kept)
+    }
+}

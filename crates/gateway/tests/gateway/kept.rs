@@ -1,0 +1,277 @@
+//! Answers that are kept for clients of Responses, where the upstream speaks another format.
+
+use std::time::Duration;
+
+use config::snapshot::Timeouts;
+use gateway::Options;
+use serde_json::{Value, json};
+use testkit::{
+    Reply, Upstream,
+    client::{self, Answer},
+};
+
+use crate::fixture::{MODEL, Served, messages, openai, options, serve, serve_with};
+
+const RESPONSES: &str = "/v1/responses";
+
+/// Returns an upstream of Messages that says "hi" to everything, streamed or not.
+async fn upstream() -> Upstream {
+    Upstream::start(testkit::Script::answer(|request| {
+        if request.json()["stream"] == true {
+            Reply::sse(STREAM)
+        } else {
+            Reply::json(200, &message())
+        }
+    }))
+    .await
+}
+
+fn message() -> Value {
+    json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude",
+        "content": [{ "type": "text", "text": "hi" }],
+        "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": { "input_tokens": 3, "output_tokens": 1 },
+    })
+}
+
+const STREAM: [&str; 6] = [
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude\",\"content\":[],\"usage\":{\"input_tokens\":3,\"output_tokens\":0}}}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"hi\"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":1}}\n\n",
+    "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+];
+
+fn request(input: Value, more: Value) -> Value {
+    let mut request = json!({ "model": MODEL, "max_output_tokens": 9, "input": input });
+    if let (Some(request), Value::Object(more)) = (request.as_object_mut(), more) {
+        request.extend(more);
+    }
+    request
+}
+
+/// Returns what was said, as role and text.
+fn said(sent: &Value) -> Vec<(String, String)> {
+    let turns = sent["messages"].as_array().cloned().unwrap_or_default();
+    let text = |turn: &Value| match &turn["content"] {
+        Value::String(text) => text.clone(),
+        blocks => blocks[0]["text"].as_str().unwrap_or_default().to_owned(),
+    };
+    let role = |turn: &Value| turn["role"].as_str().unwrap_or_default().to_owned();
+    turns.iter().map(|turn| (role(turn), text(turn))).collect()
+}
+
+fn turns(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(role, text): &(&str, &str)| ((*role).to_owned(), (*text).to_owned());
+    expected.iter().map(owned).collect()
+}
+
+async fn ask(served: &Served, input: Value, more: Value) -> Value {
+    let answer = served.post(RESPONSES, &request(input, more)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-tollgate-loss"), "");
+    answer.json()
+}
+
+fn id(answer: &Value) -> String {
+    answer["id"].as_str().expect("an id").to_owned()
+}
+
+async fn get(served: &Served, id: &str) -> Answer {
+    client::get(served.address, &format!("{RESPONSES}/{id}"), &[]).await
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_from_an_answer() {
+    let upstream = upstream().await;
+    let served = serve([messages(&upstream)]).await;
+    let first = ask(&served, json!("one"), json!({ "instructions": "be brief" })).await;
+    assert_eq!(
+        (&first["store"], &first["previous_response_id"]),
+        (&json!(true), &json!(null))
+    );
+    let second = json!([{ "role": "user", "content": [{ "type": "input_text", "text": "two" }] }]);
+    let second = ask(&served, second, json!({ "previous_response_id": id(&first) })).await;
+    assert_eq!(second["previous_response_id"], first["id"]);
+    assert_ne!(second["id"], first["id"]);
+    let third = ask(
+        &served,
+        json!("three"),
+        json!({ "previous_response_id": id(&second), "store": true }),
+    );
+    third.await;
+    // Another way to go on from the first.
+    ask(
+        &served,
+        json!("other"),
+        json!({ "previous_response_id": id(&first) }),
+    )
+    .await;
+    let sent = upstream.received(4).await;
+    assert!(sent[0].json()["system"].to_string().contains("be brief"));
+    // What was told beside the conversation is not told again.
+    assert_eq!(sent[1].json().get("system"), None);
+    let begun = [("user", "one"), ("assistant", "hi"), ("user", "two")];
+    assert_eq!(said(&sent[1].json()), turns(&begun));
+    let all = [&begun[..], &[("assistant", "hi"), ("user", "three")]].concat();
+    assert_eq!(said(&sent[2].json()), turns(&all));
+    assert_eq!(
+        said(&sent[3].json()),
+        turns(&[("user", "one"), ("assistant", "hi"), ("user", "other")])
+    );
+}
+
+#[tokio::test]
+async fn streamed_answers_are_kept_as_they_end() {
+    let upstream = upstream().await;
+    let served = serve([messages(&upstream)]).await;
+    let streamed = request(json!("one"), json!({ "stream": true }));
+    let answer = served.post(RESPONSES, &streamed).await;
+    let last = answer.frames().last().cloned().expect("an event");
+    let (_, data) = last.split_once("data: ").expect("data");
+    let last: Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(last["type"], "response.completed");
+    let response = &last["response"];
+    assert_eq!(response["store"], true);
+    assert_eq!(get(&served, &id(response)).await.json(), *response);
+    ask(
+        &served,
+        json!("two"),
+        json!({ "previous_response_id": id(response) }),
+    )
+    .await;
+    let sent = upstream.received(2).await[1].json();
+    assert_eq!(
+        said(&sent),
+        turns(&[("user", "one"), ("assistant", "hi"), ("user", "two")])
+    );
+}
+
+#[tokio::test]
+async fn what_is_kept_is_read_and_deleted() {
+    let upstream = upstream().await;
+    let served = serve([messages(&upstream)]).await;
+    let first = ask(&served, json!("one"), json!({})).await;
+    let path = format!("{RESPONSES}/{}", id(&first));
+    let answer = get(&served, &id(&first)).await;
+    assert_eq!((answer.status, answer.json()), (200, first.clone()));
+    // It is known at the host at which it was given.
+    let elsewhere = client::get(served.address, &path, &[("host", "other.example")]).await;
+    assert_eq!(elsewhere.status, 404);
+    let answer = served.post(&path, &json!({})).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "GET, DELETE"));
+    let answer = client::delete(served.address, &path, &[]).await;
+    let deleted = json!({ "id": first["id"], "object": "response", "deleted": true });
+    assert_eq!((answer.status, answer.json()), (200, deleted));
+    for answer in [
+        client::get(served.address, &path, &[]).await,
+        client::delete(served.address, &path, &[]).await,
+    ] {
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer.json()["error"]["code"], "response_not_found");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_kept_is_refused_by_name() {
+    let refused = async |served: &Served, id: &str| {
+        let more = json!({ "previous_response_id": id });
+        let answer = served.post(RESPONSES, &request(json!("two"), more)).await;
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["param"], "previous_response_id");
+        assert_eq!(get(served, id).await.status, 404);
+    };
+    let upstream = upstream().await;
+    let served = serve([messages(&upstream)]).await;
+    let unwanted = ask(&served, json!("one"), json!({ "store": false })).await;
+    assert_eq!(unwanted["store"], false);
+    refused(&served, &id(&unwanted)).await;
+    let kept = ask(&served, json!("one"), json!({})).await;
+    // To go on from an answer does not mean to be kept.
+    let more = json!({ "previous_response_id": id(&kept), "store": false });
+    let unwanted = ask(&served, json!("two"), more).await;
+    assert_eq!(unwanted["previous_response_id"], kept["id"]);
+    refused(&served, &id(&unwanted)).await;
+
+    for options in [
+        Options {
+            kept_memory: 0,
+            ..options()
+        },
+        Options {
+            kept_for: Duration::ZERO,
+            ..options()
+        },
+    ] {
+        let on = options.kept_memory > 0;
+        let served = serve_with(options, Timeouts::default(), [messages(&upstream)]).await;
+        let answer = ask(&served, json!("one"), json!({})).await;
+        assert_eq!(answer["store"], on);
+        refused(&served, &id(&answer)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_answers_make_room() {
+    let upstream = upstream().await;
+    let options = Options {
+        kept_memory: 16 * 1024,
+        ..options()
+    };
+    let served = serve_with(options, Timeouts::default(), [messages(&upstream)]).await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(id(&ask(&served, json!("one"), json!({})).await));
+    }
+    assert_eq!(get(&served, &ids[0]).await.status, 404);
+    assert_eq!(get(&served, &ids[29]).await.status, 200);
+    // One that takes more than its share is answered, and not kept.
+    let large = ask(&served, json!("a".repeat(4096)), json!({})).await;
+    assert_eq!(large["store"], false);
+    assert_eq!(get(&served, &ids[29]).await.status, 200);
+}
+
+#[tokio::test]
+async fn providers_of_the_format_keep_for_themselves() {
+    let own = json!({
+        "id": "resp_own", "object": "response", "status": "completed", "model": "gpt", "output": [],
+        "usage": { "input_tokens": 3, "output_tokens": 1 },
+    });
+    let provider = Upstream::start(Reply::json(200, &own)).await;
+    let served = serve([openai(&provider)]).await;
+    let asked = request(
+        json!("two"),
+        json!({ "previous_response_id": "resp_own", "store": true }),
+    );
+    let answer = served.post(RESPONSES, &asked).await;
+    assert_eq!(answer.json(), own);
+    assert_eq!(provider.received(1).await[0].json(), asked);
+    assert_eq!(get(&served, "resp_own").await.status, 404);
+
+    // What is kept here is told to a provider that does not know it.
+    let other = Upstream::start(vec![
+        Reply::json(200, &message()),
+        Reply::json(500, &json!({ "error": { "message": "no" } })),
+    ]);
+    let other = other.await;
+    let served = serve([messages(&other), openai(&provider).after()]).await;
+    let first = ask(&served, json!("one"), json!({})).await;
+    ask(
+        &served,
+        json!("two"),
+        json!({ "previous_response_id": id(&first) }),
+    )
+    .await;
+    let sent = provider.received(2).await[1].json();
+    assert_eq!(sent.get("previous_response_id"), None);
+    let input = sent["input"].as_array().expect("items").clone();
+    assert_eq!(input[0], json!({ "role": "user", "content": "one" }));
+    assert_eq!(
+        (&input[1]["type"], &input[1]["role"]),
+        (&json!("message"), &json!("assistant"))
+    );
+    assert_eq!((input[1].get("id"), input[1].get("status")), (None, None));
+    assert_eq!(input[2], json!({ "role": "user", "content": "two" }));
+}
