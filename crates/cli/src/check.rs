@@ -3,7 +3,10 @@
 use std::{fmt::Write, process::ExitCode};
 
 use anyhow::Context;
-use config::{Condition, Fault, Report, Severity, report::Entry};
+use config::{
+    Condition, ConditionKind, Fault, Report, Severity,
+    report::{Entry, ListenerStatus, ParentStatus},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -115,7 +118,7 @@ fn document(report: &Report, problems: &[Problem]) -> Value {
         .entries
         .iter()
         .map(|entry| {
-            json!({
+            let mut document = json!({
                 "kind": entry.kind,
                 "namespace": entry.key.namespace,
                 "name": entry.key.name,
@@ -124,10 +127,56 @@ fn document(report: &Report, problems: &[Problem]) -> Value {
                 "line": entry.origin.line,
                 "column": entry.origin.column,
                 "conditions": entry.conditions.iter().map(condition).collect::<Vec<_>>(),
-            })
+            });
+            if !entry.listeners.is_empty() {
+                document["listeners"] = entry.listeners.iter().map(listener).collect();
+            }
+            if !entry.parents.is_empty() {
+                document["parents"] = entry.parents.iter().map(parent).collect();
+            }
+            document
         })
         .collect();
     json!({ "faults": faults, "resources": resources })
+}
+
+/// The conditions are those of the Gateway API; `true` is good of all but `Conflicted`.
+fn listener(status: &ListenerStatus) -> Value {
+    let trouble = status.trouble.as_ref();
+    let of = |kind: ConditionKind, good: &str| {
+        let own = trouble.filter(|(about, ..)| *about == kind);
+        let holds = own.is_none() == (kind != ConditionKind::Conflicted);
+        let (reason, message) = own.map_or((good, ""), |(_, reason, message)| (*reason, message));
+        json!({ "type": kind.to_string(), "status": holds, "reason": reason, "message": message })
+    };
+    json!({
+        "name": status.name,
+        "supportedKinds": status.kinds,
+        "attachedRoutes": status.attached_routes,
+        "conditions": [
+            of(ConditionKind::Accepted, "Accepted"),
+            of(ConditionKind::ResolvedRefs, "ResolvedRefs"),
+            of(ConditionKind::Conflicted, "NoConflicts"),
+            json!({
+                "type": "Programmed",
+                "status": trouble.is_none(),
+                "reason": if trouble.is_none() { "Programmed" } else { "Invalid" },
+                "message": "",
+            }),
+        ],
+    })
+}
+
+fn parent(status: &ParentStatus) -> Value {
+    json!({
+        "namespace": status.gateway.namespace,
+        "name": status.gateway.name,
+        "sectionName": status.section,
+        "port": status.port,
+        "accepted": status.accepted,
+        "reason": status.reason,
+        "message": status.message,
+    })
 }
 
 fn condition(condition: &Condition) -> Value {

@@ -1,6 +1,6 @@
 //! Host names as listeners and routes write them: `example.com`, `*.example.com`, or none for every host.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// A set of host names. A wildcard stands for one or more labels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +11,15 @@ pub enum Host {
     Suffix(String),
     /// Every name.
     Any,
+}
+
+/// Something for each of several sets of host names, found by name, the most specific set first: the name itself,
+/// then the longest suffix, then every name.
+#[derive(Clone, Debug)]
+pub struct Hosts<T> {
+    exact: BTreeMap<String, T>,
+    suffix: BTreeMap<String, T>,
+    any: Option<T>,
 }
 
 impl Host {
@@ -53,6 +62,50 @@ impl Host {
             Host::Exact(own) => own == name,
             Host::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
             Host::Any => true,
+        }
+    }
+}
+
+impl<T> Default for Hosts<T> {
+    fn default() -> Self {
+        Self {
+            exact: BTreeMap::new(),
+            suffix: BTreeMap::new(),
+            any: None,
+        }
+    }
+}
+
+impl<T> Hosts<T> {
+    /// Returns what there is for `name`, which is in lower case, the most specific first.
+    pub fn of<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h T> + use<'h, T> {
+        let suffixes: Vec<&T> = if self.suffix.is_empty() {
+            Vec::new()
+        } else {
+            let dots = name.match_indices('.').filter(|(at, _)| *at > 0);
+            dots.filter_map(|(at, _)| self.suffix.get(name.get(at..)?))
+                .collect()
+        };
+        self.exact.get(name).into_iter().chain(suffixes).chain(&self.any)
+    }
+
+    /// Returns everything, the most specific kinds of sets first.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.suffix.values()).chain(&self.any)
+    }
+
+    /// Returns everything, in the order of [`Hosts::values`], to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let exact = self.exact.values_mut();
+        exact.chain(self.suffix.values_mut()).chain(&mut self.any)
+    }
+
+    /// Returns what there is for exactly `host`, made by `new` if there is nothing.
+    pub fn entry(&mut self, host: &Host, new: impl FnOnce() -> T) -> &mut T {
+        match host {
+            Host::Exact(name) => self.exact.entry(name.clone()).or_insert_with(new),
+            Host::Suffix(suffix) => self.suffix.entry(suffix.clone()).or_insert_with(new),
+            Host::Any => self.any.get_or_insert_with(new),
         }
     }
 }

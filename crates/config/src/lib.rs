@@ -5,6 +5,7 @@
 //! resource whether it is accepted and why not. Both are pure and total: a broken resource costs itself and
 //! the routes that need it, nothing else.
 
+pub mod certificate;
 pub mod host;
 pub mod kind;
 pub mod parse;

@@ -22,6 +22,40 @@ pub struct Entry {
     pub origin: Origin,
     /// What is to be said; never empty once resolved.
     pub conditions: Vec<Condition>,
+    /// Of a Gateway that is served: its listeners, as they were declared.
+    pub listeners: Vec<ListenerStatus>,
+    /// Of a route: its parents, as they were declared.
+    pub parents: Vec<ParentStatus>,
+}
+
+/// What is to be said about one listener of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// The kinds of routes that may attach.
+    pub kinds: Vec<&'static str>,
+    /// How many routes are attached.
+    pub attached_routes: usize,
+    /// Why it is not served: what that is about, in one word, and in a sentence.
+    pub trouble: Option<(ConditionKind, &'static str, String)>,
+}
+
+/// What is to be said about one parent of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentStatus {
+    /// The Gateway.
+    pub gateway: Key,
+    /// The one listener that is meant.
+    pub section: Option<String>,
+    /// The one port that is meant.
+    pub port: Option<u32>,
+    /// Whether the parent takes the route.
+    pub accepted: bool,
+    /// Why, in one word of the Gateway API.
+    pub reason: &'static str,
+    /// Why, in a sentence.
+    pub message: String,
 }
 
 /// One statement about a resource.
@@ -48,6 +82,8 @@ pub enum ConditionKind {
     Accepted,
     /// What the resource refers to exists, may be referred to and can be used.
     ResolvedRefs,
+    /// It claims what another claims, and has no precedence.
+    Conflicted,
     /// Something in the resource is understood, and not served by this version.
     NotSupportedYet,
     /// The resource is used by something.
@@ -75,6 +111,7 @@ impl fmt::Display for ConditionKind {
         f.write_str(match self {
             ConditionKind::Accepted => "Accepted",
             ConditionKind::ResolvedRefs => "ResolvedRefs",
+            ConditionKind::Conflicted => "Conflicted",
             ConditionKind::NotSupportedYet => "NotSupportedYet",
             ConditionKind::Attached => "Attached",
         })
@@ -89,6 +126,17 @@ impl fmt::Display for Condition {
             write!(f, "{field}: ")?;
         }
         f.write_str(&self.message)
+    }
+}
+
+/// `listener NAME: 2 routes of AIGatewayRoute, HTTPRoute`, or why it is not served.
+impl fmt::Display for ListenerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listener {}: ", self.name)?;
+        match &self.trouble {
+            Some((about, reason, message)) => write!(f, "not served, {about} {reason}: {message}"),
+            None => write!(f, "{} routes of {}", self.attached_routes, self.kinds.join(", ")),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
-    GatewayClass, Guard, Metadata, ReferenceGrant, SecretData,
+    GatewayClass, Guard, Metadata, Namespace, ReferenceGrant, SecretData,
 };
 
 /// The name of a resource within its kind.
@@ -66,6 +66,8 @@ pub struct Resources {
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.
     pub reference_grants: Map<ReferenceGrant>,
+    /// Namespaces.
+    pub namespaces: Map<Option<Namespace>>,
     /// Resources of kinds that are understood and not served yet, by kind and key. Those that restrict access
     /// say what they guard.
     pub unserved: BTreeMap<(&'static str, Key), Declared<Option<Guard>>>,

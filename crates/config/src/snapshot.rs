@@ -13,7 +13,11 @@ use llm::{
 use policy::{body::Body, headers::Headers};
 use serde_json::{Map, Value, json};
 
-use crate::{Router, Secret};
+use crate::{
+    Router, Secret,
+    certificate::Certificate,
+    host::{Host, Hosts},
+};
 
 /// Everything that was declared, resolved.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,17 @@ pub struct Listener {
     pub names: Vec<String>,
     /// Which rule serves which request.
     pub router: Router,
+    /// Set where connections are encrypted: how, by the host that clients name (SNI).
+    pub tls: Option<Hosts<Arc<ServerTls>>>,
+}
+
+/// How connections of clients are encrypted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerTls {
+    /// The host of the listener.
+    pub host: Host,
+    /// Never empty. The first is shown to clients whose name none is for.
+    pub certificates: Vec<Certificate>,
 }
 
 /// One rule of a route.
@@ -161,7 +176,24 @@ impl Listener {
             }
             rules.entry(rule.id()).or_insert_with(|| rule.dump());
         }
-        json!({ "names": self.names, "routes": routes, "rules": rules })
+        let mut dump = json!({ "names": self.names, "routes": routes, "rules": rules });
+        if let Some(tls) = &self.tls {
+            let certificates = tls.values().map(|tls| {
+                let count = tls.certificates.len();
+                (tls.host.to_string(), Value::from(count))
+            });
+            dump["certificates"] = Value::Object(certificates.collect());
+        }
+        dump
+    }
+}
+
+impl ServerTls {
+    /// Adds what another listener of the same host has.
+    pub fn join(&mut self, other: &Self) {
+        let new = |certificate: &&Certificate| !self.certificates.contains(certificate);
+        let more: Vec<Certificate> = other.certificates.iter().filter(new).cloned().collect();
+        self.certificates.extend(more);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Directories of input to snapshot and report, read by eye when they change.
 
-use std::{fmt::Write, fs};
+use std::{fmt::Write, fs, sync::LazyLock};
 
 use config::{Report, Resources, Severity, Snapshot, Surroundings, parse, resolve};
 use insta::{assert_snapshot, glob};
 use proptest::prelude::*;
+use rcgen::{CertifiedKey, KeyPair};
 
 #[test]
 fn cases() {
@@ -16,6 +17,12 @@ fn cases() {
             writeln!(said, "{severity}: {fault}").expect("a String takes everything");
         }
         writeln!(said, "---\n{}", loaded.report).expect("a String takes everything");
+        for entry in &loaded.report.entries {
+            // One listener that is served is nothing to write about.
+            for listener in entry.listeners.iter().filter(|_| entry.listeners.len() > 1) {
+                writeln!(said, "{} {listener}", entry.key).expect("a String takes everything");
+            }
+        }
         let dump = serde_json::to_string_pretty(&loaded.snapshot.dump()).expect("JSON can be written");
         for text in [&said, &dump, &format!("{:?}", loaded.snapshot)] {
             assert!(!text.contains("sk-"), "{path:?} shows a secret: {text}");
@@ -162,6 +169,9 @@ fn load(text: &str) -> Loaded {
     };
     let reader = |path: &str| match path {
         "/run/key" => Ok("sk-live-from-file\n".to_owned()),
+        "/run/tls.crt" => Ok(PAIR.cert.pem()),
+        "/run/tls.key" => Ok(PAIR.signing_key.serialize_pem()),
+        "/run/other.key" => Ok(KeyPair::generate().expect("a key").serialize_pem()),
         _ => Err("no such file".to_owned()),
     };
     let surroundings = Surroundings {
@@ -180,6 +190,10 @@ fn load(text: &str) -> Loaded {
         report,
     }
 }
+
+/// A certificate and its key.
+static PAIR: LazyLock<CertifiedKey<KeyPair>> =
+    LazyLock::new(|| rcgen::generate_simple_self_signed(["edge.test".to_owned()]).expect("a certificate"));
 
 /// When the process of these tests read its configuration.
 const LOADED: u64 = 1_700_000_000;

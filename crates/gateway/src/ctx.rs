@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use config::snapshot::{Listener, Rule};
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use llm::{ApiError, Endpoint, ErrorKind, Format, operation::Place};
 use tokio::time::Instant;
 
-use crate::{Runtime, State, facts::Facts, headers, server::Port};
+use crate::{Runtime, State, facts::Facts, headers, server::Connection};
 
 /// Stands for "no limit": nothing that is served lasts longer.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -24,24 +24,51 @@ pub(crate) struct Ctx {
     pub(crate) dialect: Format,
     pub(crate) began: Instant,
     pub(crate) facts: Box<Facts>,
-    port: u16,
+    connection: Arc<Connection>,
 }
 
 impl Ctx {
     /// Opens a request: strips what clients must not set, names the request, loads the snapshot.
-    pub(crate) fn open(port: &Port, head: &mut Parts) -> Self {
+    pub(crate) fn open(connection: &Arc<Connection>, head: &mut Parts) -> Self {
+        let gateway = &connection.port.gateway;
         headers::strip_reserved(&mut head.headers);
         let request_id = headers::request_id(&head.headers);
-        let mut facts = Facts::open(&port.gateway.runtime, head, request_id);
+        let mut facts = Facts::open(&gateway.runtime, head, request_id);
         facts.host = host(head);
         Self {
-            state: port.gateway.state.load_full(),
-            runtime: Arc::clone(&port.gateway.runtime),
+            state: gateway.state.load_full(),
+            runtime: Arc::clone(&gateway.runtime),
             dialect: Endpoint::dialect(head.uri.path()),
             began: Instant::from_std(facts.start),
             facts,
-            port: port.declared,
+            connection: Arc::clone(connection),
         }
+    }
+
+    /// Checks that the request came by a connection that its listener would have taken: one listener may ask more of
+    /// its clients than another on the same port (RFC 9110, section 7.4).
+    ///
+    /// # Errors
+    /// A 421.
+    pub(crate) fn directed(&self) -> Result<(), ApiError> {
+        let Some(listener) = self.listener() else {
+            return Ok(());
+        };
+        let fits = match (&listener.tls, &self.connection.secured) {
+            (None, None) => true,
+            (Some(_), Some(name)) => {
+                let router = &listener.router;
+                router.listener(name) == router.listener(&self.facts.host)
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(ApiError {
+            status: StatusCode::MISDIRECTED_REQUEST,
+            ..ApiError::invalid("this host is served on connections of its own")
+        })
     }
 
     /// Returns what is asked for.
@@ -97,7 +124,8 @@ impl Ctx {
 
     /// Returns the listener that the request came in by; `None` if it is gone from the snapshot.
     pub(crate) fn listener(&self) -> Option<&Listener> {
-        self.state.snapshot.listeners.get(&self.port)
+        let port = self.connection.port.declared;
+        self.state.snapshot.listeners.get(&port)
     }
 
     /// Returns the id of the request.

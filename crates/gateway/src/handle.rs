@@ -22,14 +22,14 @@ use crate::{
     llm::Asked,
     models,
     refusal::{self, Answer, Refusal},
-    server::Port,
+    server::Connection,
 };
 
 /// Serves one request.
-pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let version = head.version;
-    let mut ctx = Ctx::open(&port, &mut head);
+    let mut ctx = Ctx::open(&connection, &mut head);
     let mut stop = ctx.runtime.stop.wait();
     let answer = {
         let mut serve = pin!(serve(&mut ctx, head, body));
@@ -41,7 +41,7 @@ pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Respo
     };
     let mut response = refusal::respond(ctx, answer);
     // HTTP/2 says so in a frame of its own.
-    if port.closing.load(Ordering::Relaxed) && version != Version::HTTP_2 {
+    if connection.port.closing.load(Ordering::Relaxed) && version != Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
@@ -49,6 +49,7 @@ pub(crate) async fn handle(port: Arc<Port>, request: Request<Incoming>) -> Respo
 }
 
 async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Result<Answer, Box<Refusal>> {
+    ctx.directed()?;
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
         Operation::Models => Ok(models::list(ctx, place.endpoint)),

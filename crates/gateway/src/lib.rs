@@ -35,7 +35,7 @@ use crate::{
     body::Memory,
     kept::Shelf,
     llm::retry::Budget,
-    server::{Server, drain::Stop},
+    server::{Server, drain::Stop, tls::Encryption},
     telemetry::{log::Log, metrics::Metrics},
     upstream::Clients,
 };
@@ -109,6 +109,7 @@ pub struct Gateway {
 pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
     pub(crate) clients: Clients,
+    pub(crate) encryption: Encryption,
 }
 
 /// What survives a snapshot.
@@ -182,8 +183,15 @@ impl Gateway {
         let bound = self
             .server()
             .bind(self.runtime.options.address, ports.iter().copied())?;
-        let clients = Clients::new(&snapshot, &self.state.load().clients);
-        self.state.store(Arc::new(State { snapshot, clients }));
+        let before = self.state.load_full();
+        let clients = Clients::new(&snapshot, &before.clients);
+        let encryption = Encryption::new(&snapshot, &before.encryption);
+        drop(before);
+        self.state.store(Arc::new(State {
+            snapshot,
+            clients,
+            encryption,
+        }));
         let unbound = self.server().reconcile(self, bound, |port| ports.contains(&port));
         for unbound in unbound {
             // A listener whose task is gone has let go of its port too.

@@ -3,7 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Opaque, gateway_class::Infrastructure};
+use super::{
+    Opaque,
+    gateway_class::Infrastructure,
+    reference::SecretRef,
+    selector::LabelSelector,
+};
 
 /// What a Gateway says.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -45,9 +50,34 @@ pub struct Listener {
     /// `HTTP`, `HTTPS`, `TLS`, `TCP` or `UDP`.
     pub protocol: String,
     /// How TLS ends here.
-    pub tls: Option<Opaque>,
+    pub tls: Option<ListenerTls>,
     /// Which routes may attach.
     pub allowed_routes: Option<AllowedRoutes>,
+}
+
+/// How TLS ends at a listener.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// `Terminate` by default.
+    pub mode: Option<TlsMode>,
+    /// Secrets with a certificate and its key.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub certificate_refs: Vec<SecretRef>,
+    /// How the certificates of clients are checked, in older versions of the API.
+    pub frontend_validation: Option<Opaque>,
+    /// Options of an implementation.
+    pub options: Option<Opaque>,
+}
+
+/// Where TLS ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TlsMode {
+    /// Here.
+    Terminate,
+    /// At the backend.
+    Passthrough,
 }
 
 /// Which routes may attach to a listener.
@@ -68,7 +98,7 @@ pub struct RouteNamespaces {
     /// `Same` by default.
     pub from: Option<From>,
     /// The labels of the namespaces, with `Selector`.
-    pub selector: Option<Opaque>,
+    pub selector: Option<LabelSelector>,
 }
 
 /// Where routes may come from.

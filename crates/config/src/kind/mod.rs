@@ -16,9 +16,11 @@ pub mod gateway;
 pub mod gateway_class;
 pub mod guard;
 pub mod metadata;
+pub mod namespace;
 pub mod reference;
 pub mod reference_grant;
 pub mod secret;
+pub mod selector;
 pub mod time;
 
 pub use ai_gateway_route::AIGatewayRoute;
@@ -31,6 +33,7 @@ pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
 pub use guard::Guard;
 pub use metadata::Metadata;
+pub use namespace::Namespace;
 pub use reference_grant::ReferenceGrant;
 pub use secret::SecretData;
 pub use time::Time;
@@ -158,6 +161,7 @@ pub fn schema() -> Value {
         ("Backend", reference::<Backend>(&mut generator)),
         ("BackendTLSPolicy", reference::<BackendTLSPolicy>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
+        ("Namespace", reference::<Namespace>(&mut generator)),
     ];
     let metadata = reference::<Metadata>(&mut generator);
     let secret = reference::<secret::Written>(&mut generator);
@@ -166,9 +170,11 @@ pub fn schema() -> Value {
     let written = definitions.remove(SECRET_DOCUMENT);
     debug_assert!(secret.get("$ref").is_some() && written.is_some());
     for (name, spec) in specs {
+        // What a Namespace says are its labels.
+        let required: &[&str] = if name == "Namespace" { &[] } else { &["spec"] };
         definitions.insert(
             name.to_owned(),
-            document(name, &metadata, json!({ "spec": spec }), &["spec"]),
+            document(name, &metadata, json!({ "spec": spec }), required),
         );
     }
     let values = written.and_then(|written| written.get("properties").cloned());

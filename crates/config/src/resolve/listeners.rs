@@ -1,16 +1,23 @@
-//! Which ports are served, and which routes may attach there.
+//! Which ports are served, how connections are encrypted there, and which routes may attach.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::Notes;
+use super::{End, Notes, permitted, target};
 use crate::{
     Key, Resources, Severity,
+    certificate::Certificate,
     host::Host,
     kind::{
         AI, GATEWAY_API, Gateway,
-        gateway::{self, From},
+        gateway::{self, From, ListenerTls},
+        reference::SecretRef,
     },
+    report::{ConditionKind, ListenerStatus},
     resources::Declared,
+    snapshot::ServerTls,
 };
 
 /// The listeners that are served, by Gateway.
@@ -22,39 +29,67 @@ pub(super) struct Listener {
     pub(super) name: String,
     pub(super) port: u16,
     pub(super) host: Host,
-    pub(super) from: From,
-    /// Whether routes of our kind may attach.
-    pub(super) takes_routes: bool,
+    /// Set where connections are encrypted.
+    pub(super) tls: Option<Arc<ServerTls>>,
+    kinds: Vec<&'static str>,
+    /// The namespaces whose routes may attach; `None` for all.
+    namespaces: Option<BTreeSet<String>>,
+}
+
+impl Listener {
+    /// Returns whether routes of that kind may attach.
+    pub(super) fn takes(&self, kind: &str) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// Returns whether routes of that namespace may attach.
+    pub(super) fn allows(&self, namespace: &str) -> bool {
+        let listed = self.namespaces.as_ref();
+        listed.is_none_or(|namespaces| namespaces.contains(namespace))
+    }
 }
 
 pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Listeners {
     for (key, class) in &resources.gateway_classes {
         if !CONTROLLERS.contains(&class.spec.controller_name.as_str()) {
             let message = "the class belongs to another controller: its Gateways are not served";
-            notes.warn(
-                "GatewayClass",
-                key,
-                "OtherController",
-                "spec.controllerName",
-                message,
-            );
+            let field = "spec.controllerName";
+            notes.warn("GatewayClass", key, "OtherController", field, message);
         }
         if class.spec.parameters_ref.is_some() {
             let message = "parameters of a class have no effect in this version";
-            notes.unsupported(
-                "GatewayClass",
-                key,
-                Severity::Warning,
-                "spec.parametersRef",
-                message,
-            );
+            let field = "spec.parametersRef";
+            notes.unsupported("GatewayClass", key, Severity::Warning, field, message);
         }
     }
+    let mut gateways: Vec<_> = resources.gateways.iter().collect();
+    gateways.sort_by_key(|(_, gateway)| {
+        let created = gateway.metadata.creation_timestamp;
+        (created.is_none(), created)
+    });
     let mut listeners = Listeners::new();
-    for (key, gateway) in &resources.gateways {
-        if notes.accepts("Gateway", key) && ours(resources, key, &gateway.spec, notes) {
-            listeners.insert(key.clone(), of_gateway(key, gateway, notes));
+    // Whether a port is encrypted is decided by the first listener there.
+    let mut encrypted = BTreeMap::new();
+    for (key, gateway) in gateways {
+        if !notes.accepts(KIND, key) || !ours(resources, key, &gateway.spec, notes) {
+            continue;
         }
+        remark(key, gateway, notes);
+        let declared = gateway.spec.listeners.iter().enumerate();
+        let served = declared.filter_map(|(index, spec)| {
+            let place = Place {
+                resources,
+                gateway: key,
+                frontend: gateway.spec.tls.is_some(),
+                index,
+                spec,
+            };
+            let listener = place.resolve(&mut encrypted, notes);
+            notes.listener(key, place.status(listener.as_ref()));
+            listener.ok()
+        });
+        let served = served.collect();
+        listeners.insert(key.clone(), served);
     }
     listeners
 }
@@ -67,7 +102,7 @@ fn ours(resources: &Resources, key: &Key, gateway: &Gateway, notes: &mut Notes) 
         None if resources.gateway_classes.is_empty() => true,
         None => {
             let message = format!("GatewayClass {class} does not exist");
-            notes.refuse("Gateway", key, "InvalidClass", field, message);
+            notes.refuse(KIND, key, "InvalidClass", field, message);
             false
         }
         Some(declared) => {
@@ -76,18 +111,19 @@ fn ours(resources: &Resources, key: &Key, gateway: &Gateway, notes: &mut Notes) 
             let ours = CONTROLLERS.contains(&controller.as_str());
             if !ours {
                 let message = format!("class {class} belongs to {controller}: the Gateway is not served");
-                notes.refuse("Gateway", key, "OtherController", field, message);
+                notes.refuse(KIND, key, "OtherController", field, message);
             }
             ours
         }
     }
 }
 
-fn of_gateway(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) -> Vec<Listener> {
+/// Says what a Gateway declares and this version does not do.
+fn remark(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) {
     let spec = &gateway.spec;
     let mut unsupported = |present: bool, field: &str, message: &str| {
         if present {
-            notes.unsupported("Gateway", key, Severity::Warning, field, message);
+            notes.unsupported(KIND, key, Severity::Warning, field, message);
         }
     };
     let parameters = spec
@@ -110,7 +146,7 @@ fn of_gateway(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) -> Vec<
     unsupported(
         spec.tls.is_some(),
         "spec.tls",
-        "TLS of a whole Gateway has no effect in this version",
+        "certificates of clients are not checked by this version: HTTPS listeners are not served",
     );
     unsupported(
         spec.backend_tls.is_some(),
@@ -127,65 +163,248 @@ fn of_gateway(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) -> Vec<
         "spec.defaultScope",
         "routes without parents are not attached by this version",
     );
-    let listeners = spec.listeners.iter().enumerate();
-    listeners
-        .filter_map(|(index, listener)| of_listener(key, index, listener, notes))
-        .collect()
 }
 
-fn of_listener(key: &Key, index: usize, spec: &gateway::Listener, notes: &mut Notes) -> Option<Listener> {
-    let field = |name: &str| format!("spec.listeners[{index}].{name}");
-    if spec.protocol != "HTTP" {
-        let message = format!("{} listeners are not served by this version", spec.protocol);
+/// A listener as it was declared.
+struct Place<'a> {
+    resources: &'a Resources,
+    gateway: &'a Key,
+    /// Whether the Gateway wants something of TLS that is not served.
+    frontend: bool,
+    index: usize,
+    spec: &'a gateway::Listener,
+}
+
+/// Why a listener is not served: about what, in the Gateway API's word, and in a sentence.
+struct Unserved {
+    about: ConditionKind,
+    reason: &'static str,
+    message: String,
+}
+
+impl Place<'_> {
+    fn field(&self, name: &str) -> String {
+        format!("spec.listeners[{}].{name}", self.index)
+    }
+
+    fn resolve(
+        &self,
+        encrypted: &mut BTreeMap<u16, bool>,
+        notes: &mut Notes,
+    ) -> Result<Listener, Unserved> {
+        let spec = self.spec;
+        let secure = match spec.protocol.as_str() {
+            "HTTP" => false,
+            "HTTPS" => true,
+            other => {
+                let message = format!("{other} listeners are not served by this version");
+                return Err(self.unsupported("protocol", "UnsupportedProtocol", message, notes));
+            }
+        };
+        // Both were validated; a listener that slipped through is not served.
+        let port = u16::try_from(spec.port).map_err(|_| self.malformed("port"))?;
+        let host = match spec.hostname.as_deref() {
+            None | Some("") => Host::Any,
+            Some(name) => Host::parse(name).ok_or_else(|| self.malformed("hostname"))?,
+        };
+        let tls = secure.then(|| self.tls(&host, notes)).transpose()?;
+        if *encrypted.entry(port).or_insert(secure) != secure {
+            let message = format!("another listener on port {port} has another protocol, and was first");
+            notes.conflicted(KIND, self.gateway, "ProtocolConflict", self.field("protocol"), &message);
+            return Err(Unserved {
+                about: ConditionKind::Conflicted,
+                reason: "ProtocolConflict",
+                message,
+            });
+        }
+        Ok(Listener {
+            name: spec.name.clone(),
+            port,
+            host,
+            tls: tls.map(Arc::new),
+            kinds: self.kinds(notes),
+            namespaces: self.namespaces(notes),
+        })
+    }
+
+    fn unsupported(
+        &self,
+        field: &str,
+        reason: &'static str,
+        message: impl Into<String>,
+        notes: &mut Notes,
+    ) -> Unserved {
+        let message = message.into();
         notes.unsupported(
-            "Gateway",
-            key,
+            KIND,
+            self.gateway,
             Severity::Error,
-            field("protocol").as_str(),
-            message,
+            self.field(field).as_str(),
+            &message,
         );
-        return None;
-    }
-    // Plain HTTP in place of TLS would send what was to be encrypted in clear.
-    if spec.tls.is_some() {
-        let message = "an HTTP listener has no TLS: it is not served";
-        notes.unsupported("Gateway", key, Severity::Error, field("tls").as_str(), message);
-        return None;
-    }
-    let allowed = spec.allowed_routes.as_ref();
-    let from = allowed.and_then(|allowed| allowed.namespaces.as_ref());
-    let from = from.and_then(|namespaces| namespaces.from).unwrap_or(From::Same);
-    if from == From::Selector {
-        let message = "namespaces are not selected by label in this version: no route can attach";
-        notes.unsupported(
-            "Gateway",
-            key,
-            Severity::Error,
-            field("allowedRoutes.namespaces").as_str(),
+        Unserved {
+            about: ConditionKind::Accepted,
+            reason,
             message,
-        );
+        }
     }
-    let kinds = allowed
-        .map(|allowed| allowed.kinds.as_slice())
-        .unwrap_or_default();
-    let takes_routes = kinds.is_empty()
-        || kinds.iter().any(|kind| {
+
+    fn malformed(&self, field: &str) -> Unserved {
+        Unserved {
+            about: ConditionKind::Accepted,
+            reason: "Invalid",
+            message: format!("{} is malformed", self.field(field)),
+        }
+    }
+
+    /// Returns how connections are encrypted.
+    fn tls(&self, host: &Host, notes: &mut Notes) -> Result<ServerTls, Unserved> {
+        let none = ListenerTls::default();
+        let spec = self.spec.tls.as_ref().unwrap_or(&none);
+        if self.frontend || spec.frontend_validation.is_some() {
+            let message = "certificates of clients are not checked by this version: the listener is not served";
+            return Err(self.unsupported("tls.frontendValidation", "UnsupportedValue", message, notes));
+        }
+        if spec.options.is_some() {
+            let message = "options of an implementation have no effect";
+            let field = self.field("tls.options");
+            notes.unsupported(KIND, self.gateway, Severity::Warning, field.as_str(), message);
+        }
+        let mut certificates = Vec::new();
+        let mut trouble = None;
+        for (index, reference) in spec.certificate_refs.iter().enumerate() {
+            match self.certificate(reference, notes) {
+                Ok(certificate) => certificates.push(certificate),
+                Err((reason, message)) => {
+                    let field = self.field(&format!("tls.certificateRefs[{index}]"));
+                    notes.unresolved(KIND, self.gateway, reason, field, &message);
+                    trouble = Some((reason, message));
+                }
+            }
+        }
+        if certificates.is_empty() {
+            let (reason, message) =
+                trouble.unwrap_or(("InvalidCertificateRef", "there is no certificate".to_owned()));
+            return Err(Unserved {
+                about: ConditionKind::ResolvedRefs,
+                reason,
+                message,
+            });
+        }
+        Ok(ServerTls {
+            host: host.clone(),
+            certificates,
+        })
+    }
+
+    fn certificate(
+        &self,
+        reference: &SecretRef,
+        notes: &mut Notes,
+    ) -> Result<Certificate, (&'static str, String)> {
+        let invalid = |message: String| ("InvalidCertificateRef", message);
+        let group = reference.group.as_deref().unwrap_or_default();
+        let kind = reference.kind.as_deref().unwrap_or("Secret");
+        if (group, kind) != ("", "Secret") {
+            return Err(invalid(format!("a {kind} holds no certificate: only a Secret does")));
+        }
+        let to = target(
+            reference.namespace.as_deref(),
+            &reference.name,
+            &self.gateway.namespace,
+        );
+        if !permitted(self.resources, End::gateway(self.gateway), End::secret(&to), notes) {
+            let message = format!("no ReferenceGrant allows the reference to Secret {to}");
+            return Err(("RefNotPermitted", message));
+        }
+        let secret = self.resources.secrets.get(&to);
+        let secret = secret.ok_or_else(|| invalid(format!("Secret {to} does not exist")))?;
+        notes.used("Secret", &to);
+        let value = |name: &str| {
+            let value = secret.spec.data.get(name);
+            value.ok_or_else(|| invalid(format!("Secret {to} has no key \"{name}\"")))
+        };
+        let parsed = Certificate::parse(value("tls.crt")?, value("tls.key")?);
+        parsed.map_err(|reason| invalid(format!("Secret {to}: {reason}")))
+    }
+
+    /// Returns the kinds of routes that may attach.
+    fn kinds(&self, notes: &mut Notes) -> Vec<&'static str> {
+        let allowed = self.spec.allowed_routes.as_ref();
+        let written = allowed.map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
+        if written.is_empty() {
+            return KINDS.iter().map(|(_, kind)| *kind).collect();
+        }
+        let mut kinds = Vec::new();
+        for (index, kind) in written.iter().enumerate() {
             let group = kind.group.as_deref().unwrap_or(GATEWAY_API);
-            [(GATEWAY_API, "HTTPRoute"), (AI, "AIGatewayRoute")].contains(&(group, kind.kind.as_str()))
-        });
-    // Both were validated; a listener that slipped through is not served.
-    let port = u16::try_from(spec.port).ok()?;
-    let host = match spec.hostname.as_deref() {
-        None | Some("") => Host::Any,
-        Some(name) => Host::parse(name)?,
-    };
-    Some(Listener {
-        name: spec.name.clone(),
-        port,
-        host,
-        from,
-        takes_routes,
-    })
+            let known = KINDS.iter().find(|known| **known == (group, kind.kind.as_str()));
+            match known {
+                // AIGatewayRoutes are HTTPRoutes to whoever knows no others.
+                Some((_, "HTTPRoute")) => kinds.extend(["HTTPRoute", "AIGatewayRoute"]),
+                Some((_, kind)) => kinds.push(*kind),
+                None => {
+                    let field = self.field(&format!("allowedRoutes.kinds[{index}]"));
+                    let message = format!("no {} of group {group} is served", kind.kind);
+                    notes.unresolved(KIND, self.gateway, "InvalidRouteKinds", field, message);
+                }
+            }
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Returns the namespaces whose routes may attach; `None` for all.
+    fn namespaces(&self, notes: &mut Notes) -> Option<BTreeSet<String>> {
+        let allowed = self.spec.allowed_routes.as_ref();
+        let allowed = allowed.and_then(|allowed| allowed.namespaces.as_ref());
+        match allowed.and_then(|namespaces| namespaces.from).unwrap_or(From::Same) {
+            From::All => None,
+            From::Same => Some(BTreeSet::from([self.gateway.namespace.clone()])),
+            From::None => Some(BTreeSet::new()),
+            From::Selector => {
+                let selector = allowed.and_then(|namespaces| namespaces.selector.as_ref());
+                let selected = |namespace: &str| {
+                    let key = Key::new("", namespace);
+                    let declared = self.resources.namespaces.get(&key);
+                    selector.is_some_and(|selector| {
+                        selector.matches(|label| match label {
+                            // Every namespace has it (Kubernetes, "Automatic labelling").
+                            "kubernetes.io/metadata.name" => Some(namespace),
+                            label => declared?.metadata.labels.get(label).map(String::as_str),
+                        })
+                    })
+                };
+                let found: BTreeSet<String> = namespaces(self.resources)
+                    .filter(|namespace| selected(namespace))
+                    .cloned()
+                    .collect();
+                for namespace in &found {
+                    notes.used("Namespace", &Key::new("", namespace));
+                }
+                Some(found)
+            }
+        }
+    }
+
+    fn status(&self, listener: Result<&Listener, &Unserved>) -> ListenerStatus {
+        ListenerStatus {
+            name: self.spec.name.clone(),
+            kinds: listener.map(|listener| listener.kinds.clone()).unwrap_or_default(),
+            attached_routes: 0,
+            trouble: listener
+                .err()
+                .map(|trouble| (trouble.about, trouble.reason, trouble.message.clone())),
+        }
+    }
+}
+
+/// Returns the namespaces that there are, as far as routes and Namespaces tell.
+fn namespaces(resources: &Resources) -> impl Iterator<Item = &String> {
+    let declared = resources.namespaces.keys().map(|key| &key.name);
+    let routes = resources.ai_gateway_routes.keys().map(|key| &key.namespace);
+    declared.chain(routes)
 }
 
 /// The controllers whose classes are served: Envoy Gateway's, so that its manifests work unchanged, and ours.
@@ -194,4 +413,9 @@ const CONTROLLERS: &[&str] = &[
     "tollgate.dev/gateway-controller",
 ];
 
+/// The kinds of routes that are served, with their groups.
+const KINDS: &[(&str, &str)] = &[(AI, "AIGatewayRoute"), (GATEWAY_API, "HTTPRoute")];
+
 const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
+
+const KIND: &str = "Gateway";

@@ -14,10 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Condition, ConditionKind, Key, Origin, Report, Resources, Severity, Snapshot,
     kind::{AI, ENVOY, GATEWAY_API, KindInfo},
-    report::Entry,
+    report::{Entry, ListenerStatus, ParentStatus},
     resources::Map,
 };
 
+mod attach;
 mod backends;
 mod listeners;
 mod policies;
@@ -67,6 +68,8 @@ struct Noted {
     order: usize,
     origin: Origin,
     conditions: Vec<Condition>,
+    listeners: Vec<ListenerStatus>,
+    parents: Vec<ParentStatus>,
 }
 
 impl Notes {
@@ -84,6 +87,7 @@ impl Notes {
         notes.add("BackendTLSPolicy", &resources.backend_tls_policies);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
+        notes.add("Namespace", &resources.namespaces);
         for ((kind, key), declared) in &resources.unserved {
             notes.enter((kind, key.clone()), declared.order, &declared.origin);
             notes.used(kind, key);
@@ -102,6 +106,8 @@ impl Notes {
             order,
             origin: origin.clone(),
             conditions: Vec::new(),
+            listeners: Vec::new(),
+            parents: Vec::new(),
         };
         self.entries.insert(id, noted);
     }
@@ -129,6 +135,26 @@ impl Notes {
             reason,
             message: message.into(),
             field: field.into(),
+            severity: Severity::Error,
+        };
+        self.say(kind, key, condition);
+    }
+
+    /// A part of the resource is not served, because another claims the same.
+    fn conflicted(
+        &mut self,
+        kind: &'static str,
+        key: &Key,
+        reason: &'static str,
+        field: String,
+        message: impl Into<String>,
+    ) {
+        let condition = Condition {
+            kind: ConditionKind::Conflicted,
+            status: true,
+            reason,
+            message: message.into(),
+            field: Some(field),
             severity: Severity::Error,
         };
         self.say(kind, key, condition);
@@ -214,6 +240,29 @@ impl Notes {
         self.say(kind, key, condition);
     }
 
+    /// What is said of a listener of a Gateway.
+    fn listener(&mut self, gateway: &Key, status: ListenerStatus) {
+        if let Some(noted) = self.entries.get_mut(&("Gateway", gateway.clone())) {
+            noted.listeners.push(status);
+        }
+    }
+
+    /// A route is attached to a listener.
+    fn attached(&mut self, gateway: &Key, listener: &str) {
+        if let Some(noted) = self.entries.get_mut(&("Gateway", gateway.clone()))
+            && let Some(status) = noted.listeners.iter_mut().find(|status| status.name == listener)
+        {
+            status.attached_routes += 1;
+        }
+    }
+
+    /// What is said of a parent of a route.
+    fn parent(&mut self, kind: &'static str, key: &Key, status: ParentStatus) {
+        if let Some(noted) = self.entries.get_mut(&(kind, key.clone())) {
+            noted.parents.push(status);
+        }
+    }
+
     /// Something refers to the resource.
     fn used(&mut self, kind: &'static str, key: &Key) {
         self.used.insert((kind, key.clone()));
@@ -240,6 +289,8 @@ impl Notes {
                     key,
                     origin: noted.origin,
                     conditions: noted.conditions,
+                    listeners: noted.listeners,
+                    parents: noted.parents,
                 };
                 (noted.order, entry)
             })
@@ -314,6 +365,14 @@ impl<'a> End<'a> {
         Self {
             group: ENVOY,
             kind: "Backend",
+            key,
+        }
+    }
+
+    fn gateway(key: &'a Key) -> Self {
+        Self {
+            group: GATEWAY_API,
+            kind: "Gateway",
             key,
         }
     }

@@ -1,16 +1,14 @@
 //! Which rules serve at which listeners, and by which backends.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use policy::{body::Body, headers::Headers};
 
 use super::{
     End, Notes,
+    attach::{self, attach},
     backends::{Backends, Service},
-    listeners::{Listener, Listeners},
+    listeners::Listeners,
     permitted, target,
 };
 use crate::{
@@ -18,16 +16,12 @@ use crate::{
     host::Host,
     kind::{
         AIGatewayRoute, Duration,
-        ai_gateway_route::{BackendRef, HeaderMatchKind, ParentRef, Rule},
-        gateway::From,
+        ai_gateway_route::{BackendRef, HeaderMatchKind, Rule},
     },
     resources::Declared,
     router::{Entry, HeaderTest, MODEL_HEADER},
     snapshot::{self, Candidate, Timeouts},
 };
-
-/// Ports that a route serves, with the hosts that it serves there.
-type Ports = BTreeMap<u16, BTreeSet<Host>>;
 
 pub(super) fn resolve(
     resources: &Resources,
@@ -40,7 +34,16 @@ pub(super) fn resolve(
     let mut routes: Vec<_> = resources.ai_gateway_routes.iter().collect();
     routes.sort_by_key(|(_, route)| route.order);
     for (key, route) in routes {
-        let ports = attach(key, &route.spec, &listeners, notes);
+        let places = attach(
+            attach::Route {
+                kind: KIND,
+                key,
+                parents: &route.spec.parent_refs,
+                hostnames: &route.spec.hostnames,
+            },
+            &listeners,
+            notes,
+        );
         if !notes.accepts(KIND, key) {
             continue;
         }
@@ -53,122 +56,45 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        for (port, hosts) in ports {
+        for (port, listeners) in places {
             let at_port = entries.entry(port).or_default();
-            at_port.extend(rules.iter().cloned().map(|entry| Entry {
-                hosts: hosts.iter().cloned().collect(),
-                ..entry
-            }));
+            for (listener, hosts) in listeners {
+                at_port.extend(rules.iter().cloned().map(|entry| Entry {
+                    listener: listener.clone(),
+                    hosts: hosts.iter().cloned().collect(),
+                    ..entry
+                }));
+            }
         }
     }
-    let mut snapshot = Snapshot::default();
-    for (gateway, listeners) in &listeners {
-        for listener in listeners {
-            let name = format!("{gateway}/{}", listener.name);
-            snapshot
-                .listeners
-                .entry(listener.port)
-                .or_default()
-                .names
-                .push(name);
-        }
-    }
-    for (port, entries) in entries {
-        snapshot.listeners.entry(port).or_default().router = Router::new(entries);
-    }
-    snapshot
+    ports(&listeners, entries)
 }
 
-/// Returns where the route serves. Without hosts of its own it serves those of the listeners.
-fn attach(key: &Key, route: &AIGatewayRoute, listeners: &Listeners, notes: &mut Notes) -> Ports {
-    let mut ports = Ports::new();
-    if route.parent_refs.is_empty() {
-        notes.unattached(
-            KIND,
-            key,
-            Severity::Note,
-            None,
-            "the route names no parent, so nothing reaches it",
-        );
-    }
-    let own: Vec<Host> = route
-        .hostnames
-        .iter()
-        .filter_map(|name| Host::parse(name))
-        .collect();
-    let own = if route.hostnames.is_empty() {
-        vec![Host::Any]
-    } else {
-        own
-    };
-    for (index, parent) in route.parent_refs.iter().enumerate() {
-        match attach_to(key, parent, &own, listeners) {
-            Ok((gateway, found)) => {
-                notes.used("Gateway", &gateway);
-                notes.used(KIND, key);
-                for (port, host) in found {
-                    ports.entry(port).or_default().insert(host);
+/// Returns what is served at each port.
+fn ports(listeners: &Listeners, mut entries: BTreeMap<u16, Vec<Entry>>) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (gateway, listeners) in listeners {
+        for listener in listeners {
+            let port = snapshot.listeners.entry(listener.port).or_insert_with(|| {
+                let entries = entries.remove(&listener.port).unwrap_or_default();
+                snapshot::Listener {
+                    router: Router::new(entries),
+                    ..snapshot::Listener::default()
+                }
+            });
+            port.names.push(format!("{gateway}/{}", listener.name));
+            port.router.listen(&listener.host);
+            if let Some(tls) = &listener.tls {
+                let all = port.tls.get_or_insert_default();
+                let own = all.entry(&listener.host, || Arc::clone(tls));
+                if !Arc::ptr_eq(own, tls) {
+                    // Listeners of several Gateways that are one to clients show the certificates of all.
+                    Arc::make_mut(own).join(tls);
                 }
             }
-            Err(message) => {
-                let field = format!("spec.parentRefs[{index}]");
-                notes.unattached(KIND, key, Severity::Error, field, message);
-            }
         }
     }
-    ports
-}
-
-fn attach_to(
-    key: &Key,
-    parent: &ParentRef,
-    own: &[Host],
-    listeners: &Listeners,
-) -> Result<(Key, Vec<(u16, Host)>), String> {
-    let gateway = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
-    let served = listeners.get(&gateway);
-    let served = served.ok_or_else(|| format!("gateway {gateway} not found, or not served"))?;
-    let named: Vec<&Listener> = served
-        .iter()
-        .filter(|listener| {
-            parent
-                .section_name
-                .as_ref()
-                .is_none_or(|name| *name == listener.name)
-        })
-        .filter(|listener| parent.port.is_none_or(|port| port == u32::from(listener.port)))
-        .collect();
-    if named.is_empty() {
-        return Err(format!("gateway {gateway} has no such listener that is served"));
-    }
-    let allowed: Vec<&Listener> = named
-        .into_iter()
-        .filter(|listener| {
-            let namespace = match listener.from {
-                From::All => true,
-                From::Same => key.namespace == gateway.namespace,
-                From::Selector | From::None => false,
-            };
-            namespace && listener.takes_routes
-        })
-        .collect();
-    if allowed.is_empty() {
-        return Err(format!(
-            "gateway {gateway} does not allow AIGatewayRoutes of namespace {}",
-            key.namespace
-        ));
-    }
-    let mut found = Vec::new();
-    for listener in allowed {
-        let hosts = own.iter().filter_map(|host| host.intersection(&listener.host));
-        found.extend(hosts.map(|host| (listener.port, host)));
-    }
-    if found.is_empty() {
-        return Err(format!(
-            "no listener of gateway {gateway} serves any of the route's hostnames"
-        ));
-    }
-    Ok((gateway, found))
+    snapshot
 }
 
 /// Returns why nobody may use the route: a policy that restricts access to it, or to a Gateway of it, is not
@@ -231,6 +157,7 @@ fn rules(
                     candidates,
                     timeouts: timeouts(rule),
                 }),
+                listener: Host::Any,
                 hosts: Vec::new(),
                 created,
                 matches: matches(key, index, rule, notes),

@@ -17,6 +17,7 @@ use crate::{
         GATEWAY_API, Gateway, INFERENCE,
         ai_gateway_route::{Match, Rule},
         backend_security_policy::{AzureCredentials, CredentialType, GcpCredentials},
+        gateway::{Listener, TlsMode},
     },
     resources::{Declared, Map},
 };
@@ -145,7 +146,36 @@ fn gateway(spec: &Gateway, faults: &mut Faults) {
         if let Some(name) = listener.hostname.as_deref().filter(|name| !name.is_empty()) {
             faults.hostname(name, field("hostname"));
         }
+        encryption(listener, &field("tls"), faults);
     }
+}
+
+fn encryption(listener: &Listener, field: &str, faults: &mut Faults) {
+    let protocol = listener.protocol.as_str();
+    let mode = listener.tls.as_ref().and_then(|tls| tls.mode);
+    faults.add_if(
+        listener.tls.is_some() && matches!(protocol, "HTTP" | "TCP" | "UDP"),
+        field,
+        "tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']",
+    );
+    faults.add_if(
+        protocol == "HTTPS" && mode == Some(TlsMode::Passthrough),
+        format!("{field}.mode"),
+        "tls mode must be Terminate for protocol HTTPS",
+    );
+    faults.add_if(
+        listener.hostname.as_deref().is_some_and(|name| !name.is_empty())
+            && matches!(protocol, "TCP" | "UDP"),
+        field.replace("tls", "hostname"),
+        "hostname must not be specified for protocols ['TCP', 'UDP']",
+    );
+    let refs = listener.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
+    faults.at_most(64, refs.len(), format!("{field}.certificateRefs"));
+    faults.add_if(
+        protocol == "HTTPS" && mode != Some(TlsMode::Passthrough) && refs.is_empty(),
+        field,
+        "certificateRefs must be specified when mode is Terminate",
+    );
 }
 
 fn route(spec: &AIGatewayRoute, faults: &mut Faults) {

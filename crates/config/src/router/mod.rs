@@ -1,11 +1,12 @@
 //! Which rule serves which request: host, headers and model to rule, and the models that a host may see.
 //!
-//! One matcher serves both questions, so that every model that is listed can be reached and the reverse. Rules
-//! are grouped by host and sorted once; within a group those that want one exact model are found by that
-//! model, so that a request costs the same with ten models as with ten thousand.
+//! One matcher serves both questions, so that every model that is listed can be reached and the reverse. A
+//! request belongs to the listener with the most specific host, and to no other (Gateway API, "listener
+//! isolation"). The rules of a listener are grouped by host and sorted once; within a group those that want one
+//! exact model are found by that model, so that a request costs the same with ten models as with ten thousand.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use http::{HeaderMap, HeaderName};
 use regex::Regex;
 
 use crate::{
-    host::Host,
+    host::{Host, Hosts},
     kind::{Time, ai_gateway_route::HeaderMatchKind},
     snapshot::Rule,
 };
@@ -28,9 +29,7 @@ pub const MODEL_HEADER: &str = "x-ai-eg-model";
 /// The rules of one port, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Router {
-    exact: BTreeMap<String, Group>,
-    suffix: BTreeMap<String, Group>,
-    any: Group,
+    sites: Hosts<Site>,
 }
 
 /// A rule with what decides whether it serves a request.
@@ -38,7 +37,9 @@ pub struct Router {
 pub struct Entry {
     /// The rule.
     pub rule: Arc<Rule>,
-    /// The hosts that it serves.
+    /// The host of the listener that it is attached to.
+    pub listener: Host,
+    /// The hosts that it serves there.
     pub hosts: Vec<Host>,
     /// When its route was made.
     pub created: Option<Time>,
@@ -105,12 +106,19 @@ impl Router {
         let mut router = Self::default();
         for entry in &entries {
             for host in &entry.hosts {
-                router.group_mut(host).add(host, entry);
+                let groups = &mut router.site(&entry.listener).groups;
+                groups.entry(host, Group::default).add(host, entry);
             }
         }
-        let groups = router.exact.values_mut().chain(router.suffix.values_mut());
-        groups.chain([&mut router.any]).for_each(Group::index);
+        for site in router.sites.values_mut() {
+            site.groups.values_mut().for_each(Group::index);
+        }
         router
+    }
+
+    /// Adds a listener of `host`, which takes that host's requests even if it has no rules.
+    pub fn listen(&mut self, host: &Host) {
+        self.site(host);
     }
 
     /// Returns the rule that serves a request, by the precedence of the Gateway API: most specific host, most
@@ -124,6 +132,11 @@ impl Router {
             .flat_map(|group| group.candidates(model))
             .find(|row| row.refusal(headers, model).is_none())
             .map(|row| &row.rule)
+    }
+
+    /// Returns the host of the listener that requests to `host` belong to.
+    pub fn listener(&self, host: &str) -> Option<&Host> {
+        self.sites.of(host).next().map(|site| &site.host)
     }
 
     /// Returns the models that requests to `host` can ask for, each once: those of the most specific host
@@ -200,30 +213,28 @@ impl Router {
     }
 
     fn all(&self) -> impl Iterator<Item = &Group> {
-        self.exact.values().chain(self.suffix.values()).chain([&self.any])
+        self.sites.values().flat_map(|site| site.groups.values())
     }
 
     /// Returns the rules that serve `host`, those with the most specific host first.
-    fn groups<'r>(&'r self, host: &str) -> impl Iterator<Item = &'r Group> {
-        let suffixes: Vec<&Group> = host
-            .match_indices('.')
-            .filter(|(at, _)| *at > 0)
-            .filter_map(|(at, _)| self.suffix.get(host.get(at..)?))
-            .collect();
-        self.exact
-            .get(host)
-            .into_iter()
-            .chain(suffixes)
-            .chain([&self.any])
+    fn groups<'r>(&'r self, host: &str) -> impl Iterator<Item = &'r Group> + use<'r> {
+        let site = self.sites.of(host).next();
+        site.map(|site| site.groups.of(host)).into_iter().flatten()
     }
 
-    fn group_mut(&mut self, host: &Host) -> &mut Group {
-        match host {
-            Host::Exact(name) => self.exact.entry(name.clone()).or_default(),
-            Host::Suffix(suffix) => self.suffix.entry(suffix.clone()).or_default(),
-            Host::Any => &mut self.any,
-        }
+    fn site(&mut self, listener: &Host) -> &mut Site {
+        self.sites.entry(listener, || Site {
+            host: listener.clone(),
+            groups: Hosts::default(),
+        })
     }
+}
+
+/// What is attached to the listeners of one host.
+#[derive(Clone, Debug)]
+struct Site {
+    host: Host,
+    groups: Hosts<Group>,
 }
 
 /// The rules of one host pattern.

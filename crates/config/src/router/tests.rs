@@ -23,6 +23,7 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             candidates: Vec::new(),
             timeouts: Timeouts::default(),
         }),
+        listener: Host::Any,
         hosts: hosts.collect(),
         created: None,
         matches: matches
@@ -266,4 +267,32 @@ fn work_is_the_same_with_ten_thousand_models() {
     };
     assert_eq!(examined(10), (3, 1));
     assert_eq!(examined(10_000), (3, 1));
+}
+
+#[test]
+fn a_request_belongs_to_the_listener_with_the_most_specific_host() {
+    let at = |listener: &str, hosts: &[&str], route: &str| Entry {
+        listener: Host::parse(listener).unwrap_or(Host::Any),
+        ..entry(route, 0, hosts, &[])
+    };
+    let mut router = Router::new(vec![
+        at("", &["*"], "n/any"),
+        at("*.example.com", &["*.example.com"], "n/suffix"),
+        at("*.example.com", &["a.example.com"], "n/own"),
+    ]);
+    router.listen(&Host::Exact("empty.example.com".to_owned()));
+    for (host, expected) in [
+        ("a.example.com", Some("n/own/rule/0")),
+        ("b.example.com", Some("n/suffix/rule/0")),
+        ("a.b.example.com", Some("n/suffix/rule/0")),
+        ("example.com", Some("n/any/rule/0")),
+        ("empty.example.com", None),
+    ] {
+        check(&router, host, &[], "m", expected);
+    }
+    assert_eq!(
+        router.listener("x.example.com"),
+        Some(&Host::Suffix(".example.com".to_owned()))
+    );
+    assert_eq!(Router::default().listener("x"), None);
 }

@@ -1,4 +1,4 @@
-//! One port: binding it, accepting connections, and serving HTTP/1.1 and cleartext HTTP/2 on each.
+//! One port: binding it, accepting connections, and serving HTTP/1.1 and HTTP/2 on each, encrypted or not.
 
 use std::{
     convert::Infallible,
@@ -15,11 +15,15 @@ use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use llm::Endpoint;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -27,7 +31,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Port, stall::WriteLimit};
+use super::{Connection, Port, stall::WriteLimit, tls};
 use crate::{BindError, body::Body, handle::handle, refusal};
 
 /// How many connections the system may queue.
@@ -143,7 +147,7 @@ async fn accept(
     mut closed: oneshot::Receiver<()>,
     unbind: oneshot::Sender<()>,
 ) {
-    let server = builder();
+    let server = Arc::new(builder());
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -160,13 +164,12 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = serve_connection(&server, stream, Arc::clone(&port));
-                let connection = graceful.watch(connection);
-                connections.spawn(async move {
-                    if let Err(error) = connection.await {
-                        debug!(%error, "connection ended");
-                    }
-                });
+                connections.spawn(serve_stream(
+                    Arc::clone(&server),
+                    stream,
+                    Arc::clone(&port),
+                    graceful.watcher(),
+                ));
             }
             Err(error) => {
                 warn!(%error, "cannot accept");
@@ -188,7 +191,9 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+type Builder = auto::Builder<TokioExecutor>;
+
+fn builder() -> Builder {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
@@ -204,26 +209,49 @@ fn builder() -> auto::Builder<TokioExecutor> {
     server
 }
 
-fn serve_connection(
-    server: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    port: Arc<Port>,
-) -> impl hyper_util::server::graceful::GracefulConnection<
-    Output = Result<(), Box<dyn std::error::Error + Send + Sync>>,
-> + Send
-+ 'static {
+/// Serves what one client sends, once the connection is encrypted where it is to be.
+async fn serve_stream(server: Arc<Builder>, stream: TcpStream, port: Arc<Port>, watcher: Watcher) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(move |request| guard(Arc::clone(&port), request));
-    let stream = TokioIo::new(WriteLimit::new(stream, WRITE_TIMEOUT));
-    server.serve_connection(stream, service).into_owned()
+    let stream = WriteLimit::new(stream, WRITE_TIMEOUT);
+    let (gateway, declared) = (&port.gateway, port.declared);
+    if !gateway.state.load().encryption.covers(declared) {
+        let connection = Connection { port, secured: None };
+        return serve_connection(&server, stream, connection, watcher).await;
+    }
+    let find = |name: &str| gateway.state.load().encryption.find(declared, name);
+    match tls::accept(stream, find).await {
+        Ok((stream, name)) => {
+            let secured = Some(name);
+            let connection = Connection { port, secured };
+            serve_connection(&server, stream, connection, watcher).await;
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            debug!(%error, cause, "connection not encrypted");
+        }
+    }
+}
+
+async fn serve_connection(
+    server: &Builder,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Connection,
+    watcher: Watcher,
+) {
+    let connection = Arc::new(connection);
+    let service = service_fn(move |request| guard(Arc::clone(&connection), request));
+    let serving = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(serving).await {
+        debug!(%error, "connection ended");
+    }
 }
 
 /// Serves a request; a panic becomes a 500, so that the connection and its other requests survive.
-async fn guard(port: Arc<Port>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn guard(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let dialect = Endpoint::dialect(request.uri().path());
-    Ok(caught(handle(port, request), || refusal::internal(dialect)).await)
+    Ok(caught(handle(connection, request), || refusal::internal(dialect)).await)
 }
 
 /// Returns what `handler` gives, or `otherwise` if it panics.

@@ -3,6 +3,7 @@
 pub(crate) mod drain;
 pub(crate) mod listener;
 mod stall;
+pub(crate) mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,13 @@ pub(crate) struct Port {
     pub(crate) declared: u16,
     /// Whether connections are to end with their next answer.
     pub(crate) closing: AtomicBool,
+}
+
+/// A client's connection, as its requests see it.
+pub(crate) struct Connection {
+    pub(crate) port: Arc<Port>,
+    /// The name that the client asked for in its handshake, empty if none; `None` where nothing is encrypted.
+    pub(crate) secured: Option<String>,
 }
 
 /// The ports that are served, by declared port.

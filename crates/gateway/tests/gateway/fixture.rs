@@ -118,6 +118,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
     let wanted = HeaderTest::new(MODEL_HEADER, MODEL, HeaderMatchKind::Exact).expect("a header name");
     let entry = Entry {
         rule: Arc::new(rule),
+        listener: Host::Any,
         hosts: vec![Host::Any],
         created: None,
         matches: vec![vec![wanted]],
@@ -127,6 +128,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
     let listener = Listener {
         names: vec!["default/gateway/http".to_owned()],
         router: Router::new(vec![entry]),
+        ..Listener::default()
     };
     Snapshot {
         listeners: [(0, listener)].into(),

@@ -5,6 +5,7 @@ mod bedrock;
 mod disconnect;
 mod documents;
 mod drain;
+mod encryption;
 mod errors;
 mod fixture;
 mod headers;
