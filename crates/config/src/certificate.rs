@@ -49,7 +49,10 @@ impl Certificate {
 
     /// Returns whether the certificate is for `name`.
     pub fn is_for(&self, name: &str) -> bool {
-        let parsed = self.certified.end_entity_cert().and_then(ParsedCertificate::try_from);
+        let parsed = self
+            .certified
+            .end_entity_cert()
+            .and_then(ParsedCertificate::try_from);
         let name = ServerName::try_from(name);
         match (parsed, name) {
             (Ok(parsed), Ok(name)) => rustls::client::verify_server_name(&parsed, &name).is_ok(),

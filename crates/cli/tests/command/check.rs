@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::process::{finish, tollgate};
 
@@ -17,12 +18,27 @@ fn examples_resolve_without_a_word() {
     names.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     names.sort();
     assert!(names.len() >= 5, "{names:?}");
+    let folder = certificates();
+    let folder = [("TLS_FOLDER", folder.path().to_str().unwrap())];
+    let variables = [EXAMPLES, &folder].concat();
     for path in names {
         let arguments = ["check", path.to_str().unwrap()];
-        let (code, out, err) = finish(tollgate(&arguments, EXAMPLES), "");
+        let (code, out, err) = finish(tollgate(&arguments, &variables), "");
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         assert!(!out.contains(" error") && !out.contains("warning"), "{out}");
     }
+}
+
+/// Returns a folder with the certificates that examples name.
+fn certificates() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["research", "support"] {
+        let pair = rcgen::generate_simple_self_signed([format!("{name}.example.com")]).unwrap();
+        fs::write(folder.path().join(format!("{name}.crt")), pair.cert.pem()).unwrap();
+        let key = pair.signing_key.serialize_pem();
+        fs::write(folder.path().join(format!("{name}.key")), key).unwrap();
+    }
+    folder
 }
 
 #[test]

@@ -3,12 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    Opaque,
-    gateway_class::Infrastructure,
-    reference::SecretRef,
-    selector::LabelSelector,
-};
+use super::{Opaque, gateway_class::Infrastructure, reference::SecretRef, selector::LabelSelector};
 
 /// What a Gateway says.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]

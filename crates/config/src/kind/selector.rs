@@ -80,7 +80,12 @@ mod tests {
             }],
         };
         let labels = [("team", "a"), ("stage", "test")];
-        let label = |key: &str| labels.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        let label = |key: &str| {
+            labels
+                .iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| *value)
+        };
         assert_eq!(selector.matches(label), expected, "{operator:?} {key} {values:?}");
         assert!(!selector.matches(|_| None), "the label of a team is missing");
     }

@@ -7,9 +7,7 @@ use super::{
     listeners::{Listener, Listeners},
     target,
 };
-use crate::{
-    Key, Severity, host::Host, kind::ai_gateway_route::ParentRef, report::ParentStatus,
-};
+use crate::{Key, Severity, host::Host, kind::ai_gateway_route::ParentRef, report::ParentStatus};
 
 /// A route, as far as its parents are concerned.
 #[derive(Clone, Copy, Debug)]

@@ -187,11 +187,7 @@ impl Place<'_> {
         format!("spec.listeners[{}].{name}", self.index)
     }
 
-    fn resolve(
-        &self,
-        encrypted: &mut BTreeMap<u16, bool>,
-        notes: &mut Notes,
-    ) -> Result<Listener, Unserved> {
+    fn resolve(&self, encrypted: &mut BTreeMap<u16, bool>, notes: &mut Notes) -> Result<Listener, Unserved> {
         let spec = self.spec;
         let secure = match spec.protocol.as_str() {
             "HTTP" => false,
@@ -210,7 +206,13 @@ impl Place<'_> {
         let tls = secure.then(|| self.tls(&host, notes)).transpose()?;
         if *encrypted.entry(port).or_insert(secure) != secure {
             let message = format!("another listener on port {port} has another protocol, and was first");
-            notes.conflicted(KIND, self.gateway, "ProtocolConflict", self.field("protocol"), &message);
+            notes.conflicted(
+                KIND,
+                self.gateway,
+                "ProtocolConflict",
+                self.field("protocol"),
+                &message,
+            );
             return Err(Unserved {
                 about: ConditionKind::Conflicted,
                 reason: "ProtocolConflict",
@@ -262,7 +264,8 @@ impl Place<'_> {
         let none = ListenerTls::default();
         let spec = self.spec.tls.as_ref().unwrap_or(&none);
         if self.frontend || spec.frontend_validation.is_some() {
-            let message = "certificates of clients are not checked by this version: the listener is not served";
+            let message =
+                "certificates of clients are not checked by this version: the listener is not served";
             return Err(self.unsupported("tls.frontendValidation", "UnsupportedValue", message, notes));
         }
         if spec.options.is_some() {
@@ -306,14 +309,21 @@ impl Place<'_> {
         let group = reference.group.as_deref().unwrap_or_default();
         let kind = reference.kind.as_deref().unwrap_or("Secret");
         if (group, kind) != ("", "Secret") {
-            return Err(invalid(format!("a {kind} holds no certificate: only a Secret does")));
+            return Err(invalid(format!(
+                "a {kind} holds no certificate: only a Secret does"
+            )));
         }
         let to = target(
             reference.namespace.as_deref(),
             &reference.name,
             &self.gateway.namespace,
         );
-        if !permitted(self.resources, End::gateway(self.gateway), End::secret(&to), notes) {
+        if !permitted(
+            self.resources,
+            End::gateway(self.gateway),
+            End::secret(&to),
+            notes,
+        ) {
             let message = format!("no ReferenceGrant allows the reference to Secret {to}");
             return Err(("RefNotPermitted", message));
         }
@@ -331,7 +341,9 @@ impl Place<'_> {
     /// Returns the kinds of routes that may attach.
     fn kinds(&self, notes: &mut Notes) -> Vec<&'static str> {
         let allowed = self.spec.allowed_routes.as_ref();
-        let written = allowed.map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
+        let written = allowed
+            .map(|allowed| allowed.kinds.as_slice())
+            .unwrap_or_default();
         if written.is_empty() {
             return KINDS.iter().map(|(_, kind)| *kind).collect();
         }
@@ -359,7 +371,10 @@ impl Place<'_> {
     fn namespaces(&self, notes: &mut Notes) -> Option<BTreeSet<String>> {
         let allowed = self.spec.allowed_routes.as_ref();
         let allowed = allowed.and_then(|allowed| allowed.namespaces.as_ref());
-        match allowed.and_then(|namespaces| namespaces.from).unwrap_or(From::Same) {
+        match allowed
+            .and_then(|namespaces| namespaces.from)
+            .unwrap_or(From::Same)
+        {
             From::All => None,
             From::Same => Some(BTreeSet::from([self.gateway.namespace.clone()])),
             From::None => Some(BTreeSet::new()),
@@ -391,7 +406,9 @@ impl Place<'_> {
     fn status(&self, listener: Result<&Listener, &Unserved>) -> ListenerStatus {
         ListenerStatus {
             name: self.spec.name.clone(),
-            kinds: listener.map(|listener| listener.kinds.clone()).unwrap_or_default(),
+            kinds: listener
+                .map(|listener| listener.kinds.clone())
+                .unwrap_or_default(),
             attached_routes: 0,
             trouble: listener
                 .err()

@@ -242,14 +242,19 @@ async fn serve_connection(
 ) {
     let connection = Arc::new(connection);
     let service = service_fn(move |request| guard(Arc::clone(&connection), request));
-    let serving = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    let serving = server
+        .serve_connection(TokioIo::new(stream), service)
+        .into_owned();
     if let Err(error) = watcher.watch(serving).await {
         debug!(%error, "connection ended");
     }
 }
 
 /// Serves a request; a panic becomes a 500, so that the connection and its other requests survive.
-async fn guard(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn guard(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let dialect = Endpoint::dialect(request.uri().path());
     Ok(caught(handle(connection, request), || refusal::internal(dialect)).await)
 }

@@ -84,9 +84,10 @@ fn snapshot(yaml: &str) -> Snapshot {
 
 /// Returns a Gateway with a listener for each of `hosts`, each with the Secret that is named for it.
 fn edge(hosts: &[(&str, &str)]) -> String {
-    let mut yaml = "kind: Gateway\napiVersion: gateway.networking.k8s.io/v1\nmetadata: {name: edge}\nspec:\n  \
+    let mut yaml =
+        "kind: Gateway\napiVersion: gateway.networking.k8s.io/v1\nmetadata: {name: edge}\nspec:\n  \
                     gatewayClassName: tollgate\n  listeners:\n"
-        .to_owned();
+            .to_owned();
     for (host, secret) in hosts {
         yaml += &format!(
             "    - {{name: {secret}, protocol: HTTPS, port: 443, hostname: \"{host}\", tls: {{certificateRefs: [{{name: \
@@ -171,7 +172,10 @@ async fn a_name_is_shown_the_certificate_of_its_listener() {
 async fn http2_is_agreed_on() {
     let authority = Authority::new();
     let served = serve(&(edge(&[("a.test", "a")]) + &authority.secret("a", "a.test"))).await;
-    let stream = authority.connect(&served, "a.test", "h2").await.expect("encrypted");
+    let stream = authority
+        .connect(&served, "a.test", "h2")
+        .await
+        .expect("encrypted");
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.expect("HTTP/2 is spoken");
     tokio::select! {
