@@ -1,6 +1,260 @@
 //! Policies, one folder each: what a resource says (`spec`), what it means once resolved, and its application.
 //!
-//! A policy does no IO. Where one needs the outside it will go through a port trait that the gateway serves.
+//! A policy does no IO and reads no clock. Those that decide who may call are fields of [`Policies`], which runs
+//! them; those that change what an upstream is sent are applied by whoever calls it.
 
+pub mod address;
+pub mod api_key;
+pub mod authorize;
+pub mod basic;
 pub mod body;
+pub mod carrier;
+pub mod claims;
+pub mod cors;
 pub mod headers;
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use llm::{ApiError, ErrorKind};
+use serde_json::{Value, json};
+
+pub use address::{Cidr, ClientAddress};
+pub use api_key::ApiKey;
+pub use authorize::Authorize;
+pub use basic::Basic;
+pub use carrier::Carrier;
+pub use claims::Claims;
+pub use cors::Cors;
+
+/// Who may call, and who says so. The fields are in the order in which they run, which is a matter of security:
+/// a browser's question comes first because it carries no credential; authorization comes last because it
+/// judges by what the others have verified.
+#[derive(Debug, Default)]
+pub struct Policies {
+    /// `namespace/name` of the resource that declares them.
+    pub id: Arc<str>,
+    /// Why nobody is let in: what was declared cannot be honoured.
+    pub broken: Option<String>,
+    /// Which pages in browsers may call.
+    pub cors: Option<Cors>,
+    /// Who calls.
+    pub authenticate: Authenticate,
+    /// Whether who calls may do this.
+    pub authorize: Option<Authorize>,
+}
+
+/// Who calls. Each that is present has to be satisfied.
+#[derive(Debug, Default)]
+pub struct Authenticate {
+    /// By a key.
+    pub api_key: Option<ApiKey>,
+    /// By name and password.
+    pub basic: Option<Basic>,
+}
+
+/// What policies know and find out about one request.
+#[derive(Debug)]
+pub struct PolicyCtx {
+    /// The client's address.
+    pub client: IpAddr,
+    /// What was verified of whoever calls.
+    pub caller: Caller,
+    /// Headers for the answer, whatever it will be.
+    pub response: HeaderMap,
+}
+
+/// What was verified of whoever calls.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// The client whose API key it is.
+    pub client_id: Option<Arc<str>>,
+    /// The name whose password it is.
+    pub username: Option<String>,
+    /// What tokens say, by the provider that vouches for it.
+    pub claims: Vec<(Arc<str>, Claims)>,
+}
+
+/// A request that is not let in.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the client is told; its status is the answer's.
+    pub error: ApiError,
+    /// Headers for the client.
+    pub headers: HeaderMap,
+    /// The document that is the answer, where somebody else has written it.
+    pub document: Option<Bytes>,
+}
+
+impl PolicyCtx {
+    /// Returns what is known of a request from `client` before anything was verified.
+    pub fn new(client: IpAddr) -> Self {
+        Self {
+            client,
+            caller: Caller::default(),
+            response: HeaderMap::new(),
+        }
+    }
+}
+
+impl Policies {
+    /// Returns what lets nobody in.
+    pub fn broken(id: impl Into<Arc<str>>, reason: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            broken: Some(reason.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Finds out who calls: the policies that need only the head of a request.
+    ///
+    /// # Errors
+    /// A 401 that says what is missing; a 500 if the policies are broken.
+    pub fn identify(&self, ctx: &mut PolicyCtx, head: &mut Parts) -> Result<(), Box<Refusal>> {
+        if self.broken.is_some() {
+            // The reason is the operator's; the report and the log have it.
+            let message = "the access policy of this route cannot be applied";
+            return Err(Refusal::new(ErrorKind::Internal, message));
+        }
+        if let Some(cors) = &self.cors {
+            cors.allow(&head.headers, &mut ctx.response);
+        }
+        let Authenticate { api_key, basic } = &self.authenticate;
+        if let Some(api_key) = api_key {
+            ctx.caller.client_id = Some(api_key.verify(head)?);
+        }
+        if let Some(basic) = basic {
+            ctx.caller.username = Some(basic.verify(&mut head.headers)?);
+        }
+        Ok(())
+    }
+
+    /// Decides whether whoever calls may do so.
+    ///
+    /// # Errors
+    /// A 403.
+    pub fn decide(&self, ctx: &mut PolicyCtx, head: &Parts) -> Result<(), Box<Refusal>> {
+        match &self.authorize {
+            Some(authorize) if !authorize.allows(ctx.client, &ctx.caller, &head.method, &head.headers) => {
+                Err(Refusal::new(ErrorKind::Permission, "access denied"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes off the credentials by which a client has identified itself, so that no upstream learns them.
+    pub fn strip_credentials(&self, headers: &mut HeaderMap) {
+        let Authenticate { api_key, basic } = &self.authenticate;
+        let carriers = api_key.iter().flat_map(|api_key| &api_key.carriers);
+        for carrier in carriers {
+            carrier.strip_header(headers);
+        }
+        if basic.is_some() {
+            headers.remove(header::AUTHORIZATION);
+        }
+    }
+
+    /// Returns what is declared, as JSON without secrets.
+    pub fn dump(&self) -> Value {
+        json!({
+            "broken": self.broken,
+            "cors": self.cors.as_ref().map(Cors::dump),
+            "apiKey": self.authenticate.api_key.as_ref().map(ApiKey::dump),
+            "basic": self.authenticate.basic.as_ref().map(Basic::dump),
+            "authorize": self.authorize.as_ref().map(Authorize::dump),
+        })
+    }
+}
+
+impl Refusal {
+    /// Returns a refusal with the kind's own status.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            error: ApiError::new(kind, message),
+            headers: HeaderMap::new(),
+            document: None,
+        })
+    }
+
+    /// Returns a 401 that tells by `challenge` how to do better (RFC 9110, section 11.6.1).
+    pub fn challenge(message: impl Into<String>, challenge: HeaderValue) -> Box<Self> {
+        let mut refusal = Self::new(ErrorKind::Authentication, message);
+        refusal.headers.insert(header::WWW_AUTHENTICATE, challenge);
+        refusal
+    }
+}
+
+/// Why a header cannot carry what was verified.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not a header's name.
+    #[error("\"{0}\" is not a header name")]
+    Malformed(String),
+    /// A name that the gateway or HTTP itself needs.
+    #[error("\"{0}\" belongs to the gateway")]
+    Reserved(String),
+}
+
+/// Returns the header in which upstreams are told what was verified.
+///
+/// # Errors
+/// If `written` is no header name, or one that means something to the gateway or to HTTP.
+pub fn told_in(written: &str) -> Result<HeaderName, NameError> {
+    let name = HeaderName::from_bytes(written.to_ascii_lowercase().as_bytes())
+        .map_err(|_| NameError::Malformed(written.to_owned()))?;
+    if is_reserved(name.as_str()) {
+        return Err(NameError::Reserved(written.to_owned()));
+    }
+    Ok(name)
+}
+
+/// Returns whether a policy must not set a header: by the first ones the gateway knows what it has decided, by
+/// the others HTTP delimits messages.
+pub fn is_reserved(name: &str) -> bool {
+    ["x-ai-eg-", "x-envoy-", "x-tollgate-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || matches!(
+            name,
+            "connection"
+                | "content-encoding"
+                | "content-length"
+                | "expect"
+                | "host"
+                | "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "x-gateway-destination-endpoint"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_decide_cannot_be_set() {
+        for name in ["x-ai-eg-model", "X-Envoy-Original-Path", "Content-Length", "host"] {
+            assert_eq!(told_in(name), Err(NameError::Reserved(name.to_owned())), "{name}");
+        }
+        assert_eq!(told_in("a b"), Err(NameError::Malformed("a b".to_owned())));
+        assert_eq!(told_in("X-User-Id").expect("a name").as_str(), "x-user-id");
+    }
+
+    #[test]
+    fn what_is_broken_lets_nobody_in_and_keeps_the_reason() {
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        let mut ctx = PolicyCtx::new(IpAddr::from([127, 0, 0, 1]));
+        let policies = Policies::broken("a/b", "Secret a/keys does not exist");
+        let refusal = policies
+            .identify(&mut ctx, &mut head)
+            .expect_err("nobody gets in");
+        assert_eq!(refusal.error.status, 500);
+        assert!(!refusal.error.message.contains("Secret"));
+    }
+}
