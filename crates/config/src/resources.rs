@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
-    GatewayClass, Guard, Metadata, Namespace, ReferenceGrant, SecretData,
+    GatewayClass, Guard, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy,
 };
 
 /// The name of a resource within its kind.
@@ -68,6 +68,8 @@ pub struct Resources {
     pub reference_grants: Map<ReferenceGrant>,
     /// Namespaces.
     pub namespaces: Map<Option<Namespace>>,
+    /// SecurityPolicies.
+    pub security_policies: Map<SecurityPolicy>,
     /// Resources of kinds that are understood and not served yet, by kind and key. Those that restrict access
     /// say what they guard.
     pub unserved: BTreeMap<(&'static str, Key), Declared<Option<Guard>>>,

@@ -10,7 +10,7 @@ use llm::{
     Operation, Site,
     provider::{CredentialKind, Provider},
 };
-use policy::{body::Body, headers::Headers};
+use policy::{ClientAddress, Policies, body::Body, headers::Headers};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -33,6 +33,8 @@ pub struct Listener {
     pub names: Vec<String>,
     /// Which rule serves which request.
     pub router: Router,
+    /// Whom to believe about clients' addresses.
+    pub client: ClientAddress,
     /// Set where connections are encrypted: how, by the host that clients name (SNI).
     pub tls: Option<Hosts<Arc<ServerTls>>>,
 }
@@ -59,6 +61,8 @@ pub struct Rule {
     pub candidates: Vec<Candidate>,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Who may use it; anybody if there are none.
+    pub policies: Option<Arc<Policies>>,
 }
 
 /// One reference from a rule to a backend.
@@ -149,22 +153,31 @@ impl Snapshot {
     /// Returns the snapshot as JSON: deterministic, and without secrets. Of header and body changes only the
     /// names are shown, because their values may be credentials.
     pub fn dump(&self) -> Value {
-        let mut backends = BTreeMap::new();
+        let (mut backends, mut policies) = (BTreeMap::new(), BTreeMap::new());
         let listeners: Map<String, Value> = self
             .listeners
             .iter()
-            .map(|(port, listener)| (port.to_string(), listener.dump(&mut backends)))
+            .map(|(port, listener)| (port.to_string(), listener.dump(&mut backends, &mut policies)))
             .collect();
-        json!({ "listeners": listeners, "backends": backends })
+        let mut dump = json!({ "listeners": listeners, "backends": backends });
+        if !policies.is_empty() {
+            dump["policies"] = json!(policies);
+        }
+        dump
     }
 }
 
 impl Listener {
-    fn dump(&self, backends: &mut BTreeMap<String, Value>) -> Value {
+    fn dump(&self, backends: &mut BTreeMap<String, Value>, policies: &mut BTreeMap<String, Value>) -> Value {
         let mut rules = BTreeMap::new();
         let mut routes = Vec::new();
         for (wanted, rule) in self.router.rows() {
-            routes.push(json!({ "match": wanted, "rule": rule.id() }));
+            let mut route = json!({ "match": wanted, "rule": rule.id() });
+            if let Some(own) = &rule.policies {
+                route["policies"] = json!(own.id);
+                policies.entry(own.id.to_string()).or_insert_with(|| own.dump());
+            }
+            routes.push(route);
             for backend in rule
                 .candidates
                 .iter()

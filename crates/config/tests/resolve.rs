@@ -72,6 +72,7 @@ fn the_schema_has_every_kind_and_closes_it() {
         "BackendTLSPolicy",
         "Secret",
         "ReferenceGrant",
+        "SecurityPolicy",
     ] {
         let kind = &schema["$defs"][kind];
         assert_eq!(kind["additionalProperties"], false);

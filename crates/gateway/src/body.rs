@@ -85,10 +85,7 @@ pub(crate) async fn read(
     let announced = body.size_hint().exact().unwrap_or(0);
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
     if announced > limit {
-        // Who expects to be asked to go on has not begun to send.
-        if !headers.contains_key(header::EXPECT) {
-            linger(body).await;
-        }
+        turn_away(headers, body).await;
         return Err(too_large(limit));
     }
     let mut reserved = memory.reserve();
@@ -116,6 +113,14 @@ pub(crate) async fn read(
         return Err(ApiError::invalid("the request has no body"));
     }
     Ok((bytes, reserved))
+}
+
+/// Lets a client that is refused before its body was read send it.
+pub(crate) async fn turn_away(headers: &HeaderMap, body: Incoming) {
+    // Who expects to be asked to go on has not begun to send.
+    if !headers.contains_key(header::EXPECT) {
+        linger(body).await;
+    }
 }
 
 /// Reads on and forgets, for a while.

@@ -1,13 +1,16 @@
 //! One request and what it is served with.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use config::snapshot::{Listener, Rule};
+use config::{
+    router::Gate,
+    snapshot::{Listener, Rule},
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use llm::{ApiError, Endpoint, ErrorKind, Format, operation::Place};
 use tokio::time::Instant;
 
-use crate::{Runtime, State, facts::Facts, headers, server::Connection};
+use crate::{Runtime, State, access::Admitted, facts::Facts, headers, server::Connection};
 
 /// Stands for "no limit": nothing that is served lasts longer.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -24,6 +27,8 @@ pub(crate) struct Ctx {
     pub(crate) dialect: Format,
     pub(crate) began: Instant,
     pub(crate) facts: Box<Facts>,
+    /// The policies that have looked at the request, and what they found; `None` if there are none.
+    pub(crate) access: Option<Box<Admitted>>,
     connection: Arc<Connection>,
 }
 
@@ -41,6 +46,7 @@ impl Ctx {
             dialect: Endpoint::dialect(head.uri.path()),
             began: Instant::from_std(facts.start),
             facts,
+            access: None,
             connection: Arc::clone(connection),
         }
     }
@@ -128,6 +134,14 @@ impl Ctx {
         self.state.snapshot.listeners.get(&port)
     }
 
+    /// Returns the address of the client, as far as it can be believed.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        match self.listener() {
+            Some(listener) => listener.client.of(self.connection.peer, headers),
+            None => self.connection.peer,
+        }
+    }
+
     /// Returns the id of the request.
     pub(crate) fn request_id(&self) -> &HeaderValue {
         &self.facts.request_id
@@ -165,7 +179,9 @@ fn unknown_path(path: &str) -> ApiError {
 }
 
 fn unknown_model(listener: Option<&Listener>, host: &str, model: &str) -> ApiError {
-    let nearest = listener.map(|listener| listener.router.nearest(host, model, SUGGESTIONS));
+    // Where policies depend on the model, names are for those who pass them.
+    let told = listener.filter(|listener| !matches!(listener.router.gate(host), Gate::Several));
+    let nearest = told.map(|listener| listener.router.nearest(host, model, SUGGESTIONS));
     let nearest = nearest.unwrap_or_default();
     let hint = if nearest.is_empty() {
         String::new()

@@ -1,6 +1,6 @@
 //! The straight line: what happens to a request, in order.
 //!
-//! open → endpoint → body → route → attempts → respond. Every step that can refuse returns an error, and one
+//! open → policies → endpoint → body → route → attempts → respond. Every step that can refuse returns an error, and one
 //! place says it in the client's format. Nothing here is spawned: when the client goes away the future is
 //! dropped, and with it all that was done on its behalf.
 
@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use llm::{Inbound, Operation, upload};
 
 use crate::{
+    access,
     body::{self, Body},
     ctx::Ctx,
     kept,
@@ -48,13 +49,27 @@ pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incomin
     response
 }
 
-async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Result<Answer, Box<Refusal>> {
+async fn serve(
+    ctx: &mut Ctx,
+    mut head: http::request::Parts,
+    body: Incoming,
+) -> Result<Answer, Box<Refusal>> {
     ctx.directed()?;
+    if let Some(answer) = access::preflight(ctx, &head) {
+        return Ok(answer);
+    }
+    if let Err(refusal) = access::ahead(ctx, &mut head) {
+        body::turn_away(&head.headers, body).await;
+        return Err(refusal);
+    }
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
-        Operation::Models => Ok(models::list(ctx, place.endpoint)),
-        Operation::Model => models::one(ctx, &place).map_err(Into::into),
-        Operation::Kept => kept::answer(ctx, &head.method, &place).map_err(Into::into),
+        Operation::Models => models::list(ctx, place.endpoint, &head),
+        Operation::Model => models::one(ctx, &place, &head),
+        Operation::Kept => {
+            access::passed(ctx, &head)?;
+            kept::answer(ctx, &head.method, &place).map_err(Into::into)
+        }
         Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
             let (bytes, _reserved) = body::read(
@@ -68,7 +83,7 @@ async fn serve(ctx: &mut Ctx, head: http::request::Parts, body: Incoming) -> Res
             upload::refuse(&head.headers, place.endpoint.path)?;
             let mut inbound = Inbound::parse(place, bytes)?;
             kept::prepare(ctx, &mut inbound)?;
-            let rule = ctx.route(&inbound.model, inbound.stream, head.uri.path(), &head.headers)?;
+            let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head)?;
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
         Operation::Upload(upload) => crate::llm::upload::serve(ctx, place.endpoint, upload, head, body).await,

@@ -3,6 +3,7 @@
 //! Start at `handle`: one function, straight down. [`Gateway`] is the whole of it: it is given a snapshot and
 //! serves it until the next one; what must survive a swap (clients, health, budgets) is its runtime.
 
+mod access;
 mod admin;
 mod body;
 mod credential;

@@ -1,22 +1,28 @@
 //! The list of models, answered from the snapshot.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use config::router::Model;
-use llm::{ApiError, Endpoint, Format, operation::Place};
+use http::request::Parts;
+use llm::{Endpoint, Format, operation::Place};
+use policy::Policies;
 use serde::Serialize;
 
-use crate::{ctx::Ctx, refusal::Answer};
+use crate::{
+    access,
+    ctx::Ctx,
+    refusal::{Answer, Refusal},
+};
 
-/// Returns the model that `place` names, if the request's host may see it, in the client's format.
+/// Returns the model that `place` names, if the client may ask the request's host for it, in the client's format.
 ///
 /// # Errors
-/// A 404 that names the nearest models.
-pub(crate) fn one(ctx: &Ctx, place: &Place<'_>) -> Result<Answer, ApiError> {
+/// A 404 that names the nearest models; what the policies say, if they let the client have none.
+pub(crate) fn one(ctx: &mut Ctx, place: &Place<'_>, head: &Parts) -> Result<Answer, Box<Refusal>> {
     let wanted = place.name.as_deref().unwrap_or_default();
-    let models = ctx
-        .listener()
-        .map(|listener| listener.router.models(&ctx.facts.host));
-    let found = models.into_iter().flatten().find(|model| model.id == wanted);
+    let passed = access::passed(ctx, head)?;
+    let found = visible(ctx, &passed).into_iter().find(|model| model.id == wanted);
     let model = found.ok_or_else(|| ctx.unknown_model(wanted))?;
     Ok(Answer::json(match place.endpoint.format {
         Format::Messages => to_json(&MessagesModel::from(model)),
@@ -26,18 +32,27 @@ pub(crate) fn one(ctx: &Ctx, place: &Place<'_>) -> Result<Answer, ApiError> {
     }))
 }
 
-/// Returns the models that the request's host may see, in the client's format.
-pub(crate) fn list(ctx: &Ctx, endpoint: &Endpoint) -> Answer {
-    let models = ctx
-        .listener()
-        .map(|listener| listener.router.models(&ctx.facts.host));
-    let models = models.unwrap_or_default();
-    Answer::json(match endpoint.format {
+/// Returns the models that the client may ask the request's host for, in the client's format.
+///
+/// # Errors
+/// What the policies say, if they let the client have none.
+pub(crate) fn list(ctx: &mut Ctx, endpoint: &Endpoint, head: &Parts) -> Result<Answer, Box<Refusal>> {
+    let passed = access::passed(ctx, head)?;
+    let models = visible(ctx, &passed);
+    Ok(Answer::json(match endpoint.format {
         Format::Messages => messages(&models),
         Format::OpenAi | Format::Responses | Format::Gemini | Format::Converse | Format::Cohere => {
             openai(&models)
         }
-    })
+    }))
+}
+
+/// Returns the models of the request's host that are behind nothing but what was `passed`.
+fn visible<'c>(ctx: &'c Ctx, passed: &[Arc<Policies>]) -> Vec<&'c Model> {
+    let passes = |policies: &Arc<Policies>| passed.iter().any(|passed| Arc::ptr_eq(passed, policies));
+    let listener = ctx.listener();
+    let models = listener.map(|listener| listener.router.models_behind(&ctx.facts.host, passes));
+    models.unwrap_or_default()
 }
 
 /// OpenAI's API reference, "List models"; the order of members is part of the compatibility specification.

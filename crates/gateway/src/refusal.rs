@@ -18,6 +18,8 @@ pub(crate) struct Refusal {
     pub(crate) error: ApiError,
     /// Headers for the client.
     pub(crate) headers: HeaderMap,
+    /// The document that is the answer, where somebody else has written it.
+    pub(crate) document: Option<Bytes>,
 }
 
 /// An answer that is not dressed yet.
@@ -40,6 +42,22 @@ impl From<ApiError> for Box<Refusal> {
         Box::new(Refusal {
             error,
             headers: HeaderMap::new(),
+            document: None,
+        })
+    }
+}
+
+impl From<Box<policy::Refusal>> for Box<Refusal> {
+    fn from(refusal: Box<policy::Refusal>) -> Self {
+        let policy::Refusal {
+            error,
+            headers,
+            document,
+        } = *refusal;
+        Box::new(Refusal {
+            error,
+            headers,
+            document,
         })
     }
 }
@@ -58,8 +76,14 @@ impl Answer {
 
     /// Returns `refusal` as a document in `dialect`.
     pub(crate) fn refused(refusal: Refusal, dialect: Format) -> Self {
-        let Refusal { error, mut headers } = refusal;
-        headers.insert(header::CONTENT_TYPE, JSON);
+        let Refusal {
+            error,
+            mut headers,
+            document,
+        } = refusal;
+        if document.is_none() {
+            headers.insert(header::CONTENT_TYPE, JSON);
+        }
         if let Some(seconds) = error.retry_after {
             headers
                 .entry(header::RETRY_AFTER)
@@ -68,7 +92,7 @@ impl Answer {
         Self {
             status: error.status,
             headers,
-            content: Content::Whole(dialect.encode_error(&error)),
+            content: Content::Whole(document.unwrap_or_else(|| dialect.encode_error(&error))),
         }
     }
 }
@@ -76,7 +100,10 @@ impl Answer {
 /// Returns the response to a request, with the facts inside.
 pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Response<Body> {
     let Ctx {
-        dialect, mut facts, ..
+        dialect,
+        mut facts,
+        access,
+        ..
     } = ctx;
     let Answer {
         status,
@@ -93,6 +120,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         }
         Answer::refused(refusal, dialect)
     });
+    if let Some(access) = access {
+        access.dress(&mut headers);
+    }
     facts.status = status;
     headers.insert(headers::REQUEST_ID, facts.request_id.clone());
     if let Some(losses) = loss_header(&facts.losses, dialect) {

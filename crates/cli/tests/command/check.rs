@@ -249,6 +249,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("GROQ_API_KEY", "k"),
     ("AZURE_OPENAI_API_KEY", "k"),
     ("AZURE_OPENAI_RESOURCE", "mine"),
+    ("ALICE_KEY", "a"),
+    ("BOB_KEY", "b"),
 ];
 
 const KEYS: &[(&str, &str)] = &[("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k")];

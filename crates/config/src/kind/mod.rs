@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod reference;
 pub mod reference_grant;
 pub mod secret;
+pub mod security_policy;
 pub mod selector;
 pub mod time;
 
@@ -36,6 +37,7 @@ pub use metadata::Metadata;
 pub use namespace::Namespace;
 pub use reference_grant::ReferenceGrant;
 pub use secret::SecretData;
+pub use security_policy::SecurityPolicy;
 pub use time::Time;
 
 /// A value that is accepted as it is.
@@ -72,7 +74,7 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo::new("EnvoyProxy", ENVOY, &["v1alpha1"]),
     KindInfo::new("ClientTrafficPolicy", ENVOY, &["v1alpha1"]),
     KindInfo::new("BackendTrafficPolicy", ENVOY, &["v1alpha1"]),
-    KindInfo::new("SecurityPolicy", ENVOY, &["v1alpha1"]).guards(),
+    KindInfo::new("SecurityPolicy", ENVOY, &["v1alpha1"]),
     KindInfo::new("EnvoyExtensionPolicy", ENVOY, &["v1alpha1"]).guards(),
     KindInfo::new("EnvoyPatchPolicy", ENVOY, &["v1alpha1"]),
     KindInfo::new("HTTPRouteFilter", ENVOY, &["v1alpha1"]),
@@ -162,6 +164,7 @@ pub fn schema() -> Value {
         ("BackendTLSPolicy", reference::<BackendTLSPolicy>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),
+        ("SecurityPolicy", reference::<SecurityPolicy>(&mut generator)),
     ];
     let metadata = reference::<Metadata>(&mut generator);
     let secret = reference::<secret::Written>(&mut generator);

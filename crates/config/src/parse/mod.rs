@@ -225,6 +225,7 @@ impl Parser<'_> {
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "Namespace" => self.typed(document, |resources| &mut resources.namespaces),
             "Secret" => self.secret(document),
+            "SecurityPolicy" => self.typed(document, |resources| &mut resources.security_policies),
             _ => self.unserved(document),
         }
     }

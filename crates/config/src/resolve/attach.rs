@@ -19,7 +19,10 @@ pub(super) struct Route<'a> {
 }
 
 /// The hosts that a route serves, by port and by the host of the listener there.
-pub(super) type Places = BTreeMap<u16, BTreeMap<Host, BTreeSet<Host>>>;
+pub(super) type Places = BTreeMap<u16, BTreeMap<Host, Hosts>>;
+
+/// Hosts, and by which listeners (Gateway and name) the route is reached at each.
+pub(super) type Hosts = BTreeMap<Host, Vec<(Key, String)>>;
 
 /// Returns where the route serves. Without hosts of its own it serves those of the listeners.
 pub(super) fn attach(route: Route<'_>, listeners: &Listeners, notes: &mut Notes) -> Places {
@@ -48,7 +51,9 @@ pub(super) fn attach(route: Route<'_>, listeners: &Listeners, notes: &mut Notes)
                         notes.attached(&gateway, &listener.name);
                     }
                     let at_port = places.entry(listener.port).or_default();
-                    at_port.entry(listener.host.clone()).or_default().insert(host);
+                    let at_host = at_port.entry(listener.host.clone()).or_default();
+                    let reached = at_host.entry(host).or_default();
+                    reached.push((gateway.clone(), listener.name.clone()));
                 }
             }
             Err(Refused { message, .. }) => {

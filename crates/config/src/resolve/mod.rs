@@ -4,7 +4,8 @@
 //! 2. `listeners`: which ports are served?
 //! 3. `policies`: which credential and which encryption does each backend have?
 //! 4. `backends`: which backends can be called, and how?
-//! 5. `routes`: which rules serve at which listeners, and by which backends?
+//! 5. `access`: which policies guard what?
+//! 6. `routes`: which rules serve at which listeners, and by which backends?
 //!
 //! Each pass says what it finds to one `Notes`, and takes only what the passes before it accepted. What is
 //! broken fails closed: a backend whose credential or encryption is not as declared is not called at all.
@@ -18,6 +19,7 @@ use crate::{
     resources::Map,
 };
 
+mod access;
 mod attach;
 mod backends;
 mod listeners;
@@ -39,7 +41,9 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let listeners = listeners::resolve(resources, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
     let backends = backends::resolve(resources, &policies, &mut notes);
-    let snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut notes);
+    let mut access = access::resolve(resources, &mut notes);
+    let snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut access, &mut notes);
+    access.finish(&mut notes);
     (snapshot, notes.finish())
 }
 
@@ -88,6 +92,7 @@ impl Notes {
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
         notes.add("Namespace", &resources.namespaces);
+        notes.add("SecurityPolicy", &resources.security_policies);
         for ((kind, key), declared) in &resources.unserved {
             notes.enter((kind, key.clone()), declared.order, &declared.origin);
             notes.used(kind, key);

@@ -243,7 +243,11 @@ fn encryption(key: &Key, policy: &BackendTLSPolicy, notes: &mut Notes) -> Result
 
 /// Returns the resources in the order in which they win conflicts: those that are accepted first, then by age
 /// and name.
-fn ordered<'r, S>(kind: &'static str, map: &'r Map<S>, notes: &Notes) -> Vec<(&'r Key, &'r Declared<S>)> {
+pub(super) fn ordered<'r, S>(
+    kind: &'static str,
+    map: &'r Map<S>,
+    notes: &Notes,
+) -> Vec<(&'r Key, &'r Declared<S>)> {
     let mut all: Vec<_> = map.iter().collect();
     all.sort_by_key(|(key, declared)| {
         let created = declared.metadata.creation_timestamp;

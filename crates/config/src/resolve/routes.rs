@@ -6,6 +6,7 @@ use policy::{body::Body, headers::Headers};
 
 use super::{
     End, Notes,
+    access::{self, Access},
     attach::{self, attach},
     backends::{Backends, Service},
     listeners::Listeners,
@@ -28,6 +29,7 @@ pub(super) fn resolve(
     loaded: u64,
     listeners: Listeners,
     backends: &Backends,
+    access: &mut Access,
     notes: &mut Notes,
 ) -> Snapshot {
     let mut entries: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
@@ -59,11 +61,13 @@ pub(super) fn resolve(
         for (port, listeners) in places {
             let at_port = entries.entry(port).or_default();
             for (listener, hosts) in listeners {
-                at_port.extend(rules.iter().cloned().map(|entry| Entry {
-                    listener: listener.clone(),
-                    hosts: hosts.iter().cloned().collect(),
-                    ..entry
-                }));
+                for entry in &rules {
+                    let entry = Entry {
+                        listener: listener.clone(),
+                        ..entry.clone()
+                    };
+                    at_port.extend(access.guard(access::ROUTE, key, &entry, &hosts));
+                }
             }
         }
     }
@@ -156,6 +160,7 @@ fn rules(
                     name: rule.name.clone(),
                     candidates,
                     timeouts: timeouts(rule),
+                    policies: None,
                 }),
                 listener: Host::Any,
                 hosts: Vec::new(),

@@ -12,6 +12,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName};
+use policy::Policies;
 use regex::Regex;
 
 use crate::{
@@ -20,8 +21,12 @@ use crate::{
     snapshot::Rule,
 };
 
+mod gate;
 #[cfg(test)]
 mod tests;
+
+pub use gate::Gate;
+use gate::Guards;
 
 /// The header that carries the model in rules' matches; clients cannot set it.
 pub const MODEL_HEADER: &str = "x-ai-eg-model";
@@ -30,6 +35,8 @@ pub const MODEL_HEADER: &str = "x-ai-eg-model";
 #[derive(Clone, Debug, Default)]
 pub struct Router {
     sites: Hosts<Site>,
+    /// Whether any rule has policies.
+    guarded: bool,
 }
 
 /// A rule with what decides whether it serves a request.
@@ -113,7 +120,8 @@ impl Router {
         for site in router.sites.values_mut() {
             site.groups.values_mut().for_each(Group::index);
         }
-        router
+        let guarded = router.all().any(|group| group.guards.is_any());
+        Self { guarded, ..router }
     }
 
     /// Adds a listener of `host`, which takes that host's requests even if it has no rules.
@@ -142,11 +150,7 @@ impl Router {
     /// Returns the models that requests to `host` can ask for, each once: those of the most specific host
     /// first, then in the order of the routes.
     pub fn models(&self, host: &str) -> Vec<&Model> {
-        let mut seen = HashSet::new();
-        self.groups(host)
-            .flat_map(|group| &group.models)
-            .filter(|model| seen.insert(model.id.as_str()))
-            .collect()
+        self.models_behind(host, |_| true)
     }
 
     /// Returns up to `n` models of `host` whose names resemble `model`, the nearest first.
@@ -246,8 +250,16 @@ struct Group {
     by_model: HashMap<String, Vec<usize>>,
     /// The other rows, in order of precedence.
     rest: Vec<usize>,
-    /// In order of declaration, each once.
-    models: Vec<Model>,
+    /// In order of declaration, each once for each of the policies that guard it.
+    models: Vec<Listed>,
+    guards: Guards,
+}
+
+/// A model in lists, for whoever passes what guards it.
+#[derive(Clone, Debug)]
+struct Listed {
+    model: Model,
+    policies: Option<Arc<Policies>>,
 }
 
 /// One match of a rule at one host.
@@ -269,10 +281,13 @@ impl Group {
         };
         for tests in matches {
             for id in tests.iter().filter_map(HeaderTest::exact_model) {
-                self.models.push(Model {
-                    id: id.to_owned(),
-                    owned_by: entry.owned_by.clone(),
-                    created: entry.models_created,
+                self.models.push(Listed {
+                    model: Model {
+                        id: id.to_owned(),
+                        owned_by: entry.owned_by.clone(),
+                        created: entry.models_created,
+                    },
+                    policies: entry.rule.policies.clone(),
                 });
             }
             self.rows.push(Row {
@@ -301,7 +316,11 @@ impl Group {
             }
         }
         let mut seen = HashSet::new();
-        self.models.retain(|model| seen.insert(model.id.clone()));
+        self.models.retain(|listed| {
+            let policies = listed.policies.as_ref().map(Arc::as_ptr);
+            seen.insert((listed.model.id.clone(), policies))
+        });
+        self.guards = Guards::of(self);
     }
 
     /// Returns the rows that may want `model`, in order of precedence.

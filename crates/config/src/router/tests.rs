@@ -22,6 +22,7 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             name: None,
             candidates: Vec::new(),
             timeouts: Timeouts::default(),
+            policies: None,
         }),
         listener: Host::Any,
         hosts: hosts.collect(),

@@ -89,7 +89,11 @@ pub(crate) async fn serve(
     Err(match worst {
         Some(refused) => {
             let Refused { error, headers, .. } = *refused;
-            Box::new(Refusal { error, headers })
+            Box::new(Refusal {
+                error,
+                headers,
+                document: None,
+            })
         }
         None => ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into(),
     })

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use llm::{ApiError, Endpoint, Target, multipart::Editor, upload::Form};
@@ -26,6 +26,7 @@ use super::{
     limit::{Alarm, Limits},
 };
 use crate::{
+    access,
     body::{self, Memory, Reserved},
     ctx::Ctx,
     refusal::{Answer, Content, Refusal},
@@ -97,10 +98,7 @@ pub(crate) async fn serve(
     let form = match admit(endpoint, upload, &head.headers, announced, limit) {
         Ok(form) => form,
         Err(error) => {
-            // Who expects to be asked to go on has not begun to send.
-            if !head.headers.contains_key(header::EXPECT) {
-                body::linger(body).await;
-            }
+            body::turn_away(&head.headers, body).await;
             return Err(error.into());
         }
     };
@@ -139,7 +137,7 @@ async fn answer(
     ctx: &mut Ctx,
     announced: Option<u64>,
     source: &Shared,
-    head: Parts,
+    mut head: Parts,
 ) -> Result<Answer, Box<Refusal>> {
     let held = hold(source, ctx.runtime.options.max_body).await;
     ctx.facts.bytes_received = lock(source).received as u64;
@@ -149,7 +147,7 @@ async fn answer(
         source: Arc::clone(source),
     };
     let stream = upload.stream();
-    let rule = ctx.route(&upload.model, stream, head.uri.path(), &head.headers)?;
+    let rule = access::route(ctx, &upload.model, stream, &mut head)?;
     super::serve(ctx, &rule, Asked::Form(&upload), head.headers).await
 }
 

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -163,10 +163,11 @@ async fn accept(
             }
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 connections.spawn(serve_stream(
                     Arc::clone(&server),
                     stream,
+                    peer.ip(),
                     Arc::clone(&port),
                     graceful.watcher(),
                 ));
@@ -210,21 +211,31 @@ fn builder() -> Builder {
 }
 
 /// Serves what one client sends, once the connection is encrypted where it is to be.
-async fn serve_stream(server: Arc<Builder>, stream: TcpStream, port: Arc<Port>, watcher: Watcher) {
+async fn serve_stream(
+    server: Arc<Builder>,
+    stream: TcpStream,
+    peer: IpAddr,
+    port: Arc<Port>,
+    watcher: Watcher,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let stream = WriteLimit::new(stream, WRITE_TIMEOUT);
     let (gateway, declared) = (&port.gateway, port.declared);
     if !gateway.state.load().encryption.covers(declared) {
-        let connection = Connection { port, secured: None };
+        let connection = Connection {
+            port,
+            peer,
+            secured: None,
+        };
         return serve_connection(&server, stream, connection, watcher).await;
     }
     let find = |name: &str| gateway.state.load().encryption.find(declared, name);
     match tls::accept(stream, find).await {
         Ok((stream, name)) => {
             let secured = Some(name);
-            let connection = Connection { port, secured };
+            let connection = Connection { port, peer, secured };
             serve_connection(&server, stream, connection, watcher).await;
         }
         Err(error) => {

@@ -29,6 +29,8 @@ pub(crate) struct Port {
 /// A client's connection, as its requests see it.
 pub(crate) struct Connection {
     pub(crate) port: Arc<Port>,
+    /// The other end, which may be a proxy.
+    pub(crate) peer: IpAddr,
     /// The name that the client asked for in its handshake, empty if none; `None` where nothing is encrypted.
     pub(crate) secured: Option<String>,
 }

@@ -114,6 +114,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
         name: None,
         candidates: candidates.collect(),
         timeouts,
+        policies: None,
     };
     let wanted = HeaderTest::new(MODEL_HEADER, MODEL, HeaderMatchKind::Exact).expect("a header name");
     let entry = Entry {

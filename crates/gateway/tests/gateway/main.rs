@@ -1,5 +1,6 @@
 //! The gateway between scripted clients and upstreams, on real sockets.
 
+mod access;
 mod admin;
 mod bedrock;
 mod disconnect;

@@ -1,0 +1,85 @@
+//! SecurityPolicy: who may call.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    Opaque,
+    reference::TargetRef,
+    selector::{LabelSelector, Requirement},
+};
+
+pub mod authentication;
+pub mod authorization;
+pub mod cors;
+pub mod ext_auth;
+
+pub use authentication::{ApiKeyAuth, BasicAuth, Jwt};
+pub use authorization::Authorization;
+pub use cors::Cors;
+pub use ext_auth::ExtAuth;
+
+/// What a SecurityPolicy says.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "SecurityPolicySpec")]
+pub struct SecurityPolicy {
+    /// What it is for, by name and in its own namespace.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub target_refs: Vec<TargetRef>,
+    /// The one target, in the older spelling.
+    pub target_ref: Option<TargetRef>,
+    /// What it is for, by labels and in its own namespace.
+    #[serde(default)]
+    pub target_selectors: Vec<TargetSelector>,
+    /// How it is joined with a policy of something wider; the narrower one replaces it by default.
+    pub merge_type: Option<Opaque>,
+    /// Clients are known by keys.
+    pub api_key_auth: Option<ApiKeyAuth>,
+    /// Which pages in browsers may call.
+    pub cors: Option<Cors>,
+    /// Clients are known by names and passwords.
+    pub basic_auth: Option<BasicAuth>,
+    /// Clients are known by signed tokens.
+    pub jwt: Option<Jwt>,
+    /// Clients log in at a provider.
+    pub oidc: Option<Opaque>,
+    /// A service decides.
+    pub ext_auth: Option<ExtAuth>,
+    /// Rules decide.
+    pub authorization: Option<Authorization>,
+    /// Requests of other sites are refused.
+    pub csrf: Option<Opaque>,
+}
+
+/// Targets by labels.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSelector {
+    /// Their API group; that of the Gateway API by default.
+    pub group: Option<String>,
+    /// Their kind.
+    pub kind: String,
+    /// Labels that they have, all of them.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+    /// What else their labels must be, all of it.
+    #[serde(default)]
+    pub match_expressions: Vec<Requirement>,
+    /// The namespaces of the targets; the policy's own if absent.
+    pub namespaces: Option<Opaque>,
+}
+
+impl TargetSelector {
+    /// Returns whether something with these labels is meant.
+    pub fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selector = LabelSelector {
+            match_labels: self.match_labels.clone(),
+            match_expressions: self.match_expressions.clone(),
+        };
+        selector.matches(|name| labels.get(name).map(String::as_str))
+    }
+}

@@ -1,0 +1,163 @@
+//! Lets a request in, or not: runs the policies that guard it as early as it is known which those are.
+//!
+//! Where the same policies guard every rule of a host, they run before anything else is done. Where it depends
+//! on the rule, and so on the model, they run once that is known, before anything is done for the request. A
+//! request that nothing guards costs one look at a flag.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::{router::Gate, snapshot::Rule};
+use http::{HeaderMap, Method, header, request::Parts};
+use llm::Endpoint;
+use policy::{Policies, PolicyCtx};
+use tracing::debug;
+
+use crate::{
+    ctx::Ctx,
+    refusal::{Answer, Content, Refusal},
+};
+
+/// How many policies are asked, at the most, about one list of models; what others guard is left out of it.
+const MAX_ASKED: usize = 32;
+
+/// The policies that a request has been held against.
+pub(crate) struct Admitted {
+    policies: Arc<Policies>,
+    /// Whether they let it in.
+    passed: bool,
+    /// Headers for the answer.
+    response: HeaderMap,
+}
+
+/// Answers a browser that asks whether a page may send a request; `None` if it does not ask, or the page may not.
+pub(crate) fn preflight(ctx: &Ctx, head: &Parts) -> Option<Answer> {
+    if head.method != Method::OPTIONS {
+        return None;
+    }
+    let policies = ctx.listener()?.router.policies(&ctx.facts.host);
+    let cors = policies.iter().filter_map(|policies| policies.cors.as_ref());
+    let (head, ()) = cors
+        .filter_map(|cors| cors.preflight(&head.method, &head.headers))
+        .next()?
+        .into_parts();
+    Some(Answer {
+        status: head.status,
+        headers: head.headers,
+        content: Content::Whole(Bytes::new()),
+    })
+}
+
+/// Runs the policies that guard every rule of the request's host, if they are the same for all.
+///
+/// # Errors
+/// What the policies say.
+pub(crate) fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Refusal>> {
+    let gate = ctx
+        .listener()
+        .map(|listener| listener.router.gate(&ctx.facts.host));
+    let Some(Gate::Same(policies)) = gate else {
+        return Ok(());
+    };
+    let policies = Arc::clone(policies);
+    // Whoever is refused is counted for what was asked.
+    ctx.facts.endpoint = Endpoint::find(head.uri.path(), "").map(|place| place.endpoint);
+    admit(ctx, &policies, head)
+}
+
+/// Returns the rule that serves `model`, once its policies have let the request in; no upstream is to see by
+/// which credential they did. `stream` tells whether the client wants a stream.
+///
+/// # Errors
+/// A 404 that names the nearest models; what the policies say.
+pub(crate) fn route(
+    ctx: &mut Ctx,
+    model: &str,
+    stream: bool,
+    head: &mut Parts,
+) -> Result<Arc<Rule>, Box<Refusal>> {
+    let rule = ctx.route(model, stream, head.uri.path(), &head.headers)?;
+    if let Some(policies) = &rule.policies {
+        if !has_passed(ctx, policies) {
+            admit(ctx, policies, head)?;
+        }
+        policies.strip_credentials(&mut head.headers);
+    }
+    Ok(rule)
+}
+
+/// Returns the policies of the request's host that let it in: what they guard may be listed.
+///
+/// # Errors
+/// What the first of them says, if none lets it in and nothing is open.
+pub(crate) fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Policies>>, Box<Refusal>> {
+    let host = &ctx.facts.host;
+    let asked: Vec<Arc<Policies>> = match ctx.listener().map(|listener| &listener.router) {
+        Some(router) => router
+            .policies(host)
+            .into_iter()
+            .take(MAX_ASKED)
+            .cloned()
+            .collect(),
+        None => Vec::new(),
+    };
+    let mut passed = Vec::new();
+    let mut refused = None;
+    for policies in asked {
+        if has_passed(ctx, &policies) {
+            passed.push(policies);
+            continue;
+        }
+        match admit(ctx, &policies, &mut head.clone()) {
+            Ok(()) => passed.push(policies),
+            Err(refusal) => {
+                refused.get_or_insert(refusal);
+            }
+        }
+    }
+    let router = ctx.listener().map(|listener| &listener.router);
+    let open = || router.is_some_and(|router| !router.models_behind(&ctx.facts.host, |_| false).is_empty());
+    match refused {
+        Some(refusal) if passed.is_empty() && !open() => Err(refusal),
+        Some(_) | None => Ok(passed),
+    }
+}
+
+/// Holds the request against `policies`.
+///
+/// # Errors
+/// What the policies say.
+pub(crate) fn admit(ctx: &mut Ctx, policies: &Arc<Policies>, head: &mut Parts) -> Result<(), Box<Refusal>> {
+    let mut found = PolicyCtx::new(ctx.client(&head.headers));
+    let verdict = policies
+        .identify(&mut found, head)
+        .and_then(|()| policies.decide(&mut found, head));
+    if let Err(refusal) = &verdict {
+        let reason = policies.broken.as_deref();
+        debug!(policy = %policies.id, status = refusal.error.status.as_u16(), reason, "request refused");
+    }
+    ctx.access = Some(Box::new(Admitted {
+        policies: Arc::clone(policies),
+        passed: verdict.is_ok(),
+        response: found.response,
+    }));
+    verdict.map_err(Into::into)
+}
+
+fn has_passed(ctx: &Ctx, policies: &Arc<Policies>) -> bool {
+    let admitted = ctx.access.as_ref();
+    admitted.is_some_and(|admitted| admitted.passed && Arc::ptr_eq(&admitted.policies, policies))
+}
+
+impl Admitted {
+    /// Puts into the headers of an answer what the policies have for it.
+    pub(crate) fn dress(self, headers: &mut HeaderMap) {
+        for (name, value) in &self.response {
+            if *name == header::VARY {
+                headers.append(name, value.clone());
+            } else {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
