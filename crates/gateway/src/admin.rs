@@ -7,6 +7,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tracing::debug;
 
@@ -71,12 +73,45 @@ fn answer<B>(request: &Request<B>, runtime: &Runtime, state: &State) -> Response
             "application/json",
             state.snapshot.dump().to_string(),
         ),
-        _ => text(
+        path => match path.strip_prefix("/debug/requests") {
+            Some(rest) => requests(rest, request.uri().query().unwrap_or_default(), runtime),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "try /health, /ready, /metrics, /config or /debug/requests\n",
+            ),
+        },
+    }
+}
+
+/// Tells of recent requests, or of the one that `rest` names.
+fn requests(rest: &str, query: &str, runtime: &Runtime) -> Response<Full<Bytes>> {
+    let json = |value: Value| document(StatusCode::OK, "application/json", value.to_string());
+    if !runtime.decisions.are_kept() {
+        return text(StatusCode::NOT_FOUND, "no decisions are kept: see --decisions\n");
+    }
+    let Some(id) = rest.strip_prefix('/').filter(|id| !id.is_empty()) else {
+        let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
+        let limit = limit.map_or(Ok(DEFAULT_LIMIT), str::parse);
+        return match limit {
+            Ok(limit) if rest.is_empty() || rest == "/" => json(runtime.decisions.list(limit)),
+            Ok(_) => text(StatusCode::NOT_FOUND, "try /debug/requests\n"),
+            Err(_) => text(StatusCode::BAD_REQUEST, "limit is not a number\n"),
+        };
+    };
+    match runtime
+        .decisions
+        .find(&percent_decode_str(id).decode_utf8_lossy())
+    {
+        Some(decision) => json(decision),
+        None => text(
             StatusCode::NOT_FOUND,
-            "try /health, /ready, /metrics or /config\n",
+            "no such request, or too many others came after it\n",
         ),
     }
 }
+
+/// How many requests are listed where nothing else is asked for.
+const DEFAULT_LIMIT: usize = 100;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -120,6 +120,9 @@ impl Ctx {
         };
         self.facts.model = Some(model.to_owned());
         self.facts.streamed = stream;
+        if let Some(trail) = &mut self.facts.trail {
+            trail.rule = Some(Arc::clone(&rule));
+        }
         Ok(rule)
     }
 

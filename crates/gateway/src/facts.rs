@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Usage, chat::FinishReason};
 
-use crate::{Runtime, server::drain::Stopped};
+use crate::{Runtime, server::drain::Stopped, trail::Trail};
 
 /// What is known of one request.
 pub(crate) struct Facts {
@@ -42,6 +42,8 @@ pub(crate) struct Facts {
     pub(crate) losses: Losses,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
+    /// What was decided; `None` where nobody may ask.
+    pub(crate) trail: Option<Box<Trail>>,
     runtime: Arc<Runtime>,
     emitted: bool,
 }
@@ -112,6 +114,7 @@ impl Facts {
             losses: Losses::default(),
             bytes_received: 0,
             bytes_sent: 0,
+            trail: runtime.decisions.are_kept().then(Box::default),
             runtime: Arc::clone(runtime),
             emitted: false,
         })
@@ -146,7 +149,7 @@ impl Facts {
         self.runtime.stop.wait()
     }
 
-    /// Writes the access record and counts; the one place where that happens.
+    /// Writes the access record, counts, and keeps what was decided; the one place where that happens.
     pub(crate) fn emit(mut self: Box<Self>, outcome: Outcome) {
         self.record(outcome);
     }
@@ -156,6 +159,8 @@ impl Facts {
             let elapsed = self.start.elapsed();
             self.runtime.metrics.record(self, outcome);
             self.runtime.log.record(self, outcome, elapsed);
+            let runtime = Arc::clone(&self.runtime);
+            runtime.decisions.keep(self, outcome, elapsed);
         }
     }
 }

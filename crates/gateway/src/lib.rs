@@ -17,6 +17,7 @@ mod models;
 mod refusal;
 mod server;
 mod telemetry;
+mod trail;
 mod upstream;
 
 use std::{
@@ -37,7 +38,7 @@ use crate::{
     kept::Shelf,
     llm::retry::Budget,
     server::{Server, drain::Stop, tls::Encryption},
-    telemetry::{log::Log, metrics::Metrics},
+    telemetry::{decision::Decisions, log::Log, metrics::Metrics},
     upstream::Clients,
 };
 
@@ -50,6 +51,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// What is written about each request to standard output.
     pub access_log: AccessLog,
+    /// How many recent requests can be explained on the admin listener; 1,000 by default, 0 for none.
+    pub decisions: usize,
     /// The most bytes that a request body may have; 32 MiB by default.
     pub max_body: usize,
     /// The most bytes that a form with a file may have, which is not held; 512 MiB by default.
@@ -72,6 +75,7 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             admin: None,
             access_log: AccessLog::Off,
+            decisions: 1000,
             max_body: 32 * 1024 * 1024,
             max_upload: 512 * 1024 * 1024,
             body_memory: 1024 * 1024 * 1024,
@@ -118,6 +122,7 @@ pub(crate) struct Runtime {
     pub(crate) options: Options,
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,
+    pub(crate) decisions: Decisions,
     pub(crate) retries: Budget,
     pub(crate) memory: Arc<Memory>,
     pub(crate) shelf: Shelf,
@@ -148,6 +153,7 @@ impl Gateway {
         let runtime = Arc::new(Runtime {
             metrics: Metrics::new(),
             log: Log::start(options.access_log, std::io::stdout()),
+            decisions: Decisions::new(options.decisions),
             retries: Budget::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),

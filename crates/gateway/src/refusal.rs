@@ -112,6 +112,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     } = answer.unwrap_or_else(|refusal| {
         let mut refusal = *refusal;
         facts.error = Some(refusal.error.kind);
+        if let Some(trail) = &mut facts.trail {
+            trail.refused(&refusal.error);
+        }
         if refusal.error.status == StatusCode::METHOD_NOT_ALLOWED
             && let Some(endpoint) = facts.endpoint
             && let Ok(allow) = HeaderValue::try_from(endpoint.allowed())

@@ -46,6 +46,9 @@ impl Attempt<'_> {
     /// Asks the upstream; an answer is whole, or a stream that has said something.
     pub(super) async fn run(&self, ctx: &mut Ctx, alarm: &mut Alarm) -> Result<Answer, Box<Refused>> {
         ctx.facts.attempts += 1;
+        if let Some(trail) = &mut ctx.facts.trail {
+            trail.begin(self.candidate);
+        }
         let answered = self
             .ask(ctx, alarm)
             .await
@@ -57,6 +60,9 @@ impl Attempt<'_> {
             .as_ref()
             .map_or_else(|refused| refused.cause.name(), |_| "answered");
         ctx.runtime.metrics.attempt(&self.candidate.id, outcome);
+        if let Some(trail) = &mut ctx.facts.trail {
+            trail.end(outcome, answered.as_ref().err().map(|refused| refused.failure()));
+        }
         answered
     }
 

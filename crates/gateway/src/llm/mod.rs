@@ -51,6 +51,7 @@ pub(crate) async fn serve(
     while let Some(candidate) = again.take().or_else(|| order.next()) {
         if worst.is_some() && !ctx.runtime.retries.withdraw() {
             debug!(candidate = %candidate.id, "retry budget is spent");
+            stopped(ctx, "the retry budget is spent");
             break;
         }
         let attempt = Attempt {
@@ -77,7 +78,12 @@ pub(crate) async fn serve(
             Some(before) if before.cause.tells_more_than(&refused.cause) => before,
             Some(_) | None => refused,
         });
-        if next == Next::No || !asked.is_whole() {
+        if next == Next::No {
+            stopped(ctx, "the refusal before it is final");
+            break;
+        }
+        if !asked.is_whole() {
+            stopped(ctx, "the form cannot be sent again");
             break;
         }
     }
@@ -97,6 +103,13 @@ pub(crate) async fn serve(
         }
         None => ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into(),
     })
+}
+
+/// Notes why no other candidate is tried.
+fn stopped(ctx: &mut Ctx, why: &'static str) {
+    if let Some(trail) = &mut ctx.facts.trail {
+        trail.stopped = Some(why);
+    }
 }
 
 /// Returns the limits of an attempt.

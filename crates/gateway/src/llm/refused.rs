@@ -4,7 +4,7 @@ use http::{HeaderMap, StatusCode};
 use llm::{ApiError, ErrorKind};
 
 use super::retry::Next;
-use crate::upstream::CallError;
+use crate::{trail::Failure, upstream::CallError};
 
 /// Why an attempt is not the answer.
 #[derive(Debug)]
@@ -104,6 +104,26 @@ impl Refused {
             error,
             headers: HeaderMap::new(),
         })
+    }
+
+    /// Returns what is told of it to whoever runs the gateway.
+    pub(super) fn failure(&self) -> Failure {
+        let own = match self.cause {
+            Cause::Failed | Cause::Rejected => false,
+            Cause::Unresolved
+            | Cause::Unsayable
+            | Cause::Client
+            | Cause::Connect
+            | Cause::Reset
+            | Cause::Timeout
+            | Cause::Deadline
+            | Cause::BadReply => true,
+        };
+        Failure {
+            kind: self.error.kind,
+            status: self.error.status.as_u16(),
+            reason: own.then(|| self.error.message.clone()),
+        }
     }
 
     pub(super) fn call(error: CallError) -> Box<Self> {

@@ -278,7 +278,7 @@ impl<'a> Record<'a> {
                 .map(|attempt| attempt.model.as_str())
                 .filter(|model| Some(*model) != facts.model.as_deref()),
             response_model: facts.response_model.as_deref(),
-            finish: facts.finish.as_ref().map(finish),
+            finish: facts.finish.as_ref().map(finish_name),
             input_tokens: known.then(|| facts.usage.prompt()),
             cached_input_tokens: facts.usage.cache_read,
             output_tokens: facts.usage.output,
@@ -344,7 +344,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn finish(reason: &FinishReason) -> &'static str {
+/// Returns the word for the reason of an end.
+pub(super) fn finish_name(reason: &FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "stop",
         FinishReason::StopSequence => "stop_sequence",

@@ -1,4 +1,5 @@
 //! What the process tells about requests; all of it is read from [`Facts`](crate::facts::Facts).
 
+pub(crate) mod decision;
 pub(crate) mod log;
 pub(crate) mod metrics;

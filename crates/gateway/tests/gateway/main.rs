@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod bedrock;
+mod decisions;
 mod disconnect;
 mod documents;
 mod drain;

@@ -1,0 +1,271 @@
+//! What was decided about the last so many requests, for whoever asks why.
+//!
+//! A ring of slots: a request takes the next one and throws out what was there. What costs time, looking up the
+//! candidates and writing JSON, happens when somebody asks. Neither prompts nor answers are kept, and no header but
+//! the client's name for itself; credentials are known by the policies that hold them.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use config::snapshot::{Candidate, Rule};
+use http::{HeaderValue, Method, StatusCode, Uri};
+use llm::{Endpoint, ErrorKind, Losses, Severity, Usage, chat::FinishReason};
+use serde_json::{Value, json};
+
+use super::{log::finish_name, metrics::error_name};
+use crate::{
+    facts::{Attempted, Facts, Outcome},
+    trail::{Trail, Tried},
+};
+
+/// The decisions about recent requests.
+pub(crate) struct Decisions {
+    slots: Box<[Mutex<Option<Arc<Decision>>>]>,
+    next: AtomicUsize,
+}
+
+/// What was decided about one request.
+struct Decision {
+    start: Instant,
+    began: jiff::Timestamp,
+    elapsed: Duration,
+    method: Method,
+    uri: Uri,
+    host: String,
+    id: HeaderValue,
+    user_agent: Option<HeaderValue>,
+    endpoint: Option<&'static Endpoint>,
+    model: Option<String>,
+    streamed: bool,
+    attempt: Option<Attempted>,
+    status: StatusCode,
+    outcome: Outcome,
+    error: Option<ErrorKind>,
+    usage: Usage,
+    seconds: Option<u64>,
+    response_model: Option<String>,
+    finish: Option<FinishReason>,
+    losses: Losses,
+    bytes_received: u64,
+    bytes_sent: u64,
+    trail: Box<Trail>,
+}
+
+impl Decisions {
+    /// Returns room for `count` requests; 0 keeps none.
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            slots: (0..count).map(|_| Mutex::default()).collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns whether anything is kept.
+    pub(crate) fn are_kept(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// Keeps what was decided about a request, whose record is otherwise done.
+    pub(crate) fn keep(&self, facts: &mut Facts, outcome: Outcome, elapsed: Duration) {
+        let Some(trail) = facts.trail.take() else {
+            return;
+        };
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(slot) = turn
+            .checked_rem(self.slots.len())
+            .and_then(|at| self.slots.get(at))
+        else {
+            return;
+        };
+        let decision = Arc::new(Decision::new(facts, trail, outcome, elapsed));
+        let before = slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(decision);
+        drop(before);
+    }
+
+    /// Returns the last `limit` requests in short, the newest first.
+    pub(crate) fn list(&self, limit: usize) -> Value {
+        self.newest_first()
+            .take(limit)
+            .map(|decision| decision.summary())
+            .collect()
+    }
+
+    /// Returns everything about the request `id`; the newest, if clients have given several the same.
+    pub(crate) fn find(&self, id: &str) -> Option<Value> {
+        self.newest_first()
+            .find(|decision| decision.id.as_bytes() == id.as_bytes())
+            .map(|decision| decision.document())
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = Arc<Decision>> {
+        let count = self.slots.len();
+        let next = self.next.load(Ordering::Relaxed).checked_rem(count).unwrap_or(0);
+        (1..=count).filter_map(move |back| {
+            let slot = self.slots.get((next + count - back) % count)?;
+            slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+}
+
+impl Decision {
+    fn new(facts: &mut Facts, trail: Box<Trail>, outcome: Outcome, elapsed: Duration) -> Self {
+        Self {
+            start: facts.start,
+            began: facts.began,
+            elapsed,
+            method: facts.method.clone(),
+            uri: facts.uri.clone(),
+            host: std::mem::take(&mut facts.host),
+            id: facts.request_id.clone(),
+            user_agent: facts.user_agent.take(),
+            endpoint: facts.endpoint,
+            model: facts.model.take(),
+            streamed: facts.streamed,
+            attempt: facts.attempt.take(),
+            status: facts.status,
+            outcome,
+            error: facts.error,
+            usage: facts.usage,
+            seconds: facts.seconds,
+            response_model: facts.response_model.take(),
+            finish: facts.finish.take(),
+            losses: std::mem::take(&mut facts.losses),
+            bytes_received: facts.bytes_received,
+            bytes_sent: facts.bytes_sent,
+            trail,
+        }
+    }
+
+    fn summary(&self) -> Value {
+        json!({
+            "id": text(&self.id),
+            "began": self.began.to_string(),
+            "duration": millis(self.elapsed),
+            "method": self.method.as_str(),
+            "path": self.uri.path(),
+            "model": self.model,
+            "route": self.trail.rule.as_ref().map(|rule| &rule.route),
+            "attempts": self.trail.tried.len(),
+            "status": self.status.as_u16(),
+            "outcome": self.outcome.name(),
+            "error": self.error.map(error_name),
+        })
+    }
+
+    fn document(&self) -> Value {
+        let rule = self.trail.rule.as_deref();
+        let attempt = self.attempt.as_ref();
+        json!({
+            "id": text(&self.id),
+            "began": self.began.to_string(),
+            "duration": millis(self.elapsed),
+            "method": self.method.as_str(),
+            // The query may hold a key.
+            "path": self.uri.path(),
+            "host": self.host,
+            "userAgent": self.user_agent.as_ref().map(text),
+            "operation": self.endpoint.map(|endpoint| endpoint.label),
+            "model": self.model,
+            "streamed": self.streamed,
+            "status": self.status.as_u16(),
+            "outcome": self.outcome.name(),
+            "error": self.error.map(error_name),
+            "refusal": self.trail.refusal,
+            "route": rule.map(|rule| &rule.route),
+            "rule": rule.map(|rule| rule.index),
+            "ruleName": rule.and_then(|rule| rule.name.as_deref()),
+            "candidates": rule.map(|rule| self.candidates(rule)),
+            "attempts": self.trail.tried.iter().map(|tried| self.attempt(tried)).collect::<Value>(),
+            "answer": {
+                "model": self.response_model,
+                "finish": self.finish.as_ref().map(finish_name),
+                "timeToFirstToken": attempt.and_then(|attempt| attempt.first_token).map(millis),
+            },
+            "losses": self.losses(),
+            "usage": self.usage(),
+            "bytesReceived": self.bytes_received,
+            "bytesSent": self.bytes_sent,
+        })
+    }
+
+    fn candidates(&self, rule: &Rule) -> Value {
+        let mut candidates: Vec<&Candidate> = rule.candidates.iter().collect();
+        candidates.sort_by_key(|candidate| candidate.priority);
+        let described = candidates.into_iter().map(|candidate| {
+            let backend = candidate.backend.as_ref().ok();
+            json!({
+                "id": &*candidate.id,
+                "backend": backend.map(|backend| &*backend.id),
+                "provider": backend.map(|backend| backend.provider.name()),
+                "credential": backend
+                    .and_then(|backend| backend.credential.as_ref())
+                    .map(|credential| &*credential.policy),
+                "model": candidate.model.as_deref().or(self.model.as_deref()),
+                "priority": candidate.priority,
+                "weight": candidate.weight,
+                "unusable": candidate.backend.as_ref().err(),
+                "leftOut": self.trail.left_out(candidate),
+            })
+        });
+        described.collect()
+    }
+
+    fn attempt(&self, tried: &Tried) -> Value {
+        let failure = tried.failure.as_ref();
+        json!({
+            "candidate": &*tried.candidate,
+            "begun": millis(tried.begun.saturating_duration_since(self.start)),
+            "took": tried.took.map(millis),
+            "outcome": tried.outcome,
+            "error": failure.map(|failure| error_name(failure.kind)),
+            "status": failure.map(|failure| failure.status),
+            "reason": failure.and_then(|failure| failure.reason.as_deref()),
+        })
+    }
+
+    fn losses(&self) -> Value {
+        let dialect = self.endpoint.map(|endpoint| endpoint.format);
+        let losses = self.losses.iter().map(|loss| {
+            json!({
+                "field": dialect.map(|dialect| dialect.field(&loss.field)),
+                "severity": match loss.severity {
+                    Severity::Advisory => "advisory",
+                    Severity::Material => "material",
+                },
+                "reason": loss.reason,
+            })
+        });
+        losses.collect()
+    }
+
+    fn usage(&self) -> Value {
+        if self.usage.is_unknown() && self.seconds.is_none() {
+            return Value::Null;
+        }
+        json!({
+            "input": self.usage.prompt(),
+            "cachedInput": self.usage.cache_read,
+            "cacheCreationInput": self.usage.cache_write,
+            "output": self.usage.output,
+            "reasoning": self.usage.reasoning,
+            "total": self.usage.total(),
+            "audioSeconds": self.seconds,
+        })
+    }
+}
+
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("?")
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
