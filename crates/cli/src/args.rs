@@ -61,6 +61,10 @@ pub(crate) enum Command {
     ///
     /// Ends with 1 if anything is wrong. Nothing is started and no network is used.
     Check(Check),
+    /// Say what a running gateway decided about a request, and why
+    ///
+    /// Without an id the recent requests are listed.
+    Explain(Explain),
     /// Print the configuration that `run` uses when it is given no file
     ///
     /// Secrets stand in it as the variables that hold them.
@@ -127,6 +131,15 @@ pub(crate) struct Run {
     /// How long such an answer is kept
     #[arg(long, env = "TOLLGATE_KEPT_FOR", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub(crate) kept_for: Duration,
+    /// How many recent requests `tollgate explain` can tell about; 0 for none
+    #[arg(
+        long,
+        env = "TOLLGATE_DECISIONS",
+        default_value_t = 1000,
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(..=100_000)
+    )]
+    pub(crate) decisions: u32,
     /// Serve nothing if any resource is at fault, where otherwise the sound ones are served
     #[arg(long, env = "TOLLGATE_STRICT", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) strict: bool,
@@ -147,6 +160,25 @@ pub(crate) struct Check {
     /// '{"path":"/v1/chat/completions","model":"gpt-5","headers":{"x-team":"red"}}'
     #[arg(long, value_name = "JSON")]
     pub(crate) explain: Option<String>,
+}
+
+/// What to explain.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The request, by the x-request-id of its answer
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// The admin listener of the gateway
+    #[arg(
+        long,
+        env = "TOLLGATE_ADMIN",
+        default_value = "127.0.0.1:1064",
+        value_name = "ADDRESS"
+    )]
+    pub(crate) admin: String,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORM")]
+    pub(crate) output: Output,
 }
 
 /// Whom to ask.

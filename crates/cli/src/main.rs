@@ -10,10 +10,12 @@ use mimalloc::MiMalloc;
 
 use args::{Arguments, Command};
 
+mod admin;
 mod args;
 mod banner;
 mod check;
 mod console;
+mod decision;
 mod explain;
 mod healthcheck;
 mod run;
@@ -40,6 +42,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(arguments) => return run::run(arguments),
         Command::Check(arguments) => return check::run(arguments),
+        Command::Explain(arguments) => return decision::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(arguments.url)?,
         Command::Config => {
             let source = source::Source::choose(Vec::new())?;

@@ -120,6 +120,7 @@ fn options(arguments: &Run) -> Options {
         address: arguments.address,
         admin: Some(SocketAddr::new(arguments.address, arguments.admin_port)),
         access_log,
+        decisions: usize::try_from(arguments.decisions).unwrap_or(usize::MAX),
         max_body: arguments.max_body,
         max_upload: arguments.max_upload,
         kept_memory: arguments.kept_memory,
