@@ -7,9 +7,11 @@
 //! Nothing here uses the formats of `llm`: documents are built and judged as plain JSON after the providers'
 //! public documentation, so that a mistake made there is not repeated here.
 
+pub mod aws;
 pub mod client;
 pub mod event_stream;
 pub mod fixture;
+pub mod issuer;
 pub mod provider;
 pub mod script;
 pub mod strict;
