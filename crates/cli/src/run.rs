@@ -5,6 +5,8 @@
 //! stays.
 
 use std::{
+    collections::BTreeMap,
+    env,
     io::{self, IsTerminal},
     net::SocketAddr,
     process::ExitCode,
@@ -15,6 +17,14 @@ use std::{
 use anyhow::Context;
 use config::{Severity, Snapshot};
 use gateway::{BindError, Gateway, Options};
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     args::{self, Run},
@@ -126,17 +136,30 @@ fn options(arguments: &Run) -> Options {
         kept_memory: arguments.kept_memory,
         kept_for: arguments.kept_for,
         drain: arguments.drain,
+        variables: variables(),
         ..Options::default()
     }
 }
 
+/// Returns the variables that the default credentials of clouds are looked for in.
+fn variables() -> BTreeMap<String, String> {
+    let prefixes = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_", "GOOGLE_", "IDENTITY_"];
+    let all = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    all.filter(|(name, _)| name == "HOME" || prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .collect()
+}
+
 /// Sends what the parts say about themselves to standard error.
 fn log(level: &str) {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+    // Below this level AWS's crates tell of whole requests and answers, credentials among them.
+    let discreet =
+        filter_fn(|metadata| *metadata.level() <= Level::INFO || !metadata.target().starts_with("aws_"));
+    let written = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .init();
+        .with_filter(EnvFilter::new(level).and(discreet));
+    tracing_subscriber::registry().with(written).init();
 }
 
 /// A configuration that can be served.

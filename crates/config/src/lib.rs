@@ -6,6 +6,7 @@
 //! the routes that need it, nothing else.
 
 pub mod certificate;
+pub mod credential;
 pub mod host;
 pub mod kind;
 pub mod parse;
@@ -16,6 +17,7 @@ pub mod router;
 pub mod secret;
 pub mod snapshot;
 
+pub use credential::Credential;
 pub use kind::schema;
 pub use parse::{Fault, Severity, Surroundings, parse};
 pub use report::{Condition, ConditionKind, Report};

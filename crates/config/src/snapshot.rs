@@ -6,15 +6,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::HeaderName;
-use llm::{
-    Operation, Site,
-    provider::{CredentialKind, Provider},
-};
+use llm::{Operation, Site, provider::Provider};
 use policy::{ClientAddress, Policies, body::Body, headers::Headers};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Router, Secret,
+    Credential, Router,
     certificate::Certificate,
     host::{Host, Hosts},
 };
@@ -115,17 +112,6 @@ pub struct Endpoint {
 pub struct Tls {
     /// The name that the certificate must be for, sent as SNI.
     pub hostname: String,
-}
-
-/// An API key and how it travels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential {
-    /// `namespace/name` of the BackendSecurityPolicy.
-    pub policy: Arc<str>,
-    /// Which header carries it.
-    pub kind: CredentialKind,
-    /// The key, without surrounding whitespace.
-    pub key: Secret,
 }
 
 /// Time limits of a rule; `None` is no limit.
@@ -265,11 +251,7 @@ impl Backend {
             "version": self.site.version,
             "endpoints": endpoints,
             "tls": self.tls.as_ref().map(|tls| json!({ "hostname": tls.hostname })),
-            "credential": self.credential.as_ref().map(|credential| json!({
-                "policy": credential.policy,
-                "kind": credential.kind.name(),
-                "key": credential.key,
-            })),
+            "credential": self.credential.as_ref().map(Credential::dump),
         })
     }
 }

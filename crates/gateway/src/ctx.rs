@@ -1,6 +1,6 @@
 //! One request and what it is served with.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
     router::Gate,
@@ -8,6 +8,7 @@ use config::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use llm::{ApiError, Endpoint, ErrorKind, Format, operation::Place};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{Runtime, State, access::Admitted, facts::Facts, headers, server::Connection};
@@ -30,6 +31,8 @@ pub(crate) struct Ctx {
     /// The policies that have looked at the request, and what they found; `None` if there are none.
     pub(crate) access: Option<Box<Admitted>>,
     connection: Arc<Connection>,
+    /// What policies said of the request, by their namespaces.
+    pub(crate) metadata: BTreeMap<String, Value>,
 }
 
 impl Ctx {
@@ -48,6 +51,7 @@ impl Ctx {
             facts,
             access: None,
             connection: Arc::clone(connection),
+            metadata: BTreeMap::new(),
         }
     }
 

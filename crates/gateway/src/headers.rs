@@ -92,6 +92,7 @@ fn is_clients_own(name: &str) -> bool {
             | "expect"
             | "http2-settings"
     ) || name.starts_with("x-aigw-")
+        || name.starts_with("x-amz-")
 }
 
 /// Returns whether a client must not see an upstream's header: what describes the upstream's own message, and
@@ -191,6 +192,7 @@ mod tests {
             ("cookie", "c"),
             ("proxy-authorization", "c"),
             ("x-aigw-aws-session-token", "c"),
+            ("x-amz-security-token", "c"),
             ("host", "gateway"),
             ("connection", "close, x-hop"),
             ("x-hop", "1"),

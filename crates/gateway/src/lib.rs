@@ -21,6 +21,7 @@ mod trail;
 mod upstream;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
@@ -35,6 +36,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     body::Memory,
+    credential::{Credentials, World},
     kept::Shelf,
     llm::retry::Budget,
     server::{Server, drain::Stop, tls::Encryption},
@@ -67,6 +69,8 @@ pub struct Options {
     pub keep_alive: Duration,
     /// How long open streams may take to finish once draining has begun; 30 s by default.
     pub drain: Duration,
+    /// The environment in which the default credentials of clouds are looked for; empty by default.
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Default for Options {
@@ -83,6 +87,7 @@ impl Default for Options {
             kept_for: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),
+            variables: BTreeMap::new(),
         }
     }
 }
@@ -115,6 +120,7 @@ pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
     pub(crate) clients: Clients,
     pub(crate) encryption: Encryption,
+    pub(crate) credentials: Credentials,
 }
 
 /// What survives a snapshot.
@@ -126,6 +132,8 @@ pub(crate) struct Runtime {
     pub(crate) retries: Budget,
     pub(crate) memory: Arc<Memory>,
     pub(crate) shelf: Shelf,
+    /// What credentials are had with.
+    pub(crate) world: Arc<World>,
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
     ready: AtomicBool,
@@ -157,6 +165,7 @@ impl Gateway {
             retries: Budget::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
+            world: Arc::new(World::new(options.variables.clone())),
             stop: Arc::default(),
             ready: AtomicBool::new(false),
             options,
@@ -193,11 +202,13 @@ impl Gateway {
         let before = self.state.load_full();
         let clients = Clients::new(&snapshot, &before.clients);
         let encryption = Encryption::new(&snapshot, &before.encryption);
+        let credentials = Credentials::new(&snapshot, &before.credentials, &self.runtime.world);
         drop(before);
         self.state.store(Arc::new(State {
             snapshot,
             clients,
             encryption,
+            credentials,
         }));
         let unbound = self.server().reconcile(self, bound, |port| ports.contains(&port));
         for unbound in unbound {

@@ -251,6 +251,13 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("AZURE_OPENAI_RESOURCE", "mine"),
     ("ALICE_KEY", "a"),
     ("BOB_KEY", "b"),
+    ("AWS_ACCESS_KEY_ID", "k"),
+    ("AWS_SECRET_ACCESS_KEY", "k"),
+    ("AZURE_TENANT_ID", "t"),
+    ("AZURE_CLIENT_ID", "c"),
+    ("AZURE_CLIENT_SECRET", "k"),
+    ("GOOGLE_CLOUD_PROJECT", "p"),
+    ("OIDC_CLIENT_SECRET", "k"),
 ];
 
 const KEYS: &[(&str, &str)] = &[("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k")];

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use llm::{
     Site,
-    provider::{Azure, CredentialKind, Provider},
+    provider::{Azure, CredentialKind, Provider, Vertex, VertexClaude},
 };
 use policy::{body::Body, headers::Headers};
 
@@ -16,13 +16,14 @@ use super::{
 };
 use crate::{
     Key, Resources, Severity,
+    credential::{Credential, Scheme, Source},
     kind::{
         AIServiceBackend, Backend,
         ai_service_backend::{ApiName, ApiSchema},
         backend::{BackendTls, BackendType},
     },
     resources::Declared,
-    snapshot::{self, Credential, Endpoint, Tls},
+    snapshot::{self, Endpoint, Tls},
 };
 
 /// Every AIServiceBackend, resolved.
@@ -78,7 +79,7 @@ fn service(
             Ok(snapshot::Backend {
                 id: Arc::from(key.to_string()),
                 provider,
-                site,
+                site: placed(site, credential.as_ref(), provider),
                 endpoints,
                 tls,
                 credential: credential.map(|credential| dressed(credential, provider)),
@@ -101,13 +102,26 @@ fn serving(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) 
     })
 }
 
+/// Returns `site` in the project and region of `credential`, where `provider` has such places.
+fn placed(site: Site, credential: Option<&Credential>, provider: &dyn Provider) -> Site {
+    let has_projects = [Vertex.id(), VertexClaude.id()].contains(&provider.id());
+    let prefix = credential.and_then(|credential| credential.prefix.clone());
+    Site {
+        prefix: site.prefix.or(prefix.filter(|_| has_projects)),
+        ..site
+    }
+}
+
 /// Returns `credential` as `provider` wants a key: Gemini's own API takes one in no `authorization`.
 fn dressed(credential: Credential, provider: &dyn Provider) -> Credential {
-    let kind = match (credential.kind, provider.credential()) {
-        (CredentialKind::Bearer, CredentialKind::XGoogApiKey) => CredentialKind::XGoogApiKey,
-        (kind, _) => kind,
+    let key = matches!(credential.source, Some(Source::Key(_)) | None);
+    let scheme = match (credential.scheme, provider.credential()) {
+        (Scheme::Header(CredentialKind::Bearer), CredentialKind::XGoogApiKey) if key => {
+            Scheme::Header(CredentialKind::XGoogApiKey)
+        }
+        (scheme, _) => scheme,
     };
-    Credential { kind, ..credential }
+    Credential { scheme, ..credential }
 }
 
 /// Why a backend cannot be called: in one word and in a sentence.

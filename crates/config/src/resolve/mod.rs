@@ -22,6 +22,7 @@ use crate::{
 mod access;
 mod attach;
 mod backends;
+mod credential;
 mod listeners;
 mod policies;
 mod routes;

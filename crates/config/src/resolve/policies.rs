@@ -3,23 +3,15 @@
 //! A policy that cannot be honoured is an error of its targets, not an absence: without it they would be
 //! called with no credential, or in clear.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
-use http::HeaderValue;
-use llm::provider::CredentialKind;
-
-use super::{End, Notes, permitted, target};
+use super::{Notes, credential};
 use crate::{
-    Key, Resources, Secret, Severity,
-    kind::{
-        AI, BackendSecurityPolicy, BackendTLSPolicy, ENVOY, INFERENCE,
-        backend_security_policy::{ApiKey, CredentialType},
-    },
+    Key, Resources, Severity,
+    credential::Credential,
+    kind::{AI, BackendTLSPolicy, ENVOY, INFERENCE},
     resources::{Declared, Map},
-    snapshot::{Credential, Tls},
+    snapshot::Tls,
 };
 
 /// What policies say of backends.
@@ -45,7 +37,7 @@ fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result
     for (key, policy) in ordered(kind, &resources.backend_security_policies, notes) {
         let accepted = notes.accepts(kind, key);
         let credential = if accepted {
-            credential(resources, key, &policy.spec, notes)
+            credential::resolve(resources, key, &policy.spec, notes)
         } else {
             Err(format!("{kind} {key} is not accepted"))
         };
@@ -90,85 +82,6 @@ fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result
         }
     }
     credentials
-}
-
-fn credential(
-    resources: &Resources,
-    key: &Key,
-    policy: &BackendSecurityPolicy,
-    notes: &mut Notes,
-) -> Result<Credential, String> {
-    let kind = "BackendSecurityPolicy";
-    if policy.credential_override.is_some() {
-        let message = "credentials that come with requests are not served by this version";
-        notes.unsupported(kind, key, Severity::Error, "spec.credentialOverride", message);
-        return Err(format!("{kind} {key}: {message}"));
-    }
-    let (header, member, reference) = match policy.kind {
-        CredentialType::APIKey => (CredentialKind::Bearer, "apiKey", &policy.api_key),
-        CredentialType::AnthropicAPIKey => (
-            CredentialKind::XApiKey,
-            "anthropicAPIKey",
-            &policy.anthropic_api_key,
-        ),
-        CredentialType::AzureAPIKey => (CredentialKind::ApiKey, "azureAPIKey", &policy.azure_api_key),
-        CredentialType::AWSCredentials
-        | CredentialType::AzureCredentials
-        | CredentialType::GCPCredentials => {
-            let message = format!("{:?} is not served by this version", policy.kind);
-            notes.unsupported(kind, key, Severity::Error, "spec.type", &message);
-            return Err(format!("{kind} {key}: {message}"));
-        }
-    };
-    let field = format!("spec.{member}.secretRef");
-    let found = reference
-        .as_ref()
-        .ok_or_else(|| "no secret is named".to_owned())
-        .and_then(|reference| secret(resources, key, reference, notes));
-    match found {
-        Ok(secret) => Ok(Credential {
-            policy: Arc::from(key.to_string()),
-            kind: header,
-            key: secret,
-        }),
-        Err(message) => {
-            notes.unresolved(kind, key, "InvalidSecret", field, &message);
-            Err(format!("{kind} {key}: {message}"))
-        }
-    }
-}
-
-/// Returns the key that `reference` leads to, trimmed and fit for a header.
-fn secret(
-    resources: &Resources,
-    policy: &Key,
-    reference: &ApiKey,
-    notes: &mut Notes,
-) -> Result<Secret, String> {
-    let reference = &reference.secret_ref;
-    let (group, kind) = (reference.group.as_deref(), reference.kind.as_deref());
-    if !group.unwrap_or_default().is_empty() || !matches!(kind, None | Some("" | "Secret")) {
-        return Err("only a Secret can hold a key".to_owned());
-    }
-    let to = target(reference.namespace.as_deref(), &reference.name, &policy.namespace);
-    if !permitted(resources, End::policy(policy), End::secret(&to), notes) {
-        return Err(format!("no ReferenceGrant allows the reference to Secret {to}"));
-    }
-    let declared = resources.secrets.get(&to);
-    let declared = declared.ok_or_else(|| format!("Secret {to} does not exist"))?;
-    notes.used("Secret", &to);
-    let value = declared.spec.data.get(SECRET_KEY);
-    let value = value.ok_or_else(|| format!("Secret {to} has no key \"{SECRET_KEY}\""))?;
-    let trimmed = value.expose().trim();
-    if trimmed.is_empty() {
-        return Err(format!("key \"{SECRET_KEY}\" of Secret {to} is empty"));
-    }
-    if HeaderValue::from_str(trimmed).is_err() {
-        return Err(format!(
-            "key \"{SECRET_KEY}\" of Secret {to} has characters that headers must not have"
-        ));
-    }
-    Ok(Secret::new(trimmed))
 }
 
 fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, String>> {
@@ -255,6 +168,3 @@ pub(super) fn ordered<'r, S>(
     });
     all
 }
-
-/// Where a Secret keeps an API key.
-const SECRET_KEY: &str = "apiKey";

@@ -401,10 +401,21 @@ fn credential(spec: &BackendSecurityPolicy, version: &str, faults: &mut Faults) 
 }
 
 fn azure_credentials(azure: &AzureCredentials, faults: &mut Faults) {
-    faults.filled(&azure.client_id, "spec.azureCredentials.clientID");
-    faults.filled(&azure.tenant_id, "spec.azureCredentials.tenantID");
-    let one = azure.client_secret_ref.is_some() != azure.oidc_exchange_token.is_some();
-    let message = "Exactly one of clientSecretRef or oidcExchangeToken must be specified";
+    let proofs = [
+        azure.client_secret_ref.is_some(),
+        azure.oidc_exchange_token.is_some(),
+        azure.client_certificate_ref.is_some(),
+        azure.managed_identity.is_some(),
+    ];
+    // A machine is known without being named.
+    if azure.managed_identity.is_none() {
+        let given = |value: &Option<String>| value.clone().unwrap_or_default();
+        faults.filled(&given(&azure.client_id), "spec.azureCredentials.clientID");
+        faults.filled(&given(&azure.tenant_id), "spec.azureCredentials.tenantID");
+    }
+    let one = proofs.iter().filter(|present| **present).count() == 1;
+    let message = "Exactly one of clientSecretRef or oidcExchangeToken must be specified, or in their place \
+                   clientCertificateRef or managedIdentity";
     faults.add_if(!one, "spec.azureCredentials", message);
 }
 

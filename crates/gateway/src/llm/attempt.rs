@@ -3,8 +3,8 @@
 use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
-use config::snapshot::{Backend, Candidate};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use config::{Credential, snapshot::Candidate};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full};
 use llm::{ApiError, ErrorKind, Losses, Target};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     body::Pieces,
-    credential,
+    credential::{Call, Used, brought::Luggage},
     ctx::Ctx,
     facts::Attempted,
     headers,
@@ -39,7 +39,18 @@ pub(super) struct Attempt<'a> {
     pub(super) candidate: &'a Candidate,
     /// The client's headers, as every upstream may see them.
     pub(super) headers: &'a HeaderMap,
+    /// The credentials that the client brought for upstreams.
+    pub(super) luggage: &'a Luggage,
     pub(super) limits: Limits,
+}
+
+/// What is to be done with an answer that may mean that the credential was not taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// The same is asked again where there is another credential by now.
+    Learn,
+    /// It is the answer.
+    Accept,
 }
 
 impl Attempt<'_> {
@@ -49,13 +60,14 @@ impl Attempt<'_> {
         if let Some(trail) = &mut ctx.facts.trail {
             trail.begin(self.candidate);
         }
-        let answered = self
-            .ask(ctx, alarm)
-            .await
-            .map_err(|refused| match self.asked.fault() {
-                Some(fault) => Refused::new(Cause::Client, fault),
-                None => refused,
-            });
+        let mut answered = self.ask(ctx, alarm, Patience::Learn).await;
+        if matches!(&answered, Err(refused) if refused.cause == Cause::Stale) {
+            answered = self.ask(ctx, alarm, Patience::Accept).await;
+        }
+        let answered = answered.map_err(|refused| match self.asked.fault() {
+            Some(fault) => Refused::new(Cause::Client, fault),
+            None => refused,
+        });
         let outcome = answered
             .as_ref()
             .map_or_else(|refused| refused.cause.name(), |_| "answered");
@@ -66,7 +78,12 @@ impl Attempt<'_> {
         answered
     }
 
-    async fn ask(&self, ctx: &mut Ctx, alarm: &mut Alarm) -> Result<Answer, Box<Refused>> {
+    async fn ask(
+        &self,
+        ctx: &mut Ctx,
+        alarm: &mut Alarm,
+        patience: Patience,
+    ) -> Result<Answer, Box<Refused>> {
         let backend = match &self.candidate.backend {
             Ok(backend) => backend,
             Err(reason) => {
@@ -105,24 +122,68 @@ impl Attempt<'_> {
             losses,
             reply,
         } = said;
-        let request = self.request(backend, &client.host, head, payload)?;
+        let (mut request, body) = self.request(&client.host, head, payload)?;
+        let used = match &backend.credential {
+            Some(credential) => self.dress(ctx, alarm, credential, &mut request, body).await?,
+            None => None,
+        };
         let call = client.call(request);
         let response = match self.asked.limit(alarm, self.limits, call).await {
             Some(Ok(response)) => response,
             Some(Err(error)) => return Err(Refused::call(error)),
             None => return Err(self.limits.passed()),
         };
+        if let Some(used) = used.filter(|_| patience == Patience::Learn && self.asked.is_whole()) {
+            let learnt = used.learn(response.status(), response.headers());
+            if alarm.limit(self.limits.next(), learnt).await == Some(true) {
+                let error = ApiError::new(
+                    ErrorKind::BadUpstream,
+                    "the upstream does not take the credential",
+                );
+                return Err(Refused::new(Cause::Stale, error));
+            }
+        }
         self.read(ctx, alarm, response, reply, losses).await
     }
 
-    /// Returns the HTTP request, each layer over the one before: client, provider, declared changes, ours.
+    /// Puts the credential on `request`, whose body is `body` unless it is sent while it arrives.
+    async fn dress(
+        &self,
+        ctx: &Ctx,
+        alarm: &mut Alarm,
+        credential: &Credential,
+        request: &mut Request<Outgoing>,
+        body: Option<Bytes>,
+    ) -> Result<Option<Used>, Box<Refused>> {
+        let uri = request.uri().clone();
+        let headers = request.headers_mut();
+        let host = headers.get(header::HOST).cloned();
+        let mut call = Call {
+            headers,
+            method: "POST",
+            path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            host: host
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default(),
+            body: body.as_deref(),
+        };
+        let applied = ctx.state.credentials.apply(credential, self.luggage, &mut call);
+        match alarm.limit(self.limits.next(), applied).await {
+            Some(Ok(used)) => Ok(used),
+            Some(Err(error)) => Err(Refused::new(Cause::Credential, error.to_api())),
+            None => Err(self.limits.passed()),
+        }
+    }
+
+    /// Returns the HTTP request, each layer over the one before: client, provider, declared changes, ours. Its
+    /// body is returned too where it is held.
     fn request(
         &self,
-        backend: &Backend,
         host: &HeaderValue,
         head: Head,
         payload: Payload,
-    ) -> Result<Request<Outgoing>, Box<Refused>> {
+    ) -> Result<(Request<Outgoing>, Option<Bytes>), Box<Refused>> {
         let unresolved =
             |message: String| Refused::new(Cause::Unresolved, ApiError::new(ErrorKind::Internal, message));
         let mut headers = self.headers.clone();
@@ -133,26 +194,24 @@ impl Attempt<'_> {
         headers.insert(header::HOST, host.clone());
         headers.insert(header::CONTENT_TYPE, head.content_type);
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-        let body = match payload {
+        let (body, held) = match payload {
             Payload::Document(body) => {
                 let changed = self.candidate.body.apply(body);
-                Outgoing::Whole(Full::new(changed.map_err(|error| {
+                let body = changed.map_err(|error| {
                     unresolved(format!("the body cannot be changed as declared: {error}"))
-                })?))
+                })?;
+                (Outgoing::Whole(Full::new(body.clone())), Some(body))
             }
             // The declared changes are those of a JSON document.
-            Payload::Form(pull) => Outgoing::Form(pull),
+            Payload::Form(pull) => (Outgoing::Form(pull), None),
         };
-        if let Some(credential) = &backend.credential {
-            credential::apply(credential, &mut headers).map_err(|error| unresolved(error.to_string()))?;
-        }
         let uri = Uri::try_from(head.path)
             .map_err(|_| unresolved("the upstream's path is not a valid one".to_owned()))?;
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        Ok(request)
+        Ok((request, held))
     }
 
     async fn read(

@@ -40,6 +40,8 @@ pub(crate) async fn serve(
     asked: Asked<'_>,
     mut client_headers: HeaderMap,
 ) -> Result<Answer, Box<Refusal>> {
+    let metadata = std::mem::take(&mut ctx.metadata);
+    let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
     headers::to_upstream(&mut client_headers, ctx.request_id());
     ctx.facts.route = Some(rule.route.as_str().into());
     ctx.runtime.retries.deposit();
@@ -58,6 +60,7 @@ pub(crate) async fn serve(
             asked,
             candidate,
             headers: &client_headers,
+            luggage: &luggage,
             limits: limits(ctx, rule, asked, deadline, order.has_more()),
         };
         let refused = match attempt.run(ctx, &mut alarm).await {

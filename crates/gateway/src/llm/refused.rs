@@ -24,6 +24,10 @@ pub(super) enum Cause {
     Unsayable,
     /// The client's form is at fault, or did not come to its end.
     Client,
+    /// There is no credential for the upstream.
+    Credential,
+    /// The upstream does not take the credential, and there is another one by now.
+    Stale,
     /// The upstream was certainly not reached.
     Connect,
     /// The connection broke before the reply was whole, or had begun.
@@ -56,6 +60,8 @@ impl Cause {
             Cause::Unresolved => "unresolved",
             Cause::Unsayable => "unsayable",
             Cause::Client => "client",
+            Cause::Credential => "credential",
+            Cause::Stale => "stale_credential",
             Cause::Connect => "connect",
             Cause::Reset => "reset",
             Cause::Timeout => "timeout",
@@ -72,6 +78,8 @@ impl Cause {
             Cause::Connect => Next::Same,
             Cause::Unresolved
             | Cause::Unsayable
+            | Cause::Credential
+            | Cause::Stale
             | Cause::Reset
             | Cause::Timeout
             | Cause::BadReply
@@ -89,7 +97,7 @@ impl Cause {
         match self {
             Cause::Unresolved => 0,
             Cause::Unsayable => 1,
-            Cause::Connect => 2,
+            Cause::Credential | Cause::Stale | Cause::Connect => 2,
             Cause::Reset | Cause::Timeout | Cause::Deadline | Cause::BadReply => 3,
             Cause::Failed | Cause::Rejected => 4,
             Cause::Client => 5,
@@ -109,10 +117,11 @@ impl Refused {
     /// Returns what is told of it to whoever runs the gateway.
     pub(super) fn failure(&self) -> Failure {
         let own = match self.cause {
-            Cause::Failed | Cause::Rejected => false,
+            Cause::Stale | Cause::Failed | Cause::Rejected => false,
             Cause::Unresolved
             | Cause::Unsayable
             | Cause::Client
+            | Cause::Credential
             | Cause::Connect
             | Cause::Reset
             | Cause::Timeout

@@ -32,7 +32,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::ConnectError;
+pub(crate) use connect::{ConnectError, TlsError, tls_config};
 use connect::{Connector, Io};
 pub(crate) use outgoing::Outgoing;
 
@@ -163,7 +163,8 @@ impl Clients {
 }
 
 impl Client {
-    fn new(
+    /// Returns the client for `endpoint`; `shared` is used where `tls` is set.
+    pub(crate) fn new(
         endpoint: &Endpoint,
         tls: Option<&Tls>,
         shared: Option<&Result<Arc<rustls::ClientConfig>, connect::TlsError>>,

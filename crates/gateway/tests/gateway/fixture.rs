@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use config::{
-    Router, Secret, Snapshot,
+    Credential, Router, Secret, Snapshot,
+    credential::{Scheme, Source},
     host::Host,
     kind::ai_gateway_route::HeaderMatchKind,
     router::{Entry, HeaderTest, MODEL_HEADER},
-    snapshot::{Backend, Candidate, Credential, Endpoint, Listener, Rule, Timeouts},
+    snapshot::{Backend, Candidate, Endpoint, Listener, Rule, Timeouts},
 };
 use gateway::{Gateway, Options};
 use llm::{
@@ -43,6 +44,8 @@ pub(crate) struct To {
     pub(crate) priority: u32,
     pub(crate) weight: u32,
     pub(crate) model: Option<String>,
+    /// What the upstream is given in place of [`KEY`].
+    pub(crate) credential: Option<Credential>,
 }
 
 /// Returns the way to an upstream of OpenAI's format.
@@ -63,10 +66,19 @@ pub(crate) fn to(provider: &'static dyn Provider, address: SocketAddr) -> To {
         priority: 0,
         weight: 1,
         model: None,
+        credential: None,
     }
 }
 
 impl To {
+    /// Returns the same way with another credential.
+    pub(crate) fn with(self, credential: Credential) -> Self {
+        Self {
+            credential: Some(credential),
+            ..self
+        }
+    }
+
     /// Returns the same way, tried later.
     pub(crate) fn after(self) -> Self {
         Self { priority: 1, ..self }
@@ -136,6 +148,17 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
     }
 }
 
+/// Returns what is declared in a policy of that name.
+pub(crate) fn credential(policy: &str, scheme: Scheme, source: Source) -> Credential {
+    Credential {
+        policy: policy.into(),
+        scheme,
+        source: Some(source),
+        brought: None,
+        prefix: None,
+    }
+}
+
 fn candidate(index: usize, to: &To) -> Candidate {
     let backend = Backend {
         id: format!("default/backend-{index}").into(),
@@ -146,11 +169,10 @@ fn candidate(index: usize, to: &To) -> Candidate {
             port: to.address.port(),
         }],
         tls: None,
-        credential: Some(Credential {
-            policy: "default/key".into(),
-            kind: to.provider.credential(),
-            key: Secret::new(KEY),
-        }),
+        credential: Some(to.credential.clone().unwrap_or_else(|| {
+            let source = Source::Key(Secret::new(KEY));
+            credential("default/key", Scheme::Header(to.provider.credential()), source)
+        })),
     };
     Candidate {
         id: format!("default/backend-{index}/route/route/rule/0/ref/{index}").into(),

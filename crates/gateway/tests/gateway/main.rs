@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod bedrock;
+mod credential;
 mod decisions;
 mod disconnect;
 mod documents;
