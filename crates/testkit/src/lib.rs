@@ -18,6 +18,6 @@ pub mod strict;
 pub mod upstream;
 
 pub use client::Client;
-pub use provider::Provider;
+pub use provider::{Cloud, Provider};
 pub use script::{Gate, Reply, Script};
 pub use upstream::{Received, Upstream};

@@ -307,3 +307,218 @@ fn text(text: &str) -> Value {
 fn mark() -> Value {
     json!({"type": "ephemeral"})
 }
+
+/// Judges a body with `more` members; names where the fault is expected to lie.
+#[track_caller]
+fn check_body(
+    judge: impl Fn(&Value) -> Result<(), Refusal>,
+    mut body: Value,
+    more: Value,
+    expected: Option<&str>,
+) {
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    let found = judge(&body).err().map(|refusal| refusal.param);
+    assert_eq!(found.as_deref(), expected, "{body}");
+}
+
+#[test]
+fn responses_are_judged_item_by_item() {
+    let check = |more, expected| {
+        let body = json!({"model": "gpt-5", "input": "a"});
+        check_body(strict::responses::check_body, body, more, expected);
+    };
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+    let output = json!({"type": "function_call_output", "call_id": "c", "output": "x"});
+    let thought = |seal: String| json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "t"}], "encrypted_content": seal});
+    check(
+        json!({"input": [{"role": "user", "content": "a"}, call, output]}),
+        None,
+    );
+    check(
+        json!({"input": [thought(fixture::seal("t")), call, output]}),
+        None,
+    );
+    check(
+        json!({"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}),
+        None,
+    );
+    check(json!({"messages": []}), Some("messages"));
+    check(json!({"input": []}), Some("input"));
+    check(json!({"input": [call]}), Some("input"));
+    check(json!({"input": [output]}), Some("input"));
+    check(json!({"input": [thought("forged".to_owned())]}), Some("input"));
+    check(
+        json!({"input": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}),
+        Some("input[0].content[0].type"),
+    );
+    check(json!({"temperature": 1}), Some("temperature"));
+    check(
+        json!({"model": "gpt-4o", "reasoning": {"effort": "low"}}),
+        Some("reasoning.effort"),
+    );
+    check(
+        json!({"tools": [{"type": "function", "name": "f", "parameters": {}}]}),
+        Some("tools[0].strict"),
+    );
+    check(json!({"tools": [{"type": "web_search"}]}), Some("tools[0].type"));
+    check(
+        json!({"text": {"format": {"type": "xml"}}}),
+        Some("text.format.type"),
+    );
+}
+
+#[test]
+fn gemini_knows_its_fields_at_any_depth() {
+    let check = |more, expected| {
+        let body = json!({"contents": [{"role": "user", "parts": [{"text": "a"}]}]});
+        check_body(strict::gemini::check_body, body, more, expected);
+    };
+    let turn = |role: &str, part: Value| json!({"role": role, "parts": [part]});
+    let call = turn("model", json!({"functionCall": {"name": "f", "args": {}}}));
+    let output = turn(
+        "user",
+        json!({"functionResponse": {"name": "f", "response": {"x": 1}}}),
+    );
+    let declared =
+        |schema: Value| json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": schema}]}]});
+    check(json!({}), None);
+    check(
+        json!({"tools": null, "contents": [turn("user", json!({"text": "a"})), call, output]}),
+        None,
+    );
+    check(
+        declared(json!({"type": "OBJECT", "properties": {"a": {"type": "STRING"}}})),
+        None,
+    );
+    check(json!({"messages": []}), Some("messages"));
+    check(json!({"contents": []}), Some("contents"));
+    check(
+        json!({"contents": [turn("user", json!({"text": "a"})), call]}),
+        Some("contents"),
+    );
+    check(json!({"contents": [output]}), Some("contents[0]"));
+    check(
+        json!({"contents": [turn("assistant", json!({"text": "a"}))]}),
+        Some("contents[0].role"),
+    );
+    check(
+        json!({"contents": [turn("user", json!({"text": "a", "inlineData": {}}))]}),
+        Some("contents[0].parts[0]"),
+    );
+    check(
+        json!({"contents": [turn("user", json!({"inlineData": {"mimeType": "image/png", "data": "AAAA", "detail": 1}}))]}),
+        Some("contents[0].parts[0].inlineData.detail"),
+    );
+    check(
+        json!({"contents": [turn("model", json!({"text": "a", "thoughtSignature": "forged"}))]}),
+        Some("contents[0].parts[0].thoughtSignature"),
+    );
+    check(
+        declared(json!({"type": "OBJECT", "additionalProperties": false})),
+        Some("tools[0].functionDeclarations[0].parameters.additionalProperties"),
+    );
+    check(
+        json!({"generationConfig": {"thinkingConfig": {"thinkingBudget": 1, "thinkingLevel": "low"}}}),
+        Some("generationConfig.thinkingConfig"),
+    );
+    check(
+        json!({"generationConfig": {"responseJsonSchema": {}}}),
+        Some("generationConfig.responseMimeType"),
+    );
+}
+
+#[test]
+fn converse_wants_turns_that_alternate() {
+    let check = |more, expected| {
+        let body = json!({"messages": [{"role": "user", "content": [{"text": "a"}]}]});
+        check_body(strict::converse::check_body, body, more, expected);
+    };
+    let turn = |role: &str, block: Value| json!({"role": role, "content": [block]});
+    let asked = turn("user", json!({"text": "a"}));
+    let call = turn(
+        "assistant",
+        json!({"toolUse": {"toolUseId": "c", "name": "f", "input": {}}}),
+    );
+    let output = turn(
+        "user",
+        json!({"toolResult": {"toolUseId": "c", "content": [{"text": "x"}]}}),
+    );
+    let tools = json!({"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {}}}}]});
+    let looped = json!([asked, call, output]);
+    check(json!({"messages": looped, "toolConfig": tools}), None);
+    check(
+        json!({"system": [{"text": "s"}, {"cachePoint": {"type": "default"}}]}),
+        None,
+    );
+    check(json!({"messages": looped}), Some("toolConfig"));
+    check(json!({"model": "m"}), Some("model"));
+    check(json!({"messages": [asked, asked]}), Some("messages[1]"));
+    check(
+        json!({"messages": [asked, call, asked], "toolConfig": tools}),
+        Some("messages[2]"),
+    );
+    check(json!({"messages": [asked, call]}), Some("messages"));
+    check(
+        json!({"messages": [turn("user", json!({"text": " "}))]}),
+        Some("messages[0].content[0].text"),
+    );
+    check(
+        json!({"messages": [turn("user", json!({"text": "a", "cachePoint": {}}))]}),
+        Some("messages[0].content[0]"),
+    );
+    check(json!({"toolConfig": {"tools": []}}), Some("toolConfig.tools"));
+    check(
+        json!({"toolConfig": {"tools": tools["tools"], "toolChoice": {"tool": {"name": "g"}}}}),
+        Some("toolConfig.toolChoice"),
+    );
+    let forged = json!({"reasoningContent": {"reasoningText": {"text": "t", "signature": "forged"}}});
+    check(
+        json!({"messages": [asked, turn("assistant", forged), asked]}),
+        Some("messages[1].content[0].reasoningContent.reasoningText"),
+    );
+}
+
+#[tokio::test]
+async fn bedrock_reads_keys_and_signatures() {
+    use testkit::{Cloud, client};
+
+    let bedrock = Cloud::Converse.start("AKIDEXAMPLE").await;
+    let check = async |authorization: &str, expected: u16| {
+        let headers = [
+            ("authorization", authorization),
+            ("x-amz-date", "20261121T101010Z"),
+        ];
+        let body = json!({"messages": [{"role": "user", "content": [{"text": "a"}]}]});
+        let answer = client::post(bedrock.address(), "/model/m/converse", &headers, &body).await;
+        assert_eq!(answer.status, expected, "{authorization}: {}", answer.text());
+    };
+    let signed = |scope: &str, headers: &str, signature: &str| {
+        format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={headers}, Signature={signature}")
+    };
+    let scope = "AKIDEXAMPLE/20261121/us-east-1/bedrock/aws4_request";
+    let digits = "0123456789abcdef".repeat(4);
+    check("Bearer AKIDEXAMPLE", 200).await;
+    check(&signed(scope, "content-type;host;x-amz-date", &digits), 200).await;
+    check("Bearer other", 403).await;
+    check(
+        &signed(&scope.replace("AKID", "akid"), "host;x-amz-date", &digits),
+        403,
+    )
+    .await;
+    check(
+        &signed(&scope.replace("20261121", "20261122"), "host;x-amz-date", &digits),
+        403,
+    )
+    .await;
+    check(
+        &signed(&scope.replace("bedrock/", "s3/"), "host;x-amz-date", &digits),
+        403,
+    )
+    .await;
+    check(&signed(scope, "x-amz-date;host", &digits), 403).await;
+    check(&signed(scope, "host", &digits), 403).await;
+    check(&signed(scope, "host;x-amz-date;x-amz-token", &digits), 403).await;
+    check(&signed(scope, "host;x-amz-date", "0123"), 403).await;
+}

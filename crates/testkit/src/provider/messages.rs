@@ -2,23 +2,82 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Fault, Turn, fault};
+use super::{Asked, Fault, Turn, converse, fault};
 use crate::{
+    event_stream,
     fixture::{
         self,
         messages::{error, frame},
     },
     script::Reply,
-    strict,
+    strict::{self, Refusal, cloud},
     upstream::Received,
 };
 
 pub(super) fn reply(request: &Received, key: &str) -> Reply {
-    let body = match strict::messages::check(request, key) {
-        Ok(body) => body,
-        Err(refusal) => return refusal.messages(),
+    match strict::messages::check(request, key) {
+        Ok(body) => answer(&body, failure, Reply::stream(), String::into_bytes),
+        Err(refusal) => refusal.messages(),
+    }
+}
+
+/// Plays Claude on Vertex AI.
+pub(super) fn vertex(request: &Received, key: &str) -> Reply {
+    let method = cloud::vertex(request, key, "anthropic");
+    let body = method.and_then(|method| {
+        let stream = method.name == "streamRawPredict";
+        enveloped(request, method, "vertex-2023-10-16", stream)
+    });
+    match body {
+        Ok(body) => answer(&body, failure, Reply::stream(), String::into_bytes),
+        Err(refusal) => refusal.messages(),
+    }
+}
+
+/// Plays Claude on Amazon Bedrock, whose events are wrapped in AWS's binary streams.
+pub(super) fn invoke(request: &Received, key: &str) -> Reply {
+    let body = cloud::bedrock(request, key).and_then(|method| {
+        let stream = method.name == "invoke-with-response-stream";
+        enveloped(request, method, "bedrock-2023-05-31", stream)
+    });
+    let wrapped = |frame: String| {
+        let (_, data) = frame.split_once("data: ").unwrap_or_default();
+        event_stream::chunk(data.trim_end())
     };
-    let asked = read(&body);
+    let stream = Reply::chunked(200, &[("content-type", converse::EVENT_STREAM)]);
+    match body {
+        Ok(body) => answer(&body, converse::failure, stream, wrapped),
+        Err(refusal) => refusal.bedrock(),
+    }
+}
+
+/// Judges a body that leaves to the path which model is asked and whether to stream, and names its `version`;
+/// returns it as Anthropic's own.
+fn enveloped(
+    request: &Received,
+    method: cloud::Method,
+    version: &str,
+    stream: bool,
+) -> Result<Value, Refusal> {
+    let mut body = request.json();
+    let said = body
+        .as_object_mut()
+        .and_then(|body| body.remove("anthropic_version"));
+    if said != Some(json!(version)) {
+        return Err(Refusal::new("anthropic_version", "Field required"));
+    }
+    if body.get("model").is_some() {
+        return Err(Refusal::new("model", "Extra inputs are not permitted"));
+    }
+    body["model"] = json!(method.model);
+    body["stream"] = json!(stream);
+    strict::messages::check_body(&body)?;
+    Ok(body)
+}
+
+/// Answers a body that was judged; a stream begins with `head`, and each of its events is `framed`.
+fn answer(body: &Value, failure: fn(u16) -> Reply, head: Reply, framed: impl Fn(String) -> Vec<u8>) -> Reply {
+    let asked = read(body);
     let stall_stream = match fault(&asked.model) {
         Some(Fault::Status(status)) => return failure(status),
         Some(Fault::Stall) => return Reply::new().stall(),
@@ -30,11 +89,11 @@ pub(super) fn reply(request: &Received, key: &str) -> Reply {
         return Reply::json(200, &response(&asked, &turn));
     }
     let frames = frames(&asked, &turn);
-    if stall_stream {
-        // The start, a ping, the first block and its first word.
-        return Reply::stream().frames(frames.into_iter().take(4)).stall();
-    }
-    Reply::sse(frames)
+    // The start, a ping, the first block and its first word.
+    let said = if stall_stream { 4 } else { frames.len() };
+    let frames = frames.into_iter().take(said).map(framed);
+    let reply = frames.fold(head, Reply::frame);
+    if stall_stream { reply.stall() } else { reply.end() }
 }
 
 fn failure(status: u16) -> Reply {

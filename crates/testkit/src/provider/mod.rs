@@ -3,9 +3,12 @@
 //! What is said follows from the request alone, by `Turn::of`; the formats only read the request and write
 //! the answer. Some words in the model's name bring faults about: `fail-429`, `stall`, `stall-stream`.
 
+mod converse;
 mod forms;
+mod gemini;
 mod messages;
 mod openai;
+mod responses;
 
 use serde_json::Value;
 
@@ -17,10 +20,27 @@ use crate::{
 /// Which provider is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
-    /// Chat completions at `/v1/chat/completions`.
+    /// Chat completions at `/v1/chat/completions`, and Responses at `/v1/responses`.
     OpenAi,
     /// Messages at `/v1/messages`.
     Messages,
+}
+
+/// Which cloud is played, where paths, credentials and framing are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cloud {
+    /// Chat completions and Responses at Azure OpenAI.
+    Azure,
+    /// Gemini at AI Studio.
+    AiStudio,
+    /// Gemini at Vertex AI.
+    Vertex,
+    /// Claude at Vertex AI.
+    VertexClaude,
+    /// Converse at Amazon Bedrock.
+    Converse,
+    /// Claude at Amazon Bedrock, through `InvokeModel`.
+    InvokeModel,
 }
 
 impl Provider {
@@ -44,6 +64,29 @@ impl Provider {
             Provider::OpenAi => openai::reply(request, key),
             Provider::Messages => messages::reply(request, key),
         }
+    }
+}
+
+impl Cloud {
+    /// Returns a server that plays the cloud and takes only `key`.
+    ///
+    /// # Panics
+    /// If the loopback interface cannot be bound.
+    pub async fn start(self, key: &str) -> Upstream {
+        Upstream::start(self.script(key)).await
+    }
+
+    /// Returns the script that such a server plays.
+    pub fn script(self, key: &str) -> Script {
+        let key = key.to_owned();
+        Script::answer(move |request| match self {
+            Cloud::Azure => openai::azure(request, &key),
+            Cloud::AiStudio => gemini::ai_studio(request, &key),
+            Cloud::Vertex => gemini::vertex(request, &key),
+            Cloud::VertexClaude => messages::vertex(request, &key),
+            Cloud::Converse => converse::reply(request, &key),
+            Cloud::InvokeModel => messages::invoke(request, &key),
+        })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Fault, Turn, fault, forms};
+use super::{Asked, Fault, Turn, fault, forms, responses};
 use crate::{
     fixture::openai::{chunk, delta, error, frame},
     script::Reply,
-    strict,
+    strict::{self, Refusal, cloud},
     upstream::Received,
 };
 
@@ -14,11 +14,29 @@ pub(super) fn reply(request: &Received, key: &str) -> Reply {
     if let Some(reply) = forms::reply(request, key) {
         return reply;
     }
-    let body = match strict::openai::check(request, key) {
-        Ok(body) => body,
-        Err(refusal) => return refusal.openai(),
-    };
-    let asked = read(&body);
+    if request.target == "/v1/responses" {
+        return responses::reply(request, key);
+    }
+    match strict::openai::check(request, key) {
+        Ok(body) => answer(&body),
+        Err(refusal) => refusal.openai(),
+    }
+}
+
+/// Plays Azure OpenAI: the same documents under paths and a credential of its own.
+pub(super) fn azure(request: &Received, key: &str) -> Reply {
+    let body = request.json();
+    let answered = cloud::azure(request, key).and_then(|method| match method.name.as_str() {
+        "chat/completions" => strict::openai::check_body(&body).map(|()| answer(&body)),
+        "responses" => strict::responses::check_body(&body).map(|()| responses::answer(&body)),
+        other => Err(Refusal::new("", &format!("{other} is not played"))),
+    });
+    answered.unwrap_or_else(|refusal| refusal.openai())
+}
+
+/// Answers a body that was judged.
+fn answer(body: &Value) -> Reply {
+    let asked = read(body);
     let stall_stream = match fault(&asked.model) {
         Some(Fault::Status(status)) => return failure(status),
         Some(Fault::Stall) => return Reply::new().stall(),
@@ -37,7 +55,7 @@ pub(super) fn reply(request: &Received, key: &str) -> Reply {
     Reply::sse(frames)
 }
 
-fn failure(status: u16) -> Reply {
+pub(super) fn failure(status: u16) -> Reply {
     let (kind, code) = match status {
         401 => ("invalid_request_error", "invalid_api_key"),
         404 => ("invalid_request_error", "model_not_found"),
@@ -144,7 +162,7 @@ fn limit(body: &Value) -> usize {
         .unwrap_or(0)
 }
 
-fn describe(url: &str) -> String {
+pub(super) fn describe(url: &str) -> String {
     match url
         .strip_prefix("data:")
         .and_then(|rest| rest.split_once(";base64,"))

@@ -3,9 +3,13 @@
 //! A gateway that translates can send what looks right and is not. Each format has one function that judges
 //! a whole request, head and body, by the rules of the provider's public reference.
 
+pub mod cloud;
+pub mod converse;
 pub mod forms;
+pub mod gemini;
 pub mod messages;
 pub mod openai;
+pub mod responses;
 
 use serde_json::{Map, Value};
 
@@ -34,6 +38,45 @@ impl Refusal {
         }
     }
 
+    /// Returns the refusal of what stands at `param`.
+    pub(crate) fn new(param: &str, message: &str) -> Self {
+        Self::invalid(param, message)
+    }
+
+    /// Returns the refusal as Google says it.
+    pub fn gemini(&self) -> Reply {
+        let word = match self.status {
+            401 => "UNAUTHENTICATED",
+            404 => "NOT_FOUND",
+            _ => "INVALID_ARGUMENT",
+        };
+        let error = serde_json::json!({"code": self.status, "message": self.told(), "status": word});
+        Reply::json(self.status, &serde_json::json!({ "error": error }))
+    }
+
+    /// Returns the refusal as AWS says it.
+    pub fn bedrock(&self) -> Reply {
+        let (status, exception) = match self.status {
+            401 => (403, "UnrecognizedClientException"),
+            404 => (404, "ResourceNotFoundException"),
+            _ => (400, "ValidationException"),
+        };
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-amzn-errortype", exception),
+        ];
+        let body = serde_json::json!({"message": self.told()});
+        Reply::whole(status, &headers, &body.to_string())
+    }
+
+    fn told(&self) -> String {
+        if self.param.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.param, self.message)
+        }
+    }
+
     /// Returns the refusal as OpenAI says it.
     pub fn openai(&self) -> Reply {
         let code = match self.status {
@@ -56,11 +99,7 @@ impl Refusal {
 
     /// Returns the refusal as Anthropic says it.
     pub fn messages(&self) -> Reply {
-        let message = if self.param.is_empty() {
-            self.message.clone()
-        } else {
-            format!("{}: {}", self.param, self.message)
-        };
+        let message = self.told();
         Reply::json(
             self.status,
             &serde_json::json!({

@@ -14,7 +14,7 @@ use crate::upstream::Received;
 /// # Errors
 /// The refusal that the provider would send.
 pub fn check(request: &Received, key: &str) -> Result<Value, Refusal> {
-    check_head(request, key)?;
+    check_head(request, "/v1/chat/completions", key)?;
     let value: Value = serde_json::from_slice(&request.body)
         .map_err(|error| Refusal::invalid("", format!("the body is not JSON: {error}")))?;
     check_body(&value)?;
@@ -48,8 +48,9 @@ pub fn check_body(value: &Value) -> Result<(), Refusal> {
     check_messages(array(body, "messages", "")?)
 }
 
-fn check_head(request: &Received, key: &str) -> Result<(), Refusal> {
-    if request.method != "POST" || request.target != "/v1/chat/completions" {
+/// Judges the head of a request to `path`.
+pub(super) fn check_head(request: &Received, path: &str, key: &str) -> Result<(), Refusal> {
+    if request.method != "POST" || request.target != path {
         return Err(Refusal {
             status: 404,
             kind: "invalid_request_error",
