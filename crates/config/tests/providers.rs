@@ -62,6 +62,7 @@ fn place(provider: &'static dyn Provider) -> String {
     );
     let suffixes = [
         "/chat/completions",
+        "/responses",
         "/messages",
         "/publishers/google/models/MODEL:generateContent",
         "/models/MODEL:generateContent",
@@ -86,7 +87,9 @@ fn place(provider: &'static dyn Provider) -> String {
         prefix
             .map(|prefix| code(prefix.trim_matches('/')))
             .unwrap_or_default(),
-        if formats.contains(&Format::Responses) {
+        if formats == [Format::Responses] {
+            "alone"
+        } else if formats.contains(&Format::Responses) {
             "yes"
         } else {
             ""

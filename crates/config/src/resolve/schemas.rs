@@ -32,6 +32,7 @@ fn serving(name: ApiName) -> Serving {
 
 /// Returns the schema under which `provider` is declared.
 pub fn schema_of(provider: &dyn Provider) -> Option<ApiName> {
+    let provider = provider.base().unwrap_or(provider);
     let is_own = |name: &ApiName| match serving(*name) {
         Serving::Provider(own) => own.id() == provider.id(),
         Serving::Format(_) => false,

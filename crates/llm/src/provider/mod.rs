@@ -19,6 +19,7 @@ mod dialect;
 mod google;
 mod openai;
 mod preset;
+mod responding;
 mod serve;
 mod vertex;
 
@@ -36,6 +37,7 @@ pub use dialect::{Dialect, Member, Replay, Thinking};
 pub use google::{AiStudio, Vertex};
 pub use openai::OpenAi;
 pub use preset::{Preset, Trigger};
+pub use responding::{AZURE_RESPONSES, OPENAI_RESPONSES, Responding};
 pub use vertex::VertexClaude;
 
 /// Every provider: those that own the names of their models, then those that serve the models of others,
@@ -67,6 +69,8 @@ pub const PROVIDERS: &[&'static dyn Provider] = &[
     &VLLM,
     &OLLAMA,
     &LM_STUDIO,
+    &OPENAI_RESPONSES,
+    &AZURE_RESPONSES,
     &compatible::AZURE_V1,
     &COMPATIBLE,
 ];
@@ -78,6 +82,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// Returns the value of `gen_ai.provider.name` in metrics and traces, which rows of one schema share.
     fn name(&self) -> &'static str;
+
+    /// Returns the row of which this one is another manner; it goes with the same schema.
+    fn base(&self) -> Option<&'static dyn Provider> {
+        None
+    }
 
     /// Returns the formats in which the provider serves `operation` with `model`, the best first.
     fn formats(&self, operation: Operation, model: &str) -> &'static [Format];
