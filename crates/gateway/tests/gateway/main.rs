@@ -15,6 +15,7 @@ mod headers;
 mod http2;
 mod kept;
 mod limits;
+mod matrix;
 mod models;
 mod relay;
 mod reload;
