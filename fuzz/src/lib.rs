@@ -55,6 +55,86 @@ pub fn event_stream(data: &[u8]) {
     }
 }
 
+/// Reads `data` as a message of the Model Context Protocol, and its result as that of every method.
+///
+/// # Panics
+/// If a message does not come back as it went, or a result that was rewritten is not the same kind of value.
+pub fn mcp_message(data: &[u8]) {
+    use mcp::{
+        List, Message, Method, Outcome,
+        rewrite::{Naming, Page},
+    };
+
+    let Ok(message) = Message::parse(data) else {
+        return;
+    };
+    let bytes = message.to_bytes();
+    let again = Message::parse(&bytes).map(|again| again.to_bytes());
+    assert_eq!(again.as_ref(), Ok(&bytes), "a second time");
+    let Message::Response(response) = &message else {
+        return;
+    };
+    let Outcome::Result(result) = &response.outcome else {
+        return;
+    };
+    let naming = Naming {
+        backend: "backend",
+        prefixed: true,
+    };
+    for name in ["tools/call", "prompts/get", "resources/read"] {
+        let method = Method::find(name).expect("a method");
+        let rewritten = naming.result(method, result);
+        assert_eq!(
+            rewritten.get().as_bytes().first(),
+            result.get().as_bytes().first()
+        );
+    }
+    for list in List::ALL {
+        let items = Page::read(*list, result)
+            .map(|page| page.items)
+            .unwrap_or_default();
+        for item in items {
+            assert!(naming.item(*list, &item).get().starts_with('{'));
+        }
+    }
+}
+
+/// Takes `text` for every kind of token, name and URI that a client may send back.
+///
+/// # Panics
+/// If what was never issued opens something, or a URI does not come back as it went.
+pub fn mcp_token(text: &str) {
+    use mcp::{
+        name,
+        session::{Config, Form, Tokens},
+        template,
+    };
+
+    let one = std::num::NonZeroU32::MIN;
+    let tokens = Tokens::new(&Config {
+        seed: b"seed of the fuzzer".to_vec(),
+        fallback: None,
+        iterations: one,
+        fallback_iterations: one,
+        form: Form::V1,
+        salt: [0; 16],
+    });
+    assert!(tokens.open(text, "default/route", 0).is_none());
+    assert!(tokens.open_place(text, "session", 0).is_none());
+    assert!(tokens.tickets.redeem("session", text).is_none());
+    let mapped = name::prefixed_uri("backend", text);
+    let back = name::split_uri(&mapped);
+    assert_eq!(
+        back.as_ref().map(|(backend, uri)| (*backend, &**uri)),
+        Some(("backend", text))
+    );
+    let mapped = name::prefixed("backend", text);
+    assert_eq!(name::split(&mapped), Some(("backend", text)));
+    assert!(name::shortened(text).len() <= text.len().max(name::MAX_NAME));
+    // Whatever the template, it is decided.
+    let _ = template::matches(text, &mapped);
+}
+
 /// Reads the lines of `text`, each the name of an event and its payload, as a stream of Amazon Bedrock.
 ///
 /// # Panics

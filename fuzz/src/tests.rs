@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use super::{converse, documents, event_stream, multipart, request, resources, shallow, sse, stream};
+use super::{
+    converse, documents, event_stream, mcp_message, mcp_token, multipart, request, resources, shallow, sse,
+    stream,
+};
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
 fn check(target: &str, law: impl Fn(&[u8])) {
@@ -83,6 +86,16 @@ fn forms() {
 #[test]
 fn shallow_objects() {
     check("shallow_json", shallow);
+}
+
+#[test]
+fn mcp_messages() {
+    check("mcp_message", mcp_message);
+}
+
+#[test]
+fn mcp_tokens() {
+    check("mcp_token", |bytes| mcp_token(&String::from_utf8_lossy(bytes)));
 }
 
 #[test]

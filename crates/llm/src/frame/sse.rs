@@ -18,12 +18,25 @@ pub struct Sse {
     data: String,
     has_data: bool,
     event: String,
+    id: Option<String>,
+    retry: Option<u64>,
     /// The last line ended in CR: an LF that follows belongs to it.
     after_cr: bool,
     /// The byte order mark has been looked for.
     begun: bool,
     /// Something of an event has been read that no blank line has ended.
     open: bool,
+}
+
+/// An event with all that its lines said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Its type and data.
+    pub frame: Frame<'a>,
+    /// Its own id; `None` where it has none, whatever the event before had.
+    pub id: Option<&'a str>,
+    /// Milliseconds to wait before the stream is asked for again, if that was said since the event before.
+    pub retry: Option<u64>,
 }
 
 /// An event exceeded [`MAX_EVENT`].
@@ -37,6 +50,18 @@ impl Sse {
     /// # Errors
     /// [`TooLarge`], if an event does not end in time.
     pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(Frame<'_>, usize)) -> Result<(), TooLarge> {
+        self.push_events(bytes, |event, at| each(event.frame, at))
+    }
+
+    /// Does what [`Sse::push`] does, for whoever wants to know ids and times as well.
+    ///
+    /// # Errors
+    /// As [`Sse::push`].
+    pub fn push_events(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Event<'_>, usize),
+    ) -> Result<(), TooLarge> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if self.after_cr {
@@ -71,14 +96,19 @@ impl Sse {
                 return Err(TooLarge);
             }
             if dispatch {
-                self.dispatch(|frame| each(frame, at));
+                self.dispatch(|event| each(event, at));
             }
         }
         Ok(())
     }
 
     /// Hands out an event that the end of the stream left without its blank line.
-    pub fn finish(&mut self, each: impl FnMut(Frame<'_>)) {
+    pub fn finish(&mut self, mut each: impl FnMut(Frame<'_>)) {
+        self.finish_events(|event| each(event.frame));
+    }
+
+    /// Does what [`Sse::finish`] does, for whoever wants to know ids and times as well.
+    pub fn finish_events(&mut self, each: impl FnMut(Event<'_>)) {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
             self.read_line(&line);
@@ -123,20 +153,36 @@ impl Sse {
                 self.event.clear();
                 push_lossy(&mut self.event, value);
             }
+            // An id with a NUL is none (WHATWG HTML, section 9.2.6).
+            b"id" if !value.contains(&0) => {
+                let id = self.id.get_or_insert_default();
+                id.clear();
+                push_lossy(id, value);
+            }
+            b"retry" => {
+                let number = std::str::from_utf8(value).ok();
+                self.retry = number.and_then(|number| number.parse().ok()).or(self.retry);
+            }
             _ => {}
         }
         false
     }
 
-    fn dispatch(&mut self, mut each: impl FnMut(Frame<'_>)) {
+    fn dispatch(&mut self, mut each: impl FnMut(Event<'_>)) {
         self.open = false;
         if self.has_data {
             let event = (!self.event.is_empty()).then_some(self.event.as_str());
-            each(Frame {
+            let frame = Frame {
                 event,
                 data: &self.data,
+            };
+            each(Event {
+                frame,
+                id: self.id.as_deref().filter(|id| !id.is_empty()),
+                retry: self.retry.take(),
             });
         }
+        self.id = None;
         self.data.clear();
         self.has_data = false;
         self.event.clear();
@@ -148,5 +194,36 @@ fn push_lossy(text: &mut String, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(valid) => text.push_str(valid),
         Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_times_belong_to_their_event() {
+        let mut sse = Sse::default();
+        let mut seen = Vec::new();
+        let mut note = |event: Event<'_>| {
+            seen.push((
+                event.frame.data.to_owned(),
+                event.id.map(str::to_owned),
+                event.retry,
+            ));
+        };
+        let stream =
+            b"retry: 500\n\nid: 1\ndata: a\n\ndata: b\nretry: x\n\nid: 2\0\ndata:\n\nid\ndata: d\nretry: 7\n";
+        sse.push_events(stream, |event, _| note(event))
+            .expect("small events");
+        sse.finish_events(note);
+        let expected = [
+            ("a", Some("1"), Some(500)),
+            ("b", None, None),
+            ("", None, None),
+            ("d", None, Some(7)),
+        ];
+        let expected = expected.map(|(data, id, retry)| (data.to_owned(), id.map(str::to_owned), retry));
+        assert_eq!(seen, expected);
     }
 }

@@ -1,0 +1,147 @@
+//! The methods that clients may ask for, one row each: who answers, and how the backend is found.
+
+use crate::Capabilities;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Opens a session with every backend.
+    Initialize,
+    /// Is the gateway there?
+    Ping,
+    /// All of something that backends have.
+    List(List),
+    /// Which log messages are wanted, of every backend.
+    SetLevel,
+    /// Something of the backend that `params.name` names.
+    Named(Named),
+    /// Something of the backend that `params.uri` names.
+    Resource(Resource),
+    /// Something of the backend that `params.ref` names.
+    Complete,
+}
+
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum List {
+    /// `tools/list`
+    Tools,
+    /// `prompts/list`
+    Prompts,
+    /// `resources/list`
+    Resources,
+    /// `resources/templates/list`
+    Templates,
+}
+
+/// What is asked for by a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// `tools/call`
+    Tool,
+    /// `prompts/get`
+    Prompt,
+}
+
+/// What is asked of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// `resources/read`
+    Read,
+    /// `resources/subscribe`
+    Subscribe,
+    /// `resources/unsubscribe`
+    Unsubscribe,
+}
+
+/// Every method of revisions up to 2025-11-25.
+const METHODS: &[(&str, Method)] = &[
+    ("initialize", Method::Initialize),
+    ("ping", Method::Ping),
+    ("tools/list", Method::List(List::Tools)),
+    ("prompts/list", Method::List(List::Prompts)),
+    ("resources/list", Method::List(List::Resources)),
+    ("resources/templates/list", Method::List(List::Templates)),
+    ("logging/setLevel", Method::SetLevel),
+    ("tools/call", Method::Named(Named::Tool)),
+    ("prompts/get", Method::Named(Named::Prompt)),
+    ("resources/read", Method::Resource(Resource::Read)),
+    ("resources/subscribe", Method::Resource(Resource::Subscribe)),
+    ("resources/unsubscribe", Method::Resource(Resource::Unsubscribe)),
+    ("completion/complete", Method::Complete),
+];
+
+/// The session exists: answered by the gateway, because every backend got its own.
+pub const INITIALIZED: &str = "notifications/initialized";
+/// A request is no longer wanted.
+pub const CANCELLED: &str = "notifications/cancelled";
+/// How far a request has got.
+pub const PROGRESS: &str = "notifications/progress";
+/// The client's roots changed.
+pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+/// A resource changed.
+pub const UPDATED: &str = "notifications/resources/updated";
+
+impl Method {
+    /// Returns the method called `name`.
+    pub fn find(name: &str) -> Option<Self> {
+        METHODS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, method)| *method)
+    }
+}
+
+impl List {
+    /// Every list.
+    pub const ALL: &[Self] = &[List::Tools, List::Prompts, List::Resources, List::Templates];
+
+    /// Returns the method that asks for it.
+    pub fn method(self) -> &'static str {
+        match self {
+            List::Tools => "tools/list",
+            List::Prompts => "prompts/list",
+            List::Resources => "resources/list",
+            List::Templates => "resources/templates/list",
+        }
+    }
+
+    /// Returns the member of the result that holds it.
+    pub fn member(self) -> &'static str {
+        match self {
+            List::Tools => "tools",
+            List::Prompts => "prompts",
+            List::Resources => "resources",
+            List::Templates => "resourceTemplates",
+        }
+    }
+
+    /// Returns what a backend must be able to do to be asked for it.
+    pub fn capability(self) -> Capabilities {
+        match self {
+            List::Tools => Capabilities::TOOLS,
+            List::Prompts => Capabilities::PROMPTS,
+            List::Resources | List::Templates => Capabilities::RESOURCES,
+        }
+    }
+
+    /// Returns the lists that a notification says have changed.
+    pub fn changed_by(notification: &str) -> &'static [Self] {
+        match notification {
+            "notifications/tools/list_changed" => &[List::Tools],
+            "notifications/prompts/list_changed" => &[List::Prompts],
+            "notifications/resources/list_changed" => &[List::Resources, List::Templates],
+            _ => &[],
+        }
+    }
+}
+
+impl Named {
+    /// Returns the list that its names are in.
+    pub fn list(self) -> List {
+        match self {
+            Named::Tool => List::Tools,
+            Named::Prompt => List::Prompts,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Our session: numbers and texts in a fixed order. The route is not inside: the seal is bound to it.
+
+use super::{Client, Entry, Owner, Session};
+use crate::{
+    Capabilities, Version,
+    wire::{Reader, Writer},
+};
+
+/// What tokens of this form begin with; no other begins like that.
+pub(super) const MARK: &str = "g1.";
+
+/// The layout that is written. One that is not known is not read.
+const LAYOUT: u64 = 1;
+
+/// The most backends that are read; more than a route can have.
+const MAX_BACKENDS: u64 = 1024;
+
+pub(super) fn encode(session: &Session) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.number(LAYOUT);
+    out.number(session.expires.unwrap_or(0));
+    match &session.owner {
+        Owner::Anyone => out.number(0),
+        Owner::Hash(hash) => {
+            out.number(1);
+            out.bytes(hash);
+        }
+        Owner::Subject(subject) => {
+            out.number(2);
+            out.text(subject);
+        }
+    }
+    out.number(version(Some(session.version)));
+    out.text(&session.client.capabilities);
+    out.text(&session.client.info);
+    out.number(session.backends.len() as u64);
+    for entry in &session.backends {
+        out.text(&entry.backend);
+        out.text(&entry.session);
+        out.number(u64::from(entry.capabilities.bits()));
+        out.number(version(entry.version));
+    }
+    out.into_bytes()
+}
+
+pub(super) fn decode(route: &str, bytes: &[u8]) -> Option<Session> {
+    let mut from = Reader::new(bytes);
+    if from.number()? != LAYOUT {
+        return None;
+    }
+    let expires = Some(from.number()?).filter(|at| *at > 0);
+    let owner = match from.number()? {
+        0 => Owner::Anyone,
+        1 => Owner::Hash(from.bytes()?.try_into().ok()?),
+        2 => Owner::Subject(from.text()?.to_owned()),
+        _ => return None,
+    };
+    let agreed = read_version(&mut from)??;
+    let client = Client {
+        capabilities: from.text()?.to_owned(),
+        info: from.text()?.to_owned(),
+    };
+    let count = from.number().filter(|count| *count <= MAX_BACKENDS)?;
+    let backends: Option<Vec<Entry>> = (0..count)
+        .map(|_| {
+            Some(Entry {
+                backend: from.text()?.to_owned(),
+                session: from.text()?.to_owned(),
+                capabilities: Capabilities::from_bits(u16::try_from(from.number()?).ok()?),
+                version: read_version(&mut from)?,
+            })
+        })
+        .collect();
+    let backends = backends?;
+    from.is_empty().then(|| Session {
+        route: route.to_owned(),
+        owner,
+        expires,
+        version: agreed,
+        client,
+        backends,
+    })
+}
+
+/// Returns the place of a revision in the list of all, from 1; 0 stands for none.
+fn version(version: Option<Version>) -> u64 {
+    let place = version.and_then(|version| Version::ALL.iter().position(|known| *known == version));
+    place.map_or(0, |place| place as u64 + 1)
+}
+
+fn read_version(from: &mut Reader<'_>) -> Option<Option<Version>> {
+    let Some(place) = usize::try_from(from.number()?).ok()?.checked_sub(1) else {
+        return Some(None);
+    };
+    Version::ALL.get(place).copied().map(Some)
+}
