@@ -57,6 +57,17 @@ impl Host {
         }
     }
 
+    /// Returns how specific the set is for `name`, which is in lower case: more is more; `None` if it is not in
+    /// the set.
+    pub fn specificity(&self, name: &str) -> Option<usize> {
+        let specificity = match self {
+            Host::Exact(_) => usize::MAX,
+            Host::Suffix(suffix) => suffix.len(),
+            Host::Any => 0,
+        };
+        self.contains(name).then_some(specificity)
+    }
+
     fn contains(&self, name: &str) -> bool {
         match self {
             Host::Exact(own) => own == name,

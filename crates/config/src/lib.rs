@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod credential;
 pub mod host;
 pub mod kind;
+pub mod mcp_route;
 pub mod parse;
 pub mod report;
 pub mod resolve;

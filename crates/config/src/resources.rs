@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
-    GatewayClass, Guard, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy,
+    GatewayClass, Guard, MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy,
 };
 
 /// The name of a resource within its kind.
@@ -62,6 +62,8 @@ pub struct Resources {
     pub backends: Map<Backend>,
     /// BackendTLSPolicies.
     pub backend_tls_policies: Map<BackendTLSPolicy>,
+    /// MCPRoutes.
+    pub mcp_routes: Map<MCPRoute>,
     /// Secrets.
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.

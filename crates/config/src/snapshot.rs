@@ -14,6 +14,7 @@ use crate::{
     Credential, Router,
     certificate::Certificate,
     host::{Host, Hosts},
+    router::McpRouter,
 };
 
 /// Everything that was declared, resolved.
@@ -30,6 +31,8 @@ pub struct Listener {
     pub names: Vec<String>,
     /// Which rule serves which request.
     pub router: Router,
+    /// Which paths have MCP servers behind them.
+    pub mcp: McpRouter,
     /// Whom to believe about clients' addresses.
     pub client: ClientAddress,
     /// Set where connections are encrypted: how, by the host that clients name (SNI).
@@ -176,6 +179,12 @@ impl Listener {
             rules.entry(rule.id()).or_insert_with(|| rule.dump());
         }
         let mut dump = json!({ "names": self.names, "routes": routes, "rules": rules });
+        if !self.mcp.is_empty() {
+            let routes = self.mcp.routes();
+            let routes: Map<String, Value> =
+                routes.map(|route| (route.id.to_string(), route.dump())).collect();
+            dump["mcp"] = Value::Object(routes);
+        }
         if let Some(tls) = &self.tls {
             let certificates = tls.values().map(|tls| {
                 let count = tls.certificates.len();

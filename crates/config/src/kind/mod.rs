@@ -15,6 +15,7 @@ pub mod duration;
 pub mod gateway;
 pub mod gateway_class;
 pub mod guard;
+pub mod mcp_route;
 pub mod metadata;
 pub mod namespace;
 pub mod reference;
@@ -33,6 +34,7 @@ pub use duration::Duration;
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
 pub use guard::Guard;
+pub use mcp_route::MCPRoute;
 pub use metadata::Metadata;
 pub use namespace::Namespace;
 pub use reference_grant::ReferenceGrant;
@@ -162,6 +164,7 @@ pub fn schema() -> Value {
         ),
         ("Backend", reference::<Backend>(&mut generator)),
         ("BackendTLSPolicy", reference::<BackendTLSPolicy>(&mut generator)),
+        ("MCPRoute", reference::<MCPRoute>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),
         ("SecurityPolicy", reference::<SecurityPolicy>(&mut generator)),

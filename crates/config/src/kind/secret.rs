@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Metadata, Opaque};
 
@@ -38,4 +38,10 @@ pub struct Written {
 pub struct SecretData {
     /// The values.
     pub data: BTreeMap<String, crate::Secret>,
+}
+
+/// Reads a value that is written where it is used.
+pub(super) fn inline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<crate::Secret>, D::Error> {
+    let written = Option::<String>::deserialize(deserializer)?;
+    Ok(written.map(crate::Secret::new))
 }

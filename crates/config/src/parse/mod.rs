@@ -222,6 +222,7 @@ impl Parser<'_> {
             "BackendSecurityPolicy" => self.credential(document),
             "Backend" => self.typed(document, |resources| &mut resources.backends),
             "BackendTLSPolicy" => self.typed(document, |resources| &mut resources.backend_tls_policies),
+            "MCPRoute" => self.typed(document, |resources| &mut resources.mcp_routes),
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "Namespace" => self.typed(document, |resources| &mut resources.namespaces),
             "Secret" => self.secret(document),

@@ -196,7 +196,7 @@ fn site(key: &Key, schema: &ApiSchema, notes: &mut Notes) -> Site {
     }
 }
 
-fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
+pub(super) fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
     let resolver = match backend.kind {
         None | Some(BackendType::Endpoints) => false,
         Some(BackendType::DynamicResolver) => true,
@@ -225,7 +225,7 @@ fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
 }
 
 /// Returns how calls are encrypted; an error where they are to be and cannot be as declared.
-fn tls(
+pub(super) fn tls(
     resources: &Resources,
     key: &Key,
     backend: &Backend,

@@ -352,8 +352,8 @@ impl Place<'_> {
             let group = kind.group.as_deref().unwrap_or(GATEWAY_API);
             let known = KINDS.iter().find(|known| **known == (group, kind.kind.as_str()));
             match known {
-                // AIGatewayRoutes are HTTPRoutes to whoever knows no others.
-                Some((_, "HTTPRoute")) => kinds.extend(["HTTPRoute", "AIGatewayRoute"]),
+                // Our own kinds are HTTPRoutes to whoever knows no others.
+                Some((_, "HTTPRoute")) => kinds.extend(["HTTPRoute", "AIGatewayRoute", "MCPRoute"]),
                 Some((_, kind)) => kinds.push(*kind),
                 None => {
                     let field = self.field(&format!("allowedRoutes.kinds[{index}]"));
@@ -431,7 +431,11 @@ const CONTROLLERS: &[&str] = &[
 ];
 
 /// The kinds of routes that are served, with their groups.
-const KINDS: &[(&str, &str)] = &[(AI, "AIGatewayRoute"), (GATEWAY_API, "HTTPRoute")];
+const KINDS: &[(&str, &str)] = &[
+    (AI, "AIGatewayRoute"),
+    (AI, "MCPRoute"),
+    (GATEWAY_API, "HTTPRoute"),
+];
 
 const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
 

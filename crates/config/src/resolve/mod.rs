@@ -5,7 +5,8 @@
 //! 3. `policies`: which credential and which encryption does each backend have?
 //! 4. `backends`: which backends can be called, and how?
 //! 5. `access`: which policies guard what?
-//! 6. `routes`: which rules serve at which listeners, and by which backends?
+//! 6. `mcp`: which MCP servers stand behind which paths?
+//! 7. `routes`: which rules serve at which listeners, and by which backends?
 //!
 //! Each pass says what it finds to one `Notes`, and takes only what the passes before it accepted. What is
 //! broken fails closed: a backend whose credential or encryption is not as declared is not called at all.
@@ -17,6 +18,7 @@ use crate::{
     kind::{AI, ENVOY, GATEWAY_API, KindInfo},
     report::{Entry, ListenerStatus, ParentStatus},
     resources::Map,
+    router::McpRouter,
 };
 
 mod access;
@@ -24,6 +26,7 @@ mod attach;
 mod backends;
 mod credential;
 mod listeners;
+mod mcp;
 mod policies;
 mod routes;
 mod schemas;
@@ -43,7 +46,11 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let policies = policies::resolve(resources, &mut notes);
     let backends = backends::resolve(resources, &policies, &mut notes);
     let mut access = access::resolve(resources, &mut notes);
-    let snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut access, &mut notes);
+    let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
+    let mut snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut access, &mut notes);
+    for (port, rows) in tools {
+        snapshot.listeners.entry(port).or_default().mcp = McpRouter::new(rows);
+    }
     access.finish(&mut notes);
     (snapshot, notes.finish())
 }
@@ -90,6 +97,7 @@ impl Notes {
         notes.add("BackendSecurityPolicy", &resources.backend_security_policies);
         notes.add("Backend", &resources.backends);
         notes.add("BackendTLSPolicy", &resources.backend_tls_policies);
+        notes.add("MCPRoute", &resources.mcp_routes);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
         notes.add("Namespace", &resources.namespaces);

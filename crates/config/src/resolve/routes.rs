@@ -17,7 +17,7 @@ use crate::{
     host::Host,
     kind::{
         AIGatewayRoute, Duration,
-        ai_gateway_route::{BackendRef, HeaderMatchKind, Rule},
+        ai_gateway_route::{BackendRef, HeaderMatchKind, ParentRef, Rule},
     },
     resources::Declared,
     router::{Entry, HeaderTest, MODEL_HEADER},
@@ -50,7 +50,7 @@ pub(super) fn resolve(
             continue;
         }
         let mut rules = rules(resources, loaded, key, route, backends, notes);
-        if let Some(reason) = guard(resources, key, &route.spec) {
+        if let Some(reason) = guard(resources, KIND, key, &route.spec.parent_refs) {
             notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
             rules.iter_mut().for_each(|entry| close(entry, &reason));
         }
@@ -103,16 +103,19 @@ fn ports(listeners: &Listeners, mut entries: BTreeMap<u16, Vec<Entry>>) -> Snaps
 
 /// Returns why nobody may use the route: a policy that restricts access to it, or to a Gateway of it, is not
 /// served.
-fn guard(resources: &Resources, key: &Key, route: &AIGatewayRoute) -> Option<String> {
-    let parents: Vec<Key> = route
-        .parent_refs
+pub(super) fn guard(
+    resources: &Resources,
+    route: &'static str,
+    key: &Key,
+    parents: &[ParentRef],
+) -> Option<String> {
+    let parents: Vec<Key> = parents
         .iter()
         .map(|parent| target(parent.namespace.as_deref(), &parent.name, &key.namespace))
         .collect();
     resources.unserved.iter().find_map(|((kind, policy), declared)| {
         let guard = declared.spec.as_ref()?;
-        let of_route =
-            policy.namespace == key.namespace && guard.covers(&["AIGatewayRoute", "HTTPRoute"], &key.name);
+        let of_route = policy.namespace == key.namespace && guard.covers(&[route, "HTTPRoute"], &key.name);
         let of_parent =
             |parent: &Key| policy.namespace == parent.namespace && guard.covers(&["Gateway"], &parent.name);
         (of_route || parents.iter().any(of_parent))

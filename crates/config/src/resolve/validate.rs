@@ -8,7 +8,7 @@ use policy::{
     headers::{Headers, spec::HeaderMutation},
 };
 
-use super::Notes;
+use super::{Notes, mcp};
 use crate::{
     Key, Resources,
     host::{self, Host},
@@ -51,6 +51,9 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
             credential(&declared.spec, &declared.version, faults);
         },
     );
+    each("MCPRoute", &resources.mcp_routes, notes, |declared, faults| {
+        mcp::validate(&declared.spec, faults);
+    });
     each("Backend", &resources.backends, notes, |declared, faults| {
         backend(&declared.spec, faults)
     });
@@ -74,20 +77,20 @@ fn each<S>(kind: &'static str, map: &Map<S>, notes: &mut Notes, check: fn(&Decla
 
 /// What is wrong with one resource: field and message.
 #[derive(Default)]
-struct Faults(Vec<(String, String)>);
+pub(super) struct Faults(Vec<(String, String)>);
 
 impl Faults {
-    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.push((field.into(), message.into()));
     }
 
-    fn add_if(&mut self, wrong: bool, field: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add_if(&mut self, wrong: bool, field: impl Into<String>, message: impl Into<String>) {
         if wrong {
             self.add(field, message);
         }
     }
 
-    fn at_most(&mut self, limit: usize, found: usize, field: impl Into<String>) {
+    pub(super) fn at_most(&mut self, limit: usize, found: usize, field: impl Into<String>) {
         self.add_if(
             found > limit,
             field,
@@ -95,7 +98,7 @@ impl Faults {
         );
     }
 
-    fn hostname(&mut self, name: &str, field: impl Into<String>) {
+    pub(super) fn hostname(&mut self, name: &str, field: impl Into<String>) {
         let message = "expected a host name with an optional leading \"*.\"";
         self.add_if(
             Host::parse(name).is_none() || name.contains(char::is_uppercase),
@@ -104,7 +107,7 @@ impl Faults {
         );
     }
 
-    fn port(&mut self, port: u32, field: impl Into<String>) {
+    pub(super) fn port(&mut self, port: u32, field: impl Into<String>) {
         self.add_if(
             !(1..=65535).contains(&port),
             field,
@@ -112,7 +115,7 @@ impl Faults {
         );
     }
 
-    fn filled(&mut self, value: &str, field: impl Into<String>) {
+    pub(super) fn filled(&mut self, value: &str, field: impl Into<String>) {
         self.add_if(value.is_empty(), field, "must not be empty");
     }
 

@@ -22,11 +22,13 @@ use crate::{
 };
 
 mod gate;
+mod mcp;
 #[cfg(test)]
 mod tests;
 
 pub use gate::Gate;
 use gate::Guards;
+pub use mcp::{McpRouter, Row as McpRow};
 
 /// The header that carries the model in rules' matches; clients cannot set it.
 pub const MODEL_HEADER: &str = "x-ai-eg-model";

@@ -158,7 +158,7 @@ impl Access {
     }
 
     /// Returns what guards a rule that is reached by any of `listeners`, between which a request does not tell.
-    fn of_all(
+    pub(super) fn of_all(
         &mut self,
         kind: &'static str,
         route: &Key,
@@ -332,6 +332,7 @@ fn kind_of(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
         (GATEWAY_API, "Gateway") => Some("Gateway"),
         (GATEWAY_API, "HTTPRoute") | (AI, "AIGatewayRoute") => Some(ROUTE),
+        (AI, TOOLS) => Some(TOOLS),
         _ => None,
     }
 }
@@ -344,6 +345,10 @@ fn declared<'r>(resources: &'r Resources, kind: &str) -> Vec<(&'r Key, &'r Metad
             gateways
                 .map(|(key, declared)| (key, &declared.metadata))
                 .collect()
+        }
+        TOOLS => {
+            let routes = resources.mcp_routes.iter();
+            routes.map(|(key, declared)| (key, &declared.metadata)).collect()
         }
         _ => {
             let routes = resources.ai_gateway_routes.iter();
@@ -360,6 +365,8 @@ fn sections<'r>(resources: &'r Resources, kind: &str, key: &Key) -> Vec<&'r str>
             let listeners = listeners.into_iter().flatten();
             listeners.map(|listener| listener.name.as_str()).collect()
         }
+        // It has no rules that have names.
+        TOOLS => Vec::new(),
         _ => {
             let rules = resources
                 .ai_gateway_routes
@@ -381,6 +388,9 @@ fn unread(resources: &Resources) -> BTreeSet<Option<String>> {
 
 /// What AIGatewayRoutes and HTTPRoutes are to policies.
 pub(super) const ROUTE: &str = "HTTPRoute";
+
+/// What MCPRoutes are to policies.
+pub(super) const TOOLS: &str = "MCPRoute";
 
 const KIND: &str = "SecurityPolicy";
 

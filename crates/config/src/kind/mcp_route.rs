@@ -1,0 +1,196 @@
+//! MCPRoute: many MCP servers behind one path.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    Duration, Opaque,
+    ai_gateway_route::{HeaderMatch, ParentRef},
+    reference::SecretRef,
+};
+use crate::Secret;
+
+/// What an MCPRoute says.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPRouteSpec")]
+pub struct MCPRoute {
+    /// The Gateways that it attaches to.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub parent_refs: Vec<ParentRef>,
+    /// The one path that is served; `/mcp` by default.
+    #[schemars(length(max = 1024))]
+    pub path: Option<String>,
+    /// What requests must carry beside.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub headers: Vec<HeaderMatch>,
+    /// The hosts that it serves; those of the listeners if empty.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub hostnames: Vec<String>,
+    /// The servers.
+    #[schemars(length(min = 1, max = 256))]
+    pub backend_refs: Vec<BackendRef>,
+    /// Who may do what.
+    pub security_policy: Option<SecurityPolicy>,
+    /// Which servers a session is opened with.
+    pub backend_selector: Option<Opaque>,
+    /// When names of tools are prefixed with their server's; `always` by default.
+    pub tool_name_prefix: Option<ToolNamePrefix>,
+    /// What a list is worth that some server did not contribute to; `open` by default.
+    pub failure_mode: Option<FailureMode>,
+    /// Origins of web pages that may call; the gateway's own by default.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub allowed_origins: Vec<String>,
+    /// Values of `host` that are served; on loopback addresses only those by default, else all.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub allowed_hosts: Vec<String>,
+    /// How long a session lasts; 24h by default.
+    #[serde(rename = "sessionTTL")]
+    pub session_ttl: Option<Duration>,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPBackendRef")]
+pub struct BackendRef {
+    /// `gateway.envoyproxy.io` for a Backend; empty by default.
+    pub group: Option<String>,
+    /// `Service` by default.
+    pub kind: Option<String>,
+    /// The name, which is also the prefix of its tools.
+    pub name: String,
+    /// The namespace, which must be the route's.
+    pub namespace: Option<String>,
+    /// The port, required of a Service.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u32>,
+    /// The server's path; `/mcp` by default.
+    #[schemars(length(max = 1024))]
+    pub path: Option<String>,
+    /// Which of its tools are offered; all by default.
+    pub tool_selector: Option<ToolSelector>,
+    /// What it is shown as a credential.
+    pub security_policy: Option<BackendSecurityPolicy>,
+    /// Headers of the client that it is sent.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub forward_headers: Vec<ForwardHeader>,
+    /// How long it is waited for.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// Which tools are offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPToolSelector")]
+pub struct ToolSelector {
+    /// Only these.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub include: Vec<String>,
+    /// Only what one of these matches a part of.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub include_regex: Vec<String>,
+    /// Not these.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub exclude: Vec<String>,
+    /// Nothing that one of these matches a part of.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub exclude_regex: Vec<String>,
+}
+
+/// What a server is shown as a credential.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPBackendSecurityPolicy")]
+pub struct BackendSecurityPolicy {
+    /// An API key.
+    pub api_key: Option<ApiKey>,
+}
+
+/// An API key: exactly one of `secretRef` and `inline`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPBackendAPIKey")]
+pub struct ApiKey {
+    /// A Secret that holds it as `apiKey`.
+    pub secret_ref: Option<SecretRef>,
+    /// The key itself.
+    #[serde(default, deserialize_with = "super::secret::inline")]
+    #[schemars(with = "Option<String>")]
+    pub inline: Option<Secret>,
+    /// The header that carries it; `Authorization` by default, where `Bearer` is put before it.
+    pub header: Option<String>,
+    /// The parameter of the query that carries it.
+    pub query_param: Option<String>,
+}
+
+/// A header of the client that a server is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPForwardHeader")]
+pub struct ForwardHeader {
+    /// What the client calls it.
+    pub name: String,
+    /// What the server calls it; the same by default.
+    pub backend_header: Option<String>,
+}
+
+/// How long a server is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPTimeouts")]
+pub struct Timeouts {
+    /// For a list, and to open a session; 30s by default.
+    pub list: Option<Duration>,
+    /// For everything else; 30m by default.
+    pub call: Option<Duration>,
+}
+
+/// When names of tools are prefixed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ToolNamePrefix {
+    /// Always.
+    #[default]
+    Always,
+    /// With more than one server.
+    Conditional,
+    /// Never.
+    Never,
+}
+
+/// What a list is worth that some server did not contribute to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum FailureMode {
+    /// It is given, and says what it is without.
+    #[default]
+    Open,
+    /// It is an error.
+    Closed,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPSecurityPolicy")]
+pub struct SecurityPolicy {
+    /// Tokens of an authorization server.
+    pub oauth: Option<Opaque>,
+    /// Keys of clients.
+    pub api_key_auth: Option<Opaque>,
+    /// A service that is asked.
+    pub ext_auth: Option<Opaque>,
+    /// Rules.
+    pub authorization: Option<Opaque>,
+}

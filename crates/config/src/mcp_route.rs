@@ -1,0 +1,142 @@
+//! MCPRoutes, resolved: which servers stand behind a path, and how each is called.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderName;
+use mcp::{name::Prefix, select::Selector};
+use serde_json::{Value, json};
+
+use crate::{
+    Secret,
+    snapshot::{Endpoint, Tls},
+};
+
+/// A path with MCP servers behind it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `namespace/route`
+    pub id: Arc<str>,
+    /// The path.
+    pub path: String,
+    /// The servers, in the order of the references.
+    pub backends: Vec<Backend>,
+    /// When names are prefixed.
+    pub prefix: Prefix,
+    /// Whether a list that lacks a server's part is an error.
+    pub closed: bool,
+    /// Origins that may call beside the gateway's own; `*` for any.
+    pub origins: Vec<String>,
+    /// Values of `host` that are served, without ports; empty for the default.
+    pub hosts: Vec<String>,
+    /// Whether the route names the hosts that it serves.
+    pub hostnames: bool,
+    /// How long a session lasts.
+    pub session_ttl: Duration,
+    /// Why nobody may use it: something that restricts access to it cannot be honoured.
+    pub shut: Option<String>,
+}
+
+/// An MCP server.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// What it is called in prefixes, sessions and metrics.
+    pub name: Arc<str>,
+    /// How it is reached, or why it cannot be.
+    pub reach: Result<Reach, String>,
+    /// Which of its tools are offered.
+    pub selector: Selector,
+    /// Headers of the client that it is sent, and what it calls them.
+    pub forward: Vec<(HeaderName, HeaderName)>,
+    /// How long is waited for a list, and to open a session.
+    pub list_timeout: Duration,
+    /// How long is waited for everything else.
+    pub call_timeout: Duration,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Names its connections; the same wherever addresses and encryption are.
+    pub id: Arc<str>,
+    /// Network addresses; never empty.
+    pub endpoints: Vec<Endpoint>,
+    /// Set where calls are encrypted.
+    pub tls: Option<Tls>,
+    /// Its path, with a query where it has one.
+    pub path: String,
+    /// What it is shown as a credential.
+    pub key: Option<Key>,
+}
+
+/// A credential and where it stands.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// In a header, with all that stands before it.
+    Header(HeaderName, Secret),
+    /// In a parameter of the query.
+    Query(String, Secret),
+}
+
+impl Route {
+    /// Returns the server called `name`.
+    pub fn backend(&self, name: &str) -> Option<&Backend> {
+        self.backends.iter().find(|backend| &*backend.name == name)
+    }
+
+    /// Returns whether names of its tools are prefixed.
+    pub fn prefixes(&self) -> bool {
+        self.prefix.applies(self.backends.len())
+    }
+
+    /// Returns the route as JSON, without secrets.
+    pub(crate) fn dump(&self) -> Value {
+        let backends: Vec<Value> = self.backends.iter().map(Backend::dump).collect();
+        json!({
+            "path": self.path,
+            "backends": backends,
+            "prefix": format!("{:?}", self.prefix),
+            "closed": self.closed,
+            "sessionTTL": self.session_ttl.as_secs(),
+            "shut": self.shut,
+        })
+    }
+}
+
+impl Backend {
+    fn dump(&self) -> Value {
+        let (reach, error) = match &self.reach {
+            Ok(reach) => (Some(reach.dump()), None),
+            Err(error) => (None, Some(error)),
+        };
+        json!({
+            "name": self.name,
+            "reach": reach,
+            "error": error,
+            "forward": self.forward.iter().map(|(from, _)| from.as_str()).collect::<Vec<_>>(),
+            "timeouts": {
+                "list": self.list_timeout.as_secs_f64(),
+                "call": self.call_timeout.as_secs_f64(),
+            },
+        })
+    }
+}
+
+impl Reach {
+    fn dump(&self) -> Value {
+        let endpoints = self.endpoints.iter();
+        let endpoints: Vec<Value> = endpoints
+            .map(|endpoint| json!({ "host": endpoint.host, "port": endpoint.port }))
+            .collect();
+        let key = self.key.as_ref().map(|key| match key {
+            Key::Header(name, key) => json!({ "header": name.as_str(), "key": key }),
+            Key::Query(name, key) => json!({ "query": name, "key": key }),
+        });
+        json!({
+            "endpoints": endpoints,
+            "tls": self.tls.as_ref().map(|tls| json!({ "hostname": tls.hostname })),
+            // The query may hold a key.
+            "path": self.path.split('?').next(),
+            "key": key,
+        })
+    }
+}

@@ -1,0 +1,427 @@
+//! Which MCP servers stand behind which paths, and how each is called.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ::mcp::{
+    name::{self, Prefix},
+    select::{Selector, Written},
+};
+use http::HeaderName;
+
+use super::{
+    End, Notes,
+    access::{self, Access},
+    attach::{self, attach},
+    backends::{self, endpoints},
+    listeners::Listeners,
+    permitted,
+    policies::Policies,
+    routes::guard,
+    target,
+    validate::Faults,
+};
+use crate::{
+    Key, Resources, Secret, Severity,
+    kind::{
+        ENVOY, GATEWAY_API, MCPRoute,
+        ai_gateway_route::HeaderMatchKind,
+        mcp_route::{ApiKey, BackendRef, FailureMode, ToolNamePrefix, ToolSelector},
+    },
+    mcp_route::{self, Reach, Route},
+    resources::Declared,
+    router::{HeaderTest, McpRow},
+};
+
+/// Returns the routes of every port.
+pub(super) fn resolve(
+    resources: &Resources,
+    listeners: &Listeners,
+    policies: &Policies,
+    access: &mut Access,
+    notes: &mut Notes,
+) -> BTreeMap<u16, Vec<McpRow>> {
+    let mut ports: BTreeMap<u16, Vec<McpRow>> = BTreeMap::new();
+    for (key, declared) in &resources.mcp_routes {
+        let spec = &declared.spec;
+        let places = attach(
+            attach::Route {
+                kind: KIND,
+                key,
+                parents: &spec.parent_refs,
+                hostnames: &spec.hostnames,
+            },
+            listeners,
+            notes,
+        );
+        let tests = tests(key, spec, notes);
+        if !notes.accepts(KIND, key) {
+            continue;
+        }
+        let route = Arc::new(route(resources, key, declared, policies, notes));
+        // An expression that does not compile is found only now.
+        if !notes.accepts(KIND, key) {
+            continue;
+        }
+        for (port, listeners) in places {
+            let rows = ports.entry(port).or_default();
+            for (listener, hosts) in listeners {
+                rows.extend(hosts.iter().map(|(host, reached)| McpRow {
+                    route: Arc::clone(&route),
+                    listener: listener.clone(),
+                    hosts: vec![host.clone()],
+                    created: declared.metadata.creation_timestamp,
+                    tests: tests.clone(),
+                    policies: access.of_all(access::TOOLS, key, None, reached),
+                }));
+            }
+        }
+    }
+    ports
+}
+
+fn tests(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Vec<HeaderTest> {
+    let mut tests = Vec::new();
+    for (index, header) in spec.headers.iter().enumerate() {
+        let kind = header.kind.unwrap_or(HeaderMatchKind::Exact);
+        match HeaderTest::new(&header.name, &header.value, kind) {
+            Ok(test) => tests.push(test),
+            Err(message) => notes.refuse(KIND, key, "Invalid", format!("spec.headers[{index}]"), message),
+        }
+    }
+    tests
+}
+
+fn route(
+    resources: &Resources,
+    key: &Key,
+    declared: &Declared<MCPRoute>,
+    policies: &Policies,
+    notes: &mut Notes,
+) -> Route {
+    let spec = &declared.spec;
+    let backends = spec.backend_refs.iter().enumerate();
+    let backends =
+        backends.map(|(index, reference)| backend(resources, key, index, reference, policies, notes));
+    let backends = backends.collect();
+    let shut = guard(resources, KIND, key, &spec.parent_refs);
+    if let Some(reason) = &shut {
+        notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
+    }
+    Route {
+        id: Arc::from(key.to_string()),
+        path: spec.path.clone().unwrap_or_else(|| PATH.to_owned()),
+        backends,
+        prefix: match spec.tool_name_prefix.unwrap_or_default() {
+            ToolNamePrefix::Always => Prefix::Always,
+            ToolNamePrefix::Conditional => Prefix::Conditional,
+            ToolNamePrefix::Never => Prefix::Never,
+        },
+        closed: spec.failure_mode.unwrap_or_default() == FailureMode::Closed,
+        origins: spec.allowed_origins.clone(),
+        hosts: spec
+            .allowed_hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect(),
+        hostnames: !spec.hostnames.is_empty(),
+        session_ttl: match spec.session_ttl {
+            Some(own) => own.0,
+            None => SESSION_TTL,
+        },
+        shut: shut.or_else(|| unserved(key, spec, notes)),
+    }
+}
+
+/// Says what restricts access and is not served, which shuts the route.
+fn unserved(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Option<String> {
+    let policy = spec.security_policy.as_ref();
+    let members = [
+        (
+            policy.is_some_and(|own| own.oauth.is_some()),
+            "spec.securityPolicy.oauth",
+        ),
+        (
+            policy.is_some_and(|own| own.api_key_auth.is_some()),
+            "spec.securityPolicy.apiKeyAuth",
+        ),
+        (
+            policy.is_some_and(|own| own.ext_auth.is_some()),
+            "spec.securityPolicy.extAuth",
+        ),
+        (
+            policy.is_some_and(|own| own.authorization.is_some()),
+            "spec.securityPolicy.authorization",
+        ),
+        (spec.backend_selector.is_some(), "spec.backendSelector"),
+    ];
+    let mut reason = None;
+    for (_, field) in members.iter().filter(|(present, _)| *present) {
+        let message = "is not served by this version: requests to the route are refused";
+        notes.unsupported(KIND, key, Severity::Error, *field, message);
+        reason.get_or_insert_with(|| format!("{field} is not served by this version"));
+    }
+    reason
+}
+
+fn backend(
+    resources: &Resources,
+    key: &Key,
+    index: usize,
+    reference: &BackendRef,
+    policies: &Policies,
+    notes: &mut Notes,
+) -> mcp_route::Backend {
+    let field = format!("spec.backendRefs[{index}]");
+    let reach = reach(resources, key, reference, policies, notes).map_err(|(reason, message)| {
+        notes.unresolved(KIND, key, reason, field.clone(), &message);
+        message
+    });
+    let timeouts = reference.timeouts.unwrap_or_default();
+    mcp_route::Backend {
+        name: Arc::from(reference.name.as_str()),
+        reach,
+        selector: selector(key, &field, reference.tool_selector.as_ref(), notes),
+        forward: reference
+            .forward_headers
+            .iter()
+            .filter_map(|own| {
+                let from = HeaderName::try_from(own.name.as_str()).ok()?;
+                let to = own.backend_header.as_deref().unwrap_or(&own.name);
+                Some((from, HeaderName::try_from(to).ok()?))
+            })
+            .collect(),
+        list_timeout: timeouts.list.map_or(LIST_TIMEOUT, |own| own.0),
+        call_timeout: timeouts.call.map_or(CALL_TIMEOUT, |own| own.0),
+    }
+}
+
+fn selector(key: &Key, field: &str, written: Option<&ToolSelector>, notes: &mut Notes) -> Selector {
+    let Some(written) = written else {
+        return Selector::default();
+    };
+    let compiled = Selector::new(Written {
+        include: &written.include,
+        include_regex: &written.include_regex,
+        exclude: &written.exclude,
+        exclude_regex: &written.exclude_regex,
+    });
+    compiled.unwrap_or_else(|(expression, error)| {
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default();
+        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+        let message = format!("malformed regular expression \"{expression}\": {reason}");
+        notes.refuse(KIND, key, "Invalid", format!("{field}.toolSelector"), message);
+        Selector::default()
+    })
+}
+
+/// Why a server cannot be called: in one word and in a sentence.
+type Trouble = (&'static str, String);
+
+fn reach(
+    resources: &Resources,
+    key: &Key,
+    reference: &BackendRef,
+    policies: &Policies,
+    notes: &mut Notes,
+) -> Result<Reach, Trouble> {
+    let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
+    let kind = reference.kind.as_deref().unwrap_or("Service");
+    if kind != "Backend" {
+        let message = format!("{kind} {to} cannot be called by this version; refer to a Backend");
+        return Err(("InvalidKind", message));
+    }
+    let Some(backend) = resources.backends.get(&to) else {
+        return Err(("BackendNotFound", format!("Backend {to} does not exist")));
+    };
+    notes.used("Backend", &to);
+    if !notes.accepts("Backend", &to) {
+        return Err(("InvalidBackend", format!("Backend {to} is not accepted")));
+    }
+    let invalid = |reason| ("InvalidBackend", format!("Backend {to}: {reason}"));
+    let endpoints = endpoints(&backend.spec).map_err(invalid)?;
+    let tls = backends::tls(resources, &to, &backend.spec, &endpoints, policies);
+    let tls = tls.map_err(|message| ("InvalidTLS", message))?;
+    let own = reference
+        .security_policy
+        .as_ref()
+        .and_then(|own| own.api_key.as_ref());
+    let credential = own
+        .map(|own| credential(resources, key, own, notes))
+        .transpose()?;
+    Ok(Reach {
+        id: Arc::from(format!("mcp/{to}")),
+        endpoints,
+        tls,
+        path: reference.path.clone().unwrap_or_else(|| PATH.to_owned()),
+        key: credential,
+    })
+}
+
+fn credential(
+    resources: &Resources,
+    key: &Key,
+    own: &ApiKey,
+    notes: &mut Notes,
+) -> Result<mcp_route::Key, Trouble> {
+    let value = match (&own.secret_ref, &own.inline) {
+        (None, Some(inline)) => inline.expose().to_owned(),
+        (Some(reference), None) => {
+            let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
+            let from = End {
+                kind: KIND,
+                ..End::route(key)
+            };
+            if !permitted(resources, from, End::secret(&to), notes) {
+                let message = format!("no ReferenceGrant allows the reference to Secret {to}");
+                return Err(("RefNotPermitted", message));
+            }
+            let Some(secret) = resources.secrets.get(&to) else {
+                return Err(("InvalidCredential", format!("Secret {to} does not exist")));
+            };
+            notes.used("Secret", &to);
+            let value = secret.spec.data.get("apiKey");
+            let value =
+                value.ok_or_else(|| ("InvalidCredential", format!("Secret {to} has no key apiKey")))?;
+            value.expose().trim().to_owned()
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            let message = "exactly one of secretRef and inline must be specified";
+            return Err(("InvalidCredential", message.to_owned()));
+        }
+    };
+    if value.is_empty() || value.contains(char::is_control) {
+        let message = "the API key is empty, or holds characters that cannot be sent";
+        return Err(("InvalidCredential", message.to_owned()));
+    }
+    Ok(match (&own.query_param, own.header.as_deref()) {
+        (Some(name), _) => mcp_route::Key::Query(name.clone(), Secret::new(value)),
+        // As in the compatibility specification the prefix belongs to this spelling only.
+        (None, None | Some("Authorization")) => mcp_route::Key::Header(
+            http::header::AUTHORIZATION,
+            Secret::new(format!("Bearer {value}")),
+        ),
+        (None, Some(name)) => {
+            let name = HeaderName::try_from(name)
+                .map_err(|_| ("InvalidCredential", format!("\"{name}\" is not a header name")))?;
+            mcp_route::Key::Header(name, Secret::new(value))
+        }
+    })
+}
+
+/// Checks a route in itself, as the cluster's API would.
+pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
+    faults.at_most(16, spec.parent_refs.len(), "spec.parentRefs");
+    for (index, parent) in spec.parent_refs.iter().enumerate() {
+        let kind = parent.kind.as_deref().unwrap_or("Gateway");
+        let group = parent.group.as_deref().unwrap_or(GATEWAY_API);
+        let wrong = (group, kind) != (GATEWAY_API, "Gateway");
+        let field = format!("spec.parentRefs[{index}]");
+        faults.add_if(wrong, field.clone(), "only Gateway is supported");
+        faults.filled(&parent.name, format!("{field}.name"));
+    }
+    faults.at_most(16, spec.hostnames.len(), "spec.hostnames");
+    for (index, name) in spec.hostnames.iter().enumerate() {
+        faults.hostname(name, format!("spec.hostnames[{index}]"));
+    }
+    faults.at_most(16, spec.headers.len(), "spec.headers");
+    path(spec.path.as_deref(), "spec.path", faults);
+    faults.add_if(
+        spec.backend_refs.is_empty(),
+        "spec.backendRefs",
+        "must have at least 1 item",
+    );
+    faults.at_most(256, spec.backend_refs.len(), "spec.backendRefs");
+    let mut names = std::collections::BTreeSet::new();
+    for (index, reference) in spec.backend_refs.iter().enumerate() {
+        let field = format!("spec.backendRefs[{index}]");
+        let repeated = !names.insert(&reference.name);
+        faults.add_if(
+            repeated,
+            format!("{field}.name"),
+            "all backendRefs names must be unique",
+        );
+        validate_backend(reference, &field, faults);
+    }
+}
+
+fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
+    if let Err(error) = name::check(&reference.name) {
+        faults.add(format!("{field}.name"), error.to_string());
+    }
+    let kind = (
+        reference.group.as_deref().unwrap_or_default(),
+        reference.kind.as_deref().unwrap_or("Service"),
+    );
+    let known = [("", "Service"), (ENVOY, "Backend")].contains(&kind);
+    faults.add_if(
+        !known,
+        field,
+        "must refer to a Service or to a Backend of Envoy Gateway",
+    );
+    path(reference.path.as_deref(), &format!("{field}.path"), faults);
+    if let Some(selector) = &reference.tool_selector {
+        let field = format!("{field}.toolSelector");
+        let lists = [
+            ("include", &selector.include),
+            ("includeRegex", &selector.include_regex),
+            ("exclude", &selector.exclude),
+            ("excludeRegex", &selector.exclude_regex),
+        ];
+        let message = "at least one of include, includeRegex, exclude, or excludeRegex must be specified";
+        faults.add_if(lists.iter().all(|(_, list)| list.is_empty()), &field, message);
+        for pair in lists.chunks(2) {
+            let both = pair.iter().all(|(_, list)| !list.is_empty());
+            let names: Vec<&str> = pair.iter().map(|(name, _)| *name).collect();
+            faults.add_if(
+                both,
+                &field,
+                format!("{} are mutually exclusive", names.join(" and ")),
+            );
+        }
+        for (name, list) in lists {
+            faults.at_most(32, list.len(), format!("{field}.{name}"));
+        }
+    }
+    if let Some(key) = reference
+        .security_policy
+        .as_ref()
+        .and_then(|own| own.api_key.as_ref())
+    {
+        let field = format!("{field}.securityPolicy.apiKey");
+        let one = key.secret_ref.is_some() != key.inline.is_some();
+        let message = "exactly one of secretRef or inline must be set";
+        faults.add_if(!one, &field, message);
+        let both = key.header.is_some() && key.query_param.is_some();
+        faults.add_if(both, &field, "only one of header or queryParam can be set");
+    }
+    faults.at_most(
+        32,
+        reference.forward_headers.len(),
+        format!("{field}.forwardHeaders"),
+    );
+    for (index, own) in reference.forward_headers.iter().enumerate() {
+        let names = [Some(own.name.as_str()), own.backend_header.as_deref()];
+        let wrong = names
+            .into_iter()
+            .flatten()
+            .any(|name| HeaderName::try_from(name).is_err());
+        let field = format!("{field}.forwardHeaders[{index}]");
+        faults.add_if(wrong, field, "expected the name of a header");
+    }
+}
+
+fn path(written: Option<&str>, field: &str, faults: &mut Faults) {
+    let Some(path) = written else {
+        return;
+    };
+    let clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let good = path.len() <= 1024 && path.starts_with('/') && clean;
+    faults.add_if(!good, field, "expected a path of at most 1024 characters");
+}
+
+const KIND: &str = "MCPRoute";
+const PATH: &str = "/mcp";
+const SESSION_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const LIST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
