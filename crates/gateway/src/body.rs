@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use crate::{
     facts::{Facts, Outcome},
     llm::reply::{BrokenOff, Streamed},
+    mcp,
 };
 
 /// The longest silence of a client that has begun to send a body.
@@ -40,6 +41,8 @@ pub(crate) enum Body {
     Whole(Whole),
     /// A streamed answer.
     Streamed(Box<Streamed>),
+    /// What MCP servers say.
+    Mcp(Box<mcp::outlet::Streamed>),
 }
 
 /// A document, and what is known of the request that it answers.
@@ -303,6 +306,9 @@ impl http_body::Body for Body {
             Body::Streamed(streamed) => streamed
                 .poll(cx)
                 .map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
+            Body::Mcp(streamed) => streamed
+                .poll(cx)
+                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -310,13 +316,14 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(whole) => whole.bytes.is_empty(),
             Body::Streamed(streamed) => streamed.is_done(),
+            Body::Mcp(streamed) => streamed.is_done(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
-            Body::Streamed(_) => SizeHint::default(),
+            Body::Streamed(_) | Body::Mcp(_) => SizeHint::default(),
         }
     }
 }

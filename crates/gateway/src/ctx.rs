@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
+    mcp_route::Route as McpRoute,
     router::Gate,
     snapshot::{Listener, Rule},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use llm::{ApiError, Endpoint, ErrorKind, Format, operation::Place};
+use policy::Policies;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -79,6 +81,18 @@ impl Ctx {
             status: StatusCode::MISDIRECTED_REQUEST,
             ..ApiError::invalid("this host is served on connections of its own")
         })
+    }
+
+    /// Returns the MCP route that the request is for, and who may use it.
+    pub(crate) fn tools(&self, head: &Parts) -> Option<(Arc<McpRoute>, Option<Arc<Policies>>)> {
+        let listener = self.listener()?;
+        if listener.mcp.is_empty() {
+            return None;
+        }
+        let host = &self.facts.host;
+        let own = listener.router.listener(host)?;
+        let row = listener.mcp.route(own, host, head.uri.path(), &head.headers)?;
+        Some((Arc::clone(&row.route), row.policies.clone()))
     }
 
     /// Returns what is asked for.

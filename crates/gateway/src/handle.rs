@@ -21,7 +21,7 @@ use crate::{
     ctx::Ctx,
     kept,
     llm::Asked,
-    models,
+    mcp, models,
     refusal::{self, Answer, Refusal},
     server::Connection,
 };
@@ -55,6 +55,9 @@ async fn serve(
     body: Incoming,
 ) -> Result<Answer, Box<Refusal>> {
     ctx.directed()?;
+    if let Some((route, policies)) = ctx.tools(&head) {
+        return Ok(mcp::serve(ctx, &route, policies, head, body).await);
+    }
     if let Some(answer) = access::preflight(ctx, &head) {
         return Ok(answer);
     }

@@ -13,6 +13,7 @@ mod handle;
 mod headers;
 mod kept;
 mod llm;
+mod mcp;
 mod models;
 mod refusal;
 mod server;
@@ -32,17 +33,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 use config::Snapshot;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     body::Memory,
     credential::{Credentials, World},
     kept::Shelf,
     llm::retry::Budget,
+    mcp::Sessions,
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{decision::Decisions, log::Log, metrics::Metrics},
     upstream::Clients,
 };
+
+pub use mcp::SessionOptions;
 
 /// How the process serves, beside what the resources say.
 #[derive(Clone, Debug)]
@@ -71,6 +75,8 @@ pub struct Options {
     pub drain: Duration,
     /// The environment in which the default credentials of clouds are looked for; empty by default.
     pub variables: BTreeMap<String, String>,
+    /// How the sessions of MCP clients are sealed.
+    pub sessions: SessionOptions,
 }
 
 impl Default for Options {
@@ -88,6 +94,7 @@ impl Default for Options {
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             variables: BTreeMap::new(),
+            sessions: SessionOptions::default(),
         }
     }
 }
@@ -136,6 +143,9 @@ pub(crate) struct Runtime {
     pub(crate) world: Arc<World>,
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
+    pub(crate) sessions: Sessions,
+    /// What is served, for streams that outlive a snapshot.
+    pub(crate) installed: watch::Sender<Option<Arc<State>>>,
     ready: AtomicBool,
 }
 
@@ -167,6 +177,8 @@ impl Gateway {
             shelf: Shelf::new(options.kept_memory, options.kept_for),
             world: Arc::new(World::new(options.variables.clone())),
             stop: Arc::default(),
+            sessions: Sessions::new(&options.sessions),
+            installed: watch::Sender::default(),
             ready: AtomicBool::new(false),
             options,
         });
@@ -204,12 +216,14 @@ impl Gateway {
         let encryption = Encryption::new(&snapshot, &before.encryption);
         let credentials = Credentials::new(&snapshot, &before.credentials, &self.runtime.world);
         drop(before);
-        self.state.store(Arc::new(State {
+        let state = Arc::new(State {
             snapshot,
             clients,
             encryption,
             credentials,
-        }));
+        });
+        self.state.store(Arc::clone(&state));
+        self.runtime.installed.send_replace(Some(state));
         let unbound = self.server().reconcile(self, bound, |port| ports.contains(&port));
         for unbound in unbound {
             // A listener whose task is gone has let go of its port too.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use llm::{ApiError, Format, Losses};
 
-use crate::{body::Body, ctx::Ctx, headers, llm::reply::Stream};
+use crate::{body::Body, ctx::Ctx, headers, llm::reply::Stream, mcp};
 
 /// The longest list of losses that fits into a header.
 const MAX_LOSS_HEADER: usize = 512;
@@ -35,6 +35,8 @@ pub(crate) enum Content {
     Whole(Bytes),
     /// A stream that has been committed to.
     Stream(Box<Stream>),
+    /// What MCP servers say.
+    Mcp(Box<mcp::outlet::Stream>),
 }
 
 impl From<ApiError> for Box<Refusal> {
@@ -135,6 +137,7 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         Content::Whole(_) if facts.method == Method::HEAD => Body::whole(Bytes::new(), Some(facts)),
         Content::Whole(bytes) => Body::whole(bytes, Some(facts)),
         Content::Stream(stream) => Body::Streamed(Box::new(stream.with(facts))),
+        Content::Mcp(stream) => Body::Mcp(Box::new(stream.with(facts))),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -120,34 +120,47 @@ impl Clients {
             .values()
             .flat_map(|listener| listener.router.rules())
             .flat_map(|rule| &rule.candidates)
-            .filter_map(|candidate| candidate.backend.as_ref().ok());
+            .filter_map(|candidate| candidate.backend.as_ref().ok())
+            .map(|backend| (&backend.id, &backend.endpoints, backend.tls.as_ref()));
+        let tools = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| listener.mcp.routes())
+            .flat_map(|route| &route.backends)
+            .filter_map(|backend| backend.reach.as_ref().ok())
+            .map(|reach| (&reach.id, &reach.endpoints, reach.tls.as_ref()));
         // Reading the system's authorities takes a while: once for all, and only where one is needed.
         let mut shared = None;
-        for backend in backends {
-            if clients.backends.contains_key(&backend.id) {
+        for (id, endpoints, tls) in backends.chain(tools) {
+            if clients.backends.contains_key(id) {
                 continue;
             }
-            let of_backend = backend.endpoints.iter().map(|endpoint| {
-                let key = (endpoint.clone(), backend.tls.clone());
+            let of_backend = endpoints.iter().map(|endpoint| {
+                let key = (endpoint.clone(), tls.cloned());
                 let known = clients.pools.get(&key).or_else(|| before.pools.get(&key));
                 let client = known.cloned().unwrap_or_else(|| {
-                    if backend.tls.is_some() && shared.is_none() {
+                    if tls.is_some() && shared.is_none() {
                         shared = Some(connect::tls_config());
                     }
-                    Arc::new(Client::new(endpoint, backend.tls.as_ref(), shared.as_ref()))
+                    Arc::new(Client::new(endpoint, tls, shared.as_ref()))
                 });
                 clients.pools.insert(key, Arc::clone(&client));
                 client
             });
             let of_backend = of_backend.collect();
-            clients.backends.insert(Arc::clone(&backend.id), of_backend);
+            clients.backends.insert(Arc::clone(id), of_backend);
         }
         clients
     }
 
     /// Returns the client for one of the endpoints of `backend`, picked at random.
     pub(crate) fn pick(&self, backend: &Backend) -> Option<&Arc<Client>> {
-        let clients = self.backends.get(&backend.id)?;
+        self.pick_of(&backend.id)
+    }
+
+    /// Returns the client for one of the endpoints of the backend with this id, picked at random.
+    pub(crate) fn pick_of(&self, id: &str) -> Option<&Arc<Client>> {
+        let clients = self.backends.get(id)?;
         match clients.as_slice() {
             [only] => Some(only),
             several => several.get(fastrand::usize(..several.len().max(1))),

@@ -1,0 +1,86 @@
+//! What a backend says while it serves a request or streams, in the client's words.
+
+use config::mcp_route::Backend;
+use mcp::{
+    List, Message, Response,
+    json::{self, Object},
+    method,
+};
+use serde_json::value::RawValue;
+
+use super::turn::Turn;
+
+/// What a message of a backend means.
+pub(super) enum Heard {
+    /// The client is told.
+    Tell(Box<RawValue>),
+    /// It was for the gateway, which has answered.
+    Settled,
+    /// It is an answer.
+    Answer(Response),
+}
+
+/// Takes a message of `backend`.
+pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> Heard {
+    match message {
+        Message::Response(response) => Heard::Answer(response),
+        Message::Request(request) if request.method == "ping" => {
+            // Whoever asks whether we are there does not mean the client.
+            let pong = request.answer(json::empty());
+            if let Err(failure) = turn.tell(backend, &pong).await {
+                tracing::debug!(backend = %backend.name, reason = %failure.reason, "a ping was not answered");
+            }
+            Heard::Settled
+        }
+        Message::Request(mut request) => {
+            request.id = turn.ticket(&backend.name, request.id.raw());
+            if let Some(params) = &request.params {
+                let own = Object::parse(params).and_then(|_| turn.naming(backend).sampling(params));
+                let own = own.unwrap_or_else(|| params.clone());
+                request.params = Some(with_ticket(turn, backend, &own).unwrap_or(own));
+            }
+            Heard::Tell(Message::Request(request).to_raw())
+        }
+        Message::Notification(mut notification) => {
+            if let Some(params) = &notification.params {
+                let changed = match notification.method.as_str() {
+                    method::UPDATED => turn.naming(backend).updated(params),
+                    method::CANCELLED => cancelled(turn, backend, params),
+                    _ => None,
+                };
+                notification.params = changed.or(notification.params);
+            }
+            let changed = List::changed_by(&notification.method);
+            if !changed.is_empty() {
+                turn.runtime
+                    .sessions
+                    .index
+                    .forget(&turn.route.id, &backend.name, changed);
+            }
+            Heard::Tell(Message::Notification(notification).to_raw())
+        }
+    }
+}
+
+/// Returns parameters whose progress token, if there is one, is a ticket.
+fn with_ticket(turn: &Turn, backend: &Backend, params: &RawValue) -> Option<Box<RawValue>> {
+    let mut params = Object::parse(params)?;
+    params.object("_meta")?.get("progressToken")?;
+    params.edit("_meta", |meta| {
+        let mut meta = Object::parse(meta)?;
+        meta.edit("progressToken", |token| {
+            Some(turn.ticket(&backend.name, token).raw().to_owned())
+        });
+        Some(meta.to_raw())
+    });
+    Some(params.to_raw())
+}
+
+/// A backend no longer wants what it asked the client: the client knows it by its ticket.
+fn cancelled(turn: &Turn, backend: &Backend, params: &RawValue) -> Option<Box<RawValue>> {
+    let mut params = Object::parse(params)?;
+    params.edit("requestId", |id| {
+        Some(turn.ticket(&backend.name, id).raw().to_owned())
+    });
+    Some(params.to_raw())
+}

@@ -1,0 +1,386 @@
+//! MCP: many servers behind one path, each client with one session.
+//!
+//! check → read → session → dispatch. What backends say while they work is written to an [`outlet`]; the response
+//! is a document where there is only the answer to be said, and a stream where there is more. Which methods there
+//! are, what names mean and how answers are joined is known by the `mcp` crate; here it is done.
+
+mod call;
+mod checks;
+mod gather;
+mod hear;
+mod index;
+mod initialize;
+mod listen;
+mod lists;
+pub(crate) mod outlet;
+mod refused;
+mod sessions;
+mod single;
+mod told;
+mod turn;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use config::mcp_route::Route;
+use http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+use mcp::{
+    Id, Message, Method, Request, RpcError, Session, Version, json,
+    message::Payload,
+    session::{Client, Owner},
+};
+use policy::Policies;
+
+use self::{
+    call::SESSION,
+    checks::Takes,
+    gather::gather,
+    listen::Wanted,
+    outlet::{Begun, Outlet, Said, Stream, Work, begin},
+    refused::Refused,
+    turn::{NOTE_TIMEOUT, Turn},
+};
+use crate::{
+    access, body,
+    ctx::Ctx,
+    refusal::{Answer, Content},
+};
+
+pub use sessions::SessionOptions;
+pub(crate) use sessions::Sessions;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const NO: HeaderValue = HeaderValue::from_static("no");
+const VERBS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
+
+/// How long the end of a session may take.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves a request to an MCP route, if `policies` let it in.
+pub(crate) async fn serve(
+    ctx: &mut Ctx,
+    route: &Arc<Route>,
+    policies: Option<Arc<Policies>>,
+    mut head: Parts,
+    body: Incoming,
+) -> Answer {
+    ctx.facts.route = Some(Arc::clone(&route.id));
+    if let Some(policies) = &policies {
+        if let Some(answer) = preflight(policies, &head) {
+            return answer;
+        }
+        if let Err(refusal) = access::admit(ctx, policies, &mut head) {
+            body::turn_away(&head.headers, body).await;
+            return Box::<Refused>::from(refusal).answer(None);
+        }
+        policies.strip_credentials(&mut head.headers);
+    }
+    let mut id = None;
+    match answer(ctx, route, head, body, &mut id).await {
+        Ok(answer) => answer,
+        Err(refused) => refused.answer(id.as_ref()),
+    }
+}
+
+async fn answer(
+    ctx: &mut Ctx,
+    route: &Arc<Route>,
+    head: Parts,
+    body: Incoming,
+    id: &mut Option<Id>,
+) -> Result<Answer, Box<Refused>> {
+    if let Some(reason) = &route.shut {
+        let error = RpcError::new(mcp::error::SERVER, reason.as_str());
+        return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error));
+    }
+    let local = ctx.runtime.options.address.is_loopback();
+    checks::origin(route, &head.headers, &ctx.facts.host, local)?;
+    let turn = Turn {
+        state: Arc::clone(&ctx.state),
+        runtime: Arc::clone(&ctx.runtime),
+        route: Arc::clone(route),
+        headers: head.headers,
+        request_id: ctx.facts.request_id.clone(),
+        token: String::new(),
+        fingerprint: sessions::Fingerprint::default(),
+        session: no_session(route),
+    };
+    match head.method {
+        Verb::POST => post(ctx, turn, body, id).await,
+        Verb::GET => get(ctx, turn).await,
+        Verb::DELETE => delete(turn).await,
+        _ => {
+            let error = RpcError::invalid_request("method not allowed");
+            let mut refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, error);
+            refused.headers.insert(header::ALLOW, VERBS);
+            Err(refused)
+        }
+    }
+}
+
+/// Answers a browser that asks whether a page may send a request.
+fn preflight(policies: &Policies, head: &Parts) -> Option<Answer> {
+    let (head, ()) = policies
+        .cors
+        .as_ref()?
+        .preflight(&head.method, &head.headers)?
+        .into_parts();
+    Some(Answer {
+        status: head.status,
+        headers: head.headers,
+        content: Content::Whole(Bytes::new()),
+    })
+}
+
+/// Stands where there is no session yet.
+fn no_session(route: &Route) -> Session {
+    Session {
+        route: route.id.to_string(),
+        owner: Owner::Anyone,
+        expires: None,
+        version: Version::UNSAID,
+        client: Client::default(),
+        backends: Vec::new(),
+    }
+}
+
+/// Returns the turn in the session that the client names.
+fn resumed(turn: Turn) -> Result<Turn, Box<Refused>> {
+    let version = checks::version(&turn.headers)?;
+    let token = checks::text(&turn.headers, &SESSION).map(str::to_owned);
+    let token = token.ok_or_else(|| Refused::bad(RpcError::invalid_request("missing session ID")))?;
+    let turn = turn.resume(&token)?;
+    // Tokens of the compatibility specification do not know what was agreed on.
+    let agreed = turn.session.expires.map(|_| turn.session.version);
+    if let (Some(said), Some(agreed)) = (version, agreed)
+        && said != agreed
+    {
+        let message = format!("the session speaks {agreed}, not {said}");
+        return Err(Refused::bad(RpcError::invalid_request(message)));
+    }
+    Ok(turn)
+}
+
+async fn post(
+    ctx: &mut Ctx,
+    turn: Turn,
+    body: Incoming,
+    id: &mut Option<Id>,
+) -> Result<Answer, Box<Refused>> {
+    checks::content(&turn.headers)?;
+    let takes = checks::accept(&turn.headers);
+    if !takes.document && !takes.stream {
+        return Err(checks::not_acceptable("application/json and text/event-stream"));
+    }
+    let limit = ctx.runtime.options.max_body;
+    let (bytes, _reserved) = body::read(&turn.headers, body, limit, &ctx.runtime.memory).await?;
+    ctx.facts.bytes_received = bytes.len() as u64;
+    let message = match Payload::parse(&bytes)? {
+        Payload::One(message) => message,
+        Payload::Batch(messages) => return batch(ctx, resumed(turn)?, messages, takes).await,
+    };
+    match message {
+        Message::Request(request) => {
+            *id = Some(request.id.clone());
+            let method = Method::find(&request.method);
+            let turn = match method {
+                Some(Method::Initialize) => turn,
+                _ => resumed(turn)?,
+            };
+            let method = method
+                .ok_or_else(|| Refused::new(StatusCode::OK, RpcError::unknown_method(&request.method)))?;
+            let token = turn.token.clone();
+            let outlet = Outlet::default();
+            let said = outlet.clone();
+            let work: Work = Box::pin(async move { dispatch(&turn, &said, method, &request).await });
+            Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
+        }
+        Message::Notification(notification) => {
+            told::notified(&resumed(turn)?, notification).await?;
+            Ok(accepted())
+        }
+        Message::Response(response) => {
+            told::answered(&resumed(turn)?, response).await?;
+            Ok(accepted())
+        }
+    }
+}
+
+/// Serves several messages at once, which one revision allows.
+async fn batch(ctx: &Ctx, turn: Turn, messages: Vec<Message>, takes: Takes) -> Result<Answer, Box<Refused>> {
+    if turn.session.version != Version::V2025_03_26 || messages.len() > MAX_BATCH {
+        return Err(Refused::bad(RpcError::invalid_request(
+            "batches are not supported",
+        )));
+    }
+    let mut requests = Vec::new();
+    for message in messages {
+        match message {
+            Message::Request(request) => requests.push(request),
+            Message::Notification(notification) => told::notified(&turn, notification).await?,
+            Message::Response(response) => told::answered(&turn, response).await?,
+        }
+    }
+    if requests.is_empty() {
+        return Ok(accepted());
+    }
+    let token = turn.token.clone();
+    let outlet = Outlet::default();
+    let said = outlet.clone();
+    let work: Work = Box::pin(async move {
+        let answers = gather(requests.iter().map(|request| async {
+            match Method::find(&request.method).filter(|method| *method != Method::Initialize) {
+                Some(method) => dispatch(&turn, &said, method, request).await.document,
+                None => Some(
+                    RpcError::unknown_method(&request.method)
+                        .to_message(Some(&request.id))
+                        .to_raw(),
+                ),
+            }
+        }));
+        let answers: Vec<_> = answers.await.into_iter().flatten().collect();
+        Said::message(json::raw(&answers))
+    });
+    Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
+}
+
+/// The most messages of a batch.
+const MAX_BATCH: usize = 64;
+
+/// Serves one request of a client; a refusal is an answer too.
+async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Request) -> Said {
+    let said = match method {
+        Method::Initialize => initialize::serve(turn, request).await,
+        Method::Ping => Ok(Said::message(request.answer(json::empty()).to_raw())),
+        Method::List(list) => lists::serve(turn, outlet, list, request).await,
+        Method::SetLevel => lists::set_level(turn, request).await,
+        Method::Named(_) | Method::Resource(_) | Method::Complete => {
+            single::serve(turn, outlet, method, request).await
+        }
+    };
+    said.unwrap_or_else(|refused| Said {
+        status: refused.status,
+        headers: refused.headers,
+        document: Some(refused.error.to_message(Some(&request.id)).to_raw()),
+        event: None,
+    })
+}
+
+async fn get(ctx: &Ctx, turn: Turn) -> Result<Answer, Box<Refused>> {
+    let takes = checks::accept(&turn.headers);
+    if !takes.stream {
+        return Err(checks::not_acceptable("text/event-stream"));
+    }
+    let turn = resumed(turn)?;
+    let wanted = Wanted::read(&turn, &turn.headers)?;
+    let token = turn.token.clone();
+    let outlet = Outlet::default();
+    let said = outlet.clone();
+    let work: Work = Box::pin(async move {
+        let served = listen::serve(&turn, &said, wanted).await;
+        served.unwrap_or_else(|refused| Said {
+            status: refused.status,
+            headers: refused.headers,
+            document: Some(refused.error.to_message(None).to_raw()),
+            event: None,
+        })
+    });
+    let takes = Takes {
+        document: false,
+        ..takes
+    };
+    Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
+}
+
+/// Ends a session, here and with every backend that knows it.
+async fn delete(turn: Turn) -> Result<Answer, Box<Refused>> {
+    let turn = resumed(turn)?;
+    turn.runtime.sessions.end(turn.fingerprint);
+    let backends = turn
+        .route
+        .backends
+        .iter()
+        .filter_map(|backend| Some((backend, turn.entry(&backend.name)?)));
+    let ends = backends.filter(|(_, entry)| !entry.session.is_empty()).map(|(backend, entry)| {
+        let turn = &turn;
+        async move {
+            let caller = turn.caller(backend);
+            let ended = caller.ask(Some(&entry), call::Ask::Delete, END_TIMEOUT.min(NOTE_TIMEOUT)).await;
+            if let Err(failure) = ended {
+                tracing::debug!(backend = %backend.name, reason = %failure.reason, "a session was not ended");
+            }
+        }
+    });
+    gather(ends).await;
+    Ok(Answer {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        content: Content::Whole(Bytes::new()),
+    })
+}
+
+/// Runs `work` until it is known what kind of answer it gives.
+async fn run(
+    ctx: &Ctx,
+    mut work: Work,
+    outlet: Outlet,
+    takes: Takes,
+    patience: Duration,
+    token: &str,
+) -> Answer {
+    let begun = begin(&mut work, &outlet, takes.stream, patience).await;
+    let keep_alive = ctx.runtime.options.keep_alive;
+    let (status, mut headers, content) = match begun {
+        Begun::Done(said) => {
+            let (status, headers) = (said.status, said.headers.clone());
+            if takes.document || !status.is_success() {
+                let document = said
+                    .document
+                    .map(|document| Box::<str>::from(document).into_string());
+                let content = Content::Whole(Bytes::from(document.unwrap_or_default()));
+                (status, headers, content)
+            } else {
+                (
+                    status,
+                    headers,
+                    Content::Mcp(Box::new(Stream::said(said, keep_alive))),
+                )
+            }
+        }
+        Begun::Streams => {
+            let stream = Stream::new(work, outlet, keep_alive);
+            (StatusCode::OK, HeaderMap::new(), Content::Mcp(Box::new(stream)))
+        }
+    };
+    match content {
+        Content::Mcp(_) => {
+            headers.insert(header::CONTENT_TYPE, EVENTS);
+            headers.insert(header::CACHE_CONTROL, NO_CACHE);
+            headers.insert("x-accel-buffering", NO);
+        }
+        Content::Whole(_) | Content::Stream(_) => {
+            headers.insert(header::CONTENT_TYPE, JSON);
+        }
+    }
+    if let Ok(token) = HeaderValue::try_from(token)
+        && !token.is_empty()
+    {
+        headers.insert(SESSION, token);
+    }
+    Answer {
+        status,
+        headers,
+        content,
+    }
+}
+
+fn accepted() -> Answer {
+    Answer {
+        status: StatusCode::ACCEPTED,
+        headers: HeaderMap::new(),
+        content: Content::Whole(Bytes::new()),
+    }
+}

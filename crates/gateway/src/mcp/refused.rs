@@ -1,0 +1,112 @@
+//! Refusals, as MCP says them: a JSON-RPC error with the request's id, under the status that makes clients do the
+//! right thing.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use llm::ApiError;
+use mcp::{Id, RpcError, error};
+use serde_json::json;
+
+use super::call::{Failure, Fault};
+use crate::refusal::{Answer, Content, Refusal};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request that is refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) error: RpcError,
+    pub(super) headers: HeaderMap,
+}
+
+impl Refused {
+    /// Returns a refusal.
+    pub(super) fn new(status: StatusCode, error: RpcError) -> Box<Self> {
+        Box::new(Self {
+            status,
+            error,
+            headers: HeaderMap::new(),
+        })
+    }
+
+    /// The request as such is wrong.
+    pub(super) fn bad(error: RpcError) -> Box<Self> {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// The session is not known: clients open another when they see this.
+    pub(super) fn no_session() -> Box<Self> {
+        Self::new(StatusCode::NOT_FOUND, RpcError::session_not_found())
+    }
+
+    /// What is asked for is not there. SDKs take an error in an answer, and not one in a status.
+    pub(super) fn params(message: impl Into<String>) -> Box<Self> {
+        Self::new(StatusCode::OK, RpcError::invalid_params(message))
+    }
+
+    /// Returns the answer, to the request called `id`.
+    pub(super) fn answer(self, id: Option<&Id>) -> Answer {
+        let mut headers = self.headers;
+        headers.insert(header::CONTENT_TYPE, JSON);
+        Answer {
+            status: self.status,
+            headers,
+            content: Content::Whole(Bytes::from(self.error.to_message(id).to_bytes())),
+        }
+    }
+}
+
+impl From<RpcError> for Box<Refused> {
+    fn from(error: RpcError) -> Self {
+        Refused::bad(error)
+    }
+}
+
+impl From<ApiError> for Box<Refused> {
+    /// Bodies that cannot be read are refused in the same words everywhere.
+    fn from(refused: ApiError) -> Self {
+        let code = match refused.status {
+            StatusCode::SERVICE_UNAVAILABLE => error::SERVER,
+            _ => error::INVALID_REQUEST,
+        };
+        let mut own = Refused::new(refused.status, RpcError::new(code, refused.message));
+        if let Some(seconds) = refused.retry_after {
+            own.headers
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        own
+    }
+}
+
+impl From<Box<Refusal>> for Box<Refused> {
+    /// Whoever is not let in is told so by the status, and by headers how to do better.
+    fn from(refusal: Box<Refusal>) -> Self {
+        let error = RpcError::new(error::SERVER, refusal.error.message);
+        let error = match refusal.error.status {
+            StatusCode::FORBIDDEN => error.with_data(json!({ "reason": "access_denied" })),
+            _ => error,
+        };
+        let mut own = Refused::new(refusal.error.status, error);
+        own.headers = refusal.headers;
+        own
+    }
+}
+
+impl From<Failure> for Box<Refused> {
+    fn from(failure: Failure) -> Self {
+        let status = match failure.fault {
+            Fault::Status(status) => Some(status.as_u16()),
+            Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::BadReply => None,
+        };
+        let message = format!("call to {} failed: {}", failure.backend, failure.reason);
+        let mut data = json!({ "backend": &*failure.backend });
+        if let Some(status) = status {
+            data["upstreamStatus"] = json!(status);
+        }
+        Refused::new(
+            StatusCode::OK,
+            RpcError::new(error::SERVER, message).with_data(data),
+        )
+    }
+}

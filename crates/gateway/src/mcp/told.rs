@@ -1,0 +1,99 @@
+//! What a client says without wanting an answer: notifications, and its answers to what backends asked.
+
+use http::StatusCode;
+use mcp::{
+    Capabilities, Id, Message, Notification, Response, RpcError,
+    json::{self, Object},
+    method,
+};
+
+use super::{gather::gather, listen::PING, refused::Refused, turn::Turn};
+
+/// What ids of notices begin with that the compatibility specification's gateway sends as requests.
+const CHANGED: &str = "aigw-server-to-client-tools-changed";
+
+/// Takes a notification of the client.
+pub(super) async fn notified(turn: &Turn, notification: Notification) -> Result<(), Box<Refused>> {
+    match notification.method.as_str() {
+        // Every backend was told when its session was opened.
+        method::INITIALIZED => Ok(()),
+        method::CANCELLED => {
+            cancelled(turn, notification).await;
+            Ok(())
+        }
+        method::PROGRESS => progressed(turn, notification).await,
+        _ => {
+            tell_all(turn, &Message::Notification(notification)).await;
+            Ok(())
+        }
+    }
+}
+
+/// Takes the client's answer to what a backend asked.
+pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<Refused>> {
+    let invalid = || {
+        Refused::bad(RpcError::invalid_request(
+            "the id is of no request that was sent here",
+        ))
+    };
+    let id = response.id.as_ref().ok_or_else(invalid)?;
+    let ticket = json::text(id.raw()).ok_or_else(invalid)?;
+    if ticket.starts_with(PING) || ticket.starts_with(CHANGED) {
+        return Ok(());
+    }
+    let redeemed = turn.runtime.sessions.tokens.tickets.redeem(&turn.token, &ticket);
+    let (backend, own) = redeemed.ok_or_else(invalid)?;
+    let backend = turn.route.backend(backend).ok_or_else(invalid)?;
+    let answer = Message::Response(Response {
+        id: Id::parse(&own),
+        outcome: response.outcome,
+    });
+    turn.tell(backend, &answer).await.map_err(|failure| {
+        let mut refused = Box::<Refused>::from(failure);
+        refused.status = StatusCode::BAD_GATEWAY;
+        refused
+    })
+}
+
+/// Backends know the request by the client's own id. One that is not served here may be by another replica.
+async fn cancelled(turn: &Turn, notification: Notification) {
+    let id = notification.params.as_ref().and_then(|params| {
+        let params = Object::parse(params)?;
+        Id::parse(params.get("requestId")?)
+    });
+    let Some(id) = id else { return };
+    let serving = turn.runtime.sessions.serving(&turn.fingerprint, &id);
+    let message = Message::Notification(notification);
+    if serving.is_empty() {
+        tell_all(turn, &message).await;
+        return;
+    }
+    let backends = serving.iter().filter_map(|backend| turn.route.backend(backend));
+    gather(backends.map(|backend| turn.tell(backend, &message))).await;
+}
+
+/// The token was made here, for one backend.
+async fn progressed(turn: &Turn, mut notification: Notification) -> Result<(), Box<Refused>> {
+    let invalid = || Refused::bad(RpcError::invalid_params("invalid progressToken"));
+    let params = notification.params.take().ok_or_else(invalid)?;
+    let mut params = Object::parse(&params).ok_or_else(invalid)?;
+    let ticket = params.text("progressToken").ok_or_else(invalid)?.into_owned();
+    let redeemed = turn.runtime.sessions.tokens.tickets.redeem(&turn.token, &ticket);
+    let (backend, own) = redeemed.ok_or_else(invalid)?;
+    let backend = turn.route.backend(backend).ok_or_else(invalid)?;
+    params.set("progressToken", own);
+    notification.params = Some(params.to_raw());
+    let told = turn.tell(backend, &Message::Notification(notification)).await;
+    if let Err(failure) = told {
+        tracing::debug!(backend = %failure.backend, reason = %failure.reason, "progress was not taken");
+    }
+    Ok(())
+}
+
+async fn tell_all(turn: &Turn, message: &Message) {
+    let backends = turn.able(Capabilities::NONE);
+    let told = gather(backends.iter().map(|(backend, _)| turn.tell(backend, message))).await;
+    for failure in told.into_iter().filter_map(Result::err) {
+        tracing::debug!(backend = %failure.backend, reason = %failure.reason, "a notification was not taken");
+    }
+}

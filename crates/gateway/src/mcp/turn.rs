@@ -1,0 +1,162 @@
+//! One message of a client, and all that is needed to serve it.
+
+use std::{sync::Arc, time::Duration};
+
+use config::mcp_route::{Backend, Route};
+use http::{HeaderMap, HeaderValue};
+use mcp::{
+    Capabilities, Id, Message, Notification, Request, RpcError, Session, Version, event::Place,
+    rewrite::Naming, session::Entry,
+};
+
+use super::{
+    call::{Ask, Caller, Failure, Fault, Reply},
+    initialize,
+    refused::Refused,
+    sessions::{Fingerprint, fingerprint, now},
+};
+use crate::{Runtime, State};
+
+/// How long a backend may take for what it only has to take note of.
+pub(super) const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One message of a client.
+#[derive(Clone)]
+pub(super) struct Turn {
+    pub(super) state: Arc<State>,
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) route: Arc<Route>,
+    /// The client's headers.
+    pub(super) headers: HeaderMap,
+    pub(super) request_id: HeaderValue,
+    /// The session's token; empty before there is one.
+    pub(super) token: String,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) session: Session,
+}
+
+impl Turn {
+    /// Returns the turn in the session whose token the client sent.
+    pub(super) fn resume(mut self, token: &str) -> Result<Self, Box<Refused>> {
+        let sessions = &self.runtime.sessions;
+        let session = sessions.tokens.open(token, &self.route.id, now());
+        let fingerprint = fingerprint(token);
+        self.session = session
+            .filter(|_| !sessions.is_ended(&fingerprint))
+            .ok_or_else(Refused::no_session)?;
+        token.clone_into(&mut self.token);
+        self.fingerprint = fingerprint;
+        Ok(self)
+    }
+
+    /// Returns what is known of `backend` by now.
+    pub(super) fn entry(&self, backend: &str) -> Option<Entry> {
+        let healed = self.runtime.sessions.healed(&self.fingerprint, backend);
+        healed.or_else(|| self.session.entry(backend).cloned())
+    }
+
+    /// Returns the backends of the session that can do what is asked, in the order of the route.
+    pub(super) fn able(&self, capability: Capabilities) -> Vec<(&Backend, Entry)> {
+        let entries = self
+            .route
+            .backends
+            .iter()
+            .filter_map(|backend| Some((backend, self.entry(&backend.name)?)));
+        entries
+            .filter(|(_, entry)| entry.capabilities.has(capability))
+            .collect()
+    }
+
+    /// Returns how the names of `backend` are said to the client.
+    pub(super) fn naming<'a>(&self, backend: &'a Backend) -> Naming<'a> {
+        Naming {
+            backend: &backend.name,
+            prefixed: self.route.prefixes(),
+        }
+    }
+
+    /// Returns what calls `backend`.
+    pub(super) fn caller<'a>(&'a self, backend: &'a Backend) -> Caller<'a> {
+        Caller {
+            state: &self.state,
+            backend,
+            client: &self.headers,
+            request_id: &self.request_id,
+        }
+    }
+
+    /// Asks `backend` in its session; one that it has lost is opened anew, once.
+    pub(super) async fn ask(
+        &self,
+        backend: &Backend,
+        ask: Ask<'_>,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let Some(entry) = self.entry(&backend.name) else {
+            return Err(Failure::new(
+                &backend.name,
+                Fault::Unreachable,
+                "the session was opened without it",
+            ));
+        };
+        let caller = self.caller(backend);
+        let failure = match caller.ask(Some(&entry), ask, limit).await {
+            Err(failure) if failure.lost && !entry.session.is_empty() => failure,
+            answered => return answered,
+        };
+        tracing::info!(backend = %backend.name, "a backend lost its session");
+        let opened = initialize::open(&caller, &self.session.client, limit).await;
+        let Ok(opened) = opened else {
+            return Err(failure);
+        };
+        self.runtime.sessions.heal(self.fingerprint, opened.entry.clone());
+        caller.ask(Some(&opened.entry), ask, limit).await
+    }
+
+    /// Tells `backend` something that it does not answer.
+    pub(super) async fn tell(&self, backend: &Backend, message: &Message) -> Result<(), Failure> {
+        self.ask(backend, Ask::Post(message), NOTE_TIMEOUT)
+            .await
+            .map(|_| ())
+    }
+
+    /// Returns the token of a place in the client's stream.
+    pub(super) fn place(&self, place: &Place) -> String {
+        let sessions = &self.runtime.sessions;
+        sessions.tokens.seal_place(place, &self.token, sessions.draw())
+    }
+
+    /// Returns what the client sees in place of an id or token of `backend`.
+    pub(super) fn ticket(&self, backend: &str, value: &serde_json::value::RawValue) -> Id {
+        let tickets = &self.runtime.sessions.tokens.tickets;
+        Id::text(&tickets.issue(&self.token, backend, value))
+    }
+
+    /// Returns whether the client can come back for the rest of an answer.
+    pub(super) fn resumes(&self) -> bool {
+        self.session.version >= Version::V2025_11_25
+    }
+}
+
+/// Returns a request of the gateway's own.
+pub(super) fn own_request(
+    id: &str,
+    method: &str,
+    params: Option<Box<serde_json::value::RawValue>>,
+) -> Request {
+    Request {
+        id: Id::text(id),
+        method: method.to_owned(),
+        params,
+    }
+}
+
+/// Returns a notification of the gateway's own.
+pub(super) fn own_notification(method: &str) -> Message {
+    Message::Notification(Notification::new(method))
+}
+
+/// Returns the error for parameters that are no object.
+pub(super) fn malformed() -> RpcError {
+    RpcError::invalid_params("invalid params")
+}

@@ -1,0 +1,181 @@
+//! Lists of several servers as one.
+
+use serde_json::{Value, json};
+use testkit::{Reply, Upstream};
+
+use crate::{
+    served::{open, plain, serve, snapshot},
+    server::{echo, result, start, start_with, tool},
+};
+
+fn names(result: &Value, list: &str) -> Vec<String> {
+    let items = result["result"][list].as_array().expect("a list");
+    let name = |item: &Value| item["name"].as_str().expect("a name").to_owned();
+    items.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn every_page_of_every_server_is_there_in_their_order() {
+    let paged = start(
+        "paged",
+        Box::new(|_, message| {
+            let page = match message["params"]["cursor"].as_str() {
+                None => json!({ "tools": [tool("a")], "nextCursor": "2" }),
+                Some("2") => json!({ "tools": [tool("b")], "nextCursor": "3" }),
+                Some(_) => json!({ "tools": [tool("c")], "nextCursor": "3" }),
+            };
+            (message["method"] == "tools/list").then(|| result(message, page))
+        }),
+    )
+    .await;
+    let plain = echo("plain").await;
+    let served = open(&[("paged", &paged), ("plain", &plain)]).await;
+    for _ in 0..3 {
+        let listed = served.ask("tools/list", json!({})).await;
+        let expected = ["paged__a", "paged__b", "paged__c", "plain__echo", "plain__hidden"];
+        assert_eq!(names(&listed, "tools"), expected);
+        assert_eq!(listed["result"].get("_meta"), None);
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_selected_is_listed_and_can_be_called() {
+    let upstream = echo("one").await;
+    let more = "toolSelector: {excludeRegex: [\"^hid\"]}";
+    let mut served = serve(snapshot("", &[("one", upstream.address(), more)])).await;
+    served.open().await;
+    let listed = served.ask("tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["one__echo"]);
+    let hidden = served.call("one__hidden").await;
+    assert_eq!(hidden["error"]["code"], -32602);
+    assert_eq!(hidden["error"]["message"], "unknown tool: one__hidden");
+    assert_eq!(served.call("one__echo").await["error"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_named() {
+    let failing = || async {
+        let broken = |message: &Value| {
+            (message["method"] == "tools/list").then(|| Reply::whole(500, &[], "sk-secret"))
+        };
+        start("broken", Box::new(move |_, message| broken(message))).await
+    };
+    let (good, broken) = (echo("good").await, failing().await);
+    let served = open(&[("good", &good), ("broken", &broken)]).await;
+    let listed = served.ask("tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["good__echo", "good__hidden"]);
+    let partial = json!([{ "backend": "broken", "reason": "status 500" }]);
+    assert_eq!(listed["result"]["_meta"]["gateway/partial"], partial);
+
+    let mut closed = serve(snapshot(
+        "  failureMode: closed",
+        &plain(&[("good", &good), ("broken", &broken)]),
+    ))
+    .await;
+    closed.open().await;
+    let listed = closed.ask("tools/list", json!({})).await;
+    assert_eq!(listed["error"]["data"]["backends"], partial);
+    assert!(!listed.to_string().contains("sk-"));
+
+    let alone = open(&[("broken", &broken)]).await;
+    assert_eq!(alone.ask("tools/list", json!({})).await["error"]["code"], -32000);
+}
+
+#[tokio::test]
+async fn servers_are_asked_for_what_they_have() {
+    let tools = start_with(
+        json!({ "tools": {} }),
+        "tools",
+        Box::new(|_, message| crate::server::echoed(message)),
+    )
+    .await;
+    let served = open(&[("tools", &tools)]).await;
+    let listed = served.ask("prompts/list", json!({})).await;
+    assert_eq!(listed["result"], json!({ "prompts": [] }));
+    let set = served.ask("logging/setLevel", json!({ "level": "info" })).await;
+    assert_eq!(set["result"], json!({}));
+    let asked: Vec<Value> = tools
+        .requests()
+        .iter()
+        .map(|request| request.json()["method"].clone())
+        .collect();
+    assert_eq!(asked, ["initialize", "notifications/initialized"]);
+}
+
+async fn shop(name: &'static str) -> Upstream {
+    start(
+        name,
+        Box::new(move |_, message| {
+            let text = json!({ "contents": [{ "uri": message["params"]["uri"], "text": name }] });
+            let called =
+                json!({ "content": [{ "type": "resource_link", "uri": "shop:item/1", "name": name }] });
+            Some(match message["method"].as_str()? {
+                "tools/list" => result(message, json!({ "tools": [tool("buy"), tool(name)] })),
+                "tools/call" => result(message, called),
+                "resources/list" => {
+                    let uri = format!("shop:{name}");
+                    result(message, json!({ "resources": [{ "uri": uri, "name": name }] }))
+                }
+                "resources/templates/list" => {
+                    let uri = format!("shop:{name}/{{id}}");
+                    result(
+                        message,
+                        json!({ "resourceTemplates": [{ "uriTemplate": uri, "name": name }] }),
+                    )
+                }
+                "resources/read" => result(message, text),
+                _ => return None,
+            })
+        }),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn without_prefixes_the_first_to_have_a_name_keeps_it() {
+    let (first, second) = (shop("first").await, shop("second").await);
+    let backends = plain(&[("first", &first), ("second", &second)]);
+    let mut served = serve(snapshot("  toolNamePrefix: never", &backends)).await;
+    served.open().await;
+    let called = async |name: &str| served.call(name).await["result"]["content"][0]["name"].clone();
+    assert_eq!(
+        called("second").await,
+        "second",
+        "known without having been listed"
+    );
+    let listed = served.ask("tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["buy", "first", "second__buy", "second"]);
+    assert_eq!(called("buy").await, "first");
+    assert_eq!(called("second__buy").await, "second");
+    let unknown = served.call("sell").await;
+    assert_eq!(unknown["error"]["code"], -32602);
+    let read = async |uri: &str| served.ask("resources/read", json!({ "uri": uri })).await;
+    for (uri, whose) in [
+        ("shop:second", "second"),
+        ("shop:second/7", "second"),
+        ("shop:first/7", "first"),
+    ] {
+        assert_eq!(
+            read(uri).await["result"]["contents"][0],
+            json!({ "uri": uri, "text": whose })
+        );
+    }
+    let unknown = read("shop:third").await;
+    assert_eq!(unknown["error"]["data"]["uri"], "shop:third");
+}
+
+#[tokio::test]
+async fn prefixed_uris_lead_back() {
+    let (first, second) = (shop("first").await, shop("second").await);
+    let served = open(&[("first", &first), ("second", &second)]).await;
+    let listed = served.ask("resources/list", json!({})).await;
+    let uri = &listed["result"]["resources"][1]["uri"];
+    assert_eq!(uri, "second+shop:second");
+    let read = served.ask("resources/read", json!({ "uri": uri })).await;
+    assert_eq!(
+        read["result"]["contents"][0],
+        json!({ "uri": uri, "text": "second" })
+    );
+    let called = served.call("second__buy").await;
+    assert_eq!(called["result"]["content"][0]["uri"], "second+shop:item/1");
+}

@@ -1,0 +1,176 @@
+//! Sessions: opened with all, carried by the client, ended, lost and found.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::{Value, json};
+use testkit::{Reply, client};
+
+use crate::{
+    served::{PATH, open, plain, request, serve, snapshot},
+    server::{echo, echoed, start, start_with},
+};
+
+#[tokio::test]
+async fn a_session_is_opened_with_every_server() {
+    let one = start_with(json!({ "tools": {} }), "one", Box::new(|_, _| None)).await;
+    let two = start_with(json!({ "logging": {} }), "two", Box::new(|_, _| None)).await;
+    let mut served = serve(snapshot("", &plain(&[("one", &one), ("two", &two)]))).await;
+    let opened = served.open().await;
+    let result = &opened.json()["result"];
+    assert_eq!(result["capabilities"], json!({ "tools": {}, "logging": {} }));
+    assert_eq!(result["protocolVersion"], "2025-06-18");
+    assert!(served.session.bytes().all(|byte| byte.is_ascii_graphic()));
+    for upstream in [one, two] {
+        let [initialize, initialized] = upstream.requests().try_into().expect("two messages");
+        assert_eq!(
+            initialize.json()["params"]["capabilities"],
+            json!({ "sampling": {} })
+        );
+        assert_eq!(initialize.json()["params"]["clientInfo"]["name"], "test");
+        assert_eq!(initialize.header("mcp-session-id"), "");
+        assert_eq!(initialized.json()["method"], "notifications/initialized");
+        assert!(initialized.header("mcp-session-id").starts_with("s-"));
+    }
+}
+
+#[tokio::test]
+async fn revisions_are_agreed_on() {
+    let (one, two) = (echo("one").await, echo("two").await);
+    // Both servers speak 2025-06-18; with one of them, that is the most there is.
+    for (backends, asked, agreed) in [
+        (vec![("one", &one)], "2025-11-25", "2025-06-18"),
+        (vec![("one", &one)], "2025-03-26", "2025-03-26"),
+        (vec![("one", &one), ("two", &two)], "2025-11-25", "2025-11-25"),
+        (vec![("one", &one), ("two", &two)], "1999-01-01", "2025-11-25"),
+    ] {
+        let mut served = serve(snapshot("", &plain(&backends))).await;
+        let opened = served.open_with(asked).await;
+        assert_eq!(opened.json()["result"]["protocolVersion"], agreed, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn an_ended_session_is_gone() {
+    let upstream = echo("one").await;
+    let served = open(&[("one", &upstream)]).await;
+    let mut client = testkit::Client::connect(served.address).await;
+    let end = format!(
+        "DELETE {PATH} HTTP/1.1\r\nhost: localhost\r\nmcp-session-id: {}\r\n\r\n",
+        served.session
+    );
+    client.send(end).await.expect("sent");
+    assert_eq!(client.answer().await.expect("a reply").status, 200);
+    let ended = upstream.requests().pop().expect("the end");
+    assert_eq!(
+        (ended.method.as_str(), ended.header("mcp-session-id")),
+        ("DELETE", "s-one")
+    );
+    let answer = served.send(&request(1, "tools/list", &json!({}))).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (404, &json!(-32001))
+    );
+}
+
+#[tokio::test]
+async fn a_session_is_good_for_its_route_only() {
+    let upstream = echo("one").await;
+    let served = open(&[("one", &upstream)]).await;
+    let list = request(1, "tools/list", &json!({}));
+    let mut changed = served.session.clone();
+    changed.replace_range(10..11, if &changed[10..11] == "A" { "B" } else { "A" });
+    for (path, session, status) in [
+        (PATH, &served.session, 200),
+        ("/other", &served.session, 404),
+        (PATH, &changed, 404),
+    ] {
+        let answer = client::post(served.address, path, &[("mcp-session-id", session)], &list).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn replicas_share_sessions() {
+    let upstream = echo("one").await;
+    let here = open(&[("one", &upstream)]).await;
+    let mut there = serve(snapshot("", &plain(&[("one", &upstream)]))).await;
+    there.session.clone_from(&here.session);
+    for served in [&here, &there, &here, &there] {
+        assert_eq!(served.call("one__echo").await["error"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_a_server_lost_is_opened_anew() {
+    for status in [404, 400] {
+        let lost = Arc::new(AtomicBool::new(false));
+        let forgets = Arc::clone(&lost);
+        let upstream = start(
+            "one",
+            Box::new(move |_, message| match message["method"].as_str() {
+                Some("initialize") => {
+                    forgets.store(false, Ordering::Relaxed);
+                    None
+                }
+                Some("tools/call") if forgets.load(Ordering::Relaxed) => {
+                    Some(Reply::whole(status, &[], "no valid session id"))
+                }
+                _ => echoed(message),
+            }),
+        )
+        .await;
+        let served = open(&[("one", &upstream)]).await;
+        assert_eq!(served.call("one__echo").await["error"], Value::Null);
+        lost.store(true, Ordering::Relaxed);
+        let called = served.call("one__echo").await;
+        assert_eq!(called["error"], Value::Null, "{status} {called}");
+        let again: Vec<Value> = upstream
+            .requests()
+            .iter()
+            .skip(4)
+            .map(|request| request.json())
+            .collect();
+        assert_eq!(again[0]["method"], "initialize");
+        assert_eq!(
+            again[0]["params"]["capabilities"],
+            json!({ "sampling": {} }),
+            "the client's own"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_does_not_spoil_a_session() {
+    let (one, gone) = (echo("one").await, testkit::Upstream::refusing());
+    let backends = [("one", one.address(), ""), ("gone", gone.address, "")];
+    let mut served = serve(snapshot("", &backends)).await;
+    served.open().await;
+    assert_eq!(served.call("one__echo").await["error"], Value::Null);
+    assert_eq!(served.call("gone__echo").await["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn the_oldest_revision_may_send_several_messages_at_once() {
+    let upstream = echo("one").await;
+    let mut served = open(&[("one", &upstream)]).await;
+    let batch = json!([
+        request(1, "ping", &json!({})),
+        request(2, "tools/call", &json!({ "name": "one__echo" })),
+        request(3, "nope", &json!({})),
+    ]);
+    assert_eq!(served.send(&batch).await.status, 400);
+    served.session.clear();
+    served.open_with("2025-03-26").await;
+    let answers = served.send(&batch).await.json();
+    let ids: Vec<&Value> = answers
+        .as_array()
+        .expect("a batch")
+        .iter()
+        .map(|answer| &answer["id"])
+        .collect();
+    assert_eq!(ids, [1, 2, 3]);
+    assert_eq!(answers[2]["error"]["code"], -32601);
+}
