@@ -3,11 +3,15 @@
 //! A snapshot holds no connection, counter or session; those live in the gateway's runtime, keyed by the ids
 //! given here, and survive a swap. Ordered maps make it deterministic, so that it can be dumped and compared.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderName;
 use llm::{Operation, Site, provider::Provider};
-use policy::{ClientAddress, Policies, body::Body, headers::Headers};
+use policy::{ClientAddress, Policies, Remote, body::Body, headers::Headers};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -22,6 +26,26 @@ use crate::{
 pub struct Snapshot {
     /// By port. Listeners of several Gateways on one port share it; host names tell their routes apart.
     pub listeners: BTreeMap<u16, Listener>,
+    /// What policies ask.
+    pub outside: Outside,
+}
+
+/// What policies ask, beside the upstreams that serve models.
+#[derive(Clone, Debug, Default)]
+pub struct Outside {
+    /// Services, by what policies call them.
+    pub services: BTreeMap<Arc<str>, Service>,
+    /// Keys that are fetched.
+    pub key_sets: HashSet<Arc<Remote>>,
+}
+
+/// A service that a policy asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Network addresses; never empty. One is picked at random for each call.
+    pub endpoints: Vec<Endpoint>,
+    /// Set where calls are encrypted.
+    pub tls: Option<Tls>,
 }
 
 /// A port to listen on.
@@ -153,6 +177,14 @@ impl Snapshot {
             dump["policies"] = json!(policies);
         }
         dump
+    }
+}
+
+impl Outside {
+    /// Adds what `other` asks.
+    pub fn join(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.key_sets.extend(other.key_sets);
     }
 }
 

@@ -61,16 +61,16 @@ async fn serve(
     if let Some(answer) = access::preflight(ctx, &head) {
         return Ok(answer);
     }
-    if let Err(refusal) = access::ahead(ctx, &mut head) {
+    if let Err(refusal) = access::ahead(ctx, &mut head).await {
         body::turn_away(&head.headers, body).await;
         return Err(refusal);
     }
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
-        Operation::Models => models::list(ctx, place.endpoint, &head),
-        Operation::Model => models::one(ctx, &place, &head),
+        Operation::Models => models::list(ctx, place.endpoint, &head).await,
+        Operation::Model => models::one(ctx, &place, &head).await,
         Operation::Kept => {
-            access::passed(ctx, &head)?;
+            access::passed(ctx, &head).await?;
             kept::answer(ctx, &head.method, &place).map_err(Into::into)
         }
         Operation::Chat | Operation::Document(_) => {
@@ -86,7 +86,7 @@ async fn serve(
             upload::refuse(&head.headers, place.endpoint.path)?;
             let mut inbound = Inbound::parse(place, bytes)?;
             kept::prepare(ctx, &mut inbound)?;
-            let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head)?;
+            let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head).await?;
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
         Operation::Upload(upload) => crate::llm::upload::serve(ctx, place.endpoint, upload, head, body).await,

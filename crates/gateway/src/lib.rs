@@ -36,6 +36,7 @@ use config::Snapshot;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    access::{egress::Services, keys::Keys},
     body::Memory,
     credential::{Credentials, World},
     kept::Shelf,
@@ -126,6 +127,8 @@ pub struct Gateway {
 pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
     pub(crate) clients: Clients,
+    /// What policies ask.
+    pub(crate) services: Services,
     pub(crate) encryption: Encryption,
     pub(crate) credentials: Credentials,
 }
@@ -141,6 +144,7 @@ pub(crate) struct Runtime {
     pub(crate) shelf: Shelf,
     /// What credentials are had with.
     pub(crate) world: Arc<World>,
+    pub(crate) keys: Keys,
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
     pub(crate) sessions: Sessions,
@@ -176,6 +180,7 @@ impl Gateway {
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
             world: Arc::new(World::new(options.variables.clone())),
+            keys: Keys::default(),
             stop: Arc::default(),
             sessions: Sessions::new(&options.sessions),
             installed: watch::Sender::default(),
@@ -213,16 +218,20 @@ impl Gateway {
             .bind(self.runtime.options.address, ports.iter().copied())?;
         let before = self.state.load_full();
         let clients = Clients::new(&snapshot, &before.clients);
+        let services = Services::new(&snapshot.outside, &before.services);
         let encryption = Encryption::new(&snapshot, &before.encryption);
         let credentials = Credentials::new(&snapshot, &before.credentials, &self.runtime.world);
         drop(before);
+        self.runtime.keys.begin(&snapshot.outside, &Arc::downgrade(self));
         let state = Arc::new(State {
             snapshot,
             clients,
+            services,
             encryption,
             credentials,
         });
         self.state.store(Arc::clone(&state));
+        self.runtime.keys.end(&state.snapshot.outside);
         self.runtime.installed.send_replace(Some(state));
         let unbound = self.server().reconcile(self, bound, |port| ports.contains(&port));
         for unbound in unbound {

@@ -19,9 +19,9 @@ use crate::{
 ///
 /// # Errors
 /// A 404 that names the nearest models; what the policies say, if they let the client have none.
-pub(crate) fn one(ctx: &mut Ctx, place: &Place<'_>, head: &Parts) -> Result<Answer, Box<Refusal>> {
+pub(crate) async fn one(ctx: &mut Ctx, place: &Place<'_>, head: &Parts) -> Result<Answer, Box<Refusal>> {
     let wanted = place.name.as_deref().unwrap_or_default();
-    let passed = access::passed(ctx, head)?;
+    let passed = access::passed(ctx, head).await?;
     let found = visible(ctx, &passed).into_iter().find(|model| model.id == wanted);
     let model = found.ok_or_else(|| ctx.unknown_model(wanted))?;
     Ok(Answer::json(match place.endpoint.format {
@@ -36,8 +36,8 @@ pub(crate) fn one(ctx: &mut Ctx, place: &Place<'_>, head: &Parts) -> Result<Answ
 ///
 /// # Errors
 /// What the policies say, if they let the client have none.
-pub(crate) fn list(ctx: &mut Ctx, endpoint: &Endpoint, head: &Parts) -> Result<Answer, Box<Refusal>> {
-    let passed = access::passed(ctx, head)?;
+pub(crate) async fn list(ctx: &mut Ctx, endpoint: &Endpoint, head: &Parts) -> Result<Answer, Box<Refusal>> {
+    let passed = access::passed(ctx, head).await?;
     let models = visible(ctx, &passed);
     Ok(Answer::json(match endpoint.format {
         Format::Messages => messages(&models),

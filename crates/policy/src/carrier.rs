@@ -30,7 +30,11 @@ impl Carrier {
                 if prefix.is_empty() && *name == header::AUTHORIZATION {
                     Some(strip_scheme(value, "Bearer").unwrap_or(value).into())
                 } else {
-                    value.strip_prefix(prefix.as_str()).map(Cow::Borrowed)
+                    // The case of a scheme does not matter; that of anything else may.
+                    let (found, rest) = value.split_at_checked(prefix.len())?;
+                    let same = found == prefix
+                        || (*name == header::AUTHORIZATION && found.eq_ignore_ascii_case(prefix));
+                    same.then_some(rest.into())
                 }
             }
             Carrier::Param(name) => pairs(&head.uri)

@@ -1,6 +1,6 @@
 //! Policies, one folder each: what a resource says (`spec`), what it means once resolved, and its application.
 //!
-//! A policy does no IO and reads no clock. Those that decide who may call are fields of [`Policies`], which runs
+//! A policy does no IO and reads no clock; what one needs of the outside it has from an [`Egress`]. Those that decide who may call are fields of [`Policies`], which runs
 //! them; those that change what an upstream is sent are applied by whoever calls it.
 
 pub mod address;
@@ -11,7 +11,9 @@ pub mod body;
 pub mod carrier;
 pub mod claims;
 pub mod cors;
+pub mod egress;
 pub mod headers;
+pub mod jwt;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -27,6 +29,8 @@ pub use basic::Basic;
 pub use carrier::Carrier;
 pub use claims::Claims;
 pub use cors::Cors;
+pub use egress::{Egress, EgressError, KeysError, Remote};
+pub use jwt::Jwt;
 
 /// Who may call, and who says so. The fields are in the order in which they run, which is a matter of security:
 /// a browser's question comes first because it carries no credential; authorization comes last because it
@@ -52,11 +56,16 @@ pub struct Authenticate {
     pub api_key: Option<ApiKey>,
     /// By name and password.
     pub basic: Option<Basic>,
+    /// By a signed token.
+    pub jwt: Option<Jwt>,
 }
 
 /// What policies know and find out about one request.
-#[derive(Debug)]
-pub struct PolicyCtx {
+pub struct PolicyCtx<'a> {
+    /// The outside.
+    pub egress: &'a dyn Egress,
+    /// The time, in seconds since the Unix epoch.
+    pub now: u64,
     /// The client's address.
     pub client: IpAddr,
     /// What was verified of whoever calls.
@@ -87,10 +96,12 @@ pub struct Refusal {
     pub document: Option<Bytes>,
 }
 
-impl PolicyCtx {
+impl<'a> PolicyCtx<'a> {
     /// Returns what is known of a request from `client` before anything was verified.
-    pub fn new(client: IpAddr) -> Self {
+    pub fn new(egress: &'a dyn Egress, now: u64, client: IpAddr) -> Self {
         Self {
+            egress,
+            now,
             client,
             caller: Caller::default(),
             response: HeaderMap::new(),
@@ -111,8 +122,8 @@ impl Policies {
     /// Finds out who calls: the policies that need only the head of a request.
     ///
     /// # Errors
-    /// A 401 that says what is missing; a 500 if the policies are broken.
-    pub fn identify(&self, ctx: &mut PolicyCtx, head: &mut Parts) -> Result<(), Box<Refusal>> {
+    /// A 401 that says what is missing; a 500 if the policies are broken; a 503 if what is needed to tell is not there.
+    pub async fn identify(&self, ctx: &mut PolicyCtx<'_>, head: &mut Parts) -> Result<(), Box<Refusal>> {
         if self.broken.is_some() {
             // The reason is the operator's; the report and the log have it.
             let message = "the access policy of this route cannot be applied";
@@ -121,12 +132,16 @@ impl Policies {
         if let Some(cors) = &self.cors {
             cors.allow(&head.headers, &mut ctx.response);
         }
-        let Authenticate { api_key, basic } = &self.authenticate;
+        let Authenticate { api_key, basic, jwt } = &self.authenticate;
         if let Some(api_key) = api_key {
             ctx.caller.client_id = Some(api_key.verify(head)?);
         }
         if let Some(basic) = basic {
             ctx.caller.username = Some(basic.verify(&mut head.headers)?);
+        }
+        if let Some(jwt) = jwt {
+            let vouched = jwt.verify(ctx.egress, ctx.now, head).await?;
+            ctx.caller.claims.extend(vouched);
         }
         Ok(())
     }
@@ -135,7 +150,7 @@ impl Policies {
     ///
     /// # Errors
     /// A 403.
-    pub fn decide(&self, ctx: &mut PolicyCtx, head: &Parts) -> Result<(), Box<Refusal>> {
+    pub fn decide(&self, ctx: &mut PolicyCtx<'_>, head: &Parts) -> Result<(), Box<Refusal>> {
         match &self.authorize {
             Some(authorize) if !authorize.allows(ctx.client, &ctx.caller, &head.method, &head.headers) => {
                 Err(Refusal::new(ErrorKind::Permission, "access denied"))
@@ -146,14 +161,21 @@ impl Policies {
 
     /// Takes off the credentials by which a client has identified itself, so that no upstream learns them.
     pub fn strip_credentials(&self, headers: &mut HeaderMap) {
-        let Authenticate { api_key, basic } = &self.authenticate;
-        let carriers = api_key.iter().flat_map(|api_key| &api_key.carriers);
-        for carrier in carriers {
+        let Authenticate { api_key, basic, jwt } = &self.authenticate;
+        let keys = api_key.iter().flat_map(|api_key| &api_key.carriers);
+        let providers = jwt.iter().flat_map(|jwt| &jwt.providers);
+        let tokens = providers.flat_map(|provider| &provider.carriers);
+        for carrier in keys.chain(tokens) {
             carrier.strip_header(headers);
         }
         if basic.is_some() {
             headers.remove(header::AUTHORIZATION);
         }
+    }
+
+    /// Returns whether the route is to be chosen anew once the policies have looked at a request.
+    pub fn recomputes_route(&self) -> bool {
+        self.authenticate.jwt.as_ref().is_some_and(Jwt::recomputes_route)
     }
 
     /// Returns what is declared, as JSON without secrets.
@@ -163,6 +185,7 @@ impl Policies {
             "cors": self.cors.as_ref().map(Cors::dump),
             "apiKey": self.authenticate.api_key.as_ref().map(ApiKey::dump),
             "basic": self.authenticate.basic.as_ref().map(Basic::dump),
+            "jwt": self.authenticate.jwt.as_ref().map(Jwt::dump),
             "authorize": self.authorize.as_ref().map(Authorize::dump),
         })
     }
@@ -246,14 +269,38 @@ mod tests {
         assert_eq!(told_in("X-User-Id").expect("a name").as_str(), "x-user-id");
     }
 
+    /// An outside in which nobody answers.
+    struct Nobody;
+
+    impl Egress for Nobody {
+        fn call<'a>(
+            &'a self,
+            _: &'a str,
+            _: http::Request<Bytes>,
+            _: std::time::Duration,
+        ) -> egress::BoxFuture<'a, Result<http::Response<Bytes>, EgressError>> {
+            Box::pin(async { Err(EgressError::Unknown) })
+        }
+
+        fn keys<'a>(
+            &'a self,
+            _: &'a Remote,
+            _: bool,
+        ) -> egress::BoxFuture<'a, Result<Arc<jwt::KeySet>, KeysError>> {
+            Box::pin(async { Err(KeysError) })
+        }
+    }
+
     #[test]
     fn what_is_broken_lets_nobody_in_and_keeps_the_reason() {
         let (mut head, ()) = http::Request::new(()).into_parts();
-        let mut ctx = PolicyCtx::new(IpAddr::from([127, 0, 0, 1]));
+        let mut ctx = PolicyCtx::new(&Nobody, 0, IpAddr::from([127, 0, 0, 1]));
         let policies = Policies::broken("a/b", "Secret a/keys does not exist");
-        let refusal = policies
-            .identify(&mut ctx, &mut head)
-            .expect_err("nobody gets in");
+        let mut verdict = std::pin::pin!(policies.identify(&mut ctx, &mut head));
+        let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
+        let std::task::Poll::Ready(Err(refusal)) = verdict.as_mut().poll(&mut waker) else {
+            panic!("nobody gets in");
+        };
         assert_eq!(refusal.error.status, 500);
         assert!(!refusal.error.message.contains("Secret"));
     }

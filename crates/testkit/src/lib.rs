@@ -14,6 +14,7 @@ pub mod fixture;
 pub mod issuer;
 pub mod provider;
 pub mod script;
+pub mod signer;
 pub mod strict;
 pub mod upstream;
 

@@ -125,7 +125,7 @@ fn dressed(credential: Credential, provider: &dyn Provider) -> Credential {
 }
 
 /// Why a backend cannot be called: in one word and in a sentence.
-type Trouble = (&'static str, String);
+pub(super) type Trouble = (&'static str, String);
 
 /// Returns where calls go and how they are encrypted.
 fn reach(
@@ -140,22 +140,35 @@ fn reach(
         &spec.backend_ref.name,
         &key.namespace,
     );
-    let Some(backend) = resources.backends.get(&to) else {
+    if !resources.backends.contains_key(&to) {
         return Err(("BackendNotFound", format!("Backend {to} does not exist")));
-    };
-    notes.used("Backend", &to);
+    }
     let granted = permitted(resources, End::service(key), End::backend(&to), notes)
         || permitted(resources, End::http_route(key), End::backend(&to), notes);
     if !granted {
         let message = format!("no ReferenceGrant allows the reference to Backend {to}");
         return Err(("RefNotPermitted", message));
     }
-    if !notes.accepts("Backend", &to) {
+    reached(resources, policies, &to, notes)
+}
+
+/// Returns the addresses of a Backend, and how calls to it are encrypted.
+pub(super) fn reached(
+    resources: &Resources,
+    policies: &Policies,
+    to: &Key,
+    notes: &mut Notes,
+) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
+    let Some(backend) = resources.backends.get(to) else {
+        return Err(("BackendNotFound", format!("Backend {to} does not exist")));
+    };
+    notes.used("Backend", to);
+    if !notes.accepts("Backend", to) {
         return Err(("InvalidBackend", format!("Backend {to} is not accepted")));
     }
     let endpoints = endpoints(&backend.spec);
     let endpoints = endpoints.map_err(|reason| ("InvalidBackend", format!("Backend {to}: {reason}")))?;
-    let tls = tls(resources, &to, &backend.spec, &endpoints, policies);
+    let tls = tls(resources, to, &backend.spec, &endpoints, policies);
     let tls = tls.map_err(|message| ("InvalidTLS", message))?;
     Ok((endpoints, tls))
 }

@@ -45,13 +45,13 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let listeners = listeners::resolve(resources, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
     let backends = backends::resolve(resources, &policies, &mut notes);
-    let mut access = access::resolve(resources, &mut notes);
+    let mut access = access::resolve(resources, &policies, &mut notes);
     let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
     let mut snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut access, &mut notes);
     for (port, rows) in tools {
         snapshot.listeners.entry(port).or_default().mcp = McpRouter::new(rows);
     }
-    access.finish(&mut notes);
+    snapshot.outside = access.finish(&mut notes);
     (snapshot, notes.finish())
 }
 

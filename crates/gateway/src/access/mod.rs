@@ -4,15 +4,19 @@
 //! on the rule, and so on the model, they run once that is known, before anything is done for the request. A
 //! request that nothing guards costs one look at a flag.
 
+pub(crate) mod egress;
+pub(crate) mod keys;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use config::{router::Gate, snapshot::Rule};
 use http::{HeaderMap, Method, header, request::Parts};
-use llm::Endpoint;
+use llm::{ApiError, Endpoint, ErrorKind};
 use policy::{Policies, PolicyCtx};
 use tracing::debug;
 
+use self::egress::Outward;
 use crate::{
     ctx::Ctx,
     refusal::{Answer, Content, Refusal},
@@ -20,6 +24,9 @@ use crate::{
 
 /// How many policies are asked, at the most, about one list of models; what others guard is left out of it.
 const MAX_ASKED: usize = 32;
+
+/// How many rules a request may be led through by what policies tell.
+const MAX_ROUTES: usize = 3;
 
 /// The policies that a request has been held against.
 pub(crate) struct Admitted {
@@ -52,7 +59,7 @@ pub(crate) fn preflight(ctx: &Ctx, head: &Parts) -> Option<Answer> {
 ///
 /// # Errors
 /// What the policies say.
-pub(crate) fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Refusal>> {
+pub(crate) async fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Refusal>> {
     let gate = ctx
         .listener()
         .map(|listener| listener.router.gate(&ctx.facts.host));
@@ -62,7 +69,7 @@ pub(crate) fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Refusal>>
     let policies = Arc::clone(policies);
     // Whoever is refused is counted for what was asked.
     ctx.facts.endpoint = Endpoint::find(head.uri.path(), "").map(|place| place.endpoint);
-    admit(ctx, &policies, head)
+    Box::pin(admit(ctx, &policies, head)).await
 }
 
 /// Returns the rule that serves `model`, once its policies have let the request in; no upstream is to see by
@@ -70,27 +77,39 @@ pub(crate) fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Refusal>>
 ///
 /// # Errors
 /// A 404 that names the nearest models; what the policies say.
-pub(crate) fn route(
+pub(crate) async fn route(
     ctx: &mut Ctx,
     model: &str,
     stream: bool,
     head: &mut Parts,
 ) -> Result<Arc<Rule>, Box<Refusal>> {
-    let rule = ctx.route(model, stream, head.uri.path(), &head.headers)?;
-    if let Some(policies) = &rule.policies {
-        if !has_passed(ctx, policies) {
-            admit(ctx, policies, head)?;
+    for _ in 0..MAX_ROUTES {
+        let rule = ctx.route(model, stream, head.uri.path(), &head.headers)?;
+        let Some(policies) = &rule.policies else {
+            return Ok(rule);
+        };
+        let passed = has_passed(ctx, policies);
+        if !passed {
+            Box::pin(admit(ctx, policies, head)).await?;
         }
-        policies.strip_credentials(&mut head.headers);
+        // What a policy tells upstreams may lead to another rule, with policies of its own.
+        if passed || !policies.recomputes_route() {
+            policies.strip_credentials(&mut head.headers);
+            return Ok(rule);
+        }
     }
-    Ok(rule)
+    let error = ApiError::new(
+        ErrorKind::Internal,
+        "the access policies lead from route to route",
+    );
+    Err(error.into())
 }
 
 /// Returns the policies of the request's host that let it in: what they guard may be listed.
 ///
 /// # Errors
 /// What the first of them says, if none lets it in and nothing is open.
-pub(crate) fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Policies>>, Box<Refusal>> {
+pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Policies>>, Box<Refusal>> {
     let host = &ctx.facts.host;
     let asked: Vec<Arc<Policies>> = match ctx.listener().map(|listener| &listener.router) {
         Some(router) => router
@@ -108,7 +127,7 @@ pub(crate) fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Policies>>, 
             passed.push(policies);
             continue;
         }
-        match admit(ctx, &policies, &mut head.clone()) {
+        match Box::pin(admit(ctx, &policies, &mut head.clone())).await {
             Ok(()) => passed.push(policies),
             Err(refusal) => {
                 refused.get_or_insert(refusal);
@@ -127,10 +146,20 @@ pub(crate) fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Policies>>, 
 ///
 /// # Errors
 /// What the policies say.
-pub(crate) fn admit(ctx: &mut Ctx, policies: &Arc<Policies>, head: &mut Parts) -> Result<(), Box<Refusal>> {
-    let mut found = PolicyCtx::new(ctx.client(&head.headers));
+pub(crate) async fn admit(
+    ctx: &mut Ctx,
+    policies: &Arc<Policies>,
+    head: &mut Parts,
+) -> Result<(), Box<Refusal>> {
+    let outward = Outward {
+        state: Arc::clone(&ctx.state),
+        runtime: Arc::clone(&ctx.runtime),
+    };
+    let now = u64::try_from(ctx.facts.began.as_second()).unwrap_or_default();
+    let mut found = PolicyCtx::new(&outward, now, ctx.client(&head.headers));
     let verdict = policies
         .identify(&mut found, head)
+        .await
         .and_then(|()| policies.decide(&mut found, head));
     if let Err(refusal) = &verdict {
         let reason = policies.broken.as_deref();

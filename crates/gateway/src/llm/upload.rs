@@ -147,7 +147,7 @@ async fn answer(
         source: Arc::clone(source),
     };
     let stream = upload.stream();
-    let rule = access::route(ctx, &upload.model, stream, &mut head)?;
+    let rule = access::route(ctx, &upload.model, stream, &mut head).await?;
     super::serve(ctx, &rule, Asked::Form(&upload), head.headers).await
 }
 

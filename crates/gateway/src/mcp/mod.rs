@@ -72,7 +72,7 @@ pub(crate) async fn serve(
         if let Some(answer) = preflight(policies, &head) {
             return answer;
         }
-        if let Err(refusal) = access::admit(ctx, policies, &mut head) {
+        if let Err(refusal) = access::admit(ctx, policies, &mut head).await {
             body::turn_away(&head.headers, body).await;
             return Box::<Refused>::from(refusal).answer(None);
         }

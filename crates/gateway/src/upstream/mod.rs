@@ -104,7 +104,11 @@ pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
         loop {
             tokio::time::sleep(PRUNE_EVERY).await;
             match gateway.upgrade() {
-                Some(gateway) => gateway.state.load_full().clients.prune(),
+                Some(gateway) => {
+                    let state = gateway.state.load_full();
+                    state.clients.prune();
+                    state.services.prune();
+                }
                 None => return,
             }
         }
@@ -265,7 +269,8 @@ impl Client {
         }
     }
 
-    fn prune(&self) {
+    /// Closes connections that have been idle for too long.
+    pub(crate) fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let old = idle.partition_point(|idle| idle.since.elapsed() >= IDLE_TIMEOUT);
         let old: Vec<Idle> = idle.drain(..old).collect();

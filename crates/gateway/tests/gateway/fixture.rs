@@ -145,6 +145,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
     };
     Snapshot {
         listeners: [(0, listener)].into(),
+        ..Snapshot::default()
     }
 }
 

@@ -1,10 +1,20 @@
-//! Who calls: keys, names and passwords.
+//! Who calls: keys, names and passwords, signed tokens.
 
-use http::HeaderName;
-use policy::{ApiKey, Basic, Carrier, api_key::Keys, told_in};
+use std::{collections::BTreeSet, sync::Arc};
+
+use http::{HeaderName, header};
+use policy::{
+    ApiKey, Basic, Carrier, Jwt, Remote,
+    api_key::Keys,
+    jwt::{self, KeySet, Provider},
+    told_in,
+};
 
 use super::builder::Builder;
-use crate::kind::security_policy::{ApiKeyAuth, BasicAuth, authentication::ExtractFrom};
+use crate::kind::security_policy::{
+    self, ApiKeyAuth, BasicAuth,
+    authentication::{ExtractFrom, JwtExtractor, JwtProvider, LocalJwks, LocalJwksType, RemoteJwks},
+};
 
 impl Builder<'_> {
     /// Returns what `spec`, which lies at `field`, demands.
@@ -98,6 +108,138 @@ impl Builder<'_> {
         }
     }
 
+    /// Returns what `spec`, which lies at `field`, demands.
+    pub(in crate::resolve) fn jwt(&mut self, spec: &security_policy::Jwt, field: &str) -> Jwt {
+        if spec.providers.is_empty() || spec.providers.len() > MAX_PROVIDERS {
+            let message = format!("must have 1 to {MAX_PROVIDERS} items");
+            self.invalid(&format!("{field}.providers"), message);
+        }
+        let mut names = BTreeSet::new();
+        let mut providers = Vec::new();
+        for (index, provider) in spec.providers.iter().enumerate() {
+            let at = format!("{field}.providers[{index}]");
+            if !names.insert(&provider.name) {
+                self.invalid(&format!("{at}.name"), "names of providers must be unique");
+            }
+            providers.extend(self.provider(provider, &at));
+        }
+        Jwt {
+            providers,
+            optional: spec.optional == Some(true),
+        }
+    }
+
+    /// Returns what `spec`, which lies at `field`, vouches for.
+    pub(in crate::resolve) fn provider(&mut self, spec: &JwtProvider, field: &str) -> Option<Provider> {
+        if spec.recompute_route == Some(true) && spec.claim_to_headers.is_empty() {
+            let message = "claimToHeaders must be specified if recomputeRoute is enabled";
+            self.invalid(field, message);
+        }
+        let mut headers = Vec::new();
+        for (index, told) in spec.claim_to_headers.iter().enumerate() {
+            let at = format!("{field}.claimToHeaders[{index}].header");
+            let header = self.told_in(Some(&told.header), &at);
+            headers.extend(header.map(|header| (told.claim.clone(), header)));
+        }
+        let carriers = self.token_carriers(spec.extract_from.as_ref(), &format!("{field}.extractFrom"));
+        Some(Provider {
+            name: Arc::from(spec.name.as_str()),
+            issuer: spec.issuer.clone().filter(|issuer| !issuer.is_empty()),
+            audiences: spec.audiences.clone(),
+            keys: self.keys(spec.remote_jwks.as_ref(), spec.local_jwks.as_ref(), field)?,
+            carriers,
+            told_in: headers,
+            recompute_route: spec.recompute_route == Some(true),
+        })
+    }
+
+    /// Returns where the keys of the issuer at `field` are.
+    pub(in crate::resolve) fn keys(
+        &mut self,
+        remote: Option<&RemoteJwks>,
+        local: Option<&LocalJwks>,
+        field: &str,
+    ) -> Option<jwt::Keys> {
+        match (remote, local) {
+            (Some(remote), None) => self.remote_keys(remote, &format!("{field}.remoteJWKS")),
+            (None, Some(local)) => self.local_keys(local, &format!("{field}.localJWKS")),
+            (None, None) => {
+                self.invalid(field, "either remoteJWKS or localJWKS must be specified");
+                None
+            }
+            (Some(_), Some(_)) => {
+                self.invalid(field, "remoteJWKS and localJWKS cannot both be specified");
+                None
+            }
+        }
+    }
+
+    fn remote_keys(&mut self, spec: &RemoteJwks, field: &str) -> Option<jwt::Keys> {
+        if spec.backend_settings.is_some() {
+            let at = format!("{field}.backendSettings");
+            self.warn("NotSupportedYet", &at, "has no effect in this version");
+        }
+        let (uri, id, own) = self.address(&spec.uri, &format!("{field}.uri"))?;
+        let service = if spec.backend_refs.is_empty() {
+            self.serve(id, own)
+        } else {
+            self.service(&spec.backend_refs, &format!("{field}.backendRefs"))?
+        };
+        Some(jwt::Keys::Remote(self.fetch(Remote {
+            service,
+            uri,
+            keep: spec.cache_duration.and_then(crate::kind::Duration::limit),
+        })))
+    }
+
+    fn local_keys(&mut self, spec: &LocalJwks, field: &str) -> Option<jwt::Keys> {
+        let document = match (
+            spec.kind.unwrap_or(LocalJwksType::Inline),
+            &spec.inline,
+            &spec.value_ref,
+        ) {
+            (LocalJwksType::Inline, Some(inline), None) => inline,
+            (LocalJwksType::ValueRef, None, Some(_)) => {
+                let message = "not served by this version: what the policy guards is refused";
+                self.unsupported(&format!("{field}.valueRef"), message);
+                return None;
+            }
+            _ => {
+                let message = "Exactly one of inline or valueRef must be set with correct type";
+                self.invalid(field, message);
+                return None;
+            }
+        };
+        match KeySet::parse(document.as_bytes()) {
+            Ok(keys) => Some(jwt::Keys::Local(Arc::new(keys))),
+            Err(error) => {
+                self.invalid(field, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn token_carriers(&mut self, spec: Option<&JwtExtractor>, field: &str) -> Vec<Carrier> {
+        let default = JwtExtractor::default();
+        let spec = spec.unwrap_or(&default);
+        let mut carriers = Vec::new();
+        for (index, from) in spec.headers.iter().enumerate() {
+            let at = format!("{field}.headers[{index}].name");
+            let prefix = from.value_prefix.clone().unwrap_or_default();
+            carriers.extend(
+                self.header(&from.name, &at)
+                    .map(|name| Carrier::Header(name, prefix)),
+            );
+        }
+        carriers.extend(spec.cookies.iter().cloned().map(Carrier::Cookie));
+        carriers.extend(spec.params.iter().cloned().map(Carrier::Param));
+        if carriers.is_empty() {
+            carriers.push(Carrier::Header(header::AUTHORIZATION, "Bearer ".to_owned()));
+            carriers.push(Carrier::Param("access_token".to_owned()));
+        }
+        carriers
+    }
+
     /// Returns the header in which upstreams are told something, which clients cannot forge.
     pub(super) fn told_in(&mut self, written: Option<&str>, field: &str) -> Option<HeaderName> {
         let written = written.filter(|written| !written.is_empty())?;
@@ -115,6 +257,9 @@ impl Builder<'_> {
         name.ok()
     }
 }
+
+/// The most providers that may vouch for one request.
+const MAX_PROVIDERS: usize = 4;
 
 /// Where a Secret keeps names and passwords.
 const USERS: &str = ".htpasswd";

@@ -1,18 +1,25 @@
 //! Makes policies of what a resource says, whatever its kind. Every fault is told to that resource, and makes
 //! the whole of it unusable.
 
-use super::super::{End, Notes, permitted, target};
+use std::sync::Arc;
+
+use policy::Remote;
+
+use super::super::{End, Notes, permitted, policies, target};
 use crate::{
     Key, Resources, Severity,
     kind::{reference::SecretRef, secret::SecretData},
+    snapshot::{Outside, Service},
 };
 
 /// Makes policies of what one resource says.
 pub(in crate::resolve) struct Builder<'a> {
     pub(super) resources: &'a Resources,
+    pub(super) policies: &'a policies::Policies,
     owner: End<'a>,
     kind: &'static str,
-    notes: &'a mut Notes,
+    pub(super) notes: &'a mut Notes,
+    outside: Outside,
     fault: Option<String>,
 }
 
@@ -20,15 +27,18 @@ impl<'a> Builder<'a> {
     /// Returns what makes policies for the resource called `key` of a kind, which comes with its API group.
     pub(in crate::resolve) fn new(
         resources: &'a Resources,
+        policies: &'a policies::Policies,
         (group, kind): (&'static str, &'static str),
         key: &'a Key,
         notes: &'a mut Notes,
     ) -> Self {
         Self {
             resources,
+            policies,
             owner: End { group, kind, key },
             kind,
             notes,
+            outside: Outside::default(),
             fault: None,
         }
     }
@@ -66,12 +76,36 @@ impl<'a> Builder<'a> {
         self.notes.warn(self.kind, self.owner.key, reason, field, message);
     }
 
-    /// Returns whether what was made may be used, or the first thing that was wrong.
+    /// Returns what of the outside that which was made will ask.
     ///
     /// # Errors
-    /// The first fault.
-    pub(in crate::resolve) fn finish(self) -> Result<(), String> {
-        self.fault.map_or(Ok(()), Err)
+    /// The first fault: what was made must not be used.
+    pub(in crate::resolve) fn finish(self) -> Result<Outside, String> {
+        self.fault.map_or(Ok(self.outside), Err)
+    }
+
+    /// Adds a service that is asked; returns what it is called.
+    pub(super) fn serve(&mut self, id: String, service: Service) -> Arc<str> {
+        let id: Arc<str> = Arc::from(id);
+        self.outside.services.insert(Arc::clone(&id), service);
+        id
+    }
+
+    /// Adds keys that are fetched.
+    pub(super) fn fetch(&mut self, place: Remote) -> Arc<Remote> {
+        let place = Arc::new(place);
+        self.outside.key_sets.insert(Arc::clone(&place));
+        place
+    }
+
+    /// Returns the key of what is referred to.
+    pub(super) fn named(&self, namespace: Option<&str>, name: &str) -> Key {
+        target(namespace, name, &self.owner.key.namespace)
+    }
+
+    /// Returns whether the resource may refer to `to`.
+    pub(super) fn may_refer(&mut self, to: End<'_>) -> bool {
+        permitted(self.resources, self.owner, to, self.notes)
     }
 
     /// Returns what a field refers to, with its name; says so if it cannot be used.
@@ -81,9 +115,8 @@ impl<'a> Builder<'a> {
             self.invalid(field, "only a Secret can be referred to");
             return None;
         }
-        let home = &self.owner.key.namespace;
-        let to = target(reference.namespace.as_deref(), &reference.name, home);
-        if !permitted(self.resources, self.owner, End::secret(&to), self.notes) {
+        let to = self.named(reference.namespace.as_deref(), &reference.name);
+        if !self.may_refer(End::secret(&to)) {
             let message = format!("no ReferenceGrant allows the reference to Secret {to}");
             self.unresolved("RefNotPermitted", field, message);
             return None;

@@ -13,17 +13,23 @@ use std::{
 use policy::Policies;
 
 use self::builder::Builder;
-use super::{Notes, attach::Hosts, policies::ordered};
+use super::{
+    Notes,
+    attach::Hosts,
+    policies::{self, ordered},
+};
 use crate::{
     Condition, ConditionKind, Key, Resources, Severity,
     host::Host,
     kind::{AI, ENVOY, GATEWAY_API, Metadata, SecurityPolicy, reference::TargetRef},
     router,
+    snapshot::Outside,
 };
 
 mod authentication;
 mod authorization;
 pub(super) mod builder;
+mod outside;
 
 /// Which policy guards what.
 #[derive(Debug, Default)]
@@ -33,6 +39,8 @@ pub(super) struct Access {
     unread: BTreeSet<Option<String>>,
     /// Policies that a narrower one replaces, by the routes where it does.
     replaced: BTreeMap<Key, BTreeSet<Key>>,
+    /// What the policies ask.
+    outside: Outside,
     /// What refuses everybody where it is not known which policies there are.
     unknown: Arc<Policies>,
 }
@@ -52,13 +60,17 @@ struct Guard {
     policies: Arc<Policies>,
 }
 
-pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Access {
+pub(super) fn resolve(resources: &Resources, backing: &policies::Policies, notes: &mut Notes) -> Access {
     let mut built = BTreeMap::new();
+    let mut outside = Outside::default();
     for (key, declared) in &resources.security_policies {
-        built.insert(key, Arc::new(build(resources, key, &declared.spec, notes)));
+        let (policies, asked) = build(resources, backing, key, &declared.spec, notes);
+        built.insert(key, Arc::new(policies));
+        outside.join(asked);
     }
     let mut access = Access {
         unread: unread(resources),
+        outside,
         unknown: Arc::new(Policies::broken(
             "unread",
             "a SecurityPolicy of the namespace may not have been read",
@@ -177,8 +189,8 @@ impl Access {
         Some(Arc::new(Policies::broken("ambiguous", reason)))
     }
 
-    /// Says of the policies which of them narrower ones replace.
-    pub(super) fn finish(self, notes: &mut Notes) {
+    /// Says of the policies which of them narrower ones replace; returns what they ask.
+    pub(super) fn finish(self, notes: &mut Notes) -> Outside {
         for (policy, routes) in self.replaced {
             let mut names: Vec<String> = routes.iter().take(SHOWN).map(Key::to_string).collect();
             if routes.len() > SHOWN {
@@ -194,6 +206,7 @@ impl Access {
             };
             notes.say(KIND, &policy, condition);
         }
+        self.outside
     }
 }
 
@@ -201,8 +214,14 @@ fn same(one: &Option<Arc<Policies>>, other: &Option<Arc<Policies>>) -> bool {
     one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
 }
 
-fn build(resources: &Resources, key: &Key, spec: &SecurityPolicy, notes: &mut Notes) -> Policies {
-    let mut builder = Builder::new(resources, (ENVOY, KIND), key, notes);
+fn build(
+    resources: &Resources,
+    backing: &policies::Policies,
+    key: &Key,
+    spec: &SecurityPolicy,
+    notes: &mut Notes,
+) -> (Policies, Outside) {
+    let mut builder = Builder::new(resources, backing, (ENVOY, KIND), key, notes);
     let none = spec.target_refs.is_empty() && spec.target_ref.is_none() && spec.target_selectors.is_empty();
     if none {
         let message = "either targetRef or targetRefs or targetSelectors must be used";
@@ -212,7 +231,6 @@ fn build(resources: &Resources, key: &Key, spec: &SecurityPolicy, notes: &mut No
         (spec.merge_type.is_some(), "spec.mergeType"),
         (spec.oidc.is_some(), "spec.oidc"),
         (spec.csrf.is_some(), "spec.csrf"),
-        (spec.jwt.is_some(), "spec.jwt"),
         (spec.ext_auth.is_some(), "spec.extAuth"),
     ] {
         if present {
@@ -235,6 +253,7 @@ fn build(resources: &Resources, key: &Key, spec: &SecurityPolicy, notes: &mut No
         .basic_auth
         .as_ref()
         .and_then(|basic| builder.basic(basic, "spec.basicAuth"));
+    policies.authenticate.jwt = spec.jwt.as_ref().map(|jwt| builder.jwt(jwt, "spec.jwt"));
     let providers = spec.jwt.iter().flat_map(|jwt| &jwt.providers);
     let providers: Vec<&str> = providers.map(|provider| provider.name.as_str()).collect();
     policies.authorize = spec
@@ -242,8 +261,8 @@ fn build(resources: &Resources, key: &Key, spec: &SecurityPolicy, notes: &mut No
         .as_ref()
         .map(|authorization| builder.authorize(authorization, &providers, "spec.authorization"));
     match builder.finish() {
-        Ok(()) => policies,
-        Err(reason) => Policies::broken(policies.id, reason),
+        Ok(outside) => (policies, outside),
+        Err(reason) => (Policies::broken(policies.id, reason), Outside::default()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod attach;
 mod credentials;
 mod rules;
+mod tokens;
 
 use std::fmt::Write;
 

@@ -1,0 +1,139 @@
+//! The outside, as policies see it: services that are asked over the gateway's own connections.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use config::snapshot::{Outside, Service};
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use policy::{Egress, EgressError, KeysError, Remote, egress::BoxFuture, jwt::KeySet};
+use tokio::time::timeout;
+
+use crate::{
+    Runtime, State,
+    upstream::{self, Client, Outgoing, Reply},
+};
+
+/// The largest answer that a service may give.
+pub(crate) const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The clients of the services that policies ask.
+#[derive(Default)]
+pub(crate) struct Services {
+    known: HashMap<Arc<str>, (Service, Vec<Arc<Client>>)>,
+}
+
+/// The outside, for the policies of one request.
+pub(crate) struct Outward {
+    pub(crate) state: Arc<State>,
+    pub(crate) runtime: Arc<Runtime>,
+}
+
+impl Services {
+    /// Returns the clients for what is asked; those of `before` are kept where nothing changed for them.
+    pub(crate) fn new(outside: &Outside, before: &Self) -> Self {
+        // Reading the system's authorities takes a while: once for all, and only where one is needed.
+        let mut shared = None;
+        let mut known = HashMap::new();
+        for (id, service) in &outside.services {
+            let kept = before.known.get(id).filter(|(kept, _)| kept == service);
+            let clients = kept.map(|(_, clients)| clients.clone()).unwrap_or_else(|| {
+                if service.tls.is_some() && shared.is_none() {
+                    shared = Some(upstream::tls_config());
+                }
+                let endpoints = service.endpoints.iter();
+                endpoints
+                    .map(|endpoint| Arc::new(Client::new(endpoint, service.tls.as_ref(), shared.as_ref())))
+                    .collect()
+            });
+            known.insert(Arc::clone(id), (service.clone(), clients));
+        }
+        Self { known }
+    }
+
+    /// Sends `request` to the service called `to` and returns its whole answer.
+    ///
+    /// # Errors
+    /// If there is no such service, or it does not answer as it should within `limit`.
+    pub(crate) async fn call(
+        &self,
+        to: &str,
+        request: Request<Bytes>,
+        limit: Duration,
+    ) -> Result<Response<Bytes>, EgressError> {
+        let (_, clients) = self.known.get(to).ok_or(EgressError::Unknown)?;
+        let client = clients.get(fastrand::usize(..clients.len().max(1)));
+        let client = client.ok_or(EgressError::Unknown)?;
+        timeout(limit, ask(client, request))
+            .await
+            .unwrap_or(Err(EgressError::Timeout))
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(crate) fn prune(&self) {
+        for client in self.known.values().flat_map(|(_, clients)| clients) {
+            client.prune();
+        }
+    }
+}
+
+async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<Bytes>, EgressError> {
+    let (mut head, body) = request.into_parts();
+    let host = head
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().to_owned());
+    let host = host.and_then(|host| http::HeaderValue::try_from(host).ok());
+    let host = host.unwrap_or_else(|| client.host.clone());
+    head.headers.entry(header::HOST).or_insert(host);
+    // A target without its origin is what servers expect (RFC 9112, section 3.2.1).
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    head.uri = target
+        .parse()
+        .map_err(|_| EgressError::Failed("the target is malformed".to_owned()))?;
+    let request = Request::from_parts(head, Outgoing::Whole(Full::new(body)));
+    let response = client.call(request).await.map_err(|error| failed(&error))?;
+    let (head, mut body) = response.into_parts();
+    let body = whole(&mut body).await?;
+    Ok(Response::from_parts(head, body))
+}
+
+async fn whole(body: &mut Reply) -> Result<Bytes, EgressError> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| failed(&error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + data.len() > MAX_ANSWER {
+            return Err(EgressError::TooLarge(MAX_ANSWER));
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.into())
+}
+
+/// Returns an error with all its causes.
+fn failed(error: &dyn std::error::Error) -> EgressError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    EgressError::Failed(text)
+}
+
+impl Egress for Outward {
+    fn call<'a>(
+        &'a self,
+        to: &'a str,
+        request: Request<Bytes>,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Response<Bytes>, EgressError>> {
+        Box::pin(self.state.services.call(to, request, limit))
+    }
+
+    fn keys<'a>(&'a self, place: &'a Remote, anew: bool) -> BoxFuture<'a, Result<Arc<KeySet>, KeysError>> {
+        Box::pin(self.runtime.keys.get(place, anew))
+    }
+}
