@@ -59,11 +59,17 @@ pub(crate) fn finish(mut command: Command, stdin: &str) -> (i32, String, String)
 impl Gateway {
     /// Runs `tollgate run` on ports that the system chooses, and waits until it listens.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut all = vec!["run", "--port", "0", "--admin-port", "0", "--access-log", "off"];
+        let arguments = [&["--access-log", "off"], arguments].concat();
+        Self::start_to(Stdio::null(), &arguments, variables)
+    }
+
+    /// As [`Gateway::start`], with `stdout` as its standard output.
+    pub(crate) fn start_to(stdout: Stdio, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut all = vec!["run", "--port", "0", "--admin-port", "0"];
         all.extend(arguments);
         let mut child = tollgate(&all, variables)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -113,6 +119,12 @@ impl Gateway {
                 Err(_) => panic!("{part:?} was not said: {:#?}", self.heard),
             }
         }
+    }
+
+    /// Returns everything that was said, once it has ended.
+    pub(crate) fn rest(&mut self) -> Vec<String> {
+        let heard = std::mem::take(&mut self.heard);
+        heard.into_iter().chain(self.lines.iter()).collect()
     }
 
     /// Sends a signal by its name.
