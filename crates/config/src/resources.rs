@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
-    GatewayClass, Guard, MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy,
+    GatewayClass, GatewayConfig, Guard, MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData,
+    SecurityPolicy,
 };
 
 /// The name of a resource within its kind.
@@ -64,6 +65,8 @@ pub struct Resources {
     pub backend_tls_policies: Map<BackendTLSPolicy>,
     /// MCPRoutes.
     pub mcp_routes: Map<MCPRoute>,
+    /// GatewayConfigs.
+    pub gateway_configs: Map<GatewayConfig>,
     /// Secrets.
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.

@@ -15,7 +15,7 @@ use policy::{ClientAddress, Policies, Remote, body::Body, headers::Headers};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Credential, Router,
+    Credential, Router, Secret,
     certificate::Certificate,
     host::{Host, Hosts},
     router::McpRouter,
@@ -132,6 +132,21 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// The proxy that it is reached through.
+    pub proxy: Option<Arc<Proxy>>,
+}
+
+/// A proxy that takes CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Proxy {
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Set where the connection to the proxy itself is encrypted.
+    pub tls: Option<Tls>,
+    /// Name and password, with a colon between them.
+    pub credentials: Option<Secret>,
 }
 
 /// How calls to an upstream are encrypted; certificates are checked against the system's authorities.
@@ -279,12 +294,21 @@ impl Candidate {
     }
 }
 
+impl Endpoint {
+    fn dump(&self) -> Value {
+        let mut dump = json!({ "host": self.host, "port": self.port });
+        if let Some(proxy) = &self.proxy {
+            let of_proxy = json!({ "host": proxy.host, "port": proxy.port, "tls": proxy.tls.is_some() });
+            dump["proxy"] = of_proxy;
+        }
+        dump
+    }
+}
+
 impl Backend {
     fn dump(&self) -> Value {
         let endpoints = self.endpoints.iter();
-        let endpoints: Vec<Value> = endpoints
-            .map(|endpoint| json!({ "host": endpoint.host, "port": endpoint.port }))
-            .collect();
+        let endpoints: Vec<Value> = endpoints.map(Endpoint::dump).collect();
         json!({
             "provider": self.provider.id(),
             "formats": self.provider.formats(Operation::Chat, "").iter().map(|format| format.name()).collect::<Vec<_>>(),

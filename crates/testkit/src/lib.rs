@@ -16,9 +16,11 @@ pub mod provider;
 pub mod script;
 pub mod signer;
 pub mod strict;
+pub mod tunnel;
 pub mod upstream;
 
 pub use client::Client;
 pub use provider::{Cloud, Provider};
 pub use script::{Gate, Reply, Script};
+pub use tunnel::Tunnel;
 pub use upstream::{Received, Upstream};

@@ -66,7 +66,9 @@ spec:
 }
 
 fn secret(name: &str, key: &str, value: &str) -> String {
-    format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{key}: {value:?}}}\n")
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{key}: {value:?}}}\n"
+    )
 }
 
 fn written(folder: &Path, name: &str, text: &str) -> String {
@@ -117,7 +119,15 @@ async fn awss_credentials_are_found_where_its_tools_find_them() {
 
     let text = "[work]\naws_access_key_id = AKIDPLAIN\naws_secret_access_key = plain/secret\n";
     let file = written(folder.path(), "credentials", text);
-    check(&plain, &[("AWS_SHARED_CREDENTIALS_FILE", &file), ("AWS_PROFILE", "work"), off]).await;
+    check(
+        &plain,
+        &[
+            ("AWS_SHARED_CREDENTIALS_FILE", &file),
+            ("AWS_PROFILE", "work"),
+            off,
+        ],
+    )
+    .await;
 
     let answered = given.clone();
     let sts = Upstream::start(Script::answer(move |request| {
@@ -247,15 +257,13 @@ async fn secrets_are_said_to_nobody_but_those_they_are_for() {
         answering().await,
     );
     // Issues what is asked for; what it refuses it repeats.
-    let issuer = Upstream::start(Script::answer(|request| {
-        match request.target.as_str() {
-            "/good/oauth2/v2.0/token" => issuer::issued("mark-azure-token", 3600),
-            "/own/token" => issuer::issued("mark-own-token", 3600),
-            "/google" => issuer::issued("mark-google-token", 3600),
-            _ => {
-                let body = String::from_utf8_lossy(&request.body);
-                issuer::refused(400, &format!("mark-echoed {body}"))
-            }
+    let issuer = Upstream::start(Script::answer(|request| match request.target.as_str() {
+        "/good/oauth2/v2.0/token" => issuer::issued("mark-azure-token", 3600),
+        "/own/token" => issuer::issued("mark-own-token", 3600),
+        "/google" => issuer::issued("mark-google-token", 3600),
+        _ => {
+            let body = String::from_utf8_lossy(&request.body);
+            issuer::refused(400, &format!("mark-echoed {body}"))
         }
     }))
     .await;
@@ -342,8 +350,14 @@ async fn secrets_are_said_to_nobody_but_those_they_are_for() {
     gateway.ended();
     said.extend(gateway.rest());
     said.push(fs::read_to_string(&records).unwrap());
-    assert!(said.iter().any(|text| text.contains("DEBUG")), "the log is talkative");
-    assert!(said.iter().any(|text| text.contains("\"gen_ai.request.model\"")), "there are records");
+    assert!(
+        said.iter().any(|text| text.contains("DEBUG")),
+        "the log is talkative"
+    );
+    assert!(
+        said.iter().any(|text| text.contains("\"gen_ai.request.model\"")),
+        "there are records"
+    );
     for text in &said {
         assert_eq!(marks(text), Vec::<&str>::new(), "{text}");
     }

@@ -7,5 +7,6 @@ mod credentials;
 mod explain;
 mod load;
 mod process;
+mod proxy;
 mod run;
 mod tls;

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::process::Gateway;
 
 /// The name that the certificate is for.
-const NAME: &str = "models.test";
+pub(crate) const NAME: &str = "models.test";
 
 #[tokio::test]
 async fn a_certificate_counts_for_its_name_and_authority_alone() {
@@ -70,7 +70,7 @@ async fn check(
     clippy::disallowed_methods,
     reason = "a server of a test lives as long as the test"
 )]
-async fn encrypt(plain: SocketAddr, file: &Path) -> SocketAddr {
+pub(crate) async fn encrypt(plain: SocketAddr, file: &Path) -> SocketAddr {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -14,6 +14,7 @@ pub mod backend_tls_policy;
 pub mod duration;
 pub mod gateway;
 pub mod gateway_class;
+pub mod gateway_config;
 pub mod guard;
 pub mod mcp_route;
 pub mod metadata;
@@ -33,6 +34,7 @@ pub use backend_tls_policy::BackendTLSPolicy;
 pub use duration::Duration;
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
+pub use gateway_config::GatewayConfig;
 pub use guard::Guard;
 pub use mcp_route::MCPRoute;
 pub use metadata::Metadata;
@@ -165,6 +167,7 @@ pub fn schema() -> Value {
         ("Backend", reference::<Backend>(&mut generator)),
         ("BackendTLSPolicy", reference::<BackendTLSPolicy>(&mut generator)),
         ("MCPRoute", reference::<MCPRoute>(&mut generator)),
+        ("GatewayConfig", reference::<GatewayConfig>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),
         ("SecurityPolicy", reference::<SecurityPolicy>(&mut generator)),

@@ -223,6 +223,7 @@ impl Parser<'_> {
             "Backend" => self.typed(document, |resources| &mut resources.backends),
             "BackendTLSPolicy" => self.typed(document, |resources| &mut resources.backend_tls_policies),
             "MCPRoute" => self.typed(document, |resources| &mut resources.mcp_routes),
+            "GatewayConfig" => self.typed(document, |resources| &mut resources.gateway_configs),
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "Namespace" => self.typed(document, |resources| &mut resources.namespaces),
             "Secret" => self.secret(document),

@@ -228,7 +228,11 @@ pub(super) fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
             _ => return Err("an endpoint has exactly one of fqdn, ip and unix".to_owned()),
         };
         let port = u16::try_from(port).map_err(|_| "a port is out of range".to_owned())?;
-        Ok(Endpoint { host, port })
+        Ok(Endpoint {
+            host,
+            port,
+            proxy: None,
+        })
     });
     let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, String>>()?;
     if endpoints.is_empty() {

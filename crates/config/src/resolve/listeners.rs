@@ -135,9 +135,6 @@ fn remark(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) {
         "spec.infrastructure.parametersRef",
         "parameters have no effect in this version",
     );
-    let annotated = gateway.metadata.annotations.contains_key(GATEWAY_CONFIG);
-    let field = format!("metadata.annotations[{GATEWAY_CONFIG}]");
-    unsupported(annotated, &field, "a GatewayConfig has no effect in this version");
     unsupported(
         !spec.addresses.is_empty(),
         "spec.addresses",
@@ -436,7 +433,5 @@ const KINDS: &[(&str, &str)] = &[
     (AI, "MCPRoute"),
     (GATEWAY_API, "HTTPRoute"),
 ];
-
-const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
 
 const KIND: &str = "Gateway";

@@ -4,9 +4,10 @@
 //! 2. `listeners`: which ports are served?
 //! 3. `policies`: which credential and which encryption does each backend have?
 //! 4. `backends`: which backends can be called, and how?
-//! 5. `access`: which policies guard what?
-//! 6. `mcp`: which MCP servers stand behind which paths?
-//! 7. `routes`: which rules serve at which listeners, and by which backends?
+//! 5. `proxies`: which of them are reached through a proxy?
+//! 6. `access`: which policies guard what?
+//! 7. `mcp`: which MCP servers stand behind which paths?
+//! 8. `routes`: which rules serve at which listeners, and by which backends?
 //!
 //! Each pass says what it finds to one `Notes`, and takes only what the passes before it accepted. What is
 //! broken fails closed: a backend whose credential or encryption is not as declared is not called at all.
@@ -28,6 +29,7 @@ mod credential;
 mod listeners;
 mod mcp;
 mod policies;
+mod proxies;
 mod routes;
 mod schemas;
 mod validate;
@@ -44,7 +46,8 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     validate::check(resources, &mut notes);
     let listeners = listeners::resolve(resources, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
-    let backends = backends::resolve(resources, &policies, &mut notes);
+    let mut backends = backends::resolve(resources, &policies, &mut notes);
+    proxies::resolve(resources, &mut backends, &mut notes);
     let mut access = access::resolve(resources, &policies, &mut notes);
     let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
     let mut snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut access, &mut notes);
@@ -98,6 +101,7 @@ impl Notes {
         notes.add("Backend", &resources.backends);
         notes.add("BackendTLSPolicy", &resources.backend_tls_policies);
         notes.add("MCPRoute", &resources.mcp_routes);
+        notes.add("GatewayConfig", &resources.gateway_configs);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
         notes.add("Namespace", &resources.namespaces);

@@ -123,7 +123,11 @@ impl Target {
         };
         let port = uri.port_u16().unwrap_or(port);
         Ok(Self {
-            endpoint: Endpoint { host, port },
+            endpoint: Endpoint {
+                host,
+                port,
+                proxy: None,
+            },
             tls,
         })
     }

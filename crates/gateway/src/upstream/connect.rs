@@ -19,6 +19,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::proxy::{self, ProxyError};
+
 /// How long a connection may take, TLS included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Connector {
     endpoint: Endpoint,
     tls: Option<Result<Handshake, TlsError>>,
+    /// The TLS side of the way to the endpoint's proxy.
+    proxy_tls: Option<Result<Handshake, TlsError>>,
 }
 
 /// The TLS side of a connector.
@@ -57,6 +61,9 @@ pub(crate) enum ConnectError {
     /// The handshake failed.
     #[error("the TLS handshake failed")]
     Handshake(#[source] io::Error),
+    /// The proxy on the way did not connect.
+    #[error("the proxy does not connect")]
+    Proxy(#[from] ProxyError),
     /// TLS is not possible here.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -71,6 +78,8 @@ pub(crate) enum Io {
     Plain(TcpStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Encrypted, through a proxy.
+    Within(Box<TlsStream<Io>>),
 }
 
 /// Returns what all encrypted connections share.
@@ -92,19 +101,14 @@ impl Connector {
         tls: Option<&Tls>,
         shared: Option<&Result<Arc<ClientConfig>, TlsError>>,
     ) -> Self {
-        let tls = tls.map(|tls| {
-            let name = ServerName::try_from(tls.hostname.clone())
-                .map_err(|_| TlsError::Name(tls.hostname.clone()))?;
-            let config = match shared {
-                Some(shared) => shared.clone()?,
-                None => tls_config()?,
-            };
-            Ok(Handshake {
-                connector: TlsConnector::from(config),
-                name,
-            })
-        });
-        Self { endpoint, tls }
+        let prepare = |tls: &Tls| Handshake::new(tls, shared);
+        let proxy = endpoint.proxy.as_ref();
+        let proxy_tls = proxy.and_then(|proxy| proxy.tls.as_ref()).map(prepare);
+        Self {
+            tls: tls.map(prepare),
+            proxy_tls,
+            endpoint,
+        }
     }
 
     /// Returns a new connection.
@@ -115,22 +119,60 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<Io, ConnectError> {
-        let Endpoint { host, port } = &self.endpoint;
-        let tcp = match host.parse::<IpAddr>() {
-            Ok(address) => TcpStream::connect((address, *port)).await,
-            Err(_) => TcpStream::connect((host.as_str(), *port)).await,
+        let Some(proxy) = &self.endpoint.proxy else {
+            let io = Io::Plain(dial(&self.endpoint.host, self.endpoint.port).await?);
+            return secure(io, self.tls.as_ref()).await;
         };
-        let tcp = tcp.map_err(ConnectError::Tcp)?;
-        tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-        match &self.tls {
-            None => Ok(Io::Plain(tcp)),
-            Some(Err(error)) => Err(ConnectError::Tls(error.clone())),
-            Some(Ok(Handshake { connector, name })) => {
-                let stream = connector.connect(name.clone(), tcp).await;
-                Ok(Io::Tls(Box::new(stream.map_err(ConnectError::Handshake)?)))
-            }
-        }
+        let io = Io::Plain(dial(&proxy.host, proxy.port).await?);
+        let mut io = secure(io, self.proxy_tls.as_ref()).await?;
+        proxy::tunnel(proxy, &self.endpoint, &mut io).await?;
+        secure(io, self.tls.as_ref()).await
     }
+}
+
+impl Handshake {
+    fn new(tls: &Tls, shared: Option<&Result<Arc<ClientConfig>, TlsError>>) -> Result<Self, TlsError> {
+        let name =
+            ServerName::try_from(tls.hostname.clone()).map_err(|_| TlsError::Name(tls.hostname.clone()))?;
+        let config = match shared {
+            Some(shared) => shared.clone()?,
+            None => tls_config()?,
+        };
+        Ok(Self {
+            connector: TlsConnector::from(config),
+            name,
+        })
+    }
+}
+
+async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let tcp = match host.parse::<IpAddr>() {
+        Ok(address) => TcpStream::connect((address, port)).await,
+        Err(_) => TcpStream::connect((host, port)).await,
+    };
+    let tcp = tcp.map_err(ConnectError::Tcp)?;
+    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    Ok(tcp)
+}
+
+/// Speaks TLS on `io` where there is a handshake for it.
+async fn secure(io: Io, tls: Option<&Result<Handshake, TlsError>>) -> Result<Io, ConnectError> {
+    let Handshake { connector, name } = match tls {
+        None => return Ok(io),
+        Some(Err(error)) => return Err(ConnectError::Tls(error.clone())),
+        Some(Ok(handshake)) => handshake,
+    };
+    let secured = match io {
+        Io::Plain(tcp) => {
+            let stream = connector.connect(name.clone(), tcp).await;
+            stream.map(|stream| Io::Tls(Box::new(stream)))
+        }
+        io @ (Io::Tls(_) | Io::Within(_)) => {
+            let stream = connector.connect(name.clone(), io).await;
+            stream.map(|stream| Io::Within(Box::new(stream)))
+        }
+    };
+    secured.map_err(ConnectError::Handshake)
 }
 
 impl AsyncRead for Io {
@@ -142,6 +184,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Io::Within(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
     }
 }
@@ -151,6 +194,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Io::Within(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -162,6 +206,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, pieces),
+            Io::Within(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, pieces),
         }
     }
 
@@ -169,6 +214,7 @@ impl AsyncWrite for Io {
         match self {
             Io::Plain(stream) => stream.is_write_vectored(),
             Io::Tls(stream) => stream.is_write_vectored(),
+            Io::Within(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -176,6 +222,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Io::Within(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -183,6 +230,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Io::Within(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

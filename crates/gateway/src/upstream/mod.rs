@@ -7,6 +7,7 @@
 
 mod connect;
 mod outgoing;
+mod proxy;
 
 use std::{
     collections::HashMap,

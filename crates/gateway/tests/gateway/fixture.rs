@@ -168,6 +168,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
         endpoints: vec![Endpoint {
             host: to.address.ip().to_string(),
             port: to.address.port(),
+            proxy: None,
         }],
         tls: None,
         credential: Some(to.credential.clone().unwrap_or_else(|| {

@@ -1,0 +1,231 @@
+//! Which backends are reached through a proxy: that of the Gateway whose routes refer to them.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use super::{End, Notes, backends::Backends, permitted, target};
+use crate::{
+    Key, Resources, Secret, Severity,
+    kind::gateway_config::ForwardProxy,
+    snapshot::{Endpoint, Proxy, Tls},
+};
+
+/// What a Gateway says of proxies; an error where it cannot be honoured.
+type Declared = Result<Option<(Arc<Proxy>, Vec<String>)>, String>;
+
+/// Has the backends of routes reached through the proxies of their Gateways.
+pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mut Notes) {
+    for (key, declared) in &resources.gateway_configs {
+        let costs = !declared.spec.global_llm_request_costs.is_empty();
+        let parts = [
+            (
+                declared.spec.ext_proc.is_some(),
+                "spec.extProc",
+                "there is no other process",
+            ),
+            (
+                costs,
+                "spec.globalLLMRequestCosts",
+                "costs are not computed by this version",
+            ),
+        ];
+        for (present, field, message) in parts {
+            if present {
+                notes.unsupported(KIND, key, Severity::Warning, field, message);
+            }
+        }
+    }
+    let gateways: BTreeMap<&Key, Declared> = resources
+        .gateways
+        .iter()
+        .map(|(key, gateway)| {
+            let name = gateway.metadata.annotations.get(GATEWAY_CONFIG);
+            let name = name.filter(|name| !name.is_empty());
+            let declared = name.map(|name| of(resources, key, name, notes));
+            (key, declared.unwrap_or(Ok(None)))
+        })
+        .collect();
+    let mut reached: BTreeMap<Key, &Declared> = BTreeMap::new();
+    let mut routes: Vec<_> = resources.ai_gateway_routes.iter().collect();
+    routes.sort_by_key(|(_, route)| route.order);
+    for (key, route) in routes {
+        let mut parents = route.spec.parent_refs.iter();
+        let first = parents.find_map(|parent| {
+            gateways.get(&target(parent.namespace.as_deref(), &parent.name, &key.namespace))
+        });
+        let Some(declared) = first else {
+            continue;
+        };
+        for reference in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
+            let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
+            match reached.entry(to) {
+                Entry::Vacant(entry) => {
+                    entry.insert(declared);
+                }
+                Entry::Occupied(entry) if *entry.get() != declared => {
+                    let message = format!(
+                        "AIServiceBackend {} is reached as by the Gateway of a route before this one",
+                        entry.key()
+                    );
+                    notes.warn("AIGatewayRoute", key, "OtherProxy", None, message);
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+    }
+    for (key, declared) in reached {
+        let Some(service) = backends.get_mut(&key) else {
+            continue;
+        };
+        match declared {
+            Ok(None) => {}
+            Ok(Some((proxy, direct))) => {
+                if let Ok(backend) = &mut service.backend {
+                    for endpoint in &mut Arc::make_mut(backend).endpoints {
+                        route(endpoint, proxy, direct);
+                    }
+                }
+            }
+            Err(message) => service.backend = Err(message.clone()),
+        }
+    }
+}
+
+/// Has `endpoint` reached through `proxy`, unless it is one of those that are called directly.
+fn route(endpoint: &mut Endpoint, proxy: &Arc<Proxy>, direct: &[String]) {
+    if !direct.iter().any(|pattern| covers(pattern, &endpoint.host)) {
+        endpoint.proxy = Some(Arc::clone(proxy));
+    }
+}
+
+/// Returns whether `pattern` stands for `host`: as itself, as a domain above it, or as `*`.
+fn covers(pattern: &str, host: &str) -> bool {
+    let name = pattern.trim().trim_start_matches("*.").trim_start_matches('.');
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let below = host
+        .len()
+        .checked_sub(name.len())
+        .and_then(|at| host.split_at_checked(at));
+    name == "*"
+        || below.is_some_and(|(before, end)| {
+            !name.is_empty()
+                && end.eq_ignore_ascii_case(name)
+                && (before.is_empty() || (before.ends_with('.') && host.parse::<std::net::IpAddr>().is_err()))
+        })
+}
+
+/// Returns what the GatewayConfig `name` says to the Gateway `key`.
+fn of(resources: &Resources, key: &Key, name: &str, notes: &mut Notes) -> Declared {
+    let to = Key::new(&key.namespace, name);
+    let field = format!("metadata.annotations[{GATEWAY_CONFIG}]");
+    let Some(declared) = resources.gateway_configs.get(&to) else {
+        let message = format!("{KIND} {to} does not exist");
+        if resources.unreadable.contains_key(&(KIND, to)) {
+            // It may have said that nothing is called directly.
+            return Err(message);
+        }
+        notes.warn("Gateway", key, "NoConfig", field.as_str(), message);
+        return Ok(None);
+    };
+    notes.used(KIND, &to);
+    let Some(forward) = &declared.spec.forward_proxy else {
+        return Ok(None);
+    };
+    match proxy(resources, &to, forward, notes) {
+        Ok(proxy) => Ok(Some((Arc::new(proxy), forward.no_proxy.clone()))),
+        Err(message) => {
+            notes.unresolved(
+                KIND,
+                &to,
+                "InvalidProxy",
+                "spec.forwardProxy".to_owned(),
+                &message,
+            );
+            Err(format!("{KIND} {to}: {message}"))
+        }
+    }
+}
+
+fn proxy(
+    resources: &Resources,
+    key: &Key,
+    forward: &ForwardProxy,
+    notes: &mut Notes,
+) -> Result<Proxy, String> {
+    let wrong = || format!("\"{}\" is not a host and a port", forward.address);
+    let (host, port) = forward.address.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+    let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+        Some(address) => address.ok_or_else(wrong)?,
+        None => host,
+    };
+    if host.is_empty() || host.contains(['/', '@']) {
+        return Err(wrong());
+    }
+    let tls = forward.tls.as_ref().map(|tls| Tls {
+        hostname: tls
+            .hostname
+            .clone()
+            .unwrap_or_else(|| host.to_owned())
+            .to_ascii_lowercase(),
+    });
+    let credentials = forward.credentials_ref.as_ref().map(|reference| {
+        let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
+        let from = End {
+            group: crate::kind::AI,
+            kind: KIND,
+            key,
+        };
+        if !permitted(resources, from, End::secret(&to), notes) {
+            return Err(format!("no ReferenceGrant allows the reference to Secret {to}"));
+        }
+        let secret = resources.secrets.get(&to);
+        let secret = secret.ok_or_else(|| format!("Secret {to} does not exist"))?;
+        notes.used("Secret", &to);
+        let entry = |name: &str| {
+            let value = secret.spec.data.get(name).map(|value| value.expose().trim());
+            value.ok_or_else(|| format!("Secret {to} has no key \"{name}\""))
+        };
+        Ok(Secret::new(format!(
+            "{}:{}",
+            entry("username")?,
+            entry("password")?
+        )))
+    });
+    Ok(Proxy {
+        host: host.to_ascii_lowercase(),
+        port,
+        tls,
+        credentials: credentials.transpose()?,
+    })
+}
+
+/// The annotation by which a Gateway names its GatewayConfig.
+const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
+
+const KIND: &str = "GatewayConfig";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_cover_names_and_what_is_below() {
+        let check = |pattern: &str, host: &str, expected: bool| {
+            assert_eq!(covers(pattern, host), expected, "{pattern} {host}");
+        };
+        check("example.com", "example.com", true);
+        check("Example.com", "api.example.com", true);
+        check(".example.com", "api.example.com", true);
+        check("*.example.com", "api.example.com", true);
+        check("example.com", "badexample.com", false);
+        check("api.example.com", "example.com", false);
+        check("*", "anything", true);
+        check("", "anything", false);
+        check("10.0.0.1", "10.0.0.1", true);
+        check("0.0.1", "10.0.0.1", false);
+        check("[::1]", "::1", true);
+    }
+}
