@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::{
     base::Base,
+    cloud,
     generate::{self, Service},
 };
 
@@ -56,8 +57,8 @@ struct Known {
     preset: &'static Preset,
     schema: ApiName,
     base: Base,
-    /// Whether there is a key.
-    keyed: bool,
+    /// What says which credential it is called with, if any.
+    policy: Option<String>,
     /// Headers whose variables are set, and these.
     headers: Vec<(&'static str, &'static str)>,
 }
@@ -84,6 +85,19 @@ pub(crate) fn find(variable: impl Fn(&str) -> Option<String>) -> Result<Option<F
                 incomplete.get_or_insert(error);
             }
         }
+    }
+    // Last, so that a cloud takes the models that nobody claims only where there is nobody else.
+    for cloud in cloud::find(&set) {
+        found
+            .providers
+            .extend(schema_of(cloud.provider).map(|schema| Known {
+                provider: cloud.provider,
+                preset: cloud.preset,
+                schema,
+                base: cloud.base,
+                policy: Some(cloud.policy),
+                headers: Vec::new(),
+            }));
     }
     found.prefer("azure-openai", "openai");
     match incomplete {
@@ -133,9 +147,19 @@ fn known(
         preset,
         schema,
         base,
-        keyed: key.is_some(),
+        policy: key.map(|_| keyed(provider, preset)),
         headers: headers.filter(|(_, variable)| set(variable).is_some()).collect(),
     }))
+}
+
+/// Returns the policy that sends the key of `provider`, and the key as the variable that holds it.
+fn keyed(provider: &dyn Provider, preset: &Preset) -> String {
+    let (policy, member) = match provider.credential() {
+        CredentialKind::Bearer | CredentialKind::XGoogApiKey => ("APIKey", "apiKey"),
+        CredentialKind::XApiKey => ("AnthropicAPIKey", "anthropicAPIKey"),
+        CredentialKind::ApiKey => ("AzureAPIKey", "azureAPIKey"),
+    };
+    generate::credential(provider.id(), preset.key, policy, member)
 }
 
 impl Found {
@@ -275,14 +299,7 @@ impl Known {
             headers: &self.headers,
         });
         yaml.push_str(&generate::endpoint(&self.base, id));
-        if self.keyed {
-            let (policy, member) = match self.provider.credential() {
-                CredentialKind::Bearer | CredentialKind::XGoogApiKey => ("APIKey", "apiKey"),
-                CredentialKind::XApiKey => ("AnthropicAPIKey", "anthropicAPIKey"),
-                CredentialKind::ApiKey => ("AzureAPIKey", "azureAPIKey"),
-            };
-            yaml.push_str(&generate::credential(id, self.preset.key, policy, member));
-        }
+        yaml.extend(self.policy.as_deref());
         yaml
     }
 

@@ -183,6 +183,40 @@ stringData:
     )
 }
 
+/// Returns the policy of the backend `name` that says `says`.
+pub(super) fn policy(name: &str, says: &str) -> String {
+    format!(
+        "---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: BackendSecurityPolicy
+metadata:
+  name: {name}
+  namespace: default
+spec:
+  targetRefs:
+    - group: aigateway.envoyproxy.io
+      kind: AIServiceBackend
+      name: {name}
+{says}"
+    )
+}
+
+/// Returns the Secret `name`, whose value `entry` the variable `variable` holds.
+pub(super) fn secret(name: &str, entry: &str, variable: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {name}
+  namespace: default
+type: Opaque
+stringData:
+  {entry}: \"${{{variable}}}\"
+"
+    )
+}
+
 /// Returns the endpoint of a provider, and how calls to it are encrypted.
 pub(super) fn endpoint(base: &Base, name: &str) -> String {
     let endpoint = if base.ip {

@@ -17,6 +17,7 @@ use config::{Fault, Resources, Severity, Surroundings};
 use crate::simulate;
 
 mod base;
+mod cloud;
 pub(crate) mod environment;
 mod file;
 mod generate;

@@ -83,6 +83,28 @@ fn the_environment_becomes_configuration() {
     );
     check("gemini", &[("GEMINI_API_KEY", key)]);
     check(
+        "clouds",
+        &[
+            ("AWS_REGION", "eu-west-3"),
+            ("AWS_ACCESS_KEY_ID", "AKID"),
+            ("AWS_SECRET_ACCESS_KEY", key),
+            ("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com/"),
+            ("OPENAI_API_VERSION", "2025-01-01-preview"),
+            ("AZURE_TENANT_ID", "t"),
+            ("AZURE_CLIENT_ID", "c"),
+            ("AZURE_CLIENT_SECRET", key),
+            ("GOOGLE_CLOUD_PROJECT", "p"),
+            ("GOOGLE_CLOUD_LOCATION", "global"),
+        ],
+    );
+    check(
+        "bedrock",
+        &[
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_BEARER_TOKEN_BEDROCK", key),
+        ],
+    );
+    check(
         "several",
         &[
             ("GROQ_API_KEY", key),

@@ -16,6 +16,11 @@ pub struct AiStudio;
 #[derive(Debug)]
 pub struct Vertex;
 
+impl AiStudio {
+    /// A regular expression of the names of Google's models.
+    pub const FAMILY: &'static str = "(models/)?(gemini|gemma|learnlm)-.*";
+}
+
 impl Provider for AiStudio {
     fn id(&self) -> &'static str {
         "google-ai-studio"
@@ -95,7 +100,7 @@ const PRESET: Preset = Preset {
         "gemini-3-flash-preview",
         "gemini-3-pro-preview",
     ],
-    family: "(models/)?(gemini|gemma|learnlm)-.*",
+    family: AiStudio::FAMILY,
     ..Preset::NONE
 };
 

@@ -110,6 +110,7 @@ fn parse(written: &str) -> Option<(Uri, Endpoint)> {
         let endpoint = Endpoint {
             host: name.to_ascii_lowercase(),
             port: authority.port_u16().unwrap_or(default),
+            proxy: None,
         };
         (uri.clone(), endpoint)
     })
