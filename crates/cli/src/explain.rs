@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::{Context, bail};
 use config::{
     Snapshot,
-    router::{Considered, Explanation, Verdict},
-    snapshot::{Candidate, Listener, Rule},
+    plain::Answer,
+    router::{Asked, Considered, Explanation, Verdict},
+    snapshot::{Backend, Candidate, Listener, Rule},
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use llm::{
     Endpoint, Operation, Target,
     document::{Served, Wire},
@@ -23,6 +24,8 @@ use serde_json::{Value, json};
 pub(crate) struct Question {
     #[serde(default = "chat")]
     path: String,
+    /// That of the path's operation by default, else `GET`.
+    method: Option<String>,
     #[serde(default = "localhost")]
     host: String,
     #[serde(default)]
@@ -49,6 +52,8 @@ enum Outcome {
     Kept,
     /// A rule serves it, or none does.
     Chat(&'static Endpoint, Explanation),
+    /// A rule of plain requests serves it, or none does.
+    Plain(Explanation),
 }
 
 /// Explains what becomes of the request in `question`.
@@ -68,25 +73,27 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
         });
     let host = host.to_ascii_lowercase();
     let headers = headers(question)?;
-    let path = question.path.split('?').next().unwrap_or_default();
+    let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
+    let endpoint = Endpoint::find(path, query).map(|place| place.endpoint);
+    let method = match (&question.method, endpoint) {
+        (Some(method), _) => Method::try_from(method.as_str()).context("--explain: method")?,
+        (None, Some(endpoint)) => endpoint.methods.first().cloned().unwrap_or(Method::GET),
+        (None, None) => Method::GET,
+    };
+    let asked = Asked {
+        host: &host,
+        method: &method,
+        path,
+        query,
+        headers: &headers,
+        model: &question.model,
+    };
     let ports: Vec<_> = snapshot
         .listeners
         .iter()
         .filter(|(port, listener)| question.asks(**port, listener))
         .map(|(port, listener)| {
-            let outcome = match Endpoint::find(path, "").map(|place| place.endpoint) {
-                None => Outcome::Unknown(path.to_owned()),
-                Some(endpoint) => match endpoint.operation {
-                    Operation::Kept => Outcome::Kept,
-                    Operation::Models | Operation::Model => {
-                        Outcome::Models(listener.router.models(&host).len())
-                    }
-                    Operation::Chat | Operation::Document(_) | Operation::Upload(_) => Outcome::Chat(
-                        endpoint,
-                        listener.router.explain(&host, path, &headers, &question.model),
-                    ),
-                },
-            };
+            let outcome = outcome(listener, endpoint, &asked);
             (*port, outcome)
         })
         .collect();
@@ -102,6 +109,27 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
         ports,
         model: question.model.clone(),
     })
+}
+
+fn outcome(listener: &Listener, endpoint: Option<&'static Endpoint>, asked: &Asked<'_>) -> Outcome {
+    let router = &listener.router;
+    let explanation = router.explain(asked, endpoint.is_some());
+    let plain = explanation
+        .chosen
+        .as_ref()
+        .is_some_and(|rule| rule.plain.is_some());
+    match endpoint {
+        _ if plain => Outcome::Plain(explanation),
+        None if router.has_plain() => Outcome::Plain(explanation),
+        None => Outcome::Unknown(asked.path.to_owned()),
+        Some(endpoint) => match endpoint.operation {
+            Operation::Kept => Outcome::Kept,
+            Operation::Models | Operation::Model => Outcome::Models(router.models(asked.host).len()),
+            Operation::Chat | Operation::Document(_) | Operation::Upload(_) => {
+                Outcome::Chat(endpoint, explanation)
+            }
+        },
+    }
 }
 
 impl Question {
@@ -138,13 +166,8 @@ impl Explained {
         self.ports.iter().all(|(_, outcome)| match outcome {
             Outcome::Unknown(_) => false,
             Outcome::Models(_) | Outcome::Kept => true,
-            Outcome::Chat(_, explanation) => {
-                let usable = |rule: &std::sync::Arc<Rule>| {
-                    rule.candidates
-                        .iter()
-                        .any(|candidate| candidate.weight > 0 && candidate.backend.is_ok())
-                };
-                explanation.chosen.as_ref().is_some_and(usable)
+            Outcome::Chat(_, explanation) | Outcome::Plain(explanation) => {
+                explanation.chosen.as_deref().is_some_and(is_usable)
             }
         })
     }
@@ -157,14 +180,19 @@ impl Explained {
             Outcome::Kept => json!({ "port": port, "kept": true }),
             Outcome::Chat(endpoint, explanation) => json!({
                 "port": port,
-                "chosen": explanation.chosen.as_ref().map(|rule| self.rule(endpoint, rule)),
+                "chosen": explanation.chosen.as_ref().map(|rule| self.rule(Some(endpoint), rule)),
+                "considered": explanation.considered.iter().map(considered).collect::<Vec<_>>(),
+            }),
+            Outcome::Plain(explanation) => json!({
+                "port": port,
+                "chosen": explanation.chosen.as_ref().map(|rule| self.rule(None, rule)),
                 "considered": explanation.considered.iter().map(considered).collect::<Vec<_>>(),
             }),
         });
         json!({ "ports": ports.collect::<Vec<_>>() })
     }
 
-    fn rule(&self, endpoint: &'static Endpoint, rule: &Rule) -> Value {
+    fn rule(&self, endpoint: Option<&'static Endpoint>, rule: &Rule) -> Value {
         let backends = ordered(rule).into_iter().map(|candidate| {
             let mut backend = json!({
                 "id": &*candidate.id,
@@ -196,9 +224,16 @@ impl Explained {
         candidate.model.as_deref().unwrap_or(&self.model)
     }
 
-    fn way(&self, endpoint: &'static Endpoint, candidate: &Candidate) -> Way {
+    fn way(&self, endpoint: Option<&'static Endpoint>, candidate: &Candidate) -> Way {
         let Ok(backend) = &candidate.backend else {
             return Way::default();
+        };
+        let Some(endpoint) = endpoint else {
+            return Way {
+                provider: backend.provider.name(),
+                how: "handed on".to_owned(),
+                urls: urls(backend, ""),
+            };
         };
         let target = Target {
             provider: backend.provider,
@@ -213,19 +248,10 @@ impl Explained {
                 urls: Vec::new(),
             };
         };
-        let scheme = if backend.tls.is_some() { "https" } else { "http" };
-        let urls = backend.endpoints.iter().map(|endpoint| {
-            let host = if endpoint.host.contains(':') {
-                format!("[{}]", endpoint.host)
-            } else {
-                endpoint.host.clone()
-            };
-            format!("{scheme}://{host}:{}{path}", endpoint.port)
-        });
         Way {
             provider: backend.provider.name(),
             how,
-            urls: urls.collect(),
+            urls: urls(backend, &path),
         }
     }
 }
@@ -259,6 +285,33 @@ fn said(endpoint: &'static Endpoint, target: &Target<'_>) -> Option<(String, Str
     }
 }
 
+/// Returns where `path` is called at each endpoint of a backend.
+fn urls(backend: &Backend, path: &str) -> Vec<String> {
+    let scheme = if backend.tls.is_some() { "https" } else { "http" };
+    let urls = backend.endpoints.iter().map(|endpoint| {
+        let host = if endpoint.host.contains(':') {
+            format!("[{}]", endpoint.host)
+        } else {
+            endpoint.host.clone()
+        };
+        format!("{scheme}://{host}:{}{path}", endpoint.port)
+    });
+    urls.collect()
+}
+
+/// Returns whether a rule answers with more than an error.
+fn is_usable(rule: &Rule) -> bool {
+    let backend = rule
+        .candidates
+        .iter()
+        .any(|candidate| candidate.weight > 0 && candidate.backend.is_ok());
+    match rule.plain.as_ref().and_then(|plain| plain.answer.as_ref()) {
+        Some(Answer::Redirect(_) | Answer::Direct(_)) => true,
+        Some(Answer::Broken(_)) => false,
+        None => backend,
+    }
+}
+
 /// How a backend is reached.
 #[derive(Default)]
 struct Way {
@@ -274,7 +327,8 @@ impl fmt::Display for Explained {
                 Outcome::Unknown(path) => writeln!(f, "port {port}: 404, there is no path {path}")?,
                 Outcome::Models(models) => writeln!(f, "port {port}: the gateway lists {models} models")?,
                 Outcome::Kept => writeln!(f, "port {port}: the gateway answers with what it keeps")?,
-                Outcome::Chat(endpoint, explanation) => self.chat(f, *port, endpoint, explanation)?,
+                Outcome::Chat(endpoint, explanation) => self.served(f, *port, Some(endpoint), explanation)?,
+                Outcome::Plain(explanation) => self.served(f, *port, None, explanation)?,
             }
         }
         Ok(())
@@ -282,19 +336,27 @@ impl fmt::Display for Explained {
 }
 
 impl Explained {
-    fn chat(
+    fn served(
         &self,
         f: &mut fmt::Formatter<'_>,
         port: u16,
-        endpoint: &'static Endpoint,
+        endpoint: Option<&'static Endpoint>,
         explanation: &Explanation,
     ) -> fmt::Result {
         match &explanation.chosen {
             None => writeln!(f, "port {port}: 404, no rule matches")?,
             Some(rule) => {
                 writeln!(f, "port {port}: {}", Named(rule))?;
-                if rule.candidates.is_empty() {
-                    writeln!(f, "  no backends")?;
+                match rule.plain.as_ref().and_then(|plain| plain.answer.as_ref()) {
+                    Some(Answer::Redirect(redirect)) => {
+                        writeln!(f, "  redirected with {}", redirect.status.as_u16())?;
+                    }
+                    Some(Answer::Direct(direct)) => {
+                        writeln!(f, "  answered with {}", direct.status.as_u16())?
+                    }
+                    Some(Answer::Broken(reason)) => writeln!(f, "  500, {reason}")?,
+                    None if rule.candidates.is_empty() => writeln!(f, "  no backends")?,
+                    None => {}
                 }
                 for candidate in ordered(rule) {
                     self.backend(f, endpoint, candidate)?;
@@ -323,7 +385,7 @@ impl Explained {
     fn backend(
         &self,
         f: &mut fmt::Formatter<'_>,
-        endpoint: &'static Endpoint,
+        endpoint: Option<&'static Endpoint>,
         candidate: &Candidate,
     ) -> fmt::Result {
         let Candidate { priority, weight, .. } = candidate;
@@ -332,13 +394,11 @@ impl Explained {
             Err(reason) => writeln!(f, "{}: 500, {reason}", candidate.id),
             Ok(backend) => {
                 let Way { provider, how, urls } = self.way(endpoint, candidate);
-                let model = self.model(candidate);
-                writeln!(
-                    f,
-                    "{} ({provider}), {how}, model {model:?}, {}",
-                    backend.id,
-                    urls.join(" or ")
-                )
+                write!(f, "{} ({provider}), {how}, ", backend.id)?;
+                if endpoint.is_some() {
+                    write!(f, "model {:?}, ", self.model(candidate))?;
+                }
+                writeln!(f, "{}", urls.join(" or "))
             }
         }
     }

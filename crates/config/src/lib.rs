@@ -11,6 +11,7 @@ pub mod host;
 pub mod kind;
 pub mod mcp_route;
 pub mod parse;
+pub mod plain;
 pub mod report;
 pub mod resolve;
 pub mod resources;

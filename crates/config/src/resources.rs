@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
-    AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, Gateway,
-    GatewayClass, GatewayConfig, Guard, MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData,
-    SecurityPolicy,
+    AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, ConfigMapData,
+    EndpointSlice, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute, HTTPRouteFilter, MCPRoute,
+    Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy, Service,
 };
 
 /// The name of a resource within its kind.
@@ -71,6 +71,16 @@ pub struct Resources {
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.
     pub reference_grants: Map<ReferenceGrant>,
+    /// HTTPRoutes.
+    pub http_routes: Map<HTTPRoute>,
+    /// HTTPRouteFilters.
+    pub http_route_filters: Map<HTTPRouteFilter>,
+    /// Services.
+    pub services: Map<Service>,
+    /// EndpointSlices.
+    pub endpoint_slices: Map<EndpointSlice>,
+    /// ConfigMaps.
+    pub config_maps: Map<ConfigMapData>,
     /// Namespaces.
     pub namespaces: Map<Option<Namespace>>,
     /// SecurityPolicies.

@@ -18,6 +18,7 @@ use crate::{
     Credential, Router, Secret,
     certificate::Certificate,
     host::{Host, Hosts},
+    plain::Plain,
     router::McpRouter,
 };
 
@@ -87,6 +88,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Who may use it; anybody if there are none.
     pub policies: Option<Arc<Policies>>,
+    /// Set where requests are handed on as they are: what is done with them besides.
+    pub plain: Option<Arc<Plain>>,
 }
 
 /// One reference from a rule to a backend.

@@ -22,6 +22,7 @@ use crate::{
     facts::{Facts, Outcome},
     llm::reply::{BrokenOff, Streamed},
     mcp,
+    plain::passing::Passing,
 };
 
 /// The longest silence of a client that has begun to send a body.
@@ -43,6 +44,8 @@ pub(crate) enum Body {
     Streamed(Box<Streamed>),
     /// What MCP servers say.
     Mcp(Box<mcp::outlet::Streamed>),
+    /// A reply that is handed through.
+    Passing(Box<Passing>),
 }
 
 /// A document, and what is known of the request that it answers.
@@ -309,6 +312,7 @@ impl http_body::Body for Body {
             Body::Mcp(streamed) => streamed
                 .poll(cx)
                 .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Passing(passing) => Pin::new(passing.as_mut()).poll_frame(cx),
         }
     }
 
@@ -317,6 +321,7 @@ impl http_body::Body for Body {
             Body::Whole(whole) => whole.bytes.is_empty(),
             Body::Streamed(streamed) => streamed.is_done(),
             Body::Mcp(streamed) => streamed.is_done(),
+            Body::Passing(passing) => passing.is_end_stream(),
         }
     }
 
@@ -324,6 +329,7 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
             Body::Streamed(_) | Body::Mcp(_) => SizeHint::default(),
+            Body::Passing(passing) => passing.size_hint(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
     mcp_route::Route as McpRoute,
-    router::Gate,
+    router::{Asked, Gate},
     snapshot::{Listener, Rule},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
@@ -13,7 +13,9 @@ use policy::Policies;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{Runtime, State, access::Admitted, facts::Facts, headers, server::Connection};
+use crate::{
+    Runtime, State, access::Admitted, facts::Facts, headers, plain::path::normal, server::Connection,
+};
 
 /// Stands for "no limit": nothing that is served lasts longer.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -32,7 +34,7 @@ pub(crate) struct Ctx {
     pub(crate) facts: Box<Facts>,
     /// The policies that have looked at the request, and what they found; `None` if there are none.
     pub(crate) access: Option<Box<Admitted>>,
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     /// What policies said of the request, by their namespaces.
     pub(crate) metadata: BTreeMap<String, Value>,
 }
@@ -119,20 +121,41 @@ impl Ctx {
         Ok(place)
     }
 
+    /// Returns the rule that serves the request whatever its body says.
+    pub(crate) fn plain(&self, head: &Parts) -> Option<Arc<Rule>> {
+        let router = &self.listener()?.router;
+        if !router.has_plain() {
+            return None;
+        }
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let asked = Asked {
+            host: &self.facts.host,
+            method: &head.method,
+            path: &normal(path),
+            query,
+            headers: &head.headers,
+            model: "",
+        };
+        let operation = Endpoint::find(path, query).is_some();
+        router.plain(&asked, operation).cloned()
+    }
+
     /// Returns the rule that serves `model`. `stream` tells whether the client wants a stream.
     ///
     /// # Errors
     /// A 404 that names the nearest models.
-    pub(crate) fn route(
-        &mut self,
-        model: &str,
-        stream: bool,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Result<Arc<Rule>, ApiError> {
+    pub(crate) fn route(&mut self, model: &str, stream: bool, head: &Parts) -> Result<Arc<Rule>, ApiError> {
         let host = &self.facts.host;
+        let asked = Asked {
+            host,
+            method: &head.method,
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            headers: &head.headers,
+            model,
+        };
         let listener = self.listener();
-        let rule = listener.and_then(|listener| listener.router.route(host, path, headers, model));
+        let rule = listener.and_then(|listener| listener.router.route(&asked));
         let Some(rule) = rule.cloned() else {
             return Err(unknown_model(listener, host, model));
         };
@@ -151,8 +174,22 @@ impl Ctx {
 
     /// Returns the listener that the request came in by; `None` if it is gone from the snapshot.
     pub(crate) fn listener(&self) -> Option<&Listener> {
-        let port = self.connection.port.declared;
-        self.state.snapshot.listeners.get(&port)
+        self.state.snapshot.listeners.get(&self.port())
+    }
+
+    /// Returns the port as it was declared.
+    pub(crate) fn port(&self) -> u16 {
+        self.connection.port.declared
+    }
+
+    /// Returns where the client is.
+    pub(crate) fn peer(&self) -> IpAddr {
+        self.connection.peer
+    }
+
+    /// Returns whether the client's connection is encrypted.
+    pub(crate) fn is_secured(&self) -> bool {
+        self.connection.secured.is_some()
     }
 
     /// Returns the address of the client, as far as it can be believed.

@@ -29,6 +29,10 @@ pub(crate) struct Facts {
     pub(crate) model: Option<String>,
     pub(crate) streamed: bool,
     pub(crate) route: Option<Arc<str>>,
+    /// Whether a rule of plain requests serves it.
+    pub(crate) plain: bool,
+    /// The upstream of a plain request.
+    pub(crate) upstream: Option<Arc<str>>,
     /// The attempt that answered, or the last one that did not.
     pub(crate) attempt: Option<Attempted>,
     pub(crate) attempts: u32,
@@ -102,6 +106,8 @@ impl Facts {
             model: None,
             streamed: false,
             route: None,
+            plain: false,
+            upstream: None,
             attempt: None,
             attempts: 0,
             // What a proxy's log says of a request that nobody waited for.

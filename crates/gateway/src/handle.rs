@@ -1,6 +1,7 @@
 //! The straight line: what happens to a request, in order.
 //!
-//! open → policies → endpoint → body → route → attempts → respond. Every step that can refuse returns an error, and one
+//! open → policies → plain route → endpoint → body → route → attempts → respond. Every step that can refuse returns
+//! an error, and one
 //! place says it in the client's format. Nothing here is spawned: when the client goes away the future is
 //! dropped, and with it all that was done on its behalf.
 
@@ -22,6 +23,7 @@ use crate::{
     kept,
     llm::Asked,
     mcp, models,
+    plain::{self, Given},
     refusal::{self, Answer, Refusal},
     server::Connection,
 };
@@ -65,6 +67,10 @@ async fn serve(
         body::turn_away(&head.headers, body).await;
         return Err(refusal);
     }
+    if let Some(rule) = ctx.plain(&head) {
+        access::enter(ctx, &rule, &mut head).await?;
+        return Ok(plain::serve(ctx, &rule, head, Given::Arriving(body)).await);
+    }
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
         Operation::Models => models::list(ctx, place.endpoint, &head).await,
@@ -87,6 +93,10 @@ async fn serve(
             let mut inbound = Inbound::parse(place, bytes)?;
             kept::prepare(ctx, &mut inbound)?;
             let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head).await?;
+            if rule.plain.is_some() {
+                let held = Given::Held(inbound.bytes().clone());
+                return Ok(plain::serve(ctx, &rule, head, held).await);
+            }
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
         Operation::Upload(upload) => crate::llm::upload::serve(ctx, place.endpoint, upload, head, body).await,

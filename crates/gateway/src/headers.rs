@@ -42,7 +42,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
 pub(crate) fn to_upstream(headers: &mut HeaderMap, request_id: &HeaderValue) {
     strip_named_by_connection(headers);
     remove_where(headers, |name| is_hop_by_hop(name) || is_clients_own(name));
-    join_by_comma(headers, ANTHROPIC_BETA);
+    join_by(headers, ANTHROPIC_BETA, b",");
     headers.insert(REQUEST_ID, request_id.clone());
 }
 
@@ -55,6 +55,24 @@ pub(crate) fn to_client(headers: &mut HeaderMap) {
     if let Some(id) = headers.remove(REQUEST_ID) {
         headers.insert(UPSTREAM_REQUEST_ID, id);
     }
+}
+
+/// Takes off a client's headers what concerns its connection alone; the rest is between the client and the upstream.
+pub(crate) fn to_plain_upstream(headers: &mut HeaderMap) {
+    strip_named_by_connection(headers);
+    remove_where(headers, |name| {
+        name != "trailer" && is_hop_by_hop(name)
+            || matches!(name, "expect" | "http2-settings" | "proxy-authorization")
+    });
+    join_by(headers, header::COOKIE, b"; ");
+}
+
+/// Takes off an upstream's headers what concerns its connection alone, and what only the gateway may say.
+pub(crate) fn to_plain_client(headers: &mut HeaderMap) {
+    strip_named_by_connection(headers);
+    remove_where(headers, |name| {
+        name != "trailer" && is_hop_by_hop(name) || is_reserved(name)
+    });
 }
 
 /// Returns whether only the gateway may set a header.
@@ -123,8 +141,8 @@ fn strip_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Joins repeated headers of a list into one line, because some readers look at one line only.
-fn join_by_comma(headers: &mut HeaderMap, name: HeaderName) {
+/// Joins repeated headers into one line, because some readers look at one line only.
+fn join_by(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) {
     let Entry::Occupied(mut entry) = headers.entry(name) else {
         return;
     };
@@ -132,7 +150,7 @@ fn join_by_comma(headers: &mut HeaderMap, name: HeaderName) {
         return;
     }
     let lines: Vec<&[u8]> = entry.iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b","[..])) {
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(separator)) {
         entry.insert(joined);
     }
 }

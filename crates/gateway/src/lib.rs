@@ -15,6 +15,7 @@ mod kept;
 mod llm;
 mod mcp;
 mod models;
+mod plain;
 mod refusal;
 mod server;
 mod telemetry;

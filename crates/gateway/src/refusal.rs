@@ -4,7 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use llm::{ApiError, Format, Losses};
 
-use crate::{body::Body, ctx::Ctx, headers, llm::reply::Stream, mcp};
+use crate::{
+    body::Body,
+    ctx::Ctx,
+    headers,
+    llm::reply::Stream,
+    mcp,
+    plain::{passing::Passing, tunnel::Tunnel},
+};
 
 /// The longest list of losses that fits into a header.
 const MAX_LOSS_HEADER: usize = 512;
@@ -37,6 +44,10 @@ pub(crate) enum Content {
     Stream(Box<Stream>),
     /// What MCP servers say.
     Mcp(Box<mcp::outlet::Stream>),
+    /// A reply that is handed through.
+    Passing(Box<Passing>),
+    /// Another protocol, once the client has been told.
+    Tunnel(Box<Tunnel>),
 }
 
 impl From<ApiError> for Box<Refusal> {
@@ -105,6 +116,7 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         dialect,
         mut facts,
         access,
+        connection,
         ..
     } = ctx;
     let Answer {
@@ -138,6 +150,11 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         Content::Whole(bytes) => Body::whole(bytes, Some(facts)),
         Content::Stream(stream) => Body::Streamed(Box::new(stream.with(facts))),
         Content::Mcp(stream) => Body::Mcp(Box::new(stream.with(facts))),
+        Content::Passing(passing) => Body::Passing(Box::new(passing.with(facts))),
+        Content::Tunnel(tunnel) => {
+            connection.tunnel(tunnel.with(facts));
+            Body::whole(Bytes::new(), None)
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;

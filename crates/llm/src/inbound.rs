@@ -88,6 +88,11 @@ impl Inbound {
         })
     }
 
+    /// Returns the request as it was received.
+    pub fn bytes(&self) -> &Bytes {
+        self.shallow.bytes()
+    }
+
     /// Returns what `target` is to be sent. `headers` are the client's.
     ///
     /// # Errors

@@ -184,6 +184,11 @@ impl Client {
         })
     }
 
+    /// Returns the connection and what was read of it and not used, for whatever is spoken on it next.
+    pub fn into_stream(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.buffer)
+    }
+
     /// Goes away with a reset instead of an orderly close.
     pub fn reset(self) {
         let _ = self.stream.set_zero_linger();

@@ -11,11 +11,15 @@ pub mod ai_service_backend;
 pub mod backend;
 pub mod backend_security_policy;
 pub mod backend_tls_policy;
+pub mod config_map;
 pub mod duration;
+pub mod endpoint_slice;
 pub mod gateway;
 pub mod gateway_class;
 pub mod gateway_config;
 pub mod guard;
+pub mod http_route;
+pub mod http_route_filter;
 pub mod mcp_route;
 pub mod metadata;
 pub mod namespace;
@@ -24,6 +28,7 @@ pub mod reference_grant;
 pub mod secret;
 pub mod security_policy;
 pub mod selector;
+pub mod service;
 pub mod time;
 
 pub use ai_gateway_route::AIGatewayRoute;
@@ -31,17 +36,22 @@ pub use ai_service_backend::AIServiceBackend;
 pub use backend::Backend;
 pub use backend_security_policy::BackendSecurityPolicy;
 pub use backend_tls_policy::BackendTLSPolicy;
+pub use config_map::ConfigMapData;
 pub use duration::Duration;
+pub use endpoint_slice::EndpointSlice;
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
 pub use gateway_config::GatewayConfig;
 pub use guard::Guard;
+pub use http_route::HTTPRoute;
+pub use http_route_filter::HTTPRouteFilter;
 pub use mcp_route::MCPRoute;
 pub use metadata::Metadata;
 pub use namespace::Namespace;
 pub use reference_grant::ReferenceGrant;
 pub use secret::SecretData;
 pub use security_policy::SecurityPolicy;
+pub use service::Service;
 pub use time::Time;
 
 /// A value that is accepted as it is.
@@ -90,6 +100,7 @@ pub const KINDS: &[KindInfo] = &[
     ),
     KindInfo::new("InferenceModel", "inference.networking.x-k8s.io", &["v1alpha2"]),
     KindInfo::new("Service", "", &["v1"]),
+    KindInfo::new("EndpointSlice", "discovery.k8s.io", &["v1"]),
     KindInfo::new("ConfigMap", "", &["v1"]),
     KindInfo::new("Namespace", "", &["v1"]).unscoped(),
     KindInfo::new("ServiceAccount", "", &["v1"]),
@@ -171,13 +182,17 @@ pub fn schema() -> Value {
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),
         ("SecurityPolicy", reference::<SecurityPolicy>(&mut generator)),
+        ("HTTPRoute", reference::<HTTPRoute>(&mut generator)),
+        ("HTTPRouteFilter", reference::<HTTPRouteFilter>(&mut generator)),
+        ("Service", reference::<Service>(&mut generator)),
     ];
     let metadata = reference::<Metadata>(&mut generator);
-    let secret = reference::<secret::Written>(&mut generator);
+    let documents = [
+        ("Secret", reference::<secret::Written>(&mut generator)),
+        ("ConfigMap", reference::<config_map::Written>(&mut generator)),
+        ("EndpointSlice", reference::<EndpointSlice>(&mut generator)),
+    ];
     let mut definitions = generator.take_definitions(true);
-    // A Secret keeps its values beside its metadata, so its definition is the document itself.
-    let written = definitions.remove(SECRET_DOCUMENT);
-    debug_assert!(secret.get("$ref").is_some() && written.is_some());
     for (name, spec) in specs {
         // What a Namespace says are its labels.
         let required: &[&str] = if name == "Namespace" { &[] } else { &["spec"] };
@@ -186,9 +201,14 @@ pub fn schema() -> Value {
             document(name, &metadata, json!({ "spec": spec }), required),
         );
     }
-    let values = written.and_then(|written| written.get("properties").cloned());
-    let values = values.unwrap_or_else(|| json!({}));
-    definitions.insert("Secret".to_owned(), document("Secret", &metadata, values, &[]));
+    for (name, reference) in documents {
+        // These keep their values beside their metadata, so their definition is the document itself.
+        let written = definitions.remove(&format!("{name}Document"));
+        debug_assert!(reference.get("$ref").is_some() && written.is_some());
+        let values = written.and_then(|written| written.get("properties").cloned());
+        let values = values.unwrap_or_else(|| json!({}));
+        definitions.insert(name.to_owned(), document(name, &metadata, values, &[]));
+    }
     for definition in definitions.values_mut() {
         close(definition);
     }
@@ -204,8 +224,6 @@ pub fn schema() -> Value {
         "$defs": definitions,
     })
 }
-
-const SECRET_DOCUMENT: &str = "SecretDocument";
 
 fn reference<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()

@@ -15,7 +15,7 @@ use self::{
 };
 use crate::{
     Key, Origin, Resources,
-    kind::{BackendSecurityPolicy, KINDS, KindInfo, Metadata},
+    kind::{BackendSecurityPolicy, ConfigMapData, EndpointSlice, KINDS, KindInfo, Metadata, config_map},
     resources::{Declared, Map},
 };
 
@@ -225,6 +225,11 @@ impl Parser<'_> {
             "MCPRoute" => self.typed(document, |resources| &mut resources.mcp_routes),
             "GatewayConfig" => self.typed(document, |resources| &mut resources.gateway_configs),
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
+            "HTTPRoute" => self.typed(document, |resources| &mut resources.http_routes),
+            "HTTPRouteFilter" => self.typed(document, |resources| &mut resources.http_route_filters),
+            "Service" => self.typed(document, |resources| &mut resources.services),
+            "EndpointSlice" => self.endpoint_slice(document),
+            "ConfigMap" => self.config_map(document),
             "Namespace" => self.typed(document, |resources| &mut resources.namespaces),
             "Secret" => self.secret(document),
             "SecurityPolicy" => self.typed(document, |resources| &mut resources.security_policies),
@@ -255,6 +260,24 @@ impl Parser<'_> {
         self.insert(document, shape.metadata, shape.spec, |resources| {
             &mut resources.backend_security_policies
         });
+    }
+
+    fn endpoint_slice(&mut self, document: &Document<'_>) {
+        if let Some(mut slice) = self.read::<EndpointSlice>(document) {
+            let metadata = std::mem::take(&mut slice.metadata);
+            self.insert(document, metadata, slice, |resources| {
+                &mut resources.endpoint_slices
+            });
+        }
+    }
+
+    fn config_map(&mut self, document: &Document<'_>) {
+        if let Some(written) = self.read::<config_map::Written>(document) {
+            let data = ConfigMapData { data: written.data };
+            self.insert(document, written.metadata, data, |resources| {
+                &mut resources.config_maps
+            });
+        }
     }
 
     fn unserved(&mut self, document: &Document<'_>) {

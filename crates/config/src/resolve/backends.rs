@@ -12,15 +12,17 @@ use super::{
     End, Notes, permitted,
     policies::Policies,
     schemas::{self, Serving},
+    services::Services,
     target,
 };
 use crate::{
     Key, Resources, Severity,
     credential::{Credential, Scheme, Source},
     kind::{
-        AIServiceBackend, Backend,
+        AIServiceBackend, Backend, ENVOY,
         ai_service_backend::{ApiName, ApiSchema},
         backend::{BackendTls, BackendType},
+        reference::BackendObjectRef,
     },
     resources::Declared,
     snapshot::{self, Endpoint, Tls},
@@ -40,7 +42,15 @@ pub(super) struct Service {
     pub(super) body: Body,
 }
 
-pub(super) fn resolve(resources: &Resources, policies: &Policies, notes: &mut Notes) -> Backends {
+/// Leads from references to network addresses.
+pub(super) struct Reach<'r> {
+    pub(super) resources: &'r Resources,
+    pub(super) services: Services<'r>,
+    pub(super) policies: &'r Policies,
+}
+
+pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Backends {
+    let resources = reach.resources;
     for (key, backend) in &resources.backends {
         remark(key, &backend.spec, notes);
     }
@@ -48,7 +58,7 @@ pub(super) fn resolve(resources: &Resources, policies: &Policies, notes: &mut No
     services
         .map(|(key, declared)| {
             let service = Service {
-                backend: service(resources, key, declared, policies, notes).map(Arc::new),
+                backend: service(reach, key, declared, notes).map(Arc::new),
                 headers: headers(key, &declared.spec, notes),
                 body: body(&declared.spec),
             };
@@ -58,10 +68,9 @@ pub(super) fn resolve(resources: &Resources, policies: &Policies, notes: &mut No
 }
 
 fn service(
-    resources: &Resources,
+    reach: &Reach<'_>,
     key: &Key,
     declared: &Declared<AIServiceBackend>,
-    policies: &Policies,
     notes: &mut Notes,
 ) -> Result<snapshot::Backend, String> {
     let spec = &declared.spec;
@@ -70,8 +79,14 @@ fn service(
     }
     let serving = serving(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
     let site = site(key, &spec.api, notes);
-    let resolved = reach(resources, key, spec, policies, notes)
-        .and_then(|(endpoints, tls)| Ok((endpoints, tls, credential(resources, key, policies)?)));
+    // Grants from before AIServiceBackends were known name the route that the Gateway API knows.
+    let from = [End::service(key), End::http_route(key)];
+    let resolved = reach
+        .reach(&from, &key.namespace, &spec.backend_ref, notes)
+        .and_then(|(endpoints, tls)| {
+            let credential = credential(reach.resources, key, reach.policies)?;
+            Ok((endpoints, tls, credential))
+        });
     match resolved {
         Ok((endpoints, tls, credential)) => {
             let host = endpoints.first().map(|endpoint| endpoint.host.as_str());
@@ -127,50 +142,104 @@ fn dressed(credential: Credential, provider: &dyn Provider) -> Credential {
 /// Why a backend cannot be called: in one word and in a sentence.
 pub(super) type Trouble = (&'static str, String);
 
-/// Returns where calls go and how they are encrypted.
-fn reach(
-    resources: &Resources,
-    key: &Key,
-    spec: &AIServiceBackend,
-    policies: &Policies,
-    notes: &mut Notes,
-) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
-    let to = target(
-        spec.backend_ref.namespace.as_deref(),
-        &spec.backend_ref.name,
-        &key.namespace,
-    );
-    if !resources.backends.contains_key(&to) {
-        return Err(("BackendNotFound", format!("Backend {to} does not exist")));
-    }
-    let granted = permitted(resources, End::service(key), End::backend(&to), notes)
-        || permitted(resources, End::http_route(key), End::backend(&to), notes);
-    if !granted {
-        let message = format!("no ReferenceGrant allows the reference to Backend {to}");
-        return Err(("RefNotPermitted", message));
-    }
-    reached(resources, policies, &to, notes)
+/// What a reference to network addresses means.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Backend(Key),
+    /// With its port.
+    Service(Key, u32),
 }
 
-/// Returns the addresses of a Backend, and how calls to it are encrypted.
-pub(super) fn reached(
-    resources: &Resources,
-    policies: &Policies,
-    to: &Key,
-    notes: &mut Notes,
-) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
-    let Some(backend) = resources.backends.get(to) else {
-        return Err(("BackendNotFound", format!("Backend {to} does not exist")));
-    };
-    notes.used("Backend", to);
-    if !notes.accepts("Backend", to) {
-        return Err(("InvalidBackend", format!("Backend {to} is not accepted")));
+impl Place {
+    /// Returns what `reference` means in the namespace `home`.
+    pub(super) fn of(reference: &BackendObjectRef, home: &str) -> Result<Self, Trouble> {
+        let to = target(reference.namespace.as_deref(), &reference.name, home);
+        let group = reference.group.as_deref().unwrap_or_default();
+        let kind = reference.kind.as_deref().unwrap_or("Service");
+        match (group, kind, reference.port) {
+            (ENVOY, "Backend", _) => Ok(Place::Backend(to)),
+            ("", "Service", Some(port)) => Ok(Place::Service(to, port)),
+            ("", "Service", None) => Err(("InvalidKind", format!("Service {to} is named without a port"))),
+            _ => Err((
+                "InvalidKind",
+                format!("{kind} {to} is nothing that can be called"),
+            )),
+        }
     }
-    let endpoints = endpoints(&backend.spec);
-    let endpoints = endpoints.map_err(|reason| ("InvalidBackend", format!("Backend {to}: {reason}")))?;
-    let tls = tls(resources, to, &backend.spec, &endpoints, policies);
-    let tls = tls.map_err(|message| ("InvalidTLS", message))?;
-    Ok((endpoints, tls))
+
+    /// Returns a name that no other place has.
+    pub(super) fn id(&self) -> String {
+        match self {
+            Place::Backend(key) => format!("backend/{key}"),
+            Place::Service(key, port) => format!("service/{key}:{port}"),
+        }
+    }
+}
+
+impl Reach<'_> {
+    /// Checks that one of `from` may refer to `to`.
+    pub(super) fn permit(&self, from: &[End<'_>], to: &Place, notes: &mut Notes) -> Result<(), Trouble> {
+        let (end, kind, key) = match to {
+            Place::Backend(key) => (End::backend(key), "Backend", key),
+            Place::Service(key, _) => (End::cluster_service(key), "Service", key),
+        };
+        let granted = from
+            .iter()
+            .any(|from| permitted(self.resources, *from, end, notes));
+        if granted {
+            return Ok(());
+        }
+        let message = format!("no ReferenceGrant allows the reference to {kind} {key}");
+        Err(("RefNotPermitted", message))
+    }
+
+    /// Returns where calls go and how they are encrypted.
+    pub(super) fn reach(
+        &self,
+        from: &[End<'_>],
+        home: &str,
+        reference: &BackendObjectRef,
+        notes: &mut Notes,
+    ) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
+        let to = Place::of(reference, home)?;
+        self.permit(from, &to, notes)?;
+        self.endpoints(&to, notes)
+    }
+
+    /// Returns where calls to a place go and how they are encrypted.
+    pub(super) fn endpoints(
+        &self,
+        to: &Place,
+        notes: &mut Notes,
+    ) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
+        match to {
+            Place::Backend(to) => self.backend(to, notes),
+            Place::Service(to, port) => {
+                let endpoints = self.services.endpoints(to, *port, notes);
+                let endpoints = endpoints.map_err(|message| ("BackendNotFound", message))?;
+                // What is to be encrypted is not called in clear.
+                match self.policies.encrypted_service(self.resources, to) {
+                    Some(message) => Err(("InvalidTLS", message)),
+                    None => Ok((endpoints, None)),
+                }
+            }
+        }
+    }
+
+    fn backend(&self, to: &Key, notes: &mut Notes) -> Result<(Vec<Endpoint>, Option<Tls>), Trouble> {
+        let Some(backend) = self.resources.backends.get(to) else {
+            return Err(("BackendNotFound", format!("Backend {to} does not exist")));
+        };
+        notes.used("Backend", to);
+        if !notes.accepts("Backend", to) {
+            return Err(("InvalidBackend", format!("Backend {to} is not accepted")));
+        }
+        let endpoints = endpoints(&backend.spec);
+        let endpoints = endpoints.map_err(|reason| ("InvalidBackend", format!("Backend {to}: {reason}")))?;
+        let tls = tls(self.resources, to, &backend.spec, &endpoints, self.policies);
+        let tls = tls.map_err(|message| ("InvalidTLS", message))?;
+        Ok((endpoints, tls))
+    }
 }
 
 fn credential(resources: &Resources, key: &Key, policies: &Policies) -> Result<Option<Credential>, Trouble> {
@@ -366,7 +435,7 @@ fn body(spec: &AIServiceBackend) -> Body {
 
 /// Returns whether a resource of that kind and namespace was, or may have been, declared and could not be
 /// read.
-fn unreadable(resources: &Resources, kind: &str, namespace: &str) -> bool {
+pub(super) fn unreadable(resources: &Resources, kind: &str, namespace: &str) -> bool {
     let mut unreadable = resources.unreadable.keys();
     resources.incomplete || unreadable.any(|(found, key)| *found == kind && key.namespace == namespace)
 }

@@ -417,7 +417,10 @@ impl Place<'_> {
 /// Returns the namespaces that there are, as far as routes and Namespaces tell.
 fn namespaces(resources: &Resources) -> impl Iterator<Item = &String> {
     let declared = resources.namespaces.keys().map(|key| &key.name);
-    let routes = resources.ai_gateway_routes.keys().map(|key| &key.namespace);
+    let routes = resources.ai_gateway_routes.keys();
+    let routes = routes
+        .chain(resources.http_routes.keys())
+        .map(|key| &key.namespace);
     declared.chain(routes)
 }
 

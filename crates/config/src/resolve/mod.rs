@@ -7,7 +7,8 @@
 //! 5. `proxies`: which of them are reached through a proxy?
 //! 6. `access`: which policies guard what?
 //! 7. `mcp`: which MCP servers stand behind which paths?
-//! 8. `routes`: which rules serve at which listeners, and by which backends?
+//! 8. `routes`: which rules serve at which listeners, and by which backends? `http_routes` adds those of plain
+//!    requests.
 //!
 //! Each pass says what it finds to one `Notes`, and takes only what the passes before it accepted. What is
 //! broken fails closed: a backend whose credential or encryption is not as declared is not called at all.
@@ -26,13 +27,19 @@ mod access;
 mod attach;
 mod backends;
 mod credential;
+mod filters;
+mod http_routes;
 mod listeners;
 mod mcp;
 mod policies;
 mod proxies;
 mod routes;
 mod schemas;
+mod services;
 mod validate;
+
+use backends::Reach;
+use services::Services;
 
 pub use schemas::{PROVIDER, schema_of};
 
@@ -46,11 +53,16 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     validate::check(resources, &mut notes);
     let listeners = listeners::resolve(resources, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
-    let mut backends = backends::resolve(resources, &policies, &mut notes);
+    let reach = Reach {
+        resources,
+        services: Services::new(resources),
+        policies: &policies,
+    };
+    let mut backends = backends::resolve(&reach, &mut notes);
     proxies::resolve(resources, &mut backends, &mut notes);
-    let mut access = access::resolve(resources, &policies, &mut notes);
+    let mut access = access::resolve(&reach, &mut notes);
     let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
-    let mut snapshot = routes::resolve(resources, loaded, listeners, &backends, &mut access, &mut notes);
+    let mut snapshot = routes::resolve(&reach, loaded, listeners, &backends, &mut access, &mut notes);
     for (port, rows) in tools {
         snapshot.listeners.entry(port).or_default().mcp = McpRouter::new(rows);
     }
@@ -106,6 +118,11 @@ impl Notes {
         notes.add("ReferenceGrant", &resources.reference_grants);
         notes.add("Namespace", &resources.namespaces);
         notes.add("SecurityPolicy", &resources.security_policies);
+        notes.add("HTTPRoute", &resources.http_routes);
+        notes.add("HTTPRouteFilter", &resources.http_route_filters);
+        notes.add("Service", &resources.services);
+        notes.add("EndpointSlice", &resources.endpoint_slices);
+        notes.add("ConfigMap", &resources.config_maps);
         for ((kind, key), declared) in &resources.unserved {
             notes.enter((kind, key.clone()), declared.order, &declared.origin);
             notes.used(kind, key);
@@ -403,6 +420,22 @@ impl<'a> End<'a> {
         }
     }
 
+    fn cluster_service(key: &'a Key) -> Self {
+        Self {
+            group: "",
+            kind: "Service",
+            key,
+        }
+    }
+
+    fn filter(key: &'a Key) -> Self {
+        Self {
+            group: ENVOY,
+            kind: "HTTPRouteFilter",
+            key,
+        }
+    }
+
     /// The route that the Gateway API knows in place of an AIGatewayRoute: older grants name it.
     fn http_route(key: &'a Key) -> Self {
         Self {
@@ -418,19 +451,20 @@ fn permitted(resources: &Resources, from: End<'_>, to: End<'_>, notes: &mut Note
     if from.key.namespace == to.key.namespace {
         return true;
     }
-    let grant = resources.reference_grants.iter().find(|(key, grant)| {
-        key.namespace == to.key.namespace
-            && grant.spec.from.iter().any(|granted| {
-                granted.group == from.group
-                    && granted.kind == from.kind
-                    && granted.namespace == from.key.namespace
-            })
-            && grant.spec.to.iter().any(|granted| {
-                let name = granted.name.as_deref().filter(|name| !name.is_empty());
-                granted.group == to.group
-                    && granted.kind == to.kind
-                    && name.is_none_or(|name| name == to.key.name)
-            })
+    let beside = Key::new(&to.key.namespace, "")..;
+    let grants = resources.reference_grants.range(beside);
+    let mut grants = grants.take_while(|(key, _)| key.namespace == to.key.namespace);
+    let grant = grants.find(|(_, grant)| {
+        grant.spec.from.iter().any(|granted| {
+            granted.group == from.group
+                && granted.kind == from.kind
+                && granted.namespace == from.key.namespace
+        }) && grant.spec.to.iter().any(|granted| {
+            let name = granted.name.as_deref().filter(|name| !name.is_empty());
+            granted.group == to.group
+                && granted.kind == to.kind
+                && name.is_none_or(|name| name == to.key.name)
+        })
     });
     if let Some((key, _)) = grant {
         notes.used("ReferenceGrant", key);

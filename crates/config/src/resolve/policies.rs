@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::{Notes, credential};
+use super::{Notes, backends::unreadable, credential};
 use crate::{
     Key, Resources, Severity,
     credential::Credential,
@@ -21,6 +21,26 @@ pub(super) struct Policies {
     pub(super) credentials: BTreeMap<Key, Result<Credential, String>>,
     /// By Backend.
     pub(super) tls: BTreeMap<Key, Result<Tls, String>>,
+}
+
+impl Policies {
+    /// Returns why a Service cannot be called in clear: a BackendTLSPolicy is for it, or may be.
+    pub(super) fn encrypted_service(&self, resources: &Resources, service: &Key) -> Option<String> {
+        let kind = "BackendTLSPolicy";
+        if unreadable(resources, kind, &service.namespace) {
+            return Some(format!("a {kind} of the namespace may not have been read"));
+        }
+        let policies = resources.backend_tls_policies.iter();
+        let mut policies = policies.filter(|(key, _)| key.namespace == service.namespace);
+        let policy = policies.find(|(_, policy)| {
+            let targets = &policy.spec.target_refs;
+            targets.iter().any(|target| {
+                let place = (target.group.as_str(), target.kind.as_str(), target.name.as_str());
+                place == ("", "Service", service.name.as_str())
+            })
+        });
+        policy.map(|(key, _)| format!("{kind} {key}: encryption of Services is not served by this version"))
+    }
 }
 
 pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {

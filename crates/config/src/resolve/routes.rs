@@ -7,8 +7,9 @@ use policy::{body::Body, headers::Headers};
 use super::{
     End, Notes,
     access::{self, Access},
-    attach::{self, attach},
-    backends::{Backends, Service},
+    attach::{self, Places, attach},
+    backends::{Backends, Reach, Service},
+    http_routes,
     listeners::Listeners,
     permitted, target,
 };
@@ -20,18 +21,19 @@ use crate::{
         ai_gateway_route::{BackendRef, HeaderMatchKind, ParentRef, Rule},
     },
     resources::Declared,
-    router::{Entry, HeaderTest, MODEL_HEADER},
+    router::{Entry, HeaderTest, MODEL_HEADER, Match},
     snapshot::{self, Candidate, Timeouts},
 };
 
 pub(super) fn resolve(
-    resources: &Resources,
+    reach: &Reach<'_>,
     loaded: u64,
     listeners: Listeners,
     backends: &Backends,
     access: &mut Access,
     notes: &mut Notes,
 ) -> Snapshot {
+    let resources = reach.resources;
     let mut entries: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
     let mut routes: Vec<_> = resources.ai_gateway_routes.iter().collect();
     routes.sort_by_key(|(_, route)| route.order);
@@ -58,20 +60,32 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        for (port, listeners) in places {
-            let at_port = entries.entry(port).or_default();
-            for (listener, hosts) in listeners {
-                for entry in &rules {
-                    let entry = Entry {
-                        listener: listener.clone(),
-                        ..entry.clone()
-                    };
-                    at_port.extend(access.guard(access::ROUTE, key, &entry, &hosts));
-                }
+        add(&mut entries, places, key, &rules, access);
+    }
+    http_routes::resolve(reach, &listeners, access, &mut entries, notes);
+    ports(&listeners, entries)
+}
+
+/// Adds the rules of the route `key` to those of the ports where it serves, each with what guards it there.
+pub(super) fn add(
+    entries: &mut BTreeMap<u16, Vec<Entry>>,
+    places: Places,
+    key: &Key,
+    rules: &[Entry],
+    access: &mut Access,
+) {
+    for (port, listeners) in places {
+        let at_port = entries.entry(port).or_default();
+        for (listener, hosts) in listeners {
+            for entry in rules {
+                let entry = Entry {
+                    listener: listener.clone(),
+                    ..entry.clone()
+                };
+                at_port.extend(access.guard(access::ROUTE, key, &entry, &hosts));
             }
         }
     }
-    ports(&listeners, entries)
 }
 
 /// Returns what is served at each port.
@@ -164,6 +178,7 @@ fn rules(
                     candidates,
                     timeouts: timeouts(rule),
                     policies: None,
+                    plain: None,
                 }),
                 listener: Host::Any,
                 hosts: Vec::new(),
@@ -179,7 +194,7 @@ fn rules(
         .collect()
 }
 
-fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Vec<HeaderTest>> {
+fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Match> {
     let mut matches = Vec::new();
     for (at, written) in rule.matches.iter().enumerate() {
         let mut tests = Vec::new();
@@ -196,7 +211,7 @@ fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Vec<H
                 Err(message) => notes.refuse(KIND, key, "Invalid", field, message),
             }
         }
-        matches.push(tests);
+        matches.push(Match::from(tests));
     }
     matches
 }

@@ -11,23 +11,23 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderName};
 use policy::Policies;
-use regex::Regex;
 
 use crate::{
     host::{Host, Hosts},
-    kind::{Time, ai_gateway_route::HeaderMatchKind},
+    kind::Time,
     snapshot::Rule,
 };
 
 mod gate;
+mod matching;
 mod mcp;
 #[cfg(test)]
 mod tests;
 
 pub use gate::Gate;
 use gate::Guards;
+pub use matching::{Asked, HeaderTest, Match, PathTest, Pattern, QueryTest};
 pub use mcp::{McpRouter, Row as McpRow};
 
 /// The header that carries the model in rules' matches; clients cannot set it.
@@ -39,6 +39,8 @@ pub struct Router {
     sites: Hosts<Site>,
     /// Whether any rule has policies.
     guarded: bool,
+    /// Whether any rule is one of plain requests.
+    plain: bool,
 }
 
 /// A rule with what decides whether it serves a request.
@@ -53,18 +55,11 @@ pub struct Entry {
     /// When its route was made.
     pub created: Option<Time>,
     /// Alternatives; every request if there are none.
-    pub matches: Vec<Vec<HeaderTest>>,
+    pub matches: Vec<Match>,
     /// What lists say of the models that it serves.
     pub owned_by: String,
     /// What lists say of the models that it serves, in seconds since the Unix epoch.
     pub models_created: u64,
-}
-
-/// What one header must be. Debug shows what Display does, so no credential that is matched for.
-#[derive(Clone)]
-pub struct HeaderTest {
-    name: HeaderName,
-    wanted: Wanted,
 }
 
 /// A model that can be asked for.
@@ -123,7 +118,17 @@ impl Router {
             site.groups.values_mut().for_each(Group::index);
         }
         let guarded = router.all().any(|group| group.guards.is_any());
-        Self { guarded, ..router }
+        let plain = entries.iter().any(|entry| entry.rule.plain.is_some());
+        Self {
+            guarded,
+            plain,
+            ..router
+        }
+    }
+
+    /// Returns whether any rule is one of plain requests.
+    pub fn has_plain(&self) -> bool {
+        self.plain
     }
 
     /// Adds a listener of `host`, which takes that host's requests even if it has no rules.
@@ -131,17 +136,34 @@ impl Router {
         self.site(host);
     }
 
-    /// Returns the rule that serves a request, by the precedence of the Gateway API: most specific host, most
-    /// header matches, oldest route, name, order.
-    ///
-    /// `host` is without port and in lower case; `headers` are the client's, without reserved ones. Rules say
-    /// nothing about `path` yet: every one serves every path.
-    pub fn route(&self, host: &str, path: &str, headers: &HeaderMap, model: &str) -> Option<&Arc<Rule>> {
-        let _ = path;
-        self.groups(host)
-            .flat_map(|group| group.candidates(model))
-            .find(|row| row.refusal(headers, model).is_none())
+    /// Returns the rule that serves a request, by the precedence of the Gateway API: most specific host, path,
+    /// method, most header matches, most query matches, oldest route, name, order. Where models are served, whoever
+    /// takes every request serves none whose path is that of an operation.
+    pub fn route(&self, asked: &Asked<'_>) -> Option<&Arc<Rule>> {
+        self.groups(asked.host)
+            .flat_map(|group| group.candidates(asked.model))
+            .find(|row| row.wanted.refusal(asked).is_none())
             .map(|row| &row.rule)
+    }
+
+    /// Returns the rule of plain requests that serves a request whatever model it names. `operation` tells whether
+    /// the path is that of an operation, so that rules of models may serve it too.
+    pub fn plain(&self, asked: &Asked<'_>, operation: bool) -> Option<&Arc<Rule>> {
+        for group in self.groups(asked.host) {
+            let first = group.first_model.filter(|_| operation);
+            let ahead = group
+                .plain
+                .iter()
+                .filter(|at| first.is_none_or(|first| **at < first));
+            let mut rows = ahead.filter_map(|at| group.rows.get(*at));
+            if let Some(row) = rows.find(|row| row.wanted.refusal(asked).is_none()) {
+                return Some(&row.rule);
+            }
+            if first.is_some() {
+                return None;
+            }
+        }
+        None
     }
 
     /// Returns the host of the listener that requests to `host` belong to.
@@ -175,21 +197,25 @@ impl Router {
         near.into_iter().take(n).map(|(_, known)| known).collect()
     }
 
-    /// Returns which rule a request would take and why no other; takes what [`Router::route`] takes.
-    pub fn explain(&self, host: &str, path: &str, headers: &HeaderMap, model: &str) -> Explanation {
-        let _ = path;
+    /// Returns which rule a request would take and why no other; takes what [`Router::plain`] takes, and the model.
+    pub fn explain(&self, asked: &Asked<'_>, operation: bool) -> Explanation {
+        let host = asked.host;
+        let chosen = self.plain(asked, operation);
+        let chosen = chosen.or_else(|| operation.then(|| self.route(asked)).flatten());
         let mut explanation = Explanation {
             chosen: None,
             considered: Vec::new(),
         };
         for row in self.groups(host).flat_map(|group| &group.rows) {
-            let verdict = match row.refusal(headers, model) {
+            let verdict = match row.wanted.refusal(asked) {
                 Some(reason) => Verdict::Refused(reason.to_string()),
+                None if !operation && !row.is_plain() => Verdict::Refused(NO_OPERATION.to_owned()),
                 None if explanation.chosen.is_some() => Verdict::Shadowed,
-                None => {
+                None if chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, &row.rule)) => {
                     explanation.chosen = Some(Arc::clone(&row.rule));
                     Verdict::Chosen
                 }
+                None => Verdict::Refused(NO_MODEL.to_owned()),
             };
             explanation.considered.push(row.considered(verdict));
         }
@@ -250,8 +276,13 @@ struct Group {
     rows: Vec<Row>,
     /// Rows that want one exact model, by that model, in order of precedence.
     by_model: HashMap<String, Vec<usize>>,
-    /// The other rows, in order of precedence.
+    /// The other rows that depend on the model, in order of precedence: among rows of models a plain one can come
+    /// after one that is for another model.
     rest: Vec<usize>,
+    /// Rows of plain requests, in order of precedence.
+    plain: Vec<usize>,
+    /// The first row of models.
+    first_model: Option<usize>,
     /// In order of declaration, each once for each of the policies that guard it.
     models: Vec<Listed>,
     guards: Guards,
@@ -270,19 +301,25 @@ struct Row {
     rule: Arc<Rule>,
     host: Host,
     created: Option<Time>,
-    tests: Vec<HeaderTest>,
+    wanted: Match,
 }
 
 impl Group {
     fn add(&mut self, host: &Host, entry: &Entry) {
-        let everything = [Vec::new()];
+        let everything = [Match::default()];
         let matches = if entry.matches.is_empty() {
             &everything[..]
         } else {
             &entry.matches[..]
         };
-        for tests in matches {
-            for id in tests.iter().filter_map(HeaderTest::exact_model) {
+        for wanted in matches {
+            let row = Row {
+                rule: Arc::clone(&entry.rule),
+                host: host.clone(),
+                created: entry.created,
+                wanted: wanted.clone(),
+            };
+            if let Some(id) = wanted.exact_model().filter(|_| !row.is_plain()) {
                 self.models.push(Listed {
                     model: Model {
                         id: id.to_owned(),
@@ -292,12 +329,7 @@ impl Group {
                     policies: entry.rule.policies.clone(),
                 });
             }
-            self.rows.push(Row {
-                rule: Arc::clone(&entry.rule),
-                host: host.clone(),
-                created: entry.created,
-                tests: tests.clone(),
-            });
+            self.rows.push(row);
         }
     }
 
@@ -306,13 +338,20 @@ impl Group {
         // The sort is stable: matches of one rule stay in their order.
         self.rows.sort_by(|one, two| {
             let age = |row: &Row| (row.created.is_none(), row.created);
-            (two.tests.len().cmp(&one.tests.len()))
+            (one.wanted.precedence(&two.wanted))
                 .then_with(|| age(one).cmp(&age(two)))
                 .then_with(|| one.rule.route.cmp(&two.rule.route))
                 .then_with(|| one.rule.index.cmp(&two.rule.index))
         });
         for (at, row) in self.rows.iter().enumerate() {
-            match row.tests.iter().find_map(HeaderTest::exact_model) {
+            if row.is_plain() {
+                self.plain.push(at);
+                let depends = self.first_model.is_some() && !row.wanted.takes_all();
+                self.rest.extend(depends.then_some(at));
+                continue;
+            }
+            self.first_model.get_or_insert(at);
+            match row.wanted.exact_model() {
                 Some(model) => self.by_model.entry(model.to_owned()).or_default().push(at),
                 None => self.rest.push(at),
             }
@@ -343,9 +382,8 @@ impl Group {
 }
 
 impl Row {
-    /// Returns the first test that fails.
-    fn refusal<'r>(&'r self, headers: &HeaderMap, model: &str) -> Option<Refusal<'r>> {
-        self.tests.iter().find_map(|test| test.refusal(headers, model))
+    fn is_plain(&self) -> bool {
+        self.rule.plain.is_some()
     }
 
     fn considered(&self, verdict: Verdict) -> Considered {
@@ -359,133 +397,12 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "host {}", self.host)?;
-        self.tests.iter().try_for_each(|test| write!(f, ", {test}"))
+        write!(f, "host {}{}", self.host, self.wanted)
     }
 }
 
-#[derive(Clone)]
-enum Wanted {
-    Exact(String),
-    Regex { written: String, whole: Regex },
-}
-
-/// Why a test fails. Values are left out: headers carry credentials.
-struct Refusal<'r> {
-    test: &'r HeaderTest,
-    absent: bool,
-}
-
-impl HeaderTest {
-    /// Compiles a match.
-    ///
-    /// # Errors
-    /// Why the name or the expression is malformed.
-    pub fn new(name: &str, value: &str, kind: HeaderMatchKind) -> Result<Self, String> {
-        let malformed = |_| format!("\"{name}\" is not a header name");
-        let name = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).map_err(malformed)?;
-        let wanted = match kind {
-            HeaderMatchKind::Exact => Wanted::Exact(value.to_owned()),
-            HeaderMatchKind::RegularExpression => {
-                let malformed = |error: regex::Error| {
-                    // The lines before the last one draw where the error is.
-                    let text = error.to_string();
-                    let reason = text.lines().last().unwrap_or_default();
-                    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-                    format!("malformed regular expression: {reason}")
-                };
-                Regex::new(value).map_err(malformed)?;
-                Wanted::Regex {
-                    written: value.to_owned(),
-                    whole: Regex::new(&format!(r"\A(?:{value})\z")).map_err(malformed)?,
-                }
-            }
-        };
-        Ok(Self { name, wanted })
-    }
-
-    /// Returns the one model that the test wants.
-    fn exact_model(&self) -> Option<&str> {
-        match &self.wanted {
-            Wanted::Exact(model) if self.name == MODEL_HEADER => Some(model),
-            Wanted::Exact(_) | Wanted::Regex { .. } => None,
-        }
-    }
-
-    fn refusal(&self, headers: &HeaderMap, model: &str) -> Option<Refusal<'_>> {
-        let refuse = |absent| Some(Refusal { test: self, absent });
-        if self.name == MODEL_HEADER {
-            return match model {
-                "" => refuse(true),
-                model if self.holds(model) => None,
-                _ => refuse(false),
-            };
-        }
-        let mut values = headers.get_all(&self.name).iter();
-        let Some(first) = values.next() else {
-            return refuse(true);
-        };
-        let mut value = String::from_utf8_lossy(first.as_bytes());
-        for more in values {
-            let joined = value.to_mut();
-            joined.push(',');
-            joined.push_str(&String::from_utf8_lossy(more.as_bytes()));
-        }
-        if self.holds(&value) { None } else { refuse(false) }
-    }
-
-    fn holds(&self, value: &str) -> bool {
-        match &self.wanted {
-            Wanted::Exact(wanted) => wanted == value,
-            Wanted::Regex { whole, .. } => whole.is_match(value),
-        }
-    }
-
-    fn is_secret(&self) -> bool {
-        SECRET_HEADERS.contains(&self.name.as_str())
-    }
-}
-
-impl fmt::Display for HeaderTest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, value) = match &self.wanted {
-            Wanted::Exact(value) => ("=", value),
-            Wanted::Regex { written, .. } => ("~", written),
-        };
-        let value = if self.is_secret() { "[secret]" } else { value };
-        write!(f, "{} {sign} {value}", self.name)
-    }
-}
-
-impl fmt::Debug for HeaderTest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for Refusal<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.test.name == MODEL_HEADER {
-            "the model"
-        } else {
-            self.test.name.as_str()
-        };
-        if self.absent {
-            write!(f, "{what} is absent")
-        } else {
-            write!(f, "{what} is another")
-        }
-    }
-}
-
-/// Headers whose wanted values are not shown.
-const SECRET_HEADERS: &[&str] = &[
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "api-key",
-    "cookie",
-];
+const NO_OPERATION: &str = "the path is not that of an operation";
+const NO_MODEL: &str = "paths of operations are left to the rules of models";
 
 /// The longest model name, in characters, that is compared with the known ones.
 const MAX_COMPARED: usize = 128;

@@ -1,7 +1,9 @@
 //! The inside of the router: precedence, indexing and the work that a request costs.
 
+use http::HeaderMap;
+
 use super::*;
-use crate::snapshot::Timeouts;
+use crate::{kind::ai_gateway_route::HeaderMatchKind, snapshot::Timeouts};
 
 fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]]) -> Entry {
     let test = |(name, value): &(&str, &str)| {
@@ -23,13 +25,14 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             candidates: Vec::new(),
             timeouts: Timeouts::default(),
             policies: None,
+            plain: None,
         }),
         listener: Host::Any,
         hosts: hosts.collect(),
         created: None,
         matches: matches
             .iter()
-            .map(|tests| tests.iter().map(test).collect())
+            .map(|tests| tests.iter().map(test).collect::<Vec<_>>().into())
             .collect(),
         owned_by: route.to_owned(),
         models_created: 7,
@@ -62,11 +65,17 @@ fn check(
 ) {
     let headers = headers(pairs);
     let id = |rule: &Arc<Rule>| rule.id();
-    let found = router
-        .route(host, "/v1/chat/completions", &headers, model)
-        .map(id);
+    let asked = Asked {
+        host,
+        method: &http::Method::POST,
+        path: "/v1/chat/completions",
+        query: "",
+        headers: &headers,
+        model,
+    };
+    let found = router.route(&asked).map(id);
     assert_eq!(found.as_deref(), expected);
-    let explanation = router.explain(host, "/v1/chat/completions", &headers, model);
+    let explanation = router.explain(&asked, true);
     assert_eq!(explanation.chosen.as_ref().map(id), found);
     let chosen = explanation
         .considered
@@ -239,7 +248,15 @@ fn secrets_are_not_shown() {
         &["*"],
         &[&[("Authorization", "Bearer sk-1")]],
     )]);
-    let explanation = router.explain("h", "/", &headers(&[("authorization", "Bearer sk-2")]), "m");
+    let asked = Asked {
+        host: "h",
+        method: &http::Method::POST,
+        path: "/",
+        query: "",
+        headers: &headers(&[("authorization", "Bearer sk-2")]),
+        model: "m",
+    };
+    let explanation = router.explain(&asked, true);
     let shown = format!("{router:?} {explanation:?}");
     assert!(!shown.contains("sk-"), "{shown}");
 }

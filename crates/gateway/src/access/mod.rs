@@ -84,17 +84,14 @@ pub(crate) async fn route(
     head: &mut Parts,
 ) -> Result<Arc<Rule>, Box<Refusal>> {
     for _ in 0..MAX_ROUTES {
-        let rule = ctx.route(model, stream, head.uri.path(), &head.headers)?;
+        let rule = ctx.route(model, stream, head)?;
         let Some(policies) = &rule.policies else {
             return Ok(rule);
         };
         let passed = has_passed(ctx, policies);
-        if !passed {
-            Box::pin(admit(ctx, policies, head)).await?;
-        }
+        enter(ctx, &rule, head).await?;
         // What a policy tells upstreams may lead to another rule, with policies of its own.
         if passed || !policies.recomputes_route() {
-            policies.strip_credentials(&mut head.headers);
             return Ok(rule);
         }
     }
@@ -103,6 +100,21 @@ pub(crate) async fn route(
         "the access policies lead from route to route",
     );
     Err(error.into())
+}
+
+/// Lets the request in to `rule`, if its policies do; no upstream is to see by which credential they did.
+///
+/// # Errors
+/// What the policies say.
+pub(crate) async fn enter(ctx: &mut Ctx, rule: &Rule, head: &mut Parts) -> Result<(), Box<Refusal>> {
+    let Some(policies) = &rule.policies else {
+        return Ok(());
+    };
+    if !has_passed(ctx, policies) {
+        Box::pin(admit(ctx, policies, head)).await?;
+    }
+    policies.strip_credentials(&mut head.headers);
+    Ok(())
 }
 
 /// Returns the policies of the request's host that let it in: what they guard may be listed.

@@ -361,7 +361,7 @@ async fn run(
             headers.insert(header::CACHE_CONTROL, NO_CACHE);
             headers.insert("x-accel-buffering", NO);
         }
-        Content::Whole(_) | Content::Stream(_) => {
+        Content::Whole(_) | Content::Stream(_) | Content::Passing(_) | Content::Tunnel(_) => {
             headers.insert(header::CONTENT_TYPE, JSON);
         }
     }

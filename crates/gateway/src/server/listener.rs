@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -167,8 +167,7 @@ async fn accept(
                 connections.spawn(serve_stream(
                     Arc::clone(&server),
                     stream,
-                    peer.ip(),
-                    Arc::clone(&port),
+                    Connection::new(Arc::clone(&port), peer.ip()),
                     graceful.watcher(),
                 ));
             }
@@ -211,31 +210,20 @@ fn builder() -> Builder {
 }
 
 /// Serves what one client sends, once the connection is encrypted where it is to be.
-async fn serve_stream(
-    server: Arc<Builder>,
-    stream: TcpStream,
-    peer: IpAddr,
-    port: Arc<Port>,
-    watcher: Watcher,
-) {
+async fn serve_stream(server: Arc<Builder>, stream: TcpStream, mut connection: Connection, watcher: Watcher) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let stream = WriteLimit::new(stream, WRITE_TIMEOUT);
-    let (gateway, declared) = (&port.gateway, port.declared);
+    let gateway = Arc::clone(&connection.port.gateway);
+    let declared = connection.port.declared;
     if !gateway.state.load().encryption.covers(declared) {
-        let connection = Connection {
-            port,
-            peer,
-            secured: None,
-        };
         return serve_connection(&server, stream, connection, watcher).await;
     }
     let find = |name: &str| gateway.state.load().encryption.find(declared, name);
     match tls::accept(stream, find).await {
         Ok((stream, name)) => {
-            let secured = Some(name);
-            let connection = Connection { port, peer, secured };
+            connection.secured = Some(name);
             serve_connection(&server, stream, connection, watcher).await;
         }
         Err(error) => {
@@ -252,12 +240,14 @@ async fn serve_connection(
     watcher: Watcher,
 ) {
     let connection = Arc::new(connection);
-    let service = service_fn(move |request| guard(Arc::clone(&connection), request));
-    let serving = server
-        .serve_connection(TokioIo::new(stream), service)
-        .into_owned();
-    if let Err(error) = watcher.watch(serving).await {
+    let of_request = Arc::clone(&connection);
+    let service = service_fn(move |request| guard(Arc::clone(&of_request), request));
+    let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(serving.into_owned()).await {
         debug!(%error, "connection ended");
+    }
+    if let Some(tunnel) = connection.take_tunnel() {
+        tunnel.run().await;
     }
 }
 

@@ -8,13 +8,13 @@ pub(crate) mod tls;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use tokio::{net::TcpListener, sync::oneshot};
 use tracing::info;
 
-use crate::{BindError, Gateway};
+use crate::{BindError, Gateway, plain::tunnel::Tunnel};
 use listener::Serving;
 
 /// A port that is served, as its connections see it.
@@ -33,6 +33,29 @@ pub(crate) struct Connection {
     pub(crate) peer: IpAddr,
     /// The name that the client asked for in its handshake, empty if none; `None` where nothing is encrypted.
     pub(crate) secured: Option<String>,
+    /// What becomes of the connection once it speaks another protocol.
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+impl Connection {
+    /// Returns a connection of `peer` that is not encrypted.
+    fn new(port: Arc<Port>, peer: IpAddr) -> Self {
+        Self {
+            port,
+            secured: None,
+            peer,
+            tunnel: Mutex::default(),
+        }
+    }
+
+    /// Leaves the connection to `tunnel` once its last answer is out.
+    pub(crate) fn tunnel(&self, tunnel: Tunnel) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The ports that are served, by declared port.

@@ -269,7 +269,9 @@ impl<'a> Record<'a> {
             request_id: text(&facts.request_id),
             user_agent: facts.user_agent.as_ref().map(text),
             route_name: facts.route.as_deref(),
-            upstream_cluster: attempt.map(|attempt| &*attempt.backend),
+            upstream_cluster: attempt
+                .map(|attempt| &*attempt.backend)
+                .or(facts.upstream.as_deref()),
             attempts: facts.attempts,
             operation: facts.endpoint.map(|endpoint| endpoint.label),
             provider: attempt.map(|attempt| attempt.provider),

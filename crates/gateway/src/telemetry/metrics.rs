@@ -197,8 +197,9 @@ impl Metrics {
     /// Counts one request.
     pub(crate) fn record(&self, facts: &Facts, outcome: Outcome) {
         self.in_flight.dec();
+        let unknown = if facts.plain { "plain" } else { "unknown" };
         let labels = Request {
-            operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
+            operation: facts.endpoint.map_or(unknown, |endpoint| endpoint.label),
             provider: facts
                 .attempt
                 .as_ref()

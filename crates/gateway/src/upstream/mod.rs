@@ -25,7 +25,7 @@ use config::{
     snapshot::{Backend, Endpoint, Tls},
 };
 use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -33,8 +33,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::{ConnectError, TlsError, tls_config};
-use connect::{Connector, Io};
+use connect::Connector;
+pub(crate) use connect::{ConnectError, Io, TlsError, tls_config};
 pub(crate) use outgoing::Outgoing;
 
 use crate::Gateway;
@@ -293,6 +293,25 @@ impl Connection {
     }
 }
 
+impl Reply {
+    /// Returns the connection of a reply that switches to another protocol, and what was already read from it; `None`
+    /// if it does not.
+    pub(crate) async fn into_io(self) -> Option<(Io, Bytes)> {
+        let (_, mut connection) = self.connection?;
+        poll_fn(|cx| {
+            drive(&mut connection.driver, &mut connection.closed, cx);
+            if connection.closed {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        let parts = connection.driver.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
 impl Body for Reply {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -326,6 +345,10 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

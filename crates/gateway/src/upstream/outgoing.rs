@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-use crate::llm::upload::{Broken, Pull};
+use crate::{
+    llm::upload::{Broken, Pull},
+    plain::Arriving,
+};
 
 /// The body of a call.
 pub(crate) enum Outgoing {
@@ -17,18 +20,32 @@ pub(crate) enum Outgoing {
     Whole(Full<Bytes>),
     /// A form that may still be arriving.
     Form(Box<Pull>),
+    /// Whatever the client sends.
+    Plain(Box<Arriving>),
+}
+
+/// The body of a call does not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsent {
+    /// The form is not whole.
+    #[error(transparent)]
+    Form(#[from] Broken),
+    /// The client broke off.
+    #[error("the client broke off")]
+    Client(#[source] hyper::Error),
 }
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Unsent;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unsent>>> {
         match self.get_mut() {
             Outgoing::Whole(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|impossible| match impossible {}),
-            Outgoing::Form(pull) => Pin::new(pull.as_mut()).poll_frame(cx),
+            Outgoing::Form(pull) => Pin::new(pull.as_mut()).poll_frame(cx).map_err(Unsent::Form),
+            Outgoing::Plain(arriving) => Pin::new(arriving.as_mut()).poll_frame(cx).map_err(Unsent::Client),
         }
     }
 
@@ -36,6 +53,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Whole(body) => body.is_end_stream(),
             Outgoing::Form(pull) => pull.is_end_stream(),
+            Outgoing::Plain(arriving) => arriving.is_end_stream(),
         }
     }
 
@@ -43,6 +61,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Whole(body) => body.size_hint(),
             Outgoing::Form(pull) => pull.size_hint(),
+            Outgoing::Plain(arriving) => arriving.size_hint(),
         }
     }
 }

@@ -127,6 +127,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
         candidates: candidates.collect(),
         timeouts,
         policies: None,
+        plain: None,
     };
     let wanted = HeaderTest::new(MODEL_HEADER, MODEL, HeaderMatchKind::Exact).expect("a header name");
     let entry = Entry {
@@ -134,7 +135,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
         listener: Host::Any,
         hosts: vec![Host::Any],
         created: None,
-        matches: vec![vec![wanted]],
+        matches: vec![vec![wanted].into()],
         owned_by: "owner".to_owned(),
         models_created: 1_735_689_600,
     };

@@ -17,6 +17,7 @@ mod kept;
 mod limits;
 mod matrix;
 mod models;
+mod plain;
 mod relay;
 mod reload;
 mod retry;

@@ -18,6 +18,7 @@ mod compatible;
 mod dialect;
 mod google;
 mod openai;
+mod plain;
 mod preset;
 mod responding;
 mod serve;
@@ -36,6 +37,7 @@ pub use compatible::{
 pub use dialect::{Dialect, Member, Replay, Thinking};
 pub use google::{AiStudio, Vertex};
 pub use openai::OpenAi;
+pub use plain::Plain;
 pub use preset::{Preset, Trigger};
 pub use responding::{AZURE_RESPONSES, OPENAI_RESPONSES, Responding};
 pub use vertex::VertexClaude;

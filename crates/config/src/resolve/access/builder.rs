@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use policy::Remote;
 
-use super::super::{End, Notes, permitted, policies, target};
+use super::super::{End, Notes, Reach, permitted, target};
 use crate::{
     Key, Resources, Severity,
     kind::{reference::SecretRef, secret::SecretData},
@@ -15,7 +15,7 @@ use crate::{
 /// Makes policies of what one resource says.
 pub(in crate::resolve) struct Builder<'a> {
     pub(super) resources: &'a Resources,
-    pub(super) policies: &'a policies::Policies,
+    pub(super) reach: &'a Reach<'a>,
     owner: End<'a>,
     kind: &'static str,
     pub(super) notes: &'a mut Notes,
@@ -26,15 +26,14 @@ pub(in crate::resolve) struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Returns what makes policies for the resource called `key` of a kind, which comes with its API group.
     pub(in crate::resolve) fn new(
-        resources: &'a Resources,
-        policies: &'a policies::Policies,
+        reach: &'a Reach<'a>,
         (group, kind): (&'static str, &'static str),
         key: &'a Key,
         notes: &'a mut Notes,
     ) -> Self {
         Self {
-            resources,
-            policies,
+            resources: reach.resources,
+            reach,
             owner: End { group, kind, key },
             kind,
             notes,

@@ -13,11 +13,7 @@ use std::{
 use policy::Policies;
 
 use self::builder::Builder;
-use super::{
-    Notes,
-    attach::Hosts,
-    policies::{self, ordered},
-};
+use super::{Notes, Reach, attach::Hosts, policies::ordered};
 use crate::{
     Condition, ConditionKind, Key, Resources, Severity,
     host::Host,
@@ -60,11 +56,12 @@ struct Guard {
     policies: Arc<Policies>,
 }
 
-pub(super) fn resolve(resources: &Resources, backing: &policies::Policies, notes: &mut Notes) -> Access {
+pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Access {
+    let resources = reach.resources;
     let mut built = BTreeMap::new();
     let mut outside = Outside::default();
     for (key, declared) in &resources.security_policies {
-        let (policies, asked) = build(resources, backing, key, &declared.spec, notes);
+        let (policies, asked) = build(reach, key, &declared.spec, notes);
         built.insert(key, Arc::new(policies));
         outside.join(asked);
     }
@@ -214,14 +211,8 @@ fn same(one: &Option<Arc<Policies>>, other: &Option<Arc<Policies>>) -> bool {
     one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
 }
 
-fn build(
-    resources: &Resources,
-    backing: &policies::Policies,
-    key: &Key,
-    spec: &SecurityPolicy,
-    notes: &mut Notes,
-) -> (Policies, Outside) {
-    let mut builder = Builder::new(resources, backing, (ENVOY, KIND), key, notes);
+fn build(reach: &Reach<'_>, key: &Key, spec: &SecurityPolicy, notes: &mut Notes) -> (Policies, Outside) {
+    let mut builder = Builder::new(reach, (ENVOY, KIND), key, notes);
     let none = spec.target_refs.is_empty() && spec.target_ref.is_none() && spec.target_selectors.is_empty();
     if none {
         let message = "either targetRef or targetRefs or targetSelectors must be used";
@@ -371,7 +362,11 @@ fn declared<'r>(resources: &'r Resources, kind: &str) -> Vec<(&'r Key, &'r Metad
         }
         _ => {
             let routes = resources.ai_gateway_routes.iter();
-            routes.map(|(key, declared)| (key, &declared.metadata)).collect()
+            let routes = routes.map(|(key, declared)| (key, &declared.metadata));
+            let plain = resources.http_routes.iter();
+            routes
+                .chain(plain.map(|(key, declared)| (key, &declared.metadata)))
+                .collect()
         }
     }
 }
@@ -392,7 +387,13 @@ fn sections<'r>(resources: &'r Resources, kind: &str, key: &Key) -> Vec<&'r str>
                 .get(key)
                 .map(|route| &route.spec.rules);
             let rules = rules.into_iter().flatten();
-            rules.filter_map(|rule| rule.name.as_deref()).collect()
+            let plain = resources.http_routes.get(key).map(|route| &route.spec.rules);
+            let plain = plain.into_iter().flatten();
+            rules
+                .map(|rule| &rule.name)
+                .chain(plain.map(|rule| &rule.name))
+                .filter_map(|name| name.as_deref())
+                .collect()
         }
     }
 }

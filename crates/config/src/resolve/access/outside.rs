@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Uri;
 
-use super::{super::backends, builder::Builder};
+use super::{super::backends::Place, builder::Builder};
 use crate::{
     Key, host,
     kind::{ENVOY, security_policy::ext_auth::ServiceRef},
@@ -78,7 +78,7 @@ impl Builder<'_> {
             self.unresolved("RefNotPermitted", field, message);
             return None;
         }
-        match backends::reached(self.resources, self.policies, &to, self.notes) {
+        match self.reach.endpoints(&Place::Backend(to.clone()), self.notes) {
             Ok((endpoints, tls)) => Some((to, Service { endpoints, tls })),
             Err((reason, message)) => {
                 self.unresolved(reason, field, message);

@@ -15,15 +15,18 @@ use crate::{
     kind::{
         AI, AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, ENVOY,
         GATEWAY_API, Gateway, INFERENCE,
-        ai_gateway_route::{Match, Rule},
+        ai_gateway_route::{HeaderMatch, Match, ParentRef, Rule, Timeouts},
         backend_security_policy::{AzureCredentials, CredentialType, GcpCredentials},
         gateway::{Listener, TlsMode},
     },
     resources::{Declared, Map},
 };
 
+mod http_route;
+
 /// Checks every resource and refuses those that are malformed.
 pub(super) fn check(resources: &Resources, notes: &mut Notes) {
+    check_plain(resources, notes);
     each("Gateway", &resources.gateways, notes, |declared, faults| {
         gateway(&declared.spec, faults)
     });
@@ -63,6 +66,34 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
         notes,
         |declared, faults| {
             tls(&declared.spec, faults);
+        },
+    );
+}
+
+/// Checks the resources that serve plain requests.
+fn check_plain(resources: &Resources, notes: &mut Notes) {
+    each("HTTPRoute", &resources.http_routes, notes, |declared, faults| {
+        http_route::route(&declared.spec, faults);
+    });
+    let filters = &resources.http_route_filters;
+    each("HTTPRouteFilter", filters, notes, |declared, faults| {
+        http_route::filter(&declared.spec, faults);
+    });
+    each("Service", &resources.services, notes, |declared, faults| {
+        for (index, port) in declared.spec.ports.iter().enumerate() {
+            faults.port(port.port, format!("spec.ports[{index}].port"));
+        }
+    });
+    each(
+        "ReferenceGrant",
+        &resources.reference_grants,
+        notes,
+        |declared, faults| {
+            for (name, found) in [("from", declared.spec.from.len()), ("to", declared.spec.to.len())] {
+                let field = format!("spec.{name}");
+                faults.add_if(found == 0, &field, "must have at least 1 item");
+                faults.at_most(16, found, field);
+            }
         },
     );
 }
@@ -117,6 +148,43 @@ impl Faults {
 
     pub(super) fn filled(&mut self, value: &str, field: impl Into<String>) {
         self.add_if(value.is_empty(), field, "must not be empty");
+    }
+
+    /// Only Gateways are parents.
+    fn parents(&mut self, parents: &[ParentRef], limit: usize) {
+        self.at_most(limit, parents.len(), "spec.parentRefs");
+        for (index, parent) in parents.iter().enumerate() {
+            let kind = parent.kind.as_deref().unwrap_or("Gateway");
+            let group = parent.group.as_deref().unwrap_or(GATEWAY_API);
+            let wrong = (group, kind) != (GATEWAY_API, "Gateway");
+            let field = format!("spec.parentRefs[{index}]");
+            self.add_if(wrong, &field, "only Gateway is supported");
+            self.filled(&parent.name, format!("{field}.name"));
+        }
+    }
+
+    fn headers(&mut self, headers: &[HeaderMatch], field: &str) {
+        self.at_most(16, headers.len(), format!("{field}.headers"));
+        let mut names = BTreeSet::new();
+        for (index, header) in headers.iter().enumerate() {
+            let at = |name: &str| format!("{field}.headers[{index}].{name}");
+            let repeated = !names.insert(header.name.to_ascii_lowercase());
+            self.add_if(repeated, at("name"), "a header is matched once");
+            let length = (1..=256).contains(&header.name.len());
+            self.add_if(!length, at("name"), "a name of 1 to 256 characters is required");
+            let length = (1..=4096).contains(&header.value.len());
+            let message = "a value of 1 to 4096 characters is required";
+            self.add_if(!length, at("value"), message);
+        }
+    }
+
+    fn timeouts(&mut self, timeouts: Option<Timeouts>, field: &str) {
+        let timeouts = timeouts.unwrap_or_default();
+        if let (Some(request), Some(attempt)) = (timeouts.request, timeouts.backend_request) {
+            let longer = request.limit().is_some_and(|request| attempt.0 > request);
+            let message = "backendRequest timeout cannot be longer than request timeout";
+            self.add_if(longer, format!("{field}.timeouts"), message);
+        }
     }
 
     fn tell(self, kind: &'static str, key: &Key, notes: &mut Notes) {
@@ -182,18 +250,7 @@ fn encryption(listener: &Listener, field: &str, faults: &mut Faults) {
 }
 
 fn route(spec: &AIGatewayRoute, faults: &mut Faults) {
-    faults.at_most(16, spec.parent_refs.len(), "spec.parentRefs");
-    for (index, parent) in spec.parent_refs.iter().enumerate() {
-        let kind = parent.kind.as_deref().unwrap_or("Gateway");
-        let group = parent.group.as_deref().unwrap_or(GATEWAY_API);
-        let wrong = (group, kind) != (GATEWAY_API, "Gateway");
-        faults.add_if(
-            wrong,
-            format!("spec.parentRefs[{index}]"),
-            "only Gateway is supported",
-        );
-        faults.filled(&parent.name, format!("spec.parentRefs[{index}].name"));
-    }
+    faults.parents(&spec.parent_refs, 16);
     faults.at_most(16, spec.hostnames.len(), "spec.hostnames");
     for (index, name) in spec.hostnames.iter().enumerate() {
         faults.hostname(name, format!("spec.hostnames[{index}]"));
@@ -223,6 +280,7 @@ fn route(spec: &AIGatewayRoute, faults: &mut Faults) {
 }
 
 fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
+    faults.timeouts(rule.timeouts, field);
     faults.at_most(128, rule.matches.len(), format!("{field}.matches"));
     for (index, own) in rule.matches.iter().enumerate() {
         matching(own, &format!("{field}.matches[{index}]"), faults);
@@ -261,30 +319,10 @@ fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
         field("backendRefs"),
         "only one InferencePool backend is allowed per rule",
     );
-    let timeouts = rule.timeouts.unwrap_or_default();
-    if let (Some(request), Some(attempt)) = (timeouts.request, timeouts.backend_request) {
-        let longer = request.limit().is_some_and(|request| attempt.0 > request);
-        let message = "backendRequest timeout cannot be longer than request timeout";
-        faults.add_if(longer, field("timeouts"), message);
-    }
 }
 
 fn matching(own: &Match, field: &str, faults: &mut Faults) {
-    faults.at_most(16, own.headers.len(), format!("{field}.headers"));
-    let mut names = BTreeSet::new();
-    for (index, header) in own.headers.iter().enumerate() {
-        let at = |name: &str| format!("{field}.headers[{index}].{name}");
-        let repeated = !names.insert(header.name.to_ascii_lowercase());
-        faults.add_if(repeated, at("name"), "a header is matched once");
-        let length = (1..=256).contains(&header.name.len());
-        faults.add_if(!length, at("name"), "a name of 1 to 256 characters is required");
-        let length = (1..=4096).contains(&header.value.len());
-        faults.add_if(
-            !length,
-            at("value"),
-            "a value of 1 to 4096 characters is required",
-        );
-    }
+    faults.headers(&own.headers, field);
 }
 
 fn mutations(
@@ -317,8 +355,10 @@ fn service(spec: &AIServiceBackend, faults: &mut Faults) {
         reference.group.as_deref().unwrap_or_default(),
         reference.kind.as_deref().unwrap_or("Service"),
     );
-    let message = "BackendRef must be a Backend resource of Envoy Gateway";
-    faults.add_if(place != (ENVOY, "Backend"), "spec.backendRef", message);
+    // The reference takes Backends alone; a Service is as good a place to call.
+    let message = "BackendRef must be a Backend resource of Envoy Gateway, or a Service";
+    let known = [(ENVOY, "Backend"), ("", "Service")].contains(&place);
+    faults.add_if(!known, "spec.backendRef", message);
     let portless = place == ("", "Service") && reference.port.is_none();
     faults.add_if(
         portless,

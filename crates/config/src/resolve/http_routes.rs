@@ -1,0 +1,315 @@
+//! HTTPRoutes: what they match, and who serves it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use llm::{Site, provider};
+use policy::{body::Body, headers::Headers};
+
+use super::{
+    End, Notes,
+    access::Access,
+    attach::{self, attach},
+    backends::{Place, Reach, Trouble},
+    filters::{self, Scope},
+    listeners::Listeners,
+    routes::{add, guard},
+};
+use crate::{
+    Key, Severity,
+    host::Host,
+    kind::{
+        Duration, HTTPRoute,
+        ai_gateway_route::HeaderMatchKind,
+        http_route::{BackendRef, FilterKind, Match, Method, PathMatchKind, Rule},
+        reference::BackendObjectRef,
+    },
+    plain::{Answer, Edits, Plain},
+    resources::Declared,
+    router::{self, Entry, HeaderTest, PathTest, QueryTest},
+    snapshot::{self, Backend, Candidate, Timeouts},
+};
+
+/// Adds the rules of every HTTPRoute to `entries`, by port.
+pub(super) fn resolve(
+    reach: &Reach<'_>,
+    listeners: &Listeners,
+    access: &mut Access,
+    entries: &mut BTreeMap<u16, Vec<Entry>>,
+    notes: &mut Notes,
+) {
+    let resources = reach.resources;
+    let mut routes: Vec<_> = resources.http_routes.iter().collect();
+    routes.sort_by_key(|(_, route)| route.order);
+    let mut known = BTreeMap::new();
+    for (key, route) in routes {
+        let places = attach(
+            attach::Route {
+                kind: KIND,
+                key,
+                parents: &route.spec.parent_refs,
+                hostnames: &route.spec.hostnames,
+            },
+            listeners,
+            notes,
+        );
+        if !notes.accepts(KIND, key) {
+            continue;
+        }
+        let mut resolving = Resolving {
+            reach,
+            key,
+            known: &mut known,
+            notes,
+        };
+        let mut rules = resolving.rules(route);
+        if let Some(reason) = guard(resources, KIND, key, &route.spec.parent_refs) {
+            notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
+            for entry in &mut rules {
+                Arc::make_mut(&mut entry.rule).plain = Some(Arc::new(broken(reason.clone())));
+            }
+        }
+        // An expression that does not compile is found only now.
+        if notes.accepts(KIND, key) {
+            add(entries, places, key, &rules, access);
+        }
+    }
+}
+
+/// One route on its way.
+struct Resolving<'a> {
+    reach: &'a Reach<'a>,
+    key: &'a Key,
+    /// What places were found to be that other references led to.
+    known: &'a mut BTreeMap<String, Result<Arc<Backend>, Trouble>>,
+    notes: &'a mut Notes,
+}
+
+impl Resolving<'_> {
+    fn rules(&mut self, route: &Declared<HTTPRoute>) -> Vec<Entry> {
+        let rules = route.spec.rules.iter().enumerate();
+        rules
+            .map(|(index, rule)| {
+                self.remark(index, rule);
+                Entry {
+                    rule: Arc::new(self.rule(index, rule)),
+                    listener: Host::Any,
+                    hosts: Vec::new(),
+                    created: route.metadata.creation_timestamp,
+                    matches: self.matches(index, rule),
+                    owned_by: String::new(),
+                    models_created: 0,
+                }
+            })
+            .collect()
+    }
+
+    fn rule(&mut self, index: usize, rule: &Rule) -> snapshot::Rule {
+        let field = format!("spec.rules[{index}]");
+        let scope = Scope {
+            resources: self.reach.resources,
+            kind: KIND,
+            key: self.key,
+            prefix: rule.prefix(),
+        };
+        let plain = filters::compile(scope, &field, &rule.filters, self.notes);
+        let mut plain = plain.unwrap_or_else(broken);
+        let references = rule.backend_refs.iter().enumerate();
+        let mut candidates = Vec::new();
+        for (at, reference) in references {
+            let field = format!("{field}.backendRefs[{at}]");
+            let (candidate, edits) = self.candidate((index, at), &field, reference);
+            candidates.push(candidate);
+            plain.candidates.push(edits);
+        }
+        if plain.answer.is_none() && candidates.iter().all(|candidate| candidate.weight == 0) {
+            let message = "no backend can serve the rule: its requests are refused";
+            let field = format!("{field}.backendRefs");
+            self.notes
+                .warn(KIND, self.key, "NoBackend", field.as_str(), message);
+            plain.answer = Some(Answer::Broken("no backend".to_owned()));
+        }
+        let (request, attempt) = rule.limits();
+        snapshot::Rule {
+            route: self.key.to_string(),
+            index,
+            name: rule.name.clone(),
+            candidates,
+            timeouts: Timeouts {
+                request: request.map_or(Some(REPLY), Duration::limit),
+                attempt: attempt.and_then(Duration::limit),
+                stream_idle: None,
+            },
+            policies: None,
+            plain: Some(Arc::new(plain)),
+        }
+    }
+
+    /// Says what a rule declares and this version does not do.
+    fn remark(&mut self, index: usize, rule: &Rule) {
+        let unsupported = [
+            (
+                rule.retry.is_some(),
+                "retry",
+                "requests that are streamed are not sent twice",
+            ),
+            (
+                rule.session_persistence.is_some(),
+                "sessionPersistence",
+                "clients do not come back to the same backend in this version",
+            ),
+        ];
+        for (present, name, message) in unsupported {
+            if present {
+                let field = format!("spec.rules[{index}].{name}");
+                self.notes
+                    .unsupported(KIND, self.key, Severity::Warning, field.as_str(), message);
+            }
+        }
+    }
+
+    fn matches(&mut self, index: usize, rule: &Rule) -> Vec<router::Match> {
+        let mut matches = Vec::new();
+        for (at, written) in rule.matches.iter().enumerate() {
+            match matching(written) {
+                Ok(wanted) => matches.push(wanted),
+                Err((name, message)) => {
+                    let field = format!("spec.rules[{index}].matches[{at}].{name}");
+                    self.notes.refuse(KIND, self.key, "Invalid", field, message);
+                }
+            }
+        }
+        matches
+    }
+
+    fn candidate(
+        &mut self,
+        (rule, at): (usize, usize),
+        field: &str,
+        reference: &BackendRef,
+    ) -> (Candidate, (Edits, Edits)) {
+        let scope = Scope {
+            resources: self.reach.resources,
+            kind: KIND,
+            key: self.key,
+            prefix: None,
+        };
+        let only = &[
+            FilterKind::RequestHeaderModifier,
+            FilterKind::ResponseHeaderModifier,
+        ];
+        let filters = filters::of_backend(scope, field, &reference.filters, only, self.notes);
+        let backend = self.backend(field, &reference.target());
+        let (edits, backend) = match filters {
+            Ok(edits) => (edits, backend),
+            Err(reason) => (<(Edits, Edits)>::default(), Err(reason)),
+        };
+        let Key { namespace, name } = self.key;
+        let candidate = Candidate {
+            id: Arc::from(format!(
+                "{namespace}/{}/route/{name}/rule/{rule}/ref/{at}",
+                reference.name
+            )),
+            weight: reference.weight.unwrap_or(1),
+            priority: 0,
+            model: None,
+            headers: Headers::default(),
+            body: Body::default(),
+            backend,
+        };
+        (candidate, edits)
+    }
+
+    /// Returns what a reference leads to; says so if it leads nowhere.
+    fn backend(&mut self, field: &str, reference: &BackendObjectRef) -> Result<Arc<Backend>, String> {
+        let reached = self.reached(reference);
+        reached.map_err(|(reason, message)| {
+            self.notes
+                .unresolved(KIND, self.key, reason, field.to_owned(), &message);
+            message
+        })
+    }
+}
+
+impl Resolving<'_> {
+    fn reached(&mut self, reference: &BackendObjectRef) -> Result<Arc<Backend>, Trouble> {
+        let place = Place::of(reference, &self.key.namespace)?;
+        self.reach
+            .permit(&[End::http_route(self.key)], &place, self.notes)?;
+        let id = place.id();
+        if let Some(known) = self.known.get(&id) {
+            return known.clone();
+        }
+        let found = self.reach.endpoints(&place, self.notes);
+        let found = found.map(|(endpoints, tls)| {
+            Arc::new(Backend {
+                id: Arc::from(id.as_str()),
+                provider: &provider::Plain,
+                site: Site::default(),
+                endpoints,
+                tls,
+                credential: None,
+            })
+        });
+        self.known.insert(id, found.clone());
+        found
+    }
+}
+
+/// Compiles a match; an error names the member and says why not.
+fn matching(written: &Match) -> Result<router::Match, (String, String)> {
+    let path = match &written.path {
+        None => PathTest::default(),
+        Some(path) => {
+            let value = path.value.as_deref().unwrap_or("/");
+            let kind = path.kind.unwrap_or(PathMatchKind::PathPrefix);
+            PathTest::new(value, kind).map_err(|message| ("path.value".to_owned(), message))?
+        }
+    };
+    let mut wanted = router::Match {
+        path,
+        method: written.method.map(method),
+        ..router::Match::default()
+    };
+    for (at, header) in written.headers.iter().enumerate() {
+        let kind = header.kind.unwrap_or(HeaderMatchKind::Exact);
+        let test = HeaderTest::new(&header.name, &header.value, kind);
+        wanted
+            .headers
+            .push(test.map_err(|message| (format!("headers[{at}]"), message))?);
+    }
+    for (at, query) in written.query_params.iter().enumerate() {
+        let kind = query.kind.unwrap_or(HeaderMatchKind::Exact);
+        let test = QueryTest::new(&query.name, &query.value, kind);
+        wanted
+            .query
+            .push(test.map_err(|message| (format!("queryParams[{at}]"), message))?);
+    }
+    Ok(wanted)
+}
+
+fn method(method: Method) -> http::Method {
+    match method {
+        Method::Get => http::Method::GET,
+        Method::Head => http::Method::HEAD,
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Delete => http::Method::DELETE,
+        Method::Connect => http::Method::CONNECT,
+        Method::Options => http::Method::OPTIONS,
+        Method::Trace => http::Method::TRACE,
+        Method::Patch => http::Method::PATCH,
+    }
+}
+
+/// Returns what refuses every request.
+fn broken(reason: String) -> Plain {
+    Plain {
+        answer: Some(Answer::Broken(reason)),
+        ..Plain::default()
+    }
+}
+
+const KIND: &str = "HTTPRoute";
+
+/// How long a backend may take for the head of its reply where a rule says nothing (Envoy's default).
+const REPLY: std::time::Duration = std::time::Duration::from_secs(15);

@@ -1,0 +1,103 @@
+//! Services: the addresses behind one, as EndpointSlices give them, or as a cluster's names do.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::Notes;
+use crate::{
+    Key, Resources,
+    kind::{EndpointSlice, Service, service::ServicePort},
+    snapshot::Endpoint,
+};
+
+/// The EndpointSlices of each Service.
+pub(super) struct Services<'r> {
+    resources: &'r Resources,
+    slices: BTreeMap<(&'r str, &'r str), Vec<(&'r Key, &'r EndpointSlice)>>,
+}
+
+impl<'r> Services<'r> {
+    pub(super) fn new(resources: &'r Resources) -> Self {
+        let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, slice) in &resources.endpoint_slices {
+            if let Some(service) = slice.metadata.labels.get(SERVICE_NAME) {
+                let place = (key.namespace.as_str(), service.as_str());
+                slices.entry(place).or_default().push((key, &slice.spec));
+            }
+        }
+        Self { resources, slices }
+    }
+
+    /// Returns the addresses behind port `port` of a Service.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(super) fn endpoints(&self, key: &Key, port: u32, notes: &mut Notes) -> Result<Vec<Endpoint>, String> {
+        let service = self.resources.services.get(key);
+        let service = service.ok_or_else(|| format!("Service {key} does not exist"))?;
+        notes.used("Service", key);
+        let spec = &service.spec;
+        let declared = spec.ports.iter().find(|declared| declared.port == port);
+        let declared = declared.ok_or_else(|| format!("Service {key} has no port {port}"))?;
+        let number = u16::try_from(port).map_err(|_| format!("Service {key}: the port is out of range"))?;
+        let slices = self.slices.get(&(key.namespace.as_str(), key.name.as_str()));
+        let Some(slices) = slices else {
+            return Ok(vec![Endpoint {
+                host: address(key, spec),
+                port: number,
+                proxy: None,
+            }]);
+        };
+        let mut found = Vec::new();
+        for (slice, spec) in slices {
+            notes.used("EndpointSlice", slice);
+            found.extend(ready(spec, declared));
+        }
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            return Err(format!("no endpoint of Service {key} is ready"));
+        }
+        Ok(found)
+    }
+}
+
+/// Returns where a Service is reached whose endpoints are not declared: a cluster knows it by address or name.
+fn address(key: &Key, service: &Service) -> String {
+    let name = service.external_name.as_deref().filter(|name| !name.is_empty());
+    if let Some(name) = name {
+        return name.trim_end_matches('.').to_ascii_lowercase();
+    }
+    let address = service.cluster_ip.as_deref();
+    match address.filter(|address| address.parse::<IpAddr>().is_ok()) {
+        Some(address) => address.to_owned(),
+        None => format!("{}.{}.svc", key.name, key.namespace),
+    }
+}
+
+/// Returns the endpoints of a slice that are ready, at the port that `service` is about.
+fn ready(slice: &EndpointSlice, service: &ServicePort) -> Vec<Endpoint> {
+    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+    let ports = slice
+        .ports
+        .iter()
+        .filter(|port| name(&port.name) == name(&service.name))
+        .filter_map(|port| u16::try_from(port.port?).ok());
+    let ports: Vec<u16> = ports.collect();
+    let ready = slice
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.conditions.unwrap_or_default().ready != Some(false));
+    let addresses = ready.filter_map(|endpoint| endpoint.addresses.first());
+    addresses
+        .flat_map(|address| {
+            ports.iter().map(|port| Endpoint {
+                host: address.clone(),
+                port: *port,
+                proxy: None,
+            })
+        })
+        .collect()
+}
+
+/// The label by which an EndpointSlice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
