@@ -142,6 +142,47 @@ mod tests {
         );
     }
 
+    /// Prints what a signature costs: `cargo test --release -p tollgate-gateway --lib cost -- --nocapture`.
+    #[test]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the figure is for a reader; no build fails on it"
+    )]
+    fn cost() {
+        const ROUNDS: u32 = 2000;
+        let keys = AwsKeys {
+            id: "AKIDEXAMPLE".to_owned(),
+            secret: Secret::new("secretexample"),
+            session: None,
+        };
+        let identity = super::super::identity(&keys);
+        let scope = Signature {
+            region: "us-east-1".to_owned(),
+            service: "bedrock".to_owned(),
+            host: None,
+        };
+        for size in [1 << 10, 1 << 20] {
+            let body = vec![b'x'; size];
+            let mut headers = HeaderMap::new();
+            let rounds = ROUNDS / (1 + u32::try_from(size / (1 << 16)).unwrap_or(ROUNDS));
+            let began = std::time::Instant::now();
+            for round in 0..rounds {
+                let mut call = Call {
+                    headers: &mut headers,
+                    method: "POST",
+                    path: "/model/us.anthropic.claude-x-v1:0/converse",
+                    host: "bedrock-runtime.us-east-1.amazonaws.com",
+                    body: Some(&body),
+                };
+                let now = UNIX_EPOCH + Duration::from_secs(TIME + u64::from(round));
+                sign(&scope, &identity, now, &mut call).expect("it can be signed");
+            }
+            let each = began.elapsed() / rounds.max(1);
+            assert_eq!(headers.len(), 2);
+            println!("a signature over {size} bytes takes {each:?}");
+        }
+    }
+
     #[test]
     fn hosts_name_regions() {
         let check = |host: &str, expected: Option<&str>| assert_eq!(region(host), expected, "{host}");
