@@ -359,8 +359,8 @@ fn responses_are_judged_item_by_item() {
         Some("reasoning.effort"),
     );
     check(
-        json!({"tools": [{"type": "function", "name": "f", "parameters": {}}]}),
-        Some("tools[0].strict"),
+        json!({"tools": [{"type": "function", "name": "f"}]}),
+        Some("tools[0].parameters"),
     );
     check(json!({"tools": [{"type": "web_search"}]}), Some("tools[0].type"));
     check(
@@ -392,6 +392,15 @@ fn gemini_knows_its_fields_at_any_depth() {
         declared(json!({"type": "OBJECT", "properties": {"a": {"type": "STRING"}}})),
         None,
     );
+    // A name may be written in either way.
+    let named =
+        json!({"system_instruction": {}, "contents": [{"parts": [{"inline_data": {"mime_type": "a"}}]}]});
+    let named = strict::gemini::named(&named);
+    assert_eq!(
+        named.pointer("/contents/0/parts/0/inlineData/mimeType"),
+        Some(&json!("a"))
+    );
+    assert_eq!(named.get("system_instruction"), None);
     check(json!({"messages": []}), Some("messages"));
     check(json!({"contents": []}), Some("contents"));
     check(

@@ -1,11 +1,11 @@
-//! Plays both providers for tests in other languages.
+//! Plays the providers for tests in other languages.
 //!
-//! Takes the key that the providers want as its only argument, prints one line of JSON with the two ports and
+//! Takes the key that the providers want as its only argument, prints one line of JSON with their ports and
 //! serves until its standard input ends, so that it never outlives who started it.
 
 use std::{io::Write, process::ExitCode};
 
-use testkit::Provider;
+use testkit::{Cloud, Provider};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -15,9 +15,17 @@ async fn main() -> ExitCode {
     };
     let openai = Provider::OpenAi.start(&key).await;
     let messages = Provider::Messages.start(&key).await;
+    let gemini = Cloud::AiStudio.start(&key).await;
+    let converse = Cloud::Converse.start(&key).await;
+    let invoke = Cloud::InvokeModel.start(&key).await;
+    let cohere = Cloud::Cohere.start(&key).await;
     let ports = serde_json::json!({
         "openai": openai.address().port(),
         "messages": messages.address().port(),
+        "gemini": gemini.address().port(),
+        "converse": converse.address().port(),
+        "invoke": invoke.address().port(),
+        "cohere": cohere.address().port(),
     });
     if writeln!(std::io::stdout(), "{ports}").is_err() {
         return ExitCode::FAILURE;

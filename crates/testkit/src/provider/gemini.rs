@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Fault, Turn, fault};
+use super::{Asked, Fault, Turn, documents, fault};
 use crate::{
     fixture,
     script::Reply,
@@ -23,7 +23,10 @@ pub(super) fn vertex(request: &Received, key: &str) -> Reply {
 /// Answers a request whose head asks a model for `method`.
 fn answer(request: &Received, head: Result<cloud::Method, Refusal>) -> Reply {
     let judged = head.and_then(|method| {
-        let body = request.json();
+        let body = strict::gemini::named(&request.json());
+        if method.name == "batchEmbedContents" || method.name == "countTokens" {
+            return Ok((method, body));
+        }
         strict::gemini::check_body(&body)?;
         Ok((method, body))
     });
@@ -31,6 +34,9 @@ fn answer(request: &Received, head: Result<cloud::Method, Refusal>) -> Reply {
         Ok(judged) => judged,
         Err(refusal) => return refusal.gemini(),
     };
+    if let Some(reply) = documents::gemini(&method.name, &body) {
+        return reply;
+    }
     let asked = read(&body, method);
     let stall_stream = match fault(&asked.model) {
         Some(Fault::Status(status)) => return failure(status),

@@ -4,6 +4,7 @@
 //! the answer. Some words in the model's name bring faults about: `fail-429`, `stall`, `stall-stream`.
 
 mod converse;
+mod documents;
 mod forms;
 mod gemini;
 mod messages;
@@ -41,6 +42,8 @@ pub enum Cloud {
     Converse,
     /// Claude at Amazon Bedrock, through `InvokeModel`.
     InvokeModel,
+    /// Rerank and embeddings at Cohere.
+    Cohere,
 }
 
 impl Provider {
@@ -86,6 +89,7 @@ impl Cloud {
             Cloud::VertexClaude => messages::vertex(request, &key),
             Cloud::Converse => converse::reply(request, &key),
             Cloud::InvokeModel => messages::invoke(request, &key),
+            Cloud::Cohere => documents::cohere(request, &key),
         })
     }
 }

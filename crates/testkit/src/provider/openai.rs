@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Fault, Turn, fault, forms, responses};
+use super::{Asked, Fault, Turn, documents, fault, forms, responses};
 use crate::{
     fixture::openai::{chunk, delta, error, frame},
     script::Reply,
@@ -12,6 +12,9 @@ use crate::{
 
 pub(super) fn reply(request: &Received, key: &str) -> Reply {
     if let Some(reply) = forms::reply(request, key) {
+        return reply;
+    }
+    if let Some(reply) = documents::openai(request, key) {
         return reply;
     }
     if request.target == "/v1/responses" {

@@ -138,8 +138,10 @@ fn response(asked: &Asked, turn: &Turn, items: Vec<Value>) -> Value {
     } else {
         ("completed", Value::Null)
     };
+    // Clients put a message in the place of one that has its id.
+    let id = format!("resp_{:04}", asked.length);
     json!({
-        "id": "resp_testkit", "object": "response", "created_at": 1_750_000_000, "status": status,
+        "id": id, "object": "response", "created_at": 1_750_000_000, "status": status,
         "error": null, "incomplete_details": details, "model": asked.model, "output": items,
         "usage": {
             "input_tokens": input, "input_tokens_details": {"cached_tokens": 0},

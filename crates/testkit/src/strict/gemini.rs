@@ -31,6 +31,35 @@ pub fn check_body(value: &Value) -> Result<(), Refusal> {
     check_contents(array(body, "contents", "")?)
 }
 
+/// Returns `value` with its fields named as the reference names them: they may be written with underscores, too
+/// (ProtoJSON). What is the caller's own JSON stays as it is.
+pub fn named(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| {
+                let key = camel(key);
+                let own = OWN.contains(&key.as_str());
+                let value = if own { value.clone() } else { named(value) };
+                (key, value)
+            })
+            .collect(),
+        Value::Array(elements) => elements.iter().map(named).collect(),
+        other => other.clone(),
+    }
+}
+
+fn camel(key: &str) -> String {
+    let mut words = key.split('_');
+    let mut name = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (first, rest) = word.split_at(word.len().min(1));
+        name.push_str(&first.to_ascii_uppercase());
+        name.push_str(rest);
+    }
+    name
+}
+
 /// Refuses fields that the API does not have.
 fn known(object: &Map<String, Value>, known: &[&str], path: &str) -> Result<(), Refusal> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {
@@ -321,6 +350,16 @@ pub const CALLS: &str = "calls";
 const PLACEHOLDERS: &[&str] = &[
     "context_engineering_is_the_way_to_go",
     "skip_thought_signature_validator",
+];
+
+/// Fields whose value is the caller's own JSON.
+const OWN: &[&str] = &[
+    "args",
+    "response",
+    "parametersJsonSchema",
+    "responseJsonSchema",
+    "properties",
+    "labels",
 ];
 
 const KNOWN: &[&str] = &[

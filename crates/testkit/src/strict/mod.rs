@@ -112,7 +112,7 @@ impl Refusal {
 }
 
 /// Refuses members of `object` that are not among `known`.
-fn only(object: &Map<String, Value>, known: &[&str], path: &str) -> Result<(), Refusal> {
+pub(crate) fn only(object: &Map<String, Value>, known: &[&str], path: &str) -> Result<(), Refusal> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(Refusal::invalid(
             &join(path, key),
@@ -123,7 +123,7 @@ fn only(object: &Map<String, Value>, known: &[&str], path: &str) -> Result<(), R
 }
 
 /// Returns `value` as an object.
-fn object<'v>(value: &'v Value, path: &str) -> Result<&'v Map<String, Value>, Refusal> {
+pub(crate) fn object<'v>(value: &'v Value, path: &str) -> Result<&'v Map<String, Value>, Refusal> {
     value
         .as_object()
         .ok_or_else(|| Refusal::invalid(path, "an object is expected"))

@@ -49,7 +49,7 @@ pub fn check_body(value: &Value) -> Result<(), Refusal> {
 }
 
 /// Judges the head of a request to `path`.
-pub(super) fn check_head(request: &Received, path: &str, key: &str) -> Result<(), Refusal> {
+pub(crate) fn check_head(request: &Received, path: &str, key: &str) -> Result<(), Refusal> {
     if request.method != "POST" || request.target != path {
         return Err(Refusal {
             status: 404,

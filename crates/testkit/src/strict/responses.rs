@@ -108,12 +108,10 @@ fn check_tools(body: &Map<String, Value>) -> Result<HashSet<&str>, Refusal> {
                     &["type", "name", "description", "parameters", "strict"],
                     &path,
                 )?;
-                for required in ["parameters", "strict"] {
-                    if !tool.contains_key(required) {
-                        let path = join(&path, required);
-                        let message = format!("Missing required parameter: '{path}'.");
-                        return Err(Refusal::invalid(&path, message));
-                    }
+                if !tool.contains_key("parameters") {
+                    let path = join(&path, "parameters");
+                    let message = format!("Missing required parameter: '{path}'.");
+                    return Err(Refusal::invalid(&path, message));
                 }
                 if tool.get("strict") == Some(&Value::Bool(true)) {
                     let parameters = tool.get("parameters").unwrap_or(&Value::Null);
