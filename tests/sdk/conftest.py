@@ -14,6 +14,8 @@ ADMIN = os.environ["ADMIN_URL"]
 # One model of each upstream form; every test runs against both.
 MODELS = ["gpt-4o", "claude-sonnet-4-5"]
 UPSTREAMS = ["openai", "anthropic"]
+# One model of each form that an upstream can have.
+EVERYWHERE = ["gpt-4o", "gpt-5-responses", "claude-sonnet-4-5", "gemini-2.5-pro", "claude-on-bedrock"]
 SERVED = {
     "gpt-4o",
     "gpt-5",
@@ -24,6 +26,15 @@ SERVED = {
     "house-voice",
     "gpt-image-1",
     "shared-voice",
+    "gemini-2.5-pro",
+    "gemini-embedding-001",
+    "claude-on-bedrock",
+    "gpt-5-responses",
+    "text-embedding-3-small",
+    "tts-1",
+    "omni-moderation-latest",
+    "rerank-v3.5",
+    "embed-v4.0",
     "wrong-key",
     "stall-limited",
 }
