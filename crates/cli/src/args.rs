@@ -1,9 +1,11 @@
 //! What may be written on the command line. Every flag of `run` can be set by a variable `TOLLGATE_…` as well.
 
-use std::{env, ffi::OsStr, net::IpAddr, path::PathBuf, time::Duration};
+use std::{env, ffi::OsStr, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::Resettable};
 use clap_complete::Shell;
+
+use crate::source::tools::List;
 
 /// An AI gateway: every client dialect on one side, every model provider on the other.
 #[derive(Debug, Parser)]
@@ -140,9 +142,38 @@ pub(crate) struct Run {
         value_parser = clap::value_parser!(u32).range(..=100_000)
     )]
     pub(crate) decisions: u32,
+    /// A list of MCP servers to serve at /mcp, as desktop clients keep it: {"mcpServers": {...}}
+    #[arg(long, env = "TOLLGATE_MCP_CONFIG", value_name = "FILE", conflicts_with_all = ["paths", "mcp_json"])]
+    pub(crate) mcp_config: Option<PathBuf>,
+    /// Such a list itself
+    #[arg(long, value_name = "JSON", conflicts_with = "paths")]
+    pub(crate) mcp_json: Option<String>,
+    /// A file with the seed that the sessions of MCP clients are sealed with, the same for all replicas [default:
+    /// random, so that sessions end with the process]
+    #[arg(long, env = "TOLLGATE_MCP_SESSION_SEED_FILE", value_name = "FILE")]
+    pub(crate) mcp_session_seed_file: Option<PathBuf>,
+    /// A file with the seed before it, whose sessions are still good
+    #[arg(long, env = "TOLLGATE_MCP_SESSION_FALLBACK_SEED_FILE", value_name = "FILE")]
+    pub(crate) mcp_session_fallback_seed_file: Option<PathBuf>,
+    /// Rounds of the derivation for session tokens of Envoy AI Gateway
+    #[arg(
+        long,
+        env = "TOLLGATE_MCP_SESSION_ENCRYPTION_ITERATIONS",
+        default_value = "100000",
+        value_name = "NUMBER"
+    )]
+    pub(crate) mcp_session_encryption_iterations: NonZeroU32,
     /// Serve nothing if any resource is at fault, where otherwise the sound ones are served
     #[arg(long, env = "TOLLGATE_STRICT", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) strict: bool,
+}
+
+impl Run {
+    /// Returns the list of MCP servers that is to be served.
+    pub(crate) fn servers(&self) -> Option<List> {
+        let file = self.mcp_config.clone().map(List::File);
+        file.or_else(|| self.mcp_json.clone().map(List::Text))
+    }
 }
 
 /// What to check.

@@ -62,6 +62,8 @@ impl Banner<'_> {
             let _ = write!(summary, " and {more} more");
         }
         match self.source {
+            Source::Tools { beside: None, .. } => summary.push_str("none; MCP servers at /mcp"),
+            Source::Tools { beside: Some(_), .. } => summary.push_str("; MCP servers at /mcp"),
             Source::Environment(found) if summary.is_empty() => summary.push_str(&found.others()),
             Source::Environment(found) => {
                 let _ = write!(summary, "; {}", found.others());
@@ -77,6 +79,11 @@ impl Banner<'_> {
     /// Returns commands that work as they stand.
     fn lines(&self, address: SocketAddr) -> Vec<String> {
         let sample = match self.source {
+            Source::Tools { .. } => {
+                return vec![format!(
+                    "claude mcp add --transport http tollgate http://{address}/mcp"
+                )];
+            }
             Source::Environment(found) => found.sample(),
             Source::Files { .. } | Source::Simulated { .. } => self.models.first().map(String::as_str),
         };

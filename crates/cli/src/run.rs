@@ -6,17 +6,18 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     io::{self, IsTerminal},
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     thread,
 };
 
 use anyhow::Context;
-use config::{Severity, Snapshot};
-use gateway::{BindError, Gateway, Options};
+use config::{Secret, Severity, Snapshot};
+use gateway::{BindError, Gateway, Options, SessionOptions};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -41,18 +42,22 @@ use crate::{
 /// If it cannot start.
 pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     log(&arguments.log_level);
-    let source = Source::choose(arguments.paths.clone())?;
+    let source = match arguments.servers() {
+        Some(list) => Source::tools(list)?,
+        None => Source::choose(arguments.paths.clone())?,
+    };
+    let sessions = sessions(&arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from))
         .enable_all()
         .build()
         .context("cannot start")?;
-    let code = runtime.block_on(serve(&arguments, source));
+    let code = runtime.block_on(serve(&arguments, source, sessions));
     runtime.shutdown_background();
     code
 }
 
-async fn serve(arguments: &Run, mut source: Source) -> anyhow::Result<ExitCode> {
+async fn serve(arguments: &Run, mut source: Source, sessions: SessionOptions) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot hear signals")?;
     if let Source::Simulated { port } = &mut source {
         let address = simulate::start()
@@ -69,7 +74,11 @@ async fn serve(arguments: &Run, mut source: Source) -> anyhow::Result<ExitCode> 
             return Ok(ExitCode::FAILURE);
         }
     };
-    let gateway = Gateway::start(options(arguments)).await?;
+    let gateway = Gateway::start(Options {
+        sessions,
+        ..options(arguments)
+    })
+    .await?;
     let models = banner::models(&configuration.snapshot, arguments.address);
     if let Err(errors) = gateway.install(configuration.snapshot).await {
         errors.into_iter().map(fault).for_each(say);
@@ -149,6 +158,36 @@ fn variables() -> BTreeMap<String, String> {
     all.filter(|(name, _)| name == "HOME" || prefixes.iter().any(|prefix| name.starts_with(prefix)))
         .collect()
 }
+
+/// Returns how the sessions of MCP clients are sealed.
+///
+/// # Errors
+/// If a seed cannot be read, or is one that everybody knows.
+fn sessions(arguments: &Run) -> anyhow::Result<SessionOptions> {
+    let seed = |path: &PathBuf| -> anyhow::Result<Secret> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let seed = text.trim();
+        anyhow::ensure!(
+            seed.len() >= MIN_SEED && seed != "default-insecure-seed",
+            "{}: a seed is at least {MIN_SEED} characters that nobody else knows",
+            path.display()
+        );
+        Ok(Secret::new(seed))
+    };
+    Ok(SessionOptions {
+        seed: arguments.mcp_session_seed_file.as_ref().map(seed).transpose()?,
+        fallback: arguments
+            .mcp_session_fallback_seed_file
+            .as_ref()
+            .map(seed)
+            .transpose()?,
+        iterations: arguments.mcp_session_encryption_iterations,
+        ..SessionOptions::default()
+    })
+}
+
+/// The shortest seed.
+const MIN_SEED: usize = 16;
 
 /// Sends what the parts say about themselves to standard error.
 fn log(level: &str) {

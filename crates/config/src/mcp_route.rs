@@ -55,7 +55,33 @@ pub struct Backend {
 
 /// How a server is reached.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub enum Reach {
+    /// Over the network.
+    Http(Http),
+    /// As a program of this machine.
+    Program(Program),
+}
+
+/// A server that is a program of this machine.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Names it; the same for the same program and arguments.
+    pub id: Arc<str>,
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables of its environment, beside ours.
+    pub env: Vec<(String, Secret)>,
+    /// The folder that it runs in; ours if there is none.
+    pub cwd: Option<String>,
+    /// Whether one program serves all sessions.
+    pub shared: bool,
+}
+
+/// A server on the network.
+#[derive(Clone, Debug)]
+pub struct Http {
     /// Names its connections; the same wherever addresses and encryption are.
     pub id: Arc<str>,
     /// Network addresses; never empty.
@@ -66,6 +92,8 @@ pub struct Reach {
     pub path: String,
     /// What it is shown as a credential.
     pub key: Option<Key>,
+    /// Headers that it is sent beside.
+    pub headers: Vec<(HeaderName, Secret)>,
 }
 
 /// A credential and where it stands.
@@ -122,6 +150,24 @@ impl Backend {
 }
 
 impl Reach {
+    /// Returns how the server is reached on the network, if that is where it is.
+    pub fn http(&self) -> Option<&Http> {
+        match self {
+            Reach::Http(http) => Some(http),
+            Reach::Program(_) => None,
+        }
+    }
+
+    fn dump(&self) -> Value {
+        match self {
+            Reach::Http(http) => http.dump(),
+            // Arguments may hold credentials.
+            Reach::Program(program) => json!({ "command": program.command, "shared": program.shared }),
+        }
+    }
+}
+
+impl Http {
     fn dump(&self) -> Value {
         let endpoints = self.endpoints.iter();
         let endpoints: Vec<Value> = endpoints

@@ -42,7 +42,7 @@ use crate::{
     credential::{Credentials, World},
     kept::Shelf,
     llm::retry::Budget,
-    mcp::Sessions,
+    mcp::{Programs, Sessions},
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{decision::Decisions, log::Log, metrics::Metrics},
     upstream::Clients,
@@ -149,6 +149,8 @@ pub(crate) struct Runtime {
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
     pub(crate) sessions: Sessions,
+    /// MCP servers that are programs of this machine.
+    pub(crate) programs: Programs,
     /// What is served, for streams that outlive a snapshot.
     pub(crate) installed: watch::Sender<Option<Arc<State>>>,
     ready: AtomicBool,
@@ -184,6 +186,7 @@ impl Gateway {
             keys: Keys::default(),
             stop: Arc::default(),
             sessions: Sessions::new(&options.sessions),
+            programs: Programs::default(),
             installed: watch::Sender::default(),
             ready: AtomicBool::new(false),
             options,
@@ -261,6 +264,7 @@ impl Gateway {
         self.runtime.ready.store(false, Ordering::Release);
         let serving = self.server().take();
         server::drain::drain(&self.runtime, serving).await;
+        self.runtime.programs.end().await;
         self.runtime.log.flush(LOG_FLUSH);
     }
 

@@ -21,6 +21,7 @@ mod cloud;
 pub(crate) mod environment;
 mod file;
 mod generate;
+pub(crate) mod tools;
 pub(crate) mod watch;
 
 /// Where the configuration comes from.
@@ -39,6 +40,13 @@ pub(crate) enum Source {
     Simulated {
         /// Where the simulated provider listens.
         port: u16,
+    },
+    /// A list of MCP servers, beside what the environment offers.
+    Tools {
+        /// The list.
+        list: tools::List,
+        /// The providers of the environment.
+        beside: Option<environment::Found>,
     },
 }
 
@@ -103,6 +111,15 @@ impl Source {
         Ok(found.map_or(Self::Simulated { port: STAND_IN }, Self::Environment))
     }
 
+    /// Returns the source that is a list of MCP servers, beside what the environment offers.
+    ///
+    /// # Errors
+    /// If the environment cannot be used.
+    pub(crate) fn tools(list: tools::List) -> anyhow::Result<Self> {
+        let beside = environment::find(|name| env::var(name).ok())?;
+        Ok(Self::Tools { list, beside })
+    }
+
     /// Reads and parses everything. Total: what cannot be read is a problem.
     pub(crate) fn load(&self) -> Declared {
         let mut declared = Declared::default();
@@ -139,10 +156,14 @@ impl Source {
     pub(crate) fn watched(&self, input: &Input) -> Vec<PathBuf> {
         let given = match self {
             Self::Files { paths, .. } => paths.as_slice(),
-            Self::Environment(_) | Self::Simulated { .. } => &[],
+            Self::Environment(_) | Self::Simulated { .. } | Self::Tools { .. } => &[],
         };
         let given = given.iter().filter(|path| !file::is_stdin(path));
-        given.chain(input.attached.keys()).cloned().collect()
+        let list = match self {
+            Self::Tools { list, .. } => list.path().map(Path::to_owned),
+            Self::Files { .. } | Self::Environment(_) | Self::Simulated { .. } => None,
+        };
+        given.chain(input.attached.keys()).cloned().chain(list).collect()
     }
 
     /// Returns the texts, in order.
@@ -160,6 +181,17 @@ impl Source {
                 "simulated",
                 environment::simulated(*port, simulate::OPENAI_MODELS, simulate::ANTHROPIC_MODELS),
             ),
+            Self::Tools { list, beside } => {
+                let mut documents = match beside {
+                    Some(found) => generated("environment", found.to_yaml()),
+                    None => generated(
+                        "environment",
+                        generate::frame("around a list of MCP servers", &[]),
+                    ),
+                };
+                documents.extend(list.document(problems));
+                documents
+            }
         }
     }
 }
@@ -173,6 +205,18 @@ impl fmt::Display for Source {
                 f.write_str(&paths.join(", "))
             }
             Self::Environment(found) => write!(f, "{} in the environment", found.variables().join(" and ")),
+            Self::Tools { list, beside: None } => f.write_str(&list.name()),
+            Self::Tools {
+                list,
+                beside: Some(found),
+            } => {
+                write!(
+                    f,
+                    "{} and {} in the environment",
+                    list.name(),
+                    found.variables().join(" and ")
+                )
+            }
             Self::Simulated { .. } => f.write_str(
                 "a simulated provider, as there is neither a file nor a provider's key in the environment",
             ),

@@ -83,6 +83,45 @@ pub struct BackendRef {
     pub forward_headers: Vec<ForwardHeader>,
     /// How long it is waited for.
     pub timeouts: Option<Timeouts>,
+    /// Headers that it is sent.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub headers: Vec<Header>,
+    /// The program that it is, in place of a Service or Backend.
+    pub stdio: Option<Stdio>,
+}
+
+/// A header with its value.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPHeader")]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    #[serde(deserialize_with = "super::secret::value")]
+    #[schemars(with = "String")]
+    pub value: Secret,
+}
+
+/// A server that is a program of the gateway's machine.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPStdio")]
+pub struct Stdio {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Variables of its environment, beside the gateway's own.
+    #[serde(default)]
+    pub env: Vec<Header>,
+    /// The folder that it runs in; the gateway's own by default.
+    pub cwd: Option<String>,
+    /// Whether one program serves all clients, rather than one each.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 /// Which tools are offered.

@@ -45,3 +45,8 @@ pub(super) fn inline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     let written = Option::<String>::deserialize(deserializer)?;
     Ok(written.map(crate::Secret::new))
 }
+
+/// Reads a value that is written where it is used, and has to be there.
+pub(super) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<crate::Secret, D::Error> {
+    String::deserialize(deserializer).map(crate::Secret::new)
+}

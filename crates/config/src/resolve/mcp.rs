@@ -25,9 +25,9 @@ use crate::{
     kind::{
         ENVOY, GATEWAY_API, MCPRoute,
         ai_gateway_route::HeaderMatchKind,
-        mcp_route::{ApiKey, BackendRef, FailureMode, ToolNamePrefix, ToolSelector},
+        mcp_route::{ApiKey, BackendRef, FailureMode, Stdio, ToolNamePrefix, ToolSelector},
     },
-    mcp_route::{self, Reach, Route},
+    mcp_route::{self, Http, Program, Reach, Route},
     resources::Declared,
     router::{HeaderTest, McpRow},
 };
@@ -225,6 +225,9 @@ fn reach(
     policies: &Policies,
     notes: &mut Notes,
 ) -> Result<Reach, Trouble> {
+    if let Some(stdio) = &reference.stdio {
+        return Ok(Reach::Program(program(stdio)));
+    }
     let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
     let kind = reference.kind.as_deref().unwrap_or("Service");
     if kind != "Backend" {
@@ -249,13 +252,34 @@ fn reach(
     let credential = own
         .map(|own| credential(resources, key, own, notes))
         .transpose()?;
-    Ok(Reach {
+    Ok(Reach::Http(Http {
         id: Arc::from(format!("mcp/{to}")),
         endpoints,
         tls,
         path: reference.path.clone().unwrap_or_else(|| PATH.to_owned()),
         key: credential,
-    })
+        headers: reference
+            .headers
+            .iter()
+            .filter_map(|own| Some((HeaderName::try_from(own.name.as_str()).ok()?, own.value.clone())))
+            .collect(),
+    }))
+}
+
+fn program(stdio: &Stdio) -> Program {
+    let env = stdio.env.iter().map(|own| (own.name.clone(), own.value.clone()));
+    let words: Vec<&str> = [stdio.command.as_str()]
+        .into_iter()
+        .chain(stdio.args.iter().map(String::as_str))
+        .collect();
+    Program {
+        id: Arc::from(words.join(" ")),
+        command: stdio.command.clone(),
+        args: stdio.args.clone(),
+        env: env.collect(),
+        cwd: stdio.cwd.clone(),
+        shared: stdio.shared,
+    }
 }
 
 fn credential(
@@ -353,7 +377,7 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
         reference.group.as_deref().unwrap_or_default(),
         reference.kind.as_deref().unwrap_or("Service"),
     );
-    let known = [("", "Service"), (ENVOY, "Backend")].contains(&kind);
+    let known = [("", "Service"), (ENVOY, "Backend")].contains(&kind) || reference.stdio.is_some();
     faults.add_if(
         !known,
         field,
@@ -400,6 +424,15 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
         reference.forward_headers.len(),
         format!("{field}.forwardHeaders"),
     );
+    faults.at_most(32, reference.headers.len(), format!("{field}.headers"));
+    for (index, own) in reference.headers.iter().enumerate() {
+        let wrong = HeaderName::try_from(own.name.as_str()).is_err();
+        let field = format!("{field}.headers[{index}]");
+        faults.add_if(wrong, field, "expected the name of a header");
+    }
+    if let Some(stdio) = &reference.stdio {
+        faults.filled(&stdio.command, format!("{field}.stdio.command"));
+    }
     for (index, own) in reference.forward_headers.iter().enumerate() {
         let names = [Some(own.name.as_str()), own.backend_header.as_deref()];
         let wrong = names

@@ -3,13 +3,14 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use config::mcp_route::{Backend, Key, Reach};
+use config::mcp_route::{Backend, Http, Key, Reach};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use llm::frame::sse::{Event, Sse};
 use mcp::{Message, session::Entry};
 use tokio::time::{Instant, timeout_at};
 
+use super::stdio::{self, Programs, Talk};
 use crate::{
     State,
     body::Pieces,
@@ -58,10 +59,30 @@ pub(super) enum Reply {
 /// Messages as they arrive.
 pub(super) struct Events {
     backend: Arc<str>,
-    body: upstream::Reply,
-    sse: Sse,
+    from: From,
     ready: VecDeque<Arrived>,
     ended: bool,
+}
+
+/// Where messages come from.
+enum From {
+    /// A stream of events.
+    Http(upstream::Reply, Sse),
+    /// A program.
+    Program(Talk),
+}
+
+impl Reply {
+    /// Returns the reply that is what a program says.
+    pub(super) fn talk(backend: &Arc<str>, talk: Talk) -> Self {
+        let events = Events {
+            backend: Arc::clone(backend),
+            from: From::Program(talk),
+            ready: VecDeque::new(),
+            ended: false,
+        };
+        Reply::Events(Box::new(events), None)
+    }
 }
 
 /// One event.
@@ -129,6 +150,7 @@ impl Failure {
 /// A backend and what is needed to call it.
 pub(super) struct Caller<'a> {
     pub(super) state: &'a State,
+    pub(super) programs: &'a Programs,
     pub(super) backend: &'a Backend,
     /// The client's headers, of which those are sent on that the route names.
     pub(super) client: &'a HeaderMap,
@@ -146,6 +168,18 @@ impl Caller<'_> {
         let fail = |fault, reason: String| Failure::new(&self.backend.name, fault, reason);
         let reach = self.backend.reach.as_ref();
         let reach = reach.map_err(|reason| fail(Fault::Unreachable, reason.clone()))?;
+        let reach = match reach {
+            Reach::Http(http) => http,
+            Reach::Program(program) => {
+                let call = stdio::Call {
+                    programs: self.programs,
+                    backend: &self.backend.name,
+                    program,
+                    entry,
+                };
+                return call.ask(ask, limit).await;
+            }
+        };
         let client = self.state.clients.pick_of(&reach.id);
         let client = client.ok_or_else(|| fail(Fault::Unreachable, "it has no endpoint".to_owned()))?;
         let request = self.request(reach, &client.host, entry, ask)?;
@@ -168,7 +202,7 @@ impl Caller<'_> {
 
     fn request(
         &self,
-        reach: &Reach,
+        reach: &Http,
         host: &HeaderValue,
         entry: Option<&Entry>,
         ask: Ask<'_>,
@@ -219,6 +253,11 @@ impl Caller<'_> {
                 headers.insert(VERSION, HeaderValue::from_static(version.name()));
             }
         }
+        for (name, value) in &reach.headers {
+            let mut value = HeaderValue::try_from(value.expose()).map_err(|_| unfit("a header"))?;
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
         let mut path = reach.path.clone();
         // The credential comes last, so that nothing can take its place.
         match &reach.key {
@@ -267,8 +306,7 @@ impl Caller<'_> {
         let events = |body| {
             Box::new(Events {
                 backend: Arc::clone(&self.backend.name),
-                body,
-                sse: Sse::default(),
+                from: From::Http(body, Sse::default()),
                 ready: VecDeque::new(),
                 ended: false,
             })
@@ -352,12 +390,19 @@ impl Events {
                 return Ok(None);
             }
             let (ready, backend) = (&mut self.ready, &self.backend);
-            match self.body.frame().await {
+            let (body, sse) = match &mut self.from {
+                From::Http(body, sse) => (body, sse),
+                From::Program(talk) => {
+                    let message = talk.next().await;
+                    self.ended = message.is_none();
+                    ready.extend(message.map(Arrived::message));
+                    continue;
+                }
+            };
+            match body.frame().await {
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    let pushed = self
-                        .sse
-                        .push_events(&data, |event, _| ready.extend(arrived(backend, &event)));
+                    let pushed = sse.push_events(&data, |event, _| ready.extend(arrived(backend, &event)));
                     pushed.map_err(|_| Failure::new(backend, Fault::BadReply, "an event is too large"))?;
                 }
                 Some(Err(_)) => {
@@ -366,10 +411,19 @@ impl Events {
                 }
                 None => {
                     self.ended = true;
-                    self.sse
-                        .finish_events(|event| ready.extend(arrived(backend, &event)));
+                    sse.finish_events(|event| ready.extend(arrived(backend, &event)));
                 }
             }
+        }
+    }
+}
+
+impl Arrived {
+    fn message(message: Message) -> Self {
+        Self {
+            message: Some(message),
+            id: None,
+            retry: None,
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod outlet;
 mod refused;
 mod sessions;
 mod single;
+mod stdio;
 mod told;
 mod turn;
 
@@ -49,6 +50,7 @@ use crate::{
 
 pub use sessions::SessionOptions;
 pub(crate) use sessions::Sessions;
+pub(crate) use stdio::Programs;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");

@@ -79,6 +79,7 @@ impl Turn {
     pub(super) fn caller<'a>(&'a self, backend: &'a Backend) -> Caller<'a> {
         Caller {
             state: &self.state,
+            programs: &self.runtime.programs,
             backend,
             client: &self.headers,
             request_id: &self.request_id,

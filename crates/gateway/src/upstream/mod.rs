@@ -109,6 +109,7 @@ pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
                     let state = gateway.state.load_full();
                     state.clients.prune();
                     state.services.prune();
+                    gateway.runtime.programs.prune();
                 }
                 None => return,
             }
@@ -132,8 +133,8 @@ impl Clients {
             .values()
             .flat_map(|listener| listener.mcp.routes())
             .flat_map(|route| &route.backends)
-            .filter_map(|backend| backend.reach.as_ref().ok())
-            .map(|reach| (&reach.id, &reach.endpoints, reach.tls.as_ref()));
+            .filter_map(|backend| backend.reach.as_ref().ok()?.http())
+            .map(|http| (&http.id, &http.endpoints, http.tls.as_ref()));
         // Reading the system's authorities takes a while: once for all, and only where one is needed.
         let mut shared = None;
         for (id, endpoints, tls) in backends.chain(tools) {

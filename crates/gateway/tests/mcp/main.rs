@@ -3,6 +3,8 @@
 mod calls;
 mod errors;
 mod lists;
+#[cfg(unix)]
+mod programs;
 mod resume;
 mod served;
 mod server;

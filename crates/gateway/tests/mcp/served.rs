@@ -47,12 +47,26 @@ pub(crate) fn snapshot(route: &str, backends: &[(&str, SocketAddr, &str)]) -> Sn
         )
         .expect("a String takes everything");
     }
+    resolve(&text)
+}
+
+/// Serves a route to one server, that this reference is to.
+pub(crate) async fn serve_text(reference: &str) -> Served {
+    let text = format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{gatewayClassName: t, \
+         listeners: [{{name: http, protocol: HTTP, port: 1}}]}}}}\n---\napiVersion: aigateway.envoyproxy.io/v1beta1\n\
+         kind: MCPRoute\nmetadata: {{name: main}}\nspec:\n  parentRefs: [{{name: g}}]\n  backendRefs: [{reference}]\n"
+    );
+    serve(resolve(&text)).await
+}
+
+fn resolve(text: &str) -> Snapshot {
     let mut resources = Resources::default();
     let nothing = Surroundings {
         environment: &|_| None,
         reader: &|_| Err(String::new()),
     };
-    let faults = config::parse("test", &text, &nothing, &mut resources);
+    let faults = config::parse("test", text, &nothing, &mut resources);
     assert!(
         faults.iter().all(|fault| fault.severity != Severity::Error),
         "{faults:?}"

@@ -1,0 +1,232 @@
+//! Servers that are programs of this machine: started when a session needs one, spoken with over their standard
+//! input and output, a message to a line.
+//!
+//! A program serves one session of one client, because servers of this kind were made for one client and keep
+//! what it said; where a route says so, one program serves all. It is stopped when its session ends, when it has
+//! been idle for long, and with the gateway. One that dies is started again by the next call that needs it, which
+//! waits the longer the more often that happened.
+
+mod process;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use config::mcp_route::Program;
+use mcp::{Message, session::Entry};
+use tokio::time::Instant;
+
+use process::Process;
+pub(super) use process::Talk;
+
+use super::call::{Ask, Failure, Fault, Reply};
+
+/// The programs that run.
+#[derive(Default)]
+pub(crate) struct Programs(Mutex<Running>);
+
+#[derive(Default)]
+struct Running {
+    processes: HashMap<Box<str>, Arc<Process>>,
+    /// Programs that died early, by what starts them.
+    trouble: BTreeMap<Arc<str>, Trouble>,
+}
+
+/// What became of the last attempts to run a program.
+#[derive(Clone, Copy)]
+struct Trouble {
+    deaths: u32,
+    not_before: Instant,
+}
+
+/// The most programs that run at once.
+const MAX_RUNNING: usize = 256;
+
+/// A program that was not spoken with for so long is stopped; its session opens another if need be.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// The wait after the first death, which doubles with each that follows, up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A program that lived for so long is not counted among those that die early.
+const SOUND: Duration = Duration::from_secs(10);
+
+/// A call to a program.
+pub(super) struct Call<'a> {
+    pub(super) programs: &'a Programs,
+    pub(super) backend: &'a Arc<str>,
+    pub(super) program: &'a Program,
+    pub(super) entry: Option<&'a Entry>,
+}
+
+impl Call<'_> {
+    /// Asks the program; one is started for a session that begins.
+    pub(super) async fn ask(&self, ask: Ask<'_>, limit: Duration) -> Result<Reply, Failure> {
+        let fail = |fault, reason: String| Failure::new(self.backend, fault, reason);
+        let opens = matches!(ask, Ask::Post(Message::Request(request)) if request.method == "initialize");
+        let (process, opened) = match self.entry {
+            None => {
+                let (process, key) = self.start(limit).await?;
+                (process, Some(key))
+            }
+            Some(entry) => {
+                let found = self.programs.find(&entry.session);
+                let lost = || Failure {
+                    lost: true,
+                    ..fail(Fault::Unreachable, "its program no longer runs".to_owned())
+                };
+                (found.ok_or_else(lost)?, None)
+            }
+        };
+        match ask {
+            Ask::Post(message) if opens => {
+                let answer = process.initialize(message, limit).await;
+                let answer = answer.map_err(|reason| fail(Fault::BadReply, reason))?;
+                Ok(Reply::Message(answer, opened))
+            }
+            Ask::Post(message) => {
+                let told = process.post(message).await;
+                let talk = told.map_err(|reason| fail(Fault::Broken, reason))?;
+                Ok(match talk {
+                    Some(talk) => Reply::talk(self.backend, talk),
+                    None => Reply::Nothing,
+                })
+            }
+            Ask::Get(_) => Ok(Reply::talk(self.backend, process.listen())),
+            Ask::Delete => {
+                if !self.program.shared {
+                    self.programs.stop(&process);
+                }
+                Ok(Reply::Nothing)
+            }
+        }
+    }
+
+    /// Returns the program for a session that begins.
+    async fn start(&self, limit: Duration) -> Result<(Arc<Process>, String), Failure> {
+        let fail = |reason: String| Failure::new(self.backend, Fault::Unreachable, reason);
+        let key = if self.program.shared {
+            format!("{SHARED}{}", self.program.id)
+        } else {
+            format!("p-{:032x}", fastrand::u128(..))
+        };
+        if let Some(process) = self.programs.find(&key) {
+            return Ok((process, key));
+        }
+        if let Some(not_before) = self.programs.not_before(&self.program.id) {
+            if not_before > Instant::now() + limit {
+                return Err(fail("its program dies whenever it is started".to_owned()));
+            }
+            tokio::time::sleep_until(not_before).await;
+        }
+        let started = Process::start(self.backend, self.program, &key);
+        let process = started.map_err(|error| fail(format!("its program cannot be started: {error}")))?;
+        self.programs.add(&key, &process).map_err(fail)?;
+        Ok((process, key))
+    }
+}
+
+const SHARED: &str = "shared-";
+
+impl Programs {
+    /// Returns the program that serves the session called `key`, if it runs.
+    fn find(&self, key: &str) -> Option<Arc<Process>> {
+        let mut running = self.lock();
+        let process = running.processes.get(key)?;
+        if !process.is_dead() {
+            return Some(Arc::clone(process));
+        }
+        if let Some(process) = running.processes.remove(key) {
+            running.died(&process);
+        }
+        None
+    }
+
+    fn add(&self, key: &str, process: &Arc<Process>) -> Result<(), String> {
+        let mut running = self.lock();
+        if running.processes.len() >= MAX_RUNNING {
+            return Err(format!("{MAX_RUNNING} programs run already"));
+        }
+        running.processes.insert(Box::from(key), Arc::clone(process));
+        Ok(())
+    }
+
+    fn not_before(&self, program: &str) -> Option<Instant> {
+        let mut running = self.lock();
+        running.bury();
+        running.trouble.get(program).map(|trouble| trouble.not_before)
+    }
+
+    fn stop(&self, process: &Process) {
+        self.lock().processes.remove(process.key());
+        process.stop();
+    }
+
+    /// Stops programs that nobody has spoken with for long.
+    pub(crate) fn prune(&self) {
+        let mut running = self.lock();
+        running.bury();
+        running.processes.retain(|_, process| {
+            let idle = process.idle_for() > IDLE;
+            if idle {
+                process.stop();
+            }
+            !idle
+        });
+    }
+
+    /// Stops every program, and waits until they have ended.
+    pub(crate) async fn end(&self) {
+        let processes: Vec<_> = self
+            .lock()
+            .processes
+            .drain()
+            .map(|(_, process)| process)
+            .collect();
+        processes.iter().for_each(|process| process.stop());
+        for process in processes {
+            process.ended().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Takes note of programs that have died.
+    fn bury(&mut self) {
+        let dead: Vec<Box<str>> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.is_dead())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in dead {
+            if let Some(process) = self.processes.remove(&key) {
+                self.died(&process);
+            }
+        }
+    }
+
+    fn died(&mut self, process: &Process) {
+        if process.age() >= SOUND {
+            self.trouble.remove(process.program());
+            return;
+        }
+        let trouble = self
+            .trouble
+            .entry(Arc::clone(process.program()))
+            .or_insert(Trouble {
+                deaths: 0,
+                not_before: Instant::now(),
+            });
+        let wait = FIRST_WAIT * 2_u32.saturating_pow(trouble.deaths.min(16));
+        trouble.deaths += 1;
+        trouble.not_before = Instant::now() + wait.min(LONGEST_WAIT);
+    }
+}
