@@ -125,14 +125,14 @@ pub(super) fn not_acceptable(what: &str) -> Box<Refused> {
     )
 }
 
-/// Returns the revision that the client says it speaks.
-pub(super) fn version(headers: &HeaderMap) -> Result<Option<Version>, Box<Refused>> {
+/// Refuses a client that says it speaks a revision that is not served in sessions.
+pub(super) fn version(headers: &HeaderMap) -> Result<(), Box<Refused>> {
     let Some(said) = headers.get(VERSION) else {
-        return Ok(None);
+        return Ok(());
     };
     let said = said.to_str().unwrap_or_default().trim();
     match Version::parse(said) {
-        Some(version) if !version.is_modern() => Ok(Some(version)),
+        Some(version) if !version.is_modern() => Ok(()),
         Some(_) | None => {
             let legacy = Version::ALL.iter().filter(|version| !version.is_modern());
             let supported: Vec<&str> = legacy.map(|version| version.name()).collect();

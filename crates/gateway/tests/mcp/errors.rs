@@ -72,14 +72,6 @@ async fn refusals_are_errors_of_the_protocol() {
     .await;
     check(
         "POST",
-        &[json, session, ("mcp-protocol-version", "2025-11-25")],
-        list,
-        400,
-        -32600,
-    )
-    .await;
-    check(
-        "POST",
         &[json, session, ("origin", "https://evil.example")],
         list,
         403,
