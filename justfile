@@ -45,6 +45,10 @@ fuzz TARGET *ARGS:
 sdk:
     tests/sdk/run
 
+# Run the official MCP SDKs and the conformance suite through the gateway
+mcp:
+    tests/mcp/run
+
 # Measure against direct calls and other proxies
 bench *ARGS:
     scripts/bench {{ARGS}}
