@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, ConfigMapData,
-    EndpointSlice, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute, HTTPRouteFilter, MCPRoute,
-    Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy, Service,
+    EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute, HTTPRouteFilter,
+    MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy, Service,
 };
 
 /// The name of a resource within its kind.
@@ -85,6 +85,8 @@ pub struct Resources {
     pub namespaces: Map<Option<Namespace>>,
     /// SecurityPolicies.
     pub security_policies: Map<SecurityPolicy>,
+    /// EnvoyProxies.
+    pub envoy_proxies: Map<EnvoyProxy>,
     /// Resources of kinds that are understood and not served yet, by kind and key. Those that restrict access
     /// say what they guard.
     pub unserved: BTreeMap<(&'static str, Key), Declared<Option<Guard>>>,

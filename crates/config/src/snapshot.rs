@@ -11,7 +11,12 @@ use std::{
 
 use http::HeaderName;
 use llm::{Operation, Site, provider::Provider};
-use policy::{ClientAddress, Policies, Remote, body::Body, headers::Headers};
+use policy::{
+    ClientAddress, Policies, Remote,
+    access_log::{AccessLog, Form},
+    body::Body,
+    headers::Headers,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -62,6 +67,8 @@ pub struct Listener {
     pub client: ClientAddress,
     /// Set where connections are encrypted: how, by the host that clients name (SNI).
     pub tls: Option<Hosts<Arc<ServerTls>>>,
+    /// How records of requests look, where the resources say so; no record at all if it is empty.
+    pub access_logs: Option<Vec<AccessLog>>,
 }
 
 /// How connections of clients are encrypted.
@@ -242,8 +249,25 @@ impl Listener {
             });
             dump["certificates"] = Value::Object(certificates.collect());
         }
+        if let Some(logs) = &self.access_logs {
+            dump["accessLogs"] = logs.iter().map(dump_log).collect();
+        }
         dump
     }
+}
+
+fn dump_log(log: &AccessLog) -> Value {
+    let form = match &log.form {
+        Form::Own => Value::from("own"),
+        Form::Text(_) => Value::from("text"),
+        Form::Json(members) => members.iter().map(|(name, _)| name.as_str()).collect(),
+    };
+    let matches: Vec<String> = log
+        .conditions
+        .iter()
+        .map(|condition| format!("{condition:?}"))
+        .collect();
+    json!({ "matches": matches, "form": form, "files": log.files })
 }
 
 impl ServerTls {

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Weak};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
@@ -35,7 +35,7 @@ pub(crate) fn serve(listener: TcpListener, gateway: Weak<Gateway>) -> JoinHandle
                 let gateway = gateway.clone();
                 async move {
                     Ok::<_, Infallible>(match gateway.upgrade() {
-                        Some(gateway) => answer(&request, &gateway.runtime, &gateway.state.load_full()),
+                        Some(gateway) => answer(request, &gateway.runtime, &gateway.state.load_full()).await,
                         None => text(StatusCode::SERVICE_UNAVAILABLE, "gone\n"),
                     })
                 }
@@ -52,7 +52,10 @@ pub(crate) fn serve(listener: TcpListener, gateway: Weak<Gateway>) -> JoinHandle
     })
 }
 
-fn answer<B>(request: &Request<B>, runtime: &Runtime, state: &State) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/log-level" {
+        return log_level(request, runtime).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         response
@@ -77,11 +80,42 @@ fn answer<B>(request: &Request<B>, runtime: &Runtime, state: &State) -> Response
             Some(rest) => requests(rest, request.uri().query().unwrap_or_default(), runtime),
             None => text(
                 StatusCode::NOT_FOUND,
-                "try /health, /ready, /metrics, /config or /debug/requests\n",
+                "try /health, /ready, /metrics, /config, /log-level or /debug/requests\n",
             ),
         },
     }
 }
+
+/// Tells or changes how much the process says about itself.
+async fn log_level(request: Request<Incoming>, runtime: &Runtime) -> Response<Full<Bytes>> {
+    let Some(level) = &runtime.options.log_level else {
+        return text(StatusCode::NOT_FOUND, "the log level cannot be changed\n");
+    };
+    let said = |status, level: String| document(status, "text/plain; charset=utf-8", level + "\n");
+    match *request.method() {
+        Method::GET | Method::HEAD => said(StatusCode::OK, level.current()),
+        Method::PUT => {
+            let body = Limited::new(request.into_body(), MAX_LEVEL).collect().await;
+            let Ok(body) = body else {
+                return text(StatusCode::BAD_REQUEST, "not a level\n");
+            };
+            let wanted = String::from_utf8_lossy(&body.to_bytes()).trim().to_owned();
+            match level.change(&wanted) {
+                Ok(()) => said(StatusCode::OK, wanted),
+                Err(reason) => said(StatusCode::BAD_REQUEST, reason),
+            }
+        }
+        _ => {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and PUT\n");
+            let allow = HeaderValue::from_static("GET, PUT");
+            response.headers_mut().insert(header::ALLOW, allow);
+            response
+        }
+    }
+}
+
+/// The longest level that is read.
+const MAX_LEVEL: usize = 4096;
 
 /// Tells of recent requests, or of the one that `rest` names.
 fn requests(rest: &str, query: &str, runtime: &Runtime) -> Response<Full<Bytes>> {

@@ -47,8 +47,10 @@ impl Ctx {
         let request_id = headers::request_id(&head.headers);
         let mut facts = Facts::open(&gateway.runtime, head, request_id);
         facts.host = host(head);
+        let state = gateway.state.load_full();
+        facts.details = state.logs.details(connection, head);
         Self {
-            state: gateway.state.load_full(),
+            state,
             runtime: Arc::clone(&gateway.runtime),
             dialect: Endpoint::dialect(head.uri.path()),
             began: Instant::from_std(facts.start),
@@ -184,7 +186,7 @@ impl Ctx {
 
     /// Returns where the client is.
     pub(crate) fn peer(&self) -> IpAddr {
-        self.connection.peer
+        self.connection.peer.ip()
     }
 
     /// Returns whether the client's connection is encrypted.
@@ -195,8 +197,8 @@ impl Ctx {
     /// Returns the address of the client, as far as it can be believed.
     pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
         match self.listener() {
-            Some(listener) => listener.client.of(self.connection.peer, headers),
-            None => self.connection.peer,
+            Some(listener) => listener.client.of(self.connection.peer.ip(), headers),
+            None => self.connection.peer.ip(),
         }
     }
 

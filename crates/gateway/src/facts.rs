@@ -12,7 +12,15 @@ use std::{
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Usage, chat::FinishReason};
 
-use crate::{Runtime, server::drain::Stopped, trail::Trail};
+use crate::{
+    Runtime,
+    server::drain::Stopped,
+    telemetry::{
+        attributes::{Captured, Signal},
+        log::declared::Details,
+    },
+    trail::Trail,
+};
 
 /// What is known of one request.
 pub(crate) struct Facts {
@@ -48,6 +56,10 @@ pub(crate) struct Facts {
     pub(crate) bytes_sent: u64,
     /// What was decided; `None` where nobody may ask.
     pub(crate) trail: Option<Box<Trail>>,
+    /// What declared access records tell; `None` where none is declared.
+    pub(crate) details: Option<Box<Details>>,
+    /// Headers that become attributes.
+    pub(crate) captured: Captured,
     runtime: Arc<Runtime>,
     emitted: bool,
 }
@@ -59,6 +71,8 @@ pub(crate) struct Attempted {
     /// The model in the upstream's words.
     pub(crate) model: String,
     pub(crate) start: Instant,
+    /// The upstream's address, as its calls name it.
+    pub(crate) host: Option<HeaderValue>,
     /// From the start of the attempt to the first bytes of a streamed reply.
     pub(crate) first_token: Option<Duration>,
 }
@@ -120,6 +134,8 @@ impl Facts {
             losses: Losses::default(),
             bytes_received: 0,
             bytes_sent: 0,
+            details: None,
+            captured: runtime.options.attributes.capture(&head.headers),
             trail: runtime.decisions.are_kept().then(Box::default),
             runtime: Arc::clone(runtime),
             emitted: false,
@@ -148,6 +164,30 @@ impl Facts {
         if let Some(attempt) = &mut self.attempt {
             attempt.first_token.get_or_insert_with(|| attempt.start.elapsed());
         }
+    }
+
+    /// Returns the attributes of the access record.
+    pub(crate) fn log_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+        let named = self.runtime.options.attributes.of(Signal::Logs, &self.captured);
+        named.map(|(name, value)| (name.attribute.as_str(), value))
+    }
+
+    /// Returns the labels of metrics.
+    pub(crate) fn metric_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+        let named = self
+            .runtime
+            .options
+            .attributes
+            .of(Signal::Metrics, &self.captured);
+        named.map(|(name, value)| (name.label.as_str(), value))
+    }
+
+    /// Returns the mean time between output tokens after the first, in seconds.
+    pub(crate) fn per_token(&self) -> Option<f64> {
+        let attempt = self.attempt.as_ref()?;
+        let after_first = self.usage.output.filter(|output| *output > 1)? - 1;
+        let elapsed = attempt.start.elapsed().checked_sub(attempt.first_token?)?;
+        Some(elapsed.as_secs_f64() / after_first as f64)
     }
 
     /// Returns what goes off when the time to drain is over.

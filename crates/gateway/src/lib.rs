@@ -36,6 +36,10 @@ use arc_swap::ArcSwap;
 use config::Snapshot;
 use tokio::{sync::watch, task::JoinHandle};
 
+pub use crate::telemetry::{
+    attributes::{AttributesError, HeaderAttributes},
+    level::LogLevel,
+};
 use crate::{
     access::{egress::Services, keys::Keys},
     body::Memory,
@@ -44,7 +48,11 @@ use crate::{
     llm::retry::Budget,
     mcp::{Programs, Sessions},
     server::{Server, drain::Stop, tls::Encryption},
-    telemetry::{decision::Decisions, log::Log, metrics::Metrics},
+    telemetry::{
+        decision::Decisions,
+        log::{Log, declared::Logs},
+        metrics::Metrics,
+    },
     upstream::Clients,
 };
 
@@ -59,6 +67,10 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// What is written about each request to standard output.
     pub access_log: AccessLog,
+    /// Headers that become attributes of records, metrics and spans.
+    pub attributes: HeaderAttributes,
+    /// Changes what the process says about itself; `None` where that cannot be changed.
+    pub log_level: Option<LogLevel>,
     /// How many recent requests can be explained on the admin listener; 1,000 by default, 0 for none.
     pub decisions: usize,
     /// The most bytes that a request body may have; 32 MiB by default.
@@ -87,6 +99,8 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             admin: None,
             access_log: AccessLog::Off,
+            attributes: HeaderAttributes::default(),
+            log_level: None,
             decisions: 1000,
             max_body: 32 * 1024 * 1024,
             max_upload: 512 * 1024 * 1024,
@@ -132,6 +146,7 @@ pub(crate) struct State {
     pub(crate) services: Services,
     pub(crate) encryption: Encryption,
     pub(crate) credentials: Credentials,
+    pub(crate) logs: Logs,
 }
 
 /// What survives a snapshot.
@@ -177,7 +192,7 @@ impl Gateway {
         let admin = options.admin.map(server::listener::bind).transpose()?;
         let runtime = Arc::new(Runtime {
             metrics: Metrics::new(),
-            log: Log::start(options.access_log, std::io::stdout()),
+            log: Log::new(options.access_log),
             decisions: Decisions::new(options.decisions),
             retries: Budget::default(),
             memory: Memory::new(options.body_memory),
@@ -225,6 +240,7 @@ impl Gateway {
         let services = Services::new(&snapshot.outside, &before.services);
         let encryption = Encryption::new(&snapshot, &before.encryption);
         let credentials = Credentials::new(&snapshot, &before.credentials, &self.runtime.world);
+        let logs = Logs::new(&snapshot, &before.logs, &self.runtime.log);
         drop(before);
         self.runtime.keys.begin(&snapshot.outside, &Arc::downgrade(self));
         let state = Arc::new(State {
@@ -233,6 +249,7 @@ impl Gateway {
             services,
             encryption,
             credentials,
+            logs,
         });
         self.state.store(Arc::clone(&state));
         self.runtime.keys.end(&state.snapshot.outside);
@@ -257,6 +274,11 @@ impl Gateway {
         self.admin
     }
 
+    /// Opens the files of access logs anew, after they were moved away.
+    pub fn reopen_logs(&self) {
+        self.state.load().logs.reopen();
+    }
+
     /// Stops serving: readiness turns false, listeners close, requests finish; after `Options::drain` those
     /// that are left end with an error event in their client's dialect.
     pub async fn drain(self: &Arc<Self>) {
@@ -266,6 +288,7 @@ impl Gateway {
         server::drain::drain(&self.runtime, serving).await;
         self.runtime.programs.end().await;
         self.runtime.log.flush(LOG_FLUSH);
+        self.state.load().logs.flush(LOG_FLUSH);
     }
 
     fn server(&self) -> std::sync::MutexGuard<'_, Server> {

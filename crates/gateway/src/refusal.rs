@@ -145,6 +145,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     if let Some(losses) = loss_header(&facts.losses, dialect) {
         headers.insert(headers::LOSS, losses);
     }
+    if let Some(details) = &mut facts.details {
+        details.answered(&headers);
+    }
     let body = match content {
         Content::Whole(_) if facts.method == Method::HEAD => Body::whole(Bytes::new(), Some(facts)),
         Content::Whole(bytes) => Body::whole(bytes, Some(facts)),

@@ -3,6 +3,7 @@
 //! A policy does no IO and reads no clock; what one needs of the outside it has from an [`Egress`]. Those that decide who may call are fields of [`Policies`], which runs
 //! them; those that change what an upstream is sent are applied by whoever calls it.
 
+pub mod access_log;
 pub mod address;
 pub mod api_key;
 pub mod authorize;

@@ -14,6 +14,7 @@ pub mod backend_tls_policy;
 pub mod config_map;
 pub mod duration;
 pub mod endpoint_slice;
+pub mod envoy_proxy;
 pub mod gateway;
 pub mod gateway_class;
 pub mod gateway_config;
@@ -39,6 +40,7 @@ pub use backend_tls_policy::BackendTLSPolicy;
 pub use config_map::ConfigMapData;
 pub use duration::Duration;
 pub use endpoint_slice::EndpointSlice;
+pub use envoy_proxy::EnvoyProxy;
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
 pub use gateway_config::GatewayConfig;
@@ -180,6 +182,7 @@ pub fn schema() -> Value {
         ("MCPRoute", reference::<MCPRoute>(&mut generator)),
         ("GatewayConfig", reference::<GatewayConfig>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
+        ("EnvoyProxy", reference::<EnvoyProxy>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),
         ("SecurityPolicy", reference::<SecurityPolicy>(&mut generator)),
         ("HTTPRoute", reference::<HTTPRoute>(&mut generator)),

@@ -233,6 +233,7 @@ impl Parser<'_> {
             "Namespace" => self.typed(document, |resources| &mut resources.namespaces),
             "Secret" => self.secret(document),
             "SecurityPolicy" => self.typed(document, |resources| &mut resources.security_policies),
+            "EnvoyProxy" => self.typed(document, |resources| &mut resources.envoy_proxies),
             _ => self.unserved(document),
         }
     }

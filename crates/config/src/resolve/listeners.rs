@@ -56,11 +56,6 @@ pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Listeners {
             let field = "spec.controllerName";
             notes.warn("GatewayClass", key, "OtherController", field, message);
         }
-        if class.spec.parameters_ref.is_some() {
-            let message = "parameters of a class have no effect in this version";
-            let field = "spec.parametersRef";
-            notes.unsupported("GatewayClass", key, Severity::Warning, field, message);
-        }
     }
     let mut gateways: Vec<_> = resources.gateways.iter().collect();
     gateways.sort_by_key(|(_, gateway)| {
@@ -126,15 +121,6 @@ fn remark(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) {
             notes.unsupported(KIND, key, Severity::Warning, field, message);
         }
     };
-    let parameters = spec
-        .infrastructure
-        .as_ref()
-        .and_then(|own| own.parameters_ref.as_ref());
-    unsupported(
-        parameters.is_some(),
-        "spec.infrastructure.parametersRef",
-        "parameters have no effect in this version",
-    );
     unsupported(
         !spec.addresses.is_empty(),
         "spec.addresses",

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod access;
+mod access_logs;
 mod attach;
 mod backends;
 mod credential;
@@ -61,12 +62,16 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let mut backends = backends::resolve(&reach, &mut notes);
     proxies::resolve(resources, &mut backends, &mut notes);
     let mut access = access::resolve(&reach, &mut notes);
+    let mut logs = access_logs::resolve(resources, &listeners, &mut notes);
     let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
     let mut snapshot = routes::resolve(&reach, loaded, listeners, &backends, &mut access, &mut notes);
     for (port, rows) in tools {
         snapshot.listeners.entry(port).or_default().mcp = McpRouter::new(rows);
     }
     snapshot.outside = access.finish(&mut notes);
+    for (port, listener) in &mut snapshot.listeners {
+        listener.access_logs = logs.remove(port);
+    }
     (snapshot, notes.finish())
 }
 
@@ -116,6 +121,7 @@ impl Notes {
         notes.add("GatewayConfig", &resources.gateway_configs);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
+        notes.add("EnvoyProxy", &resources.envoy_proxies);
         notes.add("Namespace", &resources.namespaces);
         notes.add("SecurityPolicy", &resources.security_policies);
         notes.add("HTTPRoute", &resources.http_routes);

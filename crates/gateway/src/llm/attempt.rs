@@ -100,6 +100,7 @@ impl Attempt<'_> {
             provider: backend.provider.name(),
             model: model.to_owned(),
             start: std::time::Instant::now(),
+            host: None,
             first_token: None,
         });
         let target = Target {
@@ -116,6 +117,9 @@ impl Attempt<'_> {
             let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");
             return Err(Refused::new(Cause::Unresolved, error));
         };
+        if let Some(attempt) = &mut ctx.facts.attempt {
+            attempt.host = Some(client.host.clone());
+        }
         let Said {
             head,
             payload,

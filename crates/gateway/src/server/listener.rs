@@ -167,7 +167,7 @@ async fn accept(
                 connections.spawn(serve_stream(
                     Arc::clone(&server),
                     stream,
-                    Connection::new(Arc::clone(&port), peer.ip()),
+                    Connection::new(Arc::clone(&port), peer),
                     graceful.watcher(),
                 ));
             }
@@ -214,6 +214,7 @@ async fn serve_stream(server: Arc<Builder>, stream: TcpStream, mut connection: C
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
+    connection.local = stream.local_addr().ok();
     let stream = WriteLimit::new(stream, WRITE_TIMEOUT);
     let gateway = Arc::clone(&connection.port.gateway);
     let declared = connection.port.declared;

@@ -30,7 +30,9 @@ pub(crate) struct Port {
 pub(crate) struct Connection {
     pub(crate) port: Arc<Port>,
     /// The other end, which may be a proxy.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: SocketAddr,
+    /// The address that was called.
+    pub(crate) local: Option<SocketAddr>,
     /// The name that the client asked for in its handshake, empty if none; `None` where nothing is encrypted.
     pub(crate) secured: Option<String>,
     /// What becomes of the connection once it speaks another protocol.
@@ -39,11 +41,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Returns a connection of `peer` that is not encrypted.
-    fn new(port: Arc<Port>, peer: IpAddr) -> Self {
+    fn new(port: Arc<Port>, peer: SocketAddr) -> Self {
         Self {
             port,
-            secured: None,
             peer,
+            local: None,
+            secured: None,
             tunnel: Mutex::default(),
         }
     }

@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64},
     },
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -87,6 +86,8 @@ struct GenAi {
     response_model: Arc<str>,
     token_type: Option<&'static str>,
     failed: bool,
+    /// Labels that headers became, and their values.
+    mapped: Vec<(Arc<str>, Arc<str>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -236,6 +237,10 @@ impl Metrics {
             response_model: self.name(response_model),
             token_type: None,
             failed,
+            mapped: facts
+                .metric_attributes()
+                .map(|(label, value)| (label.into(), self.name(value.to_str().unwrap_or("?"))))
+                .collect(),
         };
         let elapsed = attempt.start.elapsed();
         self.duration
@@ -246,7 +251,7 @@ impl Metrics {
             self.first_token
                 .get_or_create(&labels)
                 .observe(first.as_secs_f64());
-            if let Some(gap) = gap(elapsed, first, facts.usage.output) {
+            if let Some(gap) = facts.per_token() {
                 self.per_token.get_or_create(&labels).observe(gap);
             }
         }
@@ -325,12 +330,6 @@ fn histogram(buckets: &[f64]) -> Histogram {
     Histogram::new(buckets.iter().copied())
 }
 
-/// Returns the mean time between output tokens after the first, in seconds.
-fn gap(elapsed: Duration, first: Duration, output: Option<u64>) -> Option<f64> {
-    let after_first = output.filter(|output| *output > 1)? - 1;
-    Some(elapsed.checked_sub(first)?.as_secs_f64() / after_first as f64)
-}
-
 /// Returns a label for `field`, without index or name: a client chooses those.
 fn field(field: &Field) -> &'static str {
     match field {
@@ -371,6 +370,9 @@ impl EncodeLabelSet for GenAi {
         }
         if self.failed {
             ("error_type", "_OTHER").encode(encoder.encode_label())?;
+        }
+        for (label, value) in &self.mapped {
+            (&**label, &**value).encode(encoder.encode_label())?;
         }
         Ok(())
     }

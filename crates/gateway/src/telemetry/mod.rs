@@ -1,5 +1,7 @@
 //! What the process tells about requests; all of it is read from [`Facts`](crate::facts::Facts).
 
+pub(crate) mod attributes;
 pub(crate) mod decision;
+pub(crate) mod level;
 pub(crate) mod log;
 pub(crate) mod metrics;

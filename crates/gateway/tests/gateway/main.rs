@@ -1,6 +1,7 @@
 //! The gateway between scripted clients and upstreams, on real sockets.
 
 mod access;
+mod access_log;
 mod admin;
 mod bedrock;
 mod credential;

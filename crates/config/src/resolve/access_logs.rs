@@ -1,0 +1,226 @@
+//! How the access log of each port looks, as the EnvoyProxies of its Gateways say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::access_log::{AccessLog, spec};
+
+use super::{Notes, listeners::Listeners, target};
+use crate::{
+    Key, Resources, Severity,
+    kind::{ENVOY, EnvoyProxy},
+};
+
+/// Returns the access logs that are declared, by port.
+pub(super) fn resolve(
+    resources: &Resources,
+    listeners: &Listeners,
+    notes: &mut Notes,
+) -> BTreeMap<u16, Vec<AccessLog>> {
+    let mut ports = BTreeMap::<u16, Vec<AccessLog>>::new();
+    let mut logs = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for (key, proxy) in &resources.envoy_proxies {
+        remark(key, &proxy.spec, notes);
+        if let Some(log) = proxy
+            .spec
+            .telemetry
+            .as_ref()
+            .and_then(|own| own.access_log.as_ref())
+        {
+            logs.insert(key, compile(key, log, notes));
+        }
+    }
+    for (gateway, listeners) in listeners {
+        let Some(proxy) = proxy(resources, gateway, notes) else {
+            continue;
+        };
+        notes.used(KIND, &proxy);
+        let Some(own) = logs.get(&proxy) else {
+            continue;
+        };
+        for listener in listeners {
+            // Gateways that share a port share its records; an EnvoyProxy that they share counts once.
+            let all = ports.entry(listener.port).or_default();
+            if seen.insert((listener.port, proxy.clone())) {
+                all.extend(own.iter().cloned());
+            }
+        }
+    }
+    ports
+}
+
+/// Returns the EnvoyProxy of `gateway`; its own comes before that of its class.
+fn proxy(resources: &Resources, gateway: &Key, notes: &mut Notes) -> Option<Key> {
+    let declared = &resources.gateways.get(gateway)?.spec;
+    let own = declared.infrastructure.as_ref();
+    let (kind, holder, field, reference) = match own.and_then(|own| own.parameters_ref.as_ref()) {
+        Some(own) => {
+            let reference = (
+                own.group.as_str(),
+                own.kind.as_str(),
+                target(None, &own.name, &gateway.namespace),
+            );
+            (
+                "Gateway",
+                gateway.clone(),
+                "spec.infrastructure.parametersRef",
+                reference,
+            )
+        }
+        None => {
+            let class = Key::new("", &declared.gateway_class_name);
+            let of_class = resources
+                .gateway_classes
+                .get(&class)?
+                .spec
+                .parameters_ref
+                .as_ref()?;
+            let proxy = target(of_class.namespace.as_deref(), &of_class.name, "");
+            let reference = (of_class.group.as_str(), of_class.kind.as_str(), proxy);
+            ("GatewayClass", class, "spec.parametersRef", reference)
+        }
+    };
+    let (group, wanted, proxy) = reference;
+    if (group, wanted) != (ENVOY, KIND) {
+        let message = format!("{wanted} {proxy} is not an EnvoyProxy: it has no effect");
+        notes.unresolved(kind, &holder, "InvalidParameters", field.to_owned(), message);
+        return None;
+    }
+    if !resources.envoy_proxies.contains_key(&proxy) {
+        let message = format!("EnvoyProxy {proxy} not found");
+        notes.unresolved(kind, &holder, "InvalidParameters", field.to_owned(), message);
+        return None;
+    }
+    Some(proxy)
+}
+
+fn compile(key: &Key, log: &spec::AccessLog, notes: &mut Notes) -> Vec<AccessLog> {
+    if log.disable {
+        return Vec::new();
+    }
+    let mut compiled = Vec::new();
+    for (index, setting) in log.settings.iter().enumerate() {
+        let field = format!("spec.telemetry.accessLog.settings[{index}]");
+        if setting.kind.as_deref() == Some("Listener") {
+            let message = "records of connections are not written: this setting has no effect";
+            notes.unsupported(KIND, key, Severity::Warning, field.as_str(), message);
+            continue;
+        }
+        for (index, sink) in setting.sinks.iter().enumerate() {
+            let field = format!("{field}.sinks[{index}]");
+            match sink.kind {
+                spec::SinkType::File if sink.file.is_none() => {
+                    notes.refuse(KIND, key, "Invalid", field, "file is missing");
+                }
+                spec::SinkType::File => {}
+                spec::SinkType::OpenTelemetry | spec::SinkType::Als => {
+                    let message = "records are written to files only in this version";
+                    notes.unsupported(KIND, key, Severity::Warning, field.as_str(), message);
+                }
+            }
+        }
+        match AccessLog::parse(setting) {
+            Ok(log) => compiled.push(log),
+            Err(error) => notes.refuse(KIND, key, "Invalid", field, error.to_string()),
+        }
+    }
+    compiled
+}
+
+/// Says what has no effect. What is about the process of Envoy is worth a note only.
+fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
+    let telemetry = proxy.telemetry.clone().unwrap_or_default();
+    let process = "there is no Envoy here that it could be about";
+    let effect = "it has no effect in this version";
+    let found = [
+        (proxy.provider.is_some(), "spec.provider", Severity::Note, process),
+        (proxy.logging.is_some(), "spec.logging", Severity::Note, process),
+        (
+            proxy.bootstrap.is_some(),
+            "spec.bootstrap",
+            Severity::Note,
+            process,
+        ),
+        (
+            proxy.concurrency.is_some(),
+            "spec.concurrency",
+            Severity::Note,
+            process,
+        ),
+        (
+            !proxy.extra_args.is_empty(),
+            "spec.extraArgs",
+            Severity::Note,
+            process,
+        ),
+        (proxy.shutdown.is_some(), "spec.shutdown", Severity::Note, process),
+        (
+            proxy.lua_validation.is_some(),
+            "spec.luaValidation",
+            Severity::Note,
+            process,
+        ),
+        (
+            proxy.routing_type.is_some(),
+            "spec.routingType",
+            Severity::Warning,
+            effect,
+        ),
+        (
+            proxy.merge_gateways.is_some(),
+            "spec.mergeGateways",
+            Severity::Warning,
+            effect,
+        ),
+        (
+            !proxy.filter_order.is_empty(),
+            "spec.filterOrder",
+            Severity::Warning,
+            effect,
+        ),
+        (
+            proxy.backend_tls.is_some(),
+            "spec.backendTLS",
+            Severity::Warning,
+            effect,
+        ),
+        (
+            proxy.ip_family.is_some(),
+            "spec.ipFamily",
+            Severity::Warning,
+            effect,
+        ),
+        (
+            proxy.preserve_route_order.is_some(),
+            "spec.preserveRouteOrder",
+            Severity::Warning,
+            effect,
+        ),
+        (proxy.geo_ip.is_some(), "spec.geoIP", Severity::Warning, effect),
+        (
+            telemetry.tracing.is_some(),
+            "spec.telemetry.tracing",
+            Severity::Warning,
+            "spans are set up by the variables OTEL_*",
+        ),
+        (
+            telemetry.metrics.is_some(),
+            "spec.telemetry.metrics",
+            Severity::Warning,
+            "metrics are set up by the variables OTEL_*",
+        ),
+        (
+            telemetry.request_id.is_some(),
+            "spec.telemetry.requestID",
+            Severity::Warning,
+            effect,
+        ),
+    ];
+    for (present, field, severity, message) in found {
+        if present {
+            notes.unsupported(KIND, key, severity, field, message);
+        }
+    }
+}
+
+const KIND: &str = "EnvoyProxy";

@@ -1,0 +1,207 @@
+//! Headers of requests that become attributes of records, metrics and spans.
+//!
+//! Which ones, the command says: an attribute of a metric is a dimension, and only whoever runs the gateway knows which
+//! headers have few values. Values of metrics are bounded all the same.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Which headers become which attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderAttributes {
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    header: HeaderName,
+    /// By signal.
+    names: [Option<Name>; 3],
+}
+
+/// The name of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// As it is.
+    pub(crate) attribute: String,
+    /// As a label of Prometheus.
+    pub(crate) label: String,
+}
+
+/// What attributes are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Spans.
+    Spans,
+    /// Metrics.
+    Metrics,
+    /// Access records.
+    Logs,
+}
+
+/// Headers that one request has of those that are asked for.
+#[derive(Default)]
+pub(crate) struct Captured(Vec<(usize, HeaderValue)>);
+
+/// A list of pairs is malformed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttributesError {
+    /// Nothing between two commas.
+    #[error("empty header-attribute pair at position {0}")]
+    Empty(usize),
+    /// No colon.
+    #[error("invalid header-attribute pair at position {0}: \"{1}\" (expected format: header:attribute)")]
+    NoColon(usize, String),
+    /// Nothing beside the colon.
+    #[error("empty header or attribute at position {0}: \"{1}\"")]
+    EmptySide(usize, String),
+    /// Not a header.
+    #[error("\"{1}\" at position {0} is not a header name")]
+    Header(usize, String),
+}
+
+impl HeaderAttributes {
+    /// Reads lists of `header:attribute` pairs: one for everything, and one each for spans, metrics and access
+    /// records, which win. Where spans or records have no list of their own, not even an empty one, the header
+    /// `agent-session-id` is their `session.id`.
+    ///
+    /// # Errors
+    /// The first pair that is malformed.
+    pub fn parse(
+        base: Option<&str>,
+        spans: Option<&str>,
+        metrics: Option<&str>,
+        logs: Option<&str>,
+    ) -> Result<Self, AttributesError> {
+        let mut attributes = Self::default();
+        let base = pairs(base.unwrap_or_default())?;
+        for (signal, own) in [
+            (Signal::Spans, spans.unwrap_or(SESSION)),
+            (Signal::Metrics, metrics.unwrap_or_default()),
+            (Signal::Logs, logs.unwrap_or(SESSION)),
+        ] {
+            for (header, attribute) in base.iter().cloned().chain(pairs(own)?) {
+                attributes.set(header, signal, attribute);
+            }
+        }
+        Ok(attributes)
+    }
+
+    fn set(&mut self, header: HeaderName, signal: Signal, attribute: String) {
+        let name = Name {
+            label: attribute
+                .chars()
+                .map(|char| if char.is_ascii_alphanumeric() { char } else { '_' })
+                .collect(),
+            attribute,
+        };
+        let at = self.rows.iter().position(|row| row.header == header);
+        let at = at.unwrap_or_else(|| {
+            self.rows.push(Row {
+                header,
+                names: [None, None, None],
+            });
+            self.rows.len() - 1
+        });
+        if let Some(slot) = self
+            .rows
+            .get_mut(at)
+            .and_then(|row| row.names.get_mut(signal as usize))
+        {
+            *slot = Some(name);
+        }
+    }
+
+    /// Returns those of `headers` that are asked for.
+    pub(crate) fn capture(&self, headers: &HeaderMap) -> Captured {
+        let found = self.rows.iter().enumerate().filter_map(|(at, row)| {
+            let value = headers.get(&row.header)?;
+            Some((at, value.clone()))
+        });
+        Captured(found.collect())
+    }
+
+    /// Returns what `captured` means for `signal`.
+    pub(crate) fn of<'a>(
+        &'a self,
+        signal: Signal,
+        captured: &'a Captured,
+    ) -> impl Iterator<Item = (&'a Name, &'a HeaderValue)> {
+        captured.0.iter().filter_map(move |(at, value)| {
+            let name = self.rows.get(*at)?.names.get(signal as usize)?.as_ref()?;
+            Some((name, value))
+        })
+    }
+}
+
+fn pairs(list: &str) -> Result<Vec<(HeaderName, String)>, AttributesError> {
+    if list.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let pairs = list.split(',').enumerate().map(|(index, pair)| {
+        let (at, pair) = (index + 1, pair.trim());
+        if pair.is_empty() {
+            return Err(AttributesError::Empty(at));
+        }
+        let (header, attribute) = pair
+            .split_once(':')
+            .ok_or_else(|| AttributesError::NoColon(at, pair.to_owned()))?;
+        let (header, attribute) = (header.trim(), attribute.trim());
+        if header.is_empty() || attribute.is_empty() {
+            return Err(AttributesError::EmptySide(at, pair.to_owned()));
+        }
+        let header = HeaderName::from_bytes(header.to_ascii_lowercase().as_bytes())
+            .map_err(|_| AttributesError::Header(at, header.to_owned()))?;
+        Ok((header, attribute.to_owned()))
+    });
+    pairs.collect()
+}
+
+/// What spans and records have where nothing is said of them.
+const SESSION: &str = "agent-session-id:session.id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_merged_by_signal() {
+        let check = |base, spans, expected: &[(&str, &str)]| {
+            let attributes = HeaderAttributes::parse(base, spans, None, None).expect("a list");
+            let mut headers = HeaderMap::new();
+            for name in ["agent-session-id", "x-team"] {
+                headers.insert(name, HeaderValue::from_static("v"));
+            }
+            let captured = attributes.capture(&headers);
+            let of_spans: Vec<&str> = attributes
+                .of(Signal::Spans, &captured)
+                .map(|(name, _)| name.attribute.as_str())
+                .collect();
+            let wanted: Vec<&str> = expected.iter().map(|(_, attribute)| *attribute).collect();
+            assert_eq!(of_spans, wanted, "{base:?} {spans:?}");
+        };
+        let session = ("agent-session-id", "session.id");
+        check(None, None, &[session]);
+        check(None, Some(""), &[]);
+        check(Some("X-Team:team"), Some(""), &[("x-team", "team")]);
+        check(Some("x-team : team"), None, &[("x-team", "team"), session]);
+        check(
+            Some("x-team:team"),
+            Some("x-team:group,x-absent:a"),
+            &[("x-team", "group")],
+        );
+    }
+
+    #[test]
+    fn what_is_no_pair_is_named() {
+        let check = |list: &str, expected: AttributesError| {
+            assert_eq!(
+                HeaderAttributes::parse(None, None, Some(list), None),
+                Err(expected)
+            );
+        };
+        check("a:b,,c:d", AttributesError::Empty(2));
+        check("a", AttributesError::NoColon(1, "a".to_owned()));
+        check("a:b, :c", AttributesError::EmptySide(2, ":c".to_owned()));
+        check("a b:c", AttributesError::Header(1, "a b".to_owned()));
+    }
+}

@@ -1,0 +1,92 @@
+//! The access log: one record per request, in the command's form or in those that resources declare.
+
+pub(crate) mod declared;
+pub(crate) mod record;
+mod writer;
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    AccessLog,
+    facts::{Facts, Outcome},
+};
+use record::Record;
+pub(super) use record::finish_name;
+pub(crate) use writer::Writer;
+
+/// The access log.
+pub(crate) struct Log {
+    form: AccessLog,
+    stdout: OnceLock<Arc<Writer>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Log {
+    pub(crate) fn new(form: AccessLog) -> Self {
+        Self {
+            form,
+            stdout: OnceLock::new(),
+            dropped: Arc::default(),
+        }
+    }
+
+    /// Writes the record of a request; where resources declare records, in their forms and in no other.
+    pub(crate) fn record(&self, facts: &Facts, outcome: Outcome, elapsed: Duration) {
+        if let Some(details) = &facts.details {
+            details.record(facts, outcome, elapsed);
+            return;
+        }
+        match self.form {
+            AccessLog::Off => {}
+            AccessLog::Json => self.stdout().push(&json(facts, outcome, elapsed)),
+            AccessLog::Text => {
+                let mut line = Vec::with_capacity(LINE);
+                Record::new(facts, outcome, elapsed).write_text(&mut line);
+                self.stdout().push(&line);
+            }
+        }
+    }
+
+    /// Returns the writer to the file at `path`.
+    pub(crate) fn writer(&self, path: &str) -> Arc<Writer> {
+        if path == "/dev/stdout" {
+            return Arc::clone(self.stdout());
+        }
+        Arc::new(Writer::append(path, &self.dropped))
+    }
+
+    /// Returns how many lines were dropped because they could not be written in time.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is written to standard output, for at most `limit`.
+    pub(crate) fn flush(&self, limit: Duration) {
+        if let Some(stdout) = self.stdout.get() {
+            stdout.flush(limit);
+        }
+    }
+
+    /// Returns the writer to standard output, which all forms share so that their lines do not mix.
+    fn stdout(&self) -> &Arc<Writer> {
+        self.stdout
+            .get_or_init(|| Arc::new(Writer::start(std::io::stdout(), &self.dropped)))
+    }
+}
+
+/// Returns the command's record as JSON.
+fn json(facts: &Facts, outcome: Outcome, elapsed: Duration) -> Vec<u8> {
+    let mut line = Vec::with_capacity(LINE);
+    // A record holds strings and numbers only; writing to memory cannot fail.
+    let _ = serde_json::to_writer(&mut line, &Record::new(facts, outcome, elapsed));
+    line
+}
+
+/// How long a line is, about.
+const LINE: usize = 768;

@@ -1,0 +1,124 @@
+//! Access records in the forms that resources declare, written to files.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use config::snapshot::Timeouts;
+use gateway::{Gateway, HeaderAttributes, Options};
+use policy::access_log::{AccessLog, spec::Setting};
+use serde_json::{Value, json};
+use testkit::{Reply, Upstream, client, fixture};
+
+use crate::fixture::{CHAT, MODEL, openai, options, snapshot};
+
+/// Returns the lines that a request leaves in a log with `setting`, whose file is put in.
+async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &str)]) -> Vec<String> {
+    let folder: PathBuf = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("log");
+    setting["sinks"] = json!([{"type": "File", "file": {"path": path}}]);
+    let setting: Setting = serde_json::from_value(setting).expect("a setting");
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let mut snapshot = snapshot(Timeouts::default(), [openai(&upstream)]);
+    let log = AccessLog::parse(&setting).expect("a sound setting");
+    for listener in snapshot.listeners.values_mut() {
+        listener.access_logs = Some(vec![log.clone()]);
+    }
+    let options = Options {
+        attributes: HeaderAttributes::parse(None, None, None, None).expect("the defaults"),
+        ..options()
+    };
+    let gateway = Gateway::start(options).await.expect("the admin port is free");
+    gateway.install(snapshot).await.expect("the port is free");
+    let address = *gateway.addresses().first().expect("one listener");
+    let request = fixture::openai::request(model, false);
+    client::post(address, CHAT, headers, &request).await;
+    // The end waits for the records.
+    gateway.drain().await;
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    fs::remove_dir_all(&folder).expect("it is ours");
+    written.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn json_records_keep_types_and_say_null() {
+    let setting = json!({"format": {"type": "JSON", "json": {
+        "model": "%REQ(X-AI-EG-MODEL)%",
+        "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "both": "%PROTOCOL% %RESPONSE_FLAGS%",
+        "agent": "%REQ(USER-AGENT)%",
+        "kind": "%RESP(CONTENT-TYPE)%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "cluster": "%UPSTREAM_CLUSTER%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "absent": "%REQ(X-ABSENT)%",
+        "session": "%DYNAMIC_METADATA(io.envoy.ai_gateway:session.id)%",
+        "answered": "%DYNAMIC_METADATA(io.envoy.ai_gateway:response_model)%",
+        "total": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_total_token)%",
+        "route": "%ROUTE_NAME%",
+    }}});
+    let headers = [("user-agent", "sdk"), ("agent-session-id", "s-1")];
+    let lines = lines("json", setting, MODEL, &headers).await;
+    let [line] = lines.as_slice() else {
+        panic!("one line: {lines:?}");
+    };
+    let mut record: Value = serde_json::from_str(line).expect("JSON");
+    assert!(record["total"].as_u64() > Some(0), "{record}");
+    record["total"] = Value::Null;
+    let expected = json!({
+        "model": "m", "path": CHAT, "status": 200, "both": "HTTP/1.1 -", "agent": "sdk",
+        "kind": "application/json", "details": "via_upstream", "cluster": "default/backend-0",
+        "client": "127.0.0.1", "absent": null, "session": "s-1", "answered": "gpt", "total": null,
+        "route": "default/route",
+    });
+    assert_eq!(record, expected);
+}
+
+#[tokio::test]
+async fn text_records_are_lines() {
+    let setting = json!({"format": {"type": "Text", "text": "[%START_TIME(%Y)%] %REQ(:METHOD)% %RESPONSE_CODE% %REQ(X-ABSENT)%\n"}});
+    let lines = lines("text", setting, "unknown", &[]).await;
+    let [line] = lines.as_slice() else {
+        panic!("one line: {lines:?}");
+    };
+    assert!(
+        line.starts_with("[20") && line.ends_with("] POST 404 -"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn conditions_choose_requests() {
+    let of_models = json!({"matches": ["request.headers['x-ai-eg-model'] != ''"]});
+    assert_eq!(lines("of-models", of_models.clone(), MODEL, &[]).await.len(), 1);
+    assert_eq!(lines("of-none", of_models, "unknown", &[]).await.len(), 0);
+    let of_errors = json!({"matches": ["response.code >= 400", "request.headers['x-team'] == 'red'"]});
+    let red = [("x-team", "red")];
+    assert_eq!(
+        lines("of-errors", of_errors.clone(), "unknown", &red).await.len(),
+        1
+    );
+    assert_eq!(lines("of-answers", of_errors, MODEL, &red).await.len(), 0);
+}
+
+#[tokio::test]
+async fn headers_become_labels_and_members() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let attributes = HeaderAttributes::parse(None, None, Some("x-team:team.id"), None);
+    let options = Options {
+        attributes: attributes.expect("a list"),
+        ..options()
+    };
+    let served = crate::fixture::serve_with(options, Timeouts::default(), [openai(&upstream)]).await;
+    let request = fixture::openai::request(MODEL, false);
+    client::post(served.address, CHAT, &[("x-team", "red")], &request).await;
+    client::post(served.address, CHAT, &[], &request).await;
+    let name = "gen_ai_server_request_duration_seconds_count";
+    served.metric_reaches(name, &[], 2.0).await;
+    tokio::time::timeout(
+        Duration::from_secs(10),
+        served.metric_reaches(name, &["team_id=\"red\""], 1.0),
+    )
+    .await
+    .expect("it is counted");
+}
