@@ -17,13 +17,14 @@ use std::{
 
 use anyhow::Context;
 use config::{Secret, Severity, Snapshot};
-use gateway::{BindError, Gateway, Options, SessionOptions};
+use gateway::{BindError, Gateway, LogLevel, Options, SessionOptions};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
     fmt,
     layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -34,6 +35,7 @@ use crate::{
     signal::{Signal, Signals},
     simulate,
     source::{self, Input, Source, watch::Watch},
+    telemetry,
 };
 
 /// Runs the gateway until it is told to stop.
@@ -41,7 +43,7 @@ use crate::{
 /// # Errors
 /// If it cannot start.
 pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
-    log(&arguments.log_level);
+    let level = log(&arguments.log_level);
     let source = match arguments.servers() {
         Some(list) => Source::tools(list)?,
         None => Source::choose(arguments.paths.clone())?,
@@ -52,12 +54,19 @@ pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let code = runtime.block_on(serve(&arguments, source, sessions));
+    let attributes = telemetry::attributes()?;
+    let options = Options {
+        sessions,
+        attributes,
+        log_level: Some(level),
+        ..options(&arguments)
+    };
+    let code = runtime.block_on(serve(&arguments, source, options));
     runtime.shutdown_background();
     code
 }
 
-async fn serve(arguments: &Run, mut source: Source, sessions: SessionOptions) -> anyhow::Result<ExitCode> {
+async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot hear signals")?;
     if let Source::Simulated { port } = &mut source {
         let address = simulate::start()
@@ -74,11 +83,7 @@ async fn serve(arguments: &Run, mut source: Source, sessions: SessionOptions) ->
             return Ok(ExitCode::FAILURE);
         }
     };
-    let gateway = Gateway::start(Options {
-        sessions,
-        ..options(arguments)
-    })
-    .await?;
+    let gateway = Gateway::start(options).await?;
     let models = banner::models(&configuration.snapshot, arguments.address);
     if let Err(errors) = gateway.install(configuration.snapshot).await {
         errors.into_iter().map(fault).for_each(say);
@@ -104,7 +109,10 @@ async fn serve(arguments: &Run, mut source: Source, sessions: SessionOptions) ->
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => break,
-                Signal::Reload => reloader.insist().await,
+                Signal::Reload => {
+                    gateway.reopen_logs();
+                    reloader.insist().await;
+                }
             },
             () = reloader.changed() => reloader.look().await,
         }
@@ -189,16 +197,22 @@ fn sessions(arguments: &Run) -> anyhow::Result<SessionOptions> {
 /// The shortest seed.
 const MIN_SEED: usize = 16;
 
-/// Sends what the parts say about themselves to standard error.
-fn log(level: &str) {
+/// Sends what the parts say about themselves to standard error; returns what changes how much that is.
+fn log(level: &str) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(level));
     // Below this level AWS's crates tell of whole requests and answers, credentials among them.
     let discreet =
         filter_fn(|metadata| *metadata.level() <= Level::INFO || !metadata.target().starts_with("aws_"));
     let written = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_filter(EnvFilter::new(level).and(discreet));
+        .with_filter(filter.and(discreet));
     tracing_subscriber::registry().with(written).init();
+    LogLevel::new(level, move |level| {
+        let filter = EnvFilter::builder().parse(level);
+        let filter = filter.map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    })
 }
 
 /// A configuration that can be served.
