@@ -22,7 +22,6 @@ mod run;
 mod signal;
 mod simulate;
 mod source;
-mod telemetry;
 
 /// A request is some two hundred small allocations, made and freed on different threads, and a large body or two
 /// that ought to go back to the system.

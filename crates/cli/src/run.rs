@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use config::{Secret, Severity, Snapshot};
-use gateway::{BindError, Gateway, LogLevel, Options, SessionOptions};
+use gateway::{BindError, Gateway, LogLevel, Options, SessionOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -35,7 +35,6 @@ use crate::{
     signal::{Signal, Signals},
     simulate,
     source::{self, Input, Source, watch::Watch},
-    telemetry,
 };
 
 /// Runs the gateway until it is told to stop.
@@ -54,10 +53,10 @@ pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let attributes = telemetry::attributes()?;
+    let telemetry = Telemetry::from_environment(&|name| env::var(name).ok())?;
     let options = Options {
         sessions,
-        attributes,
+        telemetry,
         log_level: Some(level),
         ..options(&arguments)
     };

@@ -67,7 +67,7 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
         "/health" => text(StatusCode::OK, "OK\n"),
         "/ready" if runtime.is_ready() => text(StatusCode::OK, "OK\n"),
         "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        "/metrics" => match runtime.metrics.encode(runtime.log.dropped()) {
+        "/metrics" => match runtime.encode_metrics() {
             Ok(metrics) => document(StatusCode::OK, OPEN_METRICS, metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n"),
         },

@@ -16,8 +16,10 @@ use crate::{
     Runtime,
     server::drain::Stopped,
     telemetry::{
-        attributes::{Captured, Signal},
+        attributes::{Captured, HeaderAttributes, Signal},
+        decision::Decision,
         log::declared::Details,
+        trace::Trace,
     },
     trail::Trail,
 };
@@ -56,6 +58,8 @@ pub(crate) struct Facts {
     pub(crate) bytes_sent: u64,
     /// What was decided; `None` where nobody may ask.
     pub(crate) trail: Option<Box<Trail>>,
+    /// What its span is made of; `None` where there are no spans.
+    pub(crate) trace: Option<Box<Trace>>,
     /// What declared access records tell; `None` where none is declared.
     pub(crate) details: Option<Box<Details>>,
     /// Headers that become attributes.
@@ -135,8 +139,12 @@ impl Facts {
             bytes_received: 0,
             bytes_sent: 0,
             details: None,
-            captured: runtime.options.attributes.capture(&head.headers),
-            trail: runtime.decisions.are_kept().then(Box::default),
+            captured: runtime.attributes.capture(&head.headers),
+            trace: runtime
+                .tracer
+                .as_ref()
+                .map(|tracer| Trace::open(&tracer.settings, &head.headers)),
+            trail: (runtime.decisions.are_kept() || runtime.tracer.is_some()).then(Box::default),
             runtime: Arc::clone(runtime),
             emitted: false,
         })
@@ -166,19 +174,20 @@ impl Facts {
         }
     }
 
+    /// Returns which headers become attributes.
+    pub(crate) fn attributes(&self) -> &Arc<HeaderAttributes> {
+        &self.runtime.attributes
+    }
+
     /// Returns the attributes of the access record.
     pub(crate) fn log_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
-        let named = self.runtime.options.attributes.of(Signal::Logs, &self.captured);
+        let named = self.runtime.attributes.of(Signal::Logs, &self.captured);
         named.map(|(name, value)| (name.attribute.as_str(), value))
     }
 
     /// Returns the labels of metrics.
     pub(crate) fn metric_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
-        let named = self
-            .runtime
-            .options
-            .attributes
-            .of(Signal::Metrics, &self.captured);
+        let named = self.runtime.attributes.of(Signal::Metrics, &self.captured);
         named.map(|(name, value)| (name.label.as_str(), value))
     }
 
@@ -205,8 +214,14 @@ impl Facts {
             let elapsed = self.start.elapsed();
             self.runtime.metrics.record(self, outcome);
             self.runtime.log.record(self, outcome, elapsed);
-            let runtime = Arc::clone(&self.runtime);
-            runtime.decisions.keep(self, outcome, elapsed);
+            if let Some(trail) = self.trail.take() {
+                let trace = self.trace.take();
+                let decision = Arc::new(Decision::new(self, trail, outcome, elapsed));
+                self.runtime.decisions.keep(&decision);
+                if let Some((tracer, trace)) = self.runtime.tracer.as_ref().zip(trace) {
+                    tracer.take(trace, &decision);
+                }
+            }
         }
     }
 }

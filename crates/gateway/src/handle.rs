@@ -89,6 +89,9 @@ async fn serve(
             )
             .await?;
             ctx.facts.bytes_received = bytes.len() as u64;
+            if let Some(trace) = &mut ctx.facts.trace {
+                trace.asked(&bytes);
+            }
             upload::refuse(&head.headers, place.endpoint.path)?;
             let mut inbound = Inbound::parse(place, bytes)?;
             kept::prepare(ctx, &mut inbound)?;

@@ -39,6 +39,9 @@ use tokio::{sync::watch, task::JoinHandle};
 pub use crate::telemetry::{
     attributes::{AttributesError, HeaderAttributes},
     level::LogLevel,
+    otlp::{Destination, Export, Push, Receiver, SendError},
+    settings::{Telemetry, TelemetryError},
+    trace::{Hide, Propagator, Sampler, Traces, Vocabulary},
 };
 use crate::{
     access::{egress::Services, keys::Keys},
@@ -52,6 +55,8 @@ use crate::{
         decision::Decisions,
         log::{Log, declared::Logs},
         metrics::Metrics,
+        otlp::Pusher,
+        trace::Tracer,
     },
     upstream::Clients,
 };
@@ -67,8 +72,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// What is written about each request to standard output.
     pub access_log: AccessLog,
-    /// Headers that become attributes of records, metrics and spans.
-    pub attributes: HeaderAttributes,
+    /// What is told of requests beside the access log.
+    pub telemetry: Telemetry,
     /// Changes what the process says about itself; `None` where that cannot be changed.
     pub log_level: Option<LogLevel>,
     /// How many recent requests can be explained on the admin listener; 1,000 by default, 0 for none.
@@ -99,7 +104,7 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             admin: None,
             access_log: AccessLog::Off,
-            attributes: HeaderAttributes::default(),
+            telemetry: Telemetry::default(),
             log_level: None,
             decisions: 1000,
             max_body: 32 * 1024 * 1024,
@@ -134,6 +139,7 @@ pub struct Gateway {
     /// Held while a snapshot is installed, so that two of them cannot interleave.
     installing: tokio::sync::Mutex<()>,
     admin: Option<SocketAddr>,
+    pusher: Option<Pusher>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -155,6 +161,8 @@ pub(crate) struct Runtime {
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,
     pub(crate) decisions: Decisions,
+    pub(crate) attributes: Arc<HeaderAttributes>,
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) retries: Budget,
     pub(crate) memory: Arc<Memory>,
     pub(crate) shelf: Shelf,
@@ -194,6 +202,8 @@ impl Gateway {
             metrics: Metrics::new(),
             log: Log::new(options.access_log),
             decisions: Decisions::new(options.decisions),
+            attributes: Arc::new(options.telemetry.attributes.clone()),
+            tracer: options.telemetry.traces.clone().map(Tracer::start),
             retries: Budget::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
@@ -206,6 +216,8 @@ impl Gateway {
             ready: AtomicBool::new(false),
             options,
         });
+        let push = runtime.options.telemetry.metrics.clone();
+        let pusher = push.map(|push| Pusher::start(push, Arc::downgrade(&runtime)));
         Ok(Arc::new_cyclic(|gateway| {
             let address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
             let admin = admin.map(|admin| admin::serve(admin, gateway.clone()));
@@ -215,6 +227,7 @@ impl Gateway {
                 server: Mutex::default(),
                 installing: tokio::sync::Mutex::default(),
                 admin: address,
+                pusher,
                 tasks: admin
                     .into_iter()
                     .chain([upstream::prune(gateway.clone())])
@@ -289,6 +302,12 @@ impl Gateway {
         self.runtime.programs.end().await;
         self.runtime.log.flush(LOG_FLUSH);
         self.state.load().logs.flush(LOG_FLUSH);
+        if let Some(tracer) = &self.runtime.tracer {
+            tracer.flush(EXPORT_FLUSH);
+        }
+        if let Some(pusher) = &self.pusher {
+            pusher.flush(EXPORT_FLUSH);
+        }
     }
 
     fn server(&self) -> std::sync::MutexGuard<'_, Server> {
@@ -305,11 +324,20 @@ impl Drop for Gateway {
 }
 
 impl Runtime {
+    /// Returns all metrics as text.
+    pub(crate) fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
+        let spans = self.tracer.as_ref().map_or(0, Tracer::dropped);
+        self.metrics.encode(self.log.dropped(), spans)
+    }
+
     /// Returns whether requests are being served.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 }
+
+/// How long the end may wait for a slow receiver of spans, or of metrics.
+const EXPORT_FLUSH: Duration = Duration::from_secs(3);
 
 /// How long the end may wait for a slow reader of the access log.
 const LOG_FLUSH: Duration = Duration::from_secs(1);

@@ -148,6 +148,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     if let Some(details) = &mut facts.details {
         details.answered(&headers);
     }
+    if let (Some(trace), Content::Whole(bytes)) = (&mut facts.trace, &content) {
+        trace.answered(bytes);
+    }
     let body = match content {
         Content::Whole(_) if facts.method == Method::HEAD => Body::whole(Bytes::new(), Some(facts)),
         Content::Whole(bytes) => Body::whole(bytes, Some(facts)),

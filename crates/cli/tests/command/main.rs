@@ -9,4 +9,5 @@ mod load;
 mod process;
 mod proxy;
 mod run;
+mod spans;
 mod tls;

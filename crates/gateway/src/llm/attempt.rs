@@ -127,6 +127,9 @@ impl Attempt<'_> {
             reply,
         } = said;
         let (mut request, body) = self.request(&client.host, head, payload)?;
+        if let Some(trace) = &mut ctx.facts.trace {
+            trace.call(ctx.facts.attempts, request.headers_mut());
+        }
         let used = match &backend.credential {
             Some(credential) => self.dress(ctx, alarm, credential, &mut request, body).await?,
             None => None,

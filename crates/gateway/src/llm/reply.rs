@@ -224,6 +224,9 @@ impl Streamed {
                 facts.keep(kept);
             }
             facts.bytes_sent += bytes.len() as u64;
+            if let Some(trace) = &mut facts.trace {
+                trace.answered(&bytes);
+            }
         }
         Poll::Ready(Some(Ok(bytes)))
     }

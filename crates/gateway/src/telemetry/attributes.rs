@@ -111,6 +111,13 @@ impl HeaderAttributes {
         }
     }
 
+    /// Returns the attribute that a label of metrics stands for.
+    pub(crate) fn attribute_of(&self, label: &str) -> Option<String> {
+        let of_metrics = |row: &Row| row.names.get(Signal::Metrics as usize)?.clone();
+        let mut names = self.rows.iter().filter_map(of_metrics);
+        Some(names.find(|name| name.label == label)?.attribute)
+    }
+
     /// Returns those of `headers` that are asked for.
     pub(crate) fn capture(&self, headers: &HeaderMap) -> Captured {
         let found = self.rows.iter().enumerate().filter_map(|(at, row)| {

@@ -17,7 +17,11 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use llm::{Endpoint, ErrorKind, Losses, Severity, Usage, chat::FinishReason};
 use serde_json::{Value, json};
 
-use super::{log::finish_name, metrics::error_name};
+use super::{
+    attributes::{Captured, HeaderAttributes, Signal},
+    log::finish_name,
+    metrics::error_name,
+};
 use crate::{
     facts::{Attempted, Facts, Outcome},
     trail::{Trail, Tried},
@@ -30,30 +34,32 @@ pub(crate) struct Decisions {
 }
 
 /// What was decided about one request.
-struct Decision {
-    start: Instant,
-    began: jiff::Timestamp,
-    elapsed: Duration,
-    method: Method,
-    uri: Uri,
-    host: String,
-    id: HeaderValue,
-    user_agent: Option<HeaderValue>,
-    endpoint: Option<&'static Endpoint>,
-    model: Option<String>,
-    streamed: bool,
-    attempt: Option<Attempted>,
-    status: StatusCode,
-    outcome: Outcome,
-    error: Option<ErrorKind>,
-    usage: Usage,
-    seconds: Option<u64>,
-    response_model: Option<String>,
-    finish: Option<FinishReason>,
-    losses: Losses,
-    bytes_received: u64,
-    bytes_sent: u64,
-    trail: Box<Trail>,
+pub(crate) struct Decision {
+    pub(crate) start: Instant,
+    pub(crate) began: jiff::Timestamp,
+    pub(crate) elapsed: Duration,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) host: String,
+    pub(crate) id: HeaderValue,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) endpoint: Option<&'static Endpoint>,
+    pub(crate) model: Option<String>,
+    pub(crate) streamed: bool,
+    pub(crate) attempt: Option<Attempted>,
+    pub(crate) status: StatusCode,
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) usage: Usage,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) response_model: Option<String>,
+    pub(crate) finish: Option<FinishReason>,
+    pub(crate) losses: Losses,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) trail: Box<Trail>,
+    captured: Captured,
+    attributes: Arc<HeaderAttributes>,
 }
 
 impl Decisions {
@@ -70,24 +76,19 @@ impl Decisions {
         !self.slots.is_empty()
     }
 
-    /// Keeps what was decided about a request, whose record is otherwise done.
-    pub(crate) fn keep(&self, facts: &mut Facts, outcome: Outcome, elapsed: Duration) {
-        let Some(trail) = facts.trail.take() else {
-            return;
-        };
+    /// Keeps what was decided about a request.
+    pub(crate) fn keep(&self, decision: &Arc<Decision>) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let Some(slot) = turn
+        let slot = turn
             .checked_rem(self.slots.len())
-            .and_then(|at| self.slots.get(at))
-        else {
-            return;
-        };
-        let decision = Arc::new(Decision::new(facts, trail, outcome, elapsed));
-        let before = slot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(decision);
-        drop(before);
+            .and_then(|at| self.slots.get(at));
+        if let Some(slot) = slot {
+            let before = slot
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .replace(Arc::clone(decision));
+            drop(before);
+        }
     }
 
     /// Returns the last `limit` requests in short, the newest first.
@@ -116,7 +117,8 @@ impl Decisions {
 }
 
 impl Decision {
-    fn new(facts: &mut Facts, trail: Box<Trail>, outcome: Outcome, elapsed: Duration) -> Self {
+    /// Takes over what is known of a request, whose record is otherwise done.
+    pub(crate) fn new(facts: &mut Facts, trail: Box<Trail>, outcome: Outcome, elapsed: Duration) -> Self {
         Self {
             start: facts.start,
             began: facts.began,
@@ -141,7 +143,15 @@ impl Decision {
             bytes_received: facts.bytes_received,
             bytes_sent: facts.bytes_sent,
             trail,
+            captured: std::mem::take(&mut facts.captured),
+            attributes: Arc::clone(facts.attributes()),
         }
+    }
+
+    /// Returns the attributes of the span.
+    pub(crate) fn span_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+        let named = self.attributes.of(Signal::Spans, &self.captured);
+        named.map(|(name, value)| (name.attribute.as_str(), value))
     }
 
     fn summary(&self) -> Value {

@@ -74,6 +74,7 @@ pub(crate) struct Metrics {
     attempts: Family<Attempt, Counter>,
     losses: Family<Loss, Counter>,
     dropped_records: Gauge<u64, AtomicU64>,
+    dropped_spans: Gauge<u64, AtomicU64>,
 }
 
 /// The labels of the `gen_ai_*` families.
@@ -85,7 +86,7 @@ struct GenAi {
     request_model: Arc<str>,
     response_model: Arc<str>,
     token_type: Option<&'static str>,
-    failed: bool,
+    error: Option<&'static str>,
     /// Labels that headers became, and their values.
     mapped: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -151,6 +152,12 @@ impl Metrics {
             "Access records that could not be written in time",
             dropped_records.clone(),
         );
+        let dropped_spans = Gauge::default();
+        registry.register(
+            "tollgate_spans_dropped",
+            "Requests without a span because it could not be exported in time",
+            dropped_spans.clone(),
+        );
         let scoped = registry.sub_registry_with_labels(scope.into_iter());
         let mut family = |name: &str, help: &str, new: fn() -> Histogram| {
             let family = Histograms::new_with_constructor(new);
@@ -183,6 +190,7 @@ impl Metrics {
             attempts,
             losses,
             dropped_records,
+            dropped_spans,
         }
     }
 
@@ -236,7 +244,7 @@ impl Metrics {
             request_model: self.name(&attempt.model),
             response_model: self.name(response_model),
             token_type: None,
-            failed,
+            error: failed.then(|| error_type(facts, outcome)),
             mapped: facts
                 .metric_attributes()
                 .map(|(label, value)| (label.into(), self.name(value.to_str().unwrap_or("?"))))
@@ -246,7 +254,7 @@ impl Metrics {
         self.duration
             .get_or_create(&labels)
             .observe(elapsed.as_secs_f64());
-        labels.failed = false;
+        labels.error = None;
         if let Some(first) = attempt.first_token {
             self.first_token
                 .get_or_create(&labels)
@@ -280,8 +288,9 @@ impl Metrics {
     }
 
     /// Returns everything in the OpenMetrics text format.
-    pub(crate) fn encode(&self, dropped_records: u64) -> Result<String, fmt::Error> {
+    pub(crate) fn encode(&self, dropped_records: u64, dropped_spans: u64) -> Result<String, fmt::Error> {
         self.dropped_records.set(dropped_records);
+        self.dropped_spans.set(dropped_spans);
         let mut out = String::with_capacity(16 * 1024);
         text::encode(&mut out, &self.registry)?;
         Ok(out)
@@ -303,6 +312,15 @@ impl Metrics {
             names
         });
         new
+    }
+}
+
+/// Returns what failed: more than the constant of the compatibility specification, as it wishes itself.
+fn error_type(facts: &Facts, outcome: Outcome) -> &'static str {
+    match (facts.error, outcome) {
+        (Some(kind), _) => error_name(kind),
+        (None, Outcome::Dropped) => "canceled",
+        (None, Outcome::Complete | Outcome::Broken) => "_OTHER",
     }
 }
 
@@ -368,8 +386,8 @@ impl EncodeLabelSet for GenAi {
         if let Some(token_type) = self.token_type {
             ("gen_ai_token_type", token_type).encode(encoder.encode_label())?;
         }
-        if self.failed {
-            ("error_type", "_OTHER").encode(encoder.encode_label())?;
+        if let Some(error) = self.error {
+            ("error_type", error).encode(encoder.encode_label())?;
         }
         for (label, value) in &self.mapped {
             (&**label, &**value).encode(encoder.encode_label())?;

@@ -5,3 +5,6 @@ pub(crate) mod decision;
 pub(crate) mod level;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
+pub(crate) mod settings;
+pub(crate) mod trace;

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use config::snapshot::Timeouts;
-use gateway::{Gateway, HeaderAttributes, Options};
+use gateway::{Gateway, Options, Telemetry};
 use policy::access_log::{AccessLog, spec::Setting};
 use serde_json::{Value, json};
 use testkit::{Reply, Upstream, client, fixture};
@@ -24,7 +24,7 @@ async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &s
         listener.access_logs = Some(vec![log.clone()]);
     }
     let options = Options {
-        attributes: HeaderAttributes::parse(None, None, None, None).expect("the defaults"),
+        telemetry: Telemetry::from_environment(&|_| None).expect("the defaults"),
         ..options()
     };
     let gateway = Gateway::start(options).await.expect("the admin port is free");
@@ -104,9 +104,11 @@ async fn conditions_choose_requests() {
 #[tokio::test]
 async fn headers_become_labels_and_members() {
     let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
-    let attributes = HeaderAttributes::parse(None, None, Some("x-team:team.id"), None);
+    let variable = |name: &str| {
+        (name == "OTEL_AIGW_METRICS_REQUEST_HEADER_ATTRIBUTES").then(|| "x-team:team.id".to_owned())
+    };
     let options = Options {
-        attributes: attributes.expect("a list"),
+        telemetry: Telemetry::from_environment(&variable).expect("a list"),
         ..options()
     };
     let served = crate::fixture::serve_with(options, Timeouts::default(), [openai(&upstream)]).await;

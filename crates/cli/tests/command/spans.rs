@@ -1,0 +1,219 @@
+//! Spans of every operation that the simulated provider answers, in both vocabularies, whole and streamed.
+
+use std::{fs::File, process::Stdio};
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+use testkit::{Upstream, client};
+
+use crate::process::Gateway;
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Returns the spans that a gateway with `variables` exports of `requests`.
+async fn spans(variables: &[(&str, &str)], requests: &[(&str, Value)]) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spans");
+    let all: Vec<_> = [("OTEL_TRACES_EXPORTER", "console")]
+        .into_iter()
+        .chain(variables.iter().copied())
+        .collect();
+    let stdout = Stdio::from(File::create(&path).unwrap());
+    let mut gateway = Gateway::start_to(stdout, &["--access-log", "off"], &all);
+    for (path, request) in requests {
+        let headers = [
+            ("traceparent", PARENT),
+            ("agent-session-id", "s-1"),
+            ("anthropic-version", "2023-06-01"),
+        ];
+        client::post(gateway.address, path, &headers, request).await;
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), 0);
+    let written = std::fs::read_to_string(&path).unwrap();
+    let mut spans: Vec<Value> = written
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // A record follows its answer, which its client may have seen a moment earlier.
+    spans.sort_by_key(|span| span["start"].as_u64());
+    spans
+}
+
+/// Returns `span` without what differs each time.
+fn steady(mut span: Value) -> Value {
+    for member in ["spanId", "start", "end"] {
+        span[member] = member.into();
+    }
+    if span["name"] == "attempt" {
+        span["parentSpanId"] = "of the request".into();
+    }
+    for event in span["events"].as_array_mut().unwrap() {
+        event["time"] = "time".into();
+    }
+    let attributes = span["attributes"].as_object_mut().unwrap();
+    for name in ["output.value", "gen_ai.response.id"] {
+        if attributes.contains_key(name) {
+            attributes.insert(name.to_owned(), name.into());
+        }
+    }
+    for (name, value) in attributes {
+        if name.ends_with("tool_call.id") {
+            *value = "id".into();
+        } else if name == "gen_ai.output.messages" {
+            let mut messages: Value = serde_json::from_str(value.as_str().unwrap()).unwrap();
+            for part in messages[0]["parts"].as_array_mut().unwrap() {
+                if part["type"] == "tool_call" {
+                    part["id"] = "id".into();
+                }
+            }
+            *value = messages.to_string().into();
+        }
+    }
+    span
+}
+
+fn weather(parameters: &str) -> Value {
+    json!({"type": "object", "properties": {parameters: {"type": "string"}}, "required": [parameters]})
+}
+
+fn requests() -> Vec<(&'static str, Value)> {
+    let chat = "/v1/chat/completions";
+    let picture = "data:image/png;base64,iVBORw0KGgo=";
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "description": "Now", "parameters": weather("city")}}]);
+    let conversation = json!([
+        {"role": "system", "content": "Be kind"},
+        {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": picture}}]},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "18 degrees"},
+    ]);
+    let messages = "/anthropic/v1/messages";
+    let hello = json!([{"role": "user", "content": "Hello"}]);
+    vec![
+        (
+            chat,
+            json!({"model": "sim-1", "messages": conversation, "tools": tools, "temperature": 0.5, "max_tokens": 64, "stop": "END"}),
+        ),
+        (
+            chat,
+            json!({"model": "sim-1", "messages": hello, "stream": true, "stream_options": {"include_usage": true}}),
+        ),
+        (
+            chat,
+            json!({"model": "sim-1", "messages": [{"role": "user", "content": "What is the weather in Paris?"}], "tools": tools, "stream": true}),
+        ),
+        (
+            messages,
+            json!({"model": "claude-sim-1", "messages": hello, "max_tokens": 64, "system": "Be kind", "top_k": 3}),
+        ),
+        (
+            messages,
+            json!({"model": "claude-sim-1", "messages": hello, "max_tokens": 64, "stream": true}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "sim-1", "input": "Hello", "instructions": "Be kind"}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "sim-1", "input": "Hello", "stream": true}),
+        ),
+        (
+            "/v1beta/models/sim-1:generateContent",
+            json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}),
+        ),
+        (chat, json!({"model": "sim-1", "messages": "no list"})),
+    ]
+}
+
+fn show(spans: Vec<Value>) -> String {
+    let shown: Vec<String> = spans
+        .into_iter()
+        .map(|span| format!("{:#}", steady(span)))
+        .collect();
+    shown.join("\n")
+}
+
+#[tokio::test]
+async fn spans_in_the_words_of_openinference() {
+    let spans = spans(&[], &requests()).await;
+    let of_requests = spans.iter().filter(|span| span["name"] != "attempt");
+    assert!(
+        of_requests
+            .clone()
+            .all(|span| span["parentSpanId"] == "b7ad6b7169203331")
+    );
+    assert!(
+        spans
+            .iter()
+            .all(|span| span["traceId"] == "0af7651916cd43dd8448eb211c80319c")
+    );
+    assert_eq!(of_requests.count(), requests().len());
+    assert_snapshot!(show(spans));
+}
+
+#[tokio::test]
+async fn spans_in_the_words_of_opentelemetry() {
+    let variables = [
+        ("AI_GATEWAY_TRACING_SEMCONV", "gen_ai"),
+        ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true"),
+    ];
+    assert_snapshot!(show(spans(&variables, &requests()).await));
+}
+
+/// Nothing of what was said is in a span that must not hold it.
+#[tokio::test]
+async fn what_is_hidden_is_nowhere() {
+    let canary = "canary-9d1f";
+    let requests = vec![
+        (
+            "/v1/chat/completions",
+            json!({"model": "sim-1", "messages": [{"role": "user", "content": canary}],
+            "tools": [{"type": "function", "function": {"name": canary, "parameters": weather("city")}}]}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "sim-1", "messages": [{"role": "user", "content": canary}], "stream": true}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "sim-1", "messages": canary}),
+        ),
+    ];
+    let hide = [
+        ("OPENINFERENCE_HIDE_INPUTS", "true"),
+        ("OPENINFERENCE_HIDE_OUTPUTS", "1"),
+    ];
+    let conventions = [("AI_GATEWAY_TRACING_SEMCONV", "gen_ai")];
+    for variables in [&hide[..], &conventions[..]] {
+        let spans = spans(variables, &requests).await;
+        assert!(!spans.is_empty());
+        for span in spans {
+            assert!(!span.to_string().contains(canary), "{variables:?}: {span:#}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_and_metrics_reach_a_receiver() {
+    let receiver = Upstream::start(testkit::Reply::json(200, &json!({}))).await;
+    let endpoint = format!("http://{}", receiver.address());
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20key"),
+    ];
+    let mut gateway = Gateway::start(&[], &variables);
+    let request = json!({"model": "sim-1", "messages": [{"role": "user", "content": "Hello"}]});
+    client::post(gateway.address, "/v1/chat/completions", &[], &request).await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), 0);
+    for path in ["/v1/traces", "/v1/metrics"] {
+        let received = receiver.requests();
+        let call = received.iter().find(|call| call.target == path);
+        let call = call.unwrap_or_else(|| panic!("{path}: nothing came"));
+        assert_eq!(call.header("content-type"), "application/x-protobuf");
+        assert_eq!(call.header("authorization"), "Bearer key");
+        let text = String::from_utf8_lossy(&call.body);
+        assert!(text.contains("ai-gateway"), "{path}");
+    }
+}

@@ -1,0 +1,241 @@
+//! One call to a receiver of OTLP at a time, each on a connection of its own: they are seconds apart.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, pki_types::ServerName};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Runtime,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::Receiver;
+
+/// How often a message is sent at most.
+const ATTEMPTS: u32 = 3;
+
+/// How long is waited before a message is sent again; doubled each time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The most that is read of an answer.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Traces,
+    Metrics,
+}
+
+/// A receiver, and what is needed to call it.
+pub(super) struct Client {
+    receiver: Receiver,
+    tls: Option<TlsConnector>,
+    runtime: Runtime,
+}
+
+/// A message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// There can be no calls at all.
+    #[error("the receiver cannot be called: {0}")]
+    Setup(String),
+    /// There is no connection.
+    #[error("cannot connect to the receiver")]
+    Connect(#[source] io::Error),
+    /// The connection broke.
+    #[error("the receiver did not answer")]
+    Http(#[source] hyper::Error),
+    /// The receiver was too slow.
+    #[error("the receiver did not answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The receiver does not want it.
+    #[error("the receiver answered with status {0}")]
+    Status(StatusCode),
+    /// The receiver does not want it, as gRPC says it.
+    #[error("the receiver answered with gRPC status {0}")]
+    Grpc(String),
+}
+
+impl Service {
+    fn method(self) -> &'static str {
+        match self {
+            Service::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Service::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        }
+    }
+}
+
+impl SendError {
+    /// Returns whether the same message may be taken later (OTLP, "Failures").
+    fn is_passing(&self) -> bool {
+        match self {
+            SendError::Setup(_) => false,
+            SendError::Connect(_) | SendError::Http(_) | SendError::Timeout(_) => true,
+            SendError::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            SendError::Grpc(status) => matches!(status.as_str(), "1" | "4" | "8" | "10" | "11" | "14" | "15"),
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(receiver: Receiver) -> Result<Self, SendError> {
+        let tls = (receiver.uri.scheme_str() == Some("https")).then(|| connector(receiver.grpc));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Self {
+            tls: tls.transpose()?,
+            runtime: runtime.map_err(|error| SendError::Setup(error.to_string()))?,
+            receiver,
+        })
+    }
+
+    /// Sends `message`, again where that may help.
+    ///
+    /// # Errors
+    /// Of the last try.
+    pub(super) fn send(&self, service: Service, message: &[u8]) -> Result<(), SendError> {
+        let limit = self.receiver.timeout;
+        let mut pause = PAUSE;
+        let mut attempt = 1;
+        loop {
+            let sent = self.runtime.block_on(async {
+                let call = self.call(service, message);
+                timeout(limit, call)
+                    .await
+                    .unwrap_or(Err(SendError::Timeout(limit)))
+            });
+            match sent {
+                Err(error) if error.is_passing() && attempt < ATTEMPTS => {
+                    self.runtime.block_on(tokio::time::sleep(pause));
+                    pause *= 2;
+                    attempt += 1;
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn call(&self, service: Service, message: &[u8]) -> Result<(), SendError> {
+        let uri = &self.receiver.uri;
+        let host = uri.host().unwrap_or_default();
+        let default = match (self.receiver.grpc, &self.tls) {
+            (true, _) => 4317,
+            (false, Some(_)) => 443,
+            (false, None) => 80,
+        };
+        let port = uri.port_u16().unwrap_or(default);
+        let plain = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((plain, port))
+            .await
+            .map_err(SendError::Connect)?;
+        match &self.tls {
+            None => self.exchange(tcp, service, message).await,
+            Some(connector) => {
+                let name = ServerName::try_from(plain.to_owned()).map_err(|_| {
+                    SendError::Setup(format!("{plain:?} cannot be the name of a certificate"))
+                })?;
+                let tls = connector.connect(name, tcp).await.map_err(SendError::Connect)?;
+                self.exchange(tls, service, message).await
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection lives on the exporter's own runtime, for one call"
+    )]
+    async fn exchange<T>(&self, io: T, service: Service, message: &[u8]) -> Result<(), SendError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let request = self.request(service, message)?;
+        if self.receiver.grpc {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+                .await
+                .map_err(SendError::Http)?;
+            let driver = tokio::spawn(connection);
+            let answered = grpc(sender.send_request(request).await.map_err(SendError::Http)?).await;
+            driver.abort();
+            return answered;
+        }
+        let (mut sender, connection) = http1::handshake(TokioIo::new(io))
+            .await
+            .map_err(SendError::Http)?;
+        let driver = tokio::spawn(connection);
+        let answered = sender.send_request(request).await;
+        driver.abort();
+        match answered.map_err(SendError::Http)?.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(SendError::Status(status)),
+        }
+    }
+
+    fn request(&self, service: Service, message: &[u8]) -> Result<Request<Full<Bytes>>, SendError> {
+        let Receiver {
+            uri, grpc, headers, ..
+        } = &self.receiver;
+        let mut all = HeaderMap::new();
+        all.extend(headers.clone());
+        let (body, target, kind) = if *grpc {
+            // Not compressed, and how long (gRPC over HTTP/2, "Length-Prefixed-Message").
+            let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+            let framed = [&[0], &length.to_be_bytes()[..], message].concat();
+            all.insert(header::TE, HeaderValue::from_static("trailers"));
+            let scheme = uri.scheme_str().unwrap_or("http");
+            let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+            let target = Uri::try_from(format!("{scheme}://{authority}{}", service.method()));
+            (framed, target, "application/grpc")
+        } else {
+            let host = uri.authority().map_or("", http::uri::Authority::as_str);
+            if let Ok(host) = HeaderValue::from_str(host) {
+                all.insert(header::HOST, host);
+            }
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            (message.to_vec(), Uri::try_from(path), "application/x-protobuf")
+        };
+        all.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.map_err(|error| SendError::Setup(error.to_string()))?;
+        *request.headers_mut() = all;
+        Ok(request)
+    }
+}
+
+/// Reads the status of a gRPC answer: in its head if there is nothing else, or after its message.
+async fn grpc(response: http::Response<hyper::body::Incoming>) -> Result<(), SendError> {
+    if !response.status().is_success() {
+        return Err(SendError::Status(response.status()));
+    }
+    let in_head = response.headers().get("grpc-status").cloned();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let trailers = body.ok().and_then(|body| body.trailers().cloned());
+    let status = in_head.or_else(|| trailers?.get("grpc-status").cloned());
+    match status.as_ref().and_then(|status| status.to_str().ok()) {
+        Some("0") => Ok(()),
+        status => Err(SendError::Grpc(status.unwrap_or("14").to_owned())),
+    }
+}
+
+fn connector(grpc: bool) -> Result<TlsConnector, SendError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_platform_verifier())
+        .map_err(|error| SendError::Setup(error.to_string()))?
+        .with_no_client_auth();
+    config.alpn_protocols = vec![if grpc {
+        b"h2".to_vec()
+    } else {
+        b"http/1.1".to_vec()
+    }];
+    Ok(TlsConnector::from(Arc::new(config)))
+}

@@ -1,0 +1,208 @@
+//! OTLP messages, written field by field.
+//!
+//! A handful of messages of which we only ever write: generated types would bring a code generator and a runtime for
+//! it. Numbers of fields are those of opentelemetry-proto 1.x, named beside each.
+
+use crate::telemetry::trace::span::{Attributes, Event, Span, Status, Value};
+
+/// A message of protocol buffers that is being written.
+#[derive(Default)]
+pub(super) struct Message(Vec<u8>);
+
+impl Message {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn varint(&mut self, field: u32, value: u64) {
+        if value > 0 {
+            self.key(field, 0);
+            self.number(value);
+        }
+    }
+
+    pub(super) fn fixed64(&mut self, field: u32, value: u64) {
+        if value > 0 {
+            self.key(field, 1);
+            self.0.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// Writes a number even if it is 0: where it is one of several alternatives that says which.
+    pub(super) fn double(&mut self, field: u32, value: f64) {
+        self.key(field, 1);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, field: u32, value: &[u8]) {
+        self.key(field, 2);
+        self.number(value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    pub(super) fn text(&mut self, field: u32, value: &str) {
+        if !value.is_empty() {
+            self.bytes(field, value.as_bytes());
+        }
+    }
+
+    pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Message)) {
+        let mut inner = Message::default();
+        write(&mut inner);
+        self.bytes(field, &inner.0);
+    }
+
+    /// Writes numbers of a fixed size one after the other.
+    pub(super) fn packed(&mut self, field: u32, values: impl Iterator<Item = [u8; 8]>) {
+        let all: Vec<u8> = values.flatten().collect();
+        if !all.is_empty() {
+            self.bytes(field, &all);
+        }
+    }
+
+    fn key(&mut self, field: u32, wire: u32) {
+        self.number(u64::from(field << 3 | wire));
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push((value as u8) | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+/// Writes a KeyValue: key = 1, value = 2.
+pub(super) fn attribute(message: &mut Message, field: u32, name: &str, value: &Value) {
+    message.message(field, |pair| {
+        pair.text(1, name);
+        pair.message(2, |any| any_value(any, value));
+    });
+}
+
+/// Writes an AnyValue: string = 1, bool = 2, int = 3, double = 4, array = 5.
+fn any_value(any: &mut Message, value: &Value) {
+    match value {
+        Value::Text(text) => any.bytes(1, text.as_bytes()),
+        Value::Bool(bool) => {
+            any.key(2, 0);
+            any.number(u64::from(*bool));
+        }
+        Value::Integer(number) => {
+            any.key(3, 0);
+            any.number(number.cast_unsigned());
+        }
+        Value::Float(number) => any.double(4, *number),
+        Value::Texts(texts) => any.message(5, |array| {
+            for text in texts {
+                array.message(1, |item| item.bytes(1, text.as_bytes()));
+            }
+        }),
+        Value::Floats(numbers) => any.message(5, |array| {
+            for number in numbers {
+                array.message(1, |item| item.double(4, *number));
+            }
+        }),
+    }
+}
+
+fn attributes(message: &mut Message, field: u32, attributes: &Attributes) {
+    for (name, value) in &attributes.0 {
+        attribute(message, field, name, value);
+    }
+}
+
+/// Returns an ExportTraceServiceRequest: resource_spans = 1.
+pub(super) fn spans(resource: &[(String, String)], spans: &[Span]) -> Vec<u8> {
+    let mut request = Message::default();
+    // ResourceSpans: resource = 1, scope_spans = 2; ScopeSpans: scope = 1, spans = 2.
+    request.message(1, |of_resource| {
+        of_resource.message(1, |message| self::resource(message, resource));
+        of_resource.message(2, |of_scope| {
+            of_scope.message(1, scope);
+            for span in spans {
+                of_scope.message(2, |message| self::span(message, span));
+            }
+        });
+    });
+    request.into_bytes()
+}
+
+/// Writes a Resource: attributes = 1.
+pub(super) fn resource(message: &mut Message, resource: &[(String, String)]) {
+    for (name, value) in resource {
+        attribute(message, 1, name, &Value::Text(value.clone()));
+    }
+}
+
+/// Writes an InstrumentationScope: name = 1.
+pub(super) fn scope(message: &mut Message) {
+    message.text(1, SCOPE);
+}
+
+/// Writes a Span: trace_id = 1, span_id = 2, trace_state = 3, parent_span_id = 4, name = 5, kind = 6, start = 7,
+/// end = 8, attributes = 9, events = 11, status = 15.
+fn span(message: &mut Message, span: &Span) {
+    message.bytes(1, &span.trace);
+    message.bytes(2, &span.id);
+    message.text(3, &span.state);
+    if let Some(parent) = &span.parent {
+        message.bytes(4, parent);
+    }
+    message.text(5, &span.name);
+    message.varint(6, span.kind as u64);
+    message.fixed64(7, span.start);
+    message.fixed64(8, span.end);
+    attributes(message, 9, &span.attributes);
+    for event in &span.events {
+        message.message(11, |message| self::event(message, event));
+    }
+    // Status: message = 2, code = 3.
+    match &span.status {
+        Status::Unset => {}
+        Status::Ok => message.message(15, |status| status.varint(3, 1)),
+        Status::Error(description) => message.message(15, |status| {
+            status.text(2, description);
+            status.varint(3, 2);
+        }),
+    }
+}
+
+/// Writes a Span.Event: time = 1, name = 2, attributes = 3.
+fn event(message: &mut Message, event: &Event) {
+    message.fixed64(1, event.at);
+    message.text(2, event.name);
+    attributes(message, 3, &event.attributes);
+}
+
+/// What the reference calls itself in its signals.
+pub(super) const SCOPE: &str = "envoyproxy/ai-gateway";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_written_as_protocol_buffers_have_them() {
+        let check = |write: &dyn Fn(&mut Message), expected: &[u8]| {
+            let mut message = Message::default();
+            write(&mut message);
+            assert_eq!(message.into_bytes(), expected);
+        };
+        check(&|message| message.varint(1, 150), &[0x08, 0x96, 0x01]);
+        check(&|message| message.varint(1, 0), &[]);
+        check(&|message| message.text(2, "testing"), b"\x12\x07testing");
+        check(&|message| message.fixed64(7, 1), &[0x39, 1, 0, 0, 0, 0, 0, 0, 0]);
+        check(
+            &|message| message.message(3, |inner| inner.varint(1, 150)),
+            &[0x1a, 3, 0x08, 0x96, 0x01],
+        );
+        check(&|message| message.varint(16, 1), &[0x80, 0x01, 1]);
+        let minus_one = |message: &mut Message| any_value(message, &Value::Integer(-1));
+        check(
+            &minus_one,
+            &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        );
+    }
+}

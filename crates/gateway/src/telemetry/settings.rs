@@ -1,0 +1,439 @@
+//! What is told to whom, as the variables of OpenTelemetry say (compatibility specification, "Metric export" and
+//! "Trace set-up and propagation").
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
+
+use super::{
+    attributes::{AttributesError, HeaderAttributes},
+    otlp::{Destination, Export, Push, Receiver},
+    trace::{Hide, Propagator, Sampler, Traces, Vocabulary, is_true},
+};
+
+/// What is told of requests beside the access log.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// Headers that become attributes of records, metrics and spans.
+    pub attributes: HeaderAttributes,
+    /// Spans; `None` for none.
+    pub traces: Option<Traces>,
+    /// Metrics that are pushed; `None` for none. They can be fetched in any case.
+    pub metrics: Option<Push>,
+}
+
+/// A variable cannot be honoured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TelemetryError {
+    /// A list of headers.
+    #[error("failed to parse request header mapping in {0}: {1}")]
+    Attributes(&'static str, AttributesError),
+    /// A value of a variable.
+    #[error("{0}: {1}")]
+    Variable(String, String),
+    /// A sampler.
+    #[error("{0}")]
+    Sampler(String),
+}
+
+/// Returns the value of a variable.
+type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Telemetry {
+    /// Reads the variables. One that is set and empty counts as unset, but for lists of headers, of which an empty one
+    /// takes a default away.
+    ///
+    /// # Errors
+    /// The first variable that cannot be honoured.
+    pub fn from_environment(variable: Variable<'_>) -> Result<Self, TelemetryError> {
+        let attributes = attributes(variable)?;
+        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Ok(Self {
+                attributes,
+                ..Self::default()
+            });
+        }
+        Ok(Self {
+            attributes,
+            traces: traces(&set)?,
+            metrics: metrics(&set)?,
+        })
+    }
+}
+
+fn attributes(variable: Variable<'_>) -> Result<HeaderAttributes, TelemetryError> {
+    let lists = LISTS.map(|name| (name, variable(name)));
+    // Each is read alone first, so that an error can name it.
+    for (name, list) in &lists {
+        HeaderAttributes::parse(list.as_deref(), Some(""), None, Some(""))
+            .map_err(|error| TelemetryError::Attributes(name, error))?;
+    }
+    let [base, spans, metrics, logs] = lists.map(|(_, list)| list);
+    HeaderAttributes::parse(
+        base.as_deref(),
+        spans.as_deref(),
+        metrics.as_deref(),
+        logs.as_deref(),
+    )
+    .map_err(|error| TelemetryError::Attributes(LISTS[0], error))
+}
+
+fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
+    let Some(export) = export(variable, "TRACES", "v1/traces", &["none"])? else {
+        return Ok(None);
+    };
+    let vocabulary = match variable("AI_GATEWAY_TRACING_SEMCONV").as_deref() {
+        None | Some("openinference") => Vocabulary::OpenInference(Hide::from_environment(variable)),
+        Some("gen_ai") => {
+            let capture = variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT");
+            Vocabulary::GenAi(capture.is_some_and(|capture| is_true(&capture)))
+        }
+        Some(other) => {
+            let message = format!("{other:?} is not one of openinference and gen_ai");
+            return Err(TelemetryError::Variable(
+                "AI_GATEWAY_TRACING_SEMCONV".to_owned(),
+                message,
+            ));
+        }
+    };
+    let sampler = match variable("OTEL_TRACES_SAMPLER") {
+        None => Sampler::default(),
+        Some(name) => Sampler::parse(name.trim(), variable("OTEL_TRACES_SAMPLER_ARG").as_deref())
+            .map_err(TelemetryError::Sampler)?,
+    };
+    Ok(Some(Traces {
+        vocabulary,
+        sampler,
+        propagators: propagators(variable)?,
+        export,
+        queue: number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?,
+        batch: number(variable, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?,
+        delay: millis(variable, "OTEL_BSP_SCHEDULE_DELAY", 5000)?,
+    }))
+}
+
+fn metrics(variable: Variable<'_>) -> Result<Option<Push>, TelemetryError> {
+    let Some(export) = export(variable, "METRICS", "v1/metrics", &["none", "prometheus"])? else {
+        return Ok(None);
+    };
+    let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    let delta = match variable(name).map(|value| value.to_ascii_lowercase()).as_deref() {
+        None | Some("cumulative") => false,
+        Some("delta") => true,
+        Some(other) => {
+            let message = format!("{other:?} is not one of cumulative and delta");
+            return Err(TelemetryError::Variable(name.to_owned(), message));
+        }
+    };
+    Ok(Some(Push {
+        export,
+        interval: millis(variable, "OTEL_METRIC_EXPORT_INTERVAL", 60_000)?,
+        delta,
+    }))
+}
+
+fn propagators(variable: Variable<'_>) -> Result<Vec<Propagator>, TelemetryError> {
+    let name = "OTEL_PROPAGATORS";
+    let list = variable(name).unwrap_or_else(|| "tracecontext,baggage".to_owned());
+    let mut propagators = Vec::new();
+    for written in list.split(',') {
+        match written.trim() {
+            "tracecontext" => propagators.push(Propagator::TraceContext),
+            "b3" => propagators.push(Propagator::B3),
+            "b3multi" => propagators.push(Propagator::B3Multi),
+            // Baggage is handed on as any header is.
+            "baggage" | "none" | "" => {}
+            other => {
+                let message = format!("{other:?} is not one of tracecontext, baggage, b3, b3multi and none");
+                return Err(TelemetryError::Variable(name.to_owned(), message));
+            }
+        }
+    }
+    Ok(propagators)
+}
+
+/// Returns where a signal is exported to; `None` for nowhere.
+fn export(
+    variable: Variable<'_>,
+    signal: &str,
+    path: &str,
+    nowhere: &[&str],
+) -> Result<Option<Export>, TelemetryError> {
+    let exporter = variable(&format!("OTEL_{signal}_EXPORTER"));
+    let own = |name: &str| {
+        let own = variable(&format!("OTEL_EXPORTER_OTLP_{signal}_{name}"));
+        own.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")))
+    };
+    let to = match exporter.as_deref().map(str::trim) {
+        Some(name) if nowhere.contains(&name) => return Ok(None),
+        Some("console") => Destination::Console,
+        // Metrics are pushed only where somebody is named who wants them.
+        None if own("ENDPOINT").is_none() => return Ok(None),
+        Some("otlp") if signal == "METRICS" && own("ENDPOINT").is_none() => return Ok(None),
+        None | Some("otlp") => Destination::Otlp(Box::new(receiver(variable, &own, signal, path)?)),
+        Some(other) => {
+            let message = format!("{other:?} is not one of console, otlp and {}", nowhere.join(", "));
+            return Err(TelemetryError::Variable(
+                format!("OTEL_{signal}_EXPORTER"),
+                message,
+            ));
+        }
+    };
+    let resource = resource(variable);
+    Ok(Some(Export { resource, to }))
+}
+
+fn receiver(
+    variable: Variable<'_>,
+    own: Variable<'_>,
+    signal: &str,
+    path: &str,
+) -> Result<Receiver, TelemetryError> {
+    let fault =
+        |name: &str, message: String| TelemetryError::Variable(format!("OTEL_EXPORTER_OTLP_{name}"), message);
+    let grpc = match own("PROTOCOL").as_deref() {
+        None | Some("http/protobuf") => false,
+        Some("grpc") => true,
+        Some(other) => {
+            let message = format!("{other:?} is not one of http/protobuf and grpc");
+            return Err(fault("PROTOCOL", message));
+        }
+    };
+    let endpoint = match variable(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")) {
+        Some(endpoint) => endpoint,
+        None => {
+            let default = if grpc {
+                "http://localhost:4317"
+            } else {
+                "http://localhost:4318"
+            };
+            let base = variable("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_else(|| default.to_owned());
+            if grpc {
+                base
+            } else {
+                format!("{}/{path}", base.trim_end_matches('/'))
+            }
+        }
+    };
+    let uri = Uri::try_from(endpoint.trim()).ok();
+    let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    let uri = uri.ok_or_else(|| {
+        fault(
+            "ENDPOINT",
+            format!("{endpoint:?} is not an http:// or https:// address"),
+        )
+    })?;
+    for (name, supported) in [("COMPRESSION", "none"), ("CERTIFICATE", "")] {
+        if own(name).is_some_and(|value| value != supported) {
+            return Err(fault(name, "is not supported by this version".to_owned()));
+        }
+    }
+    let timeout = match own("TIMEOUT") {
+        None => 10_000,
+        Some(written) => written
+            .trim()
+            .parse()
+            .map_err(|_| fault("TIMEOUT", format!("{written:?} is not a number of milliseconds")))?,
+    };
+    Ok(Receiver {
+        uri,
+        grpc,
+        headers: headers(&own("HEADERS").unwrap_or_default())
+            .ok_or_else(|| fault("HEADERS", "is not a list of name=value".to_owned()))?,
+        timeout: Duration::from_millis(timeout),
+    })
+}
+
+fn headers(list: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for pair in list.split(',').filter(|pair| !pair.trim().is_empty()) {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        let name = HeaderName::from_bytes(name.trim().to_ascii_lowercase().as_bytes()).ok()?;
+        headers.insert(name, value);
+    }
+    Some(headers)
+}
+
+fn resource(variable: Variable<'_>) -> Vec<(String, String)> {
+    let listed = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let pairs = listed.split(',').filter_map(|pair| pair.split_once('='));
+    let mut resource: Vec<(String, String)> = pairs
+        .map(|(name, value)| {
+            let value = percent_decode_str(value.trim()).decode_utf8_lossy();
+            (name.trim().to_owned(), value.into_owned())
+        })
+        .collect();
+    let service = "service.name";
+    if let Some(name) = variable("OTEL_SERVICE_NAME") {
+        resource.retain(|(known, _)| known != service);
+        resource.push((service.to_owned(), name));
+    } else if !resource.iter().any(|(known, _)| known == service) {
+        resource.push((service.to_owned(), "ai-gateway".to_owned()));
+    }
+    resource
+}
+
+fn number(variable: Variable<'_>, name: &str, default: usize) -> Result<usize, TelemetryError> {
+    let Some(written) = variable(name) else {
+        return Ok(default);
+    };
+    let number = written.trim().parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        TelemetryError::Variable(name.to_owned(), format!("{written:?} is not a number from 1"))
+    })
+}
+
+fn millis(variable: Variable<'_>, name: &str, default: usize) -> Result<Duration, TelemetryError> {
+    let millis = number(variable, name, default)?;
+    Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+}
+
+/// The lists of headers: for everything, spans, metrics and records.
+const LISTS: [&str; 4] = [
+    "OTEL_AIGW_REQUEST_HEADER_ATTRIBUTES",
+    "OTEL_AIGW_SPAN_REQUEST_HEADER_ATTRIBUTES",
+    "OTEL_AIGW_METRICS_REQUEST_HEADER_ATTRIBUTES",
+    "OTEL_AIGW_LOG_REQUEST_HEADER_ATTRIBUTES",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Telemetry, TelemetryError> {
+        Telemetry::from_environment(&|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn exporters_are_chosen_as_the_specification_says() {
+        let check = |variables: &[(&str, &str)], traces: bool, metrics: bool| {
+            let read = read(variables).expect("sound variables");
+            assert_eq!(
+                (read.traces.is_some(), read.metrics.is_some()),
+                (traces, metrics),
+                "{variables:?}"
+            );
+        };
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+        check(&[], false, false);
+        check(&[endpoint], true, true);
+        check(&[endpoint, ("OTEL_SDK_DISABLED", "true")], false, false);
+        check(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")], false, true);
+        check(&[endpoint, ("OTEL_METRICS_EXPORTER", "prometheus")], true, false);
+        check(
+            &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector/t")],
+            true,
+            false,
+        );
+        check(
+            &[
+                ("OTEL_TRACES_EXPORTER", "console"),
+                ("OTEL_METRICS_EXPORTER", "console"),
+            ],
+            true,
+            true,
+        );
+        check(
+            &[
+                ("OTEL_TRACES_EXPORTER", "otlp"),
+                ("OTEL_METRICS_EXPORTER", "otlp"),
+            ],
+            true,
+            false,
+        );
+    }
+
+    #[test]
+    fn receivers_are_where_the_variables_say() {
+        let check = |variables: &[(&str, &str)], expected: &str, grpc: bool| {
+            let read = read(variables).expect("sound variables");
+            let traces = read.traces.expect("spans are exported");
+            let Destination::Otlp(receiver) = traces.export.to else {
+                panic!("a receiver: {variables:?}");
+            };
+            assert_eq!(
+                (receiver.uri.to_string().as_str(), receiver.grpc),
+                (expected, grpc)
+            );
+        };
+        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/");
+        check(&[base], "http://c:4318/v1/traces", false);
+        check(
+            &[base, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/own")],
+            "https://t/own",
+            false,
+        );
+        check(
+            &[base, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            "http://c:4318/",
+            true,
+        );
+        check(
+            &[("OTEL_TRACES_EXPORTER", "otlp")],
+            "http://localhost:4318/v1/traces",
+            false,
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_named() {
+        let check = |name: &str, value: &str| {
+            let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+            let error = read(&[endpoint, (name, value)])
+                .expect_err("not honoured")
+                .to_string();
+            let name = name.replace("_TRACES", "").replace("_ARG", "");
+            assert!(
+                error.contains(name.as_str()) || error.contains("OTEL_TRACES"),
+                "{name}: {error}"
+            );
+            assert!(!error.contains("secret"), "{error}");
+        };
+        check("AI_GATEWAY_TRACING_SEMCONV", "other");
+        check("OTEL_TRACES_EXPORTER", "zipkin");
+        check("OTEL_TRACES_SAMPLER", "sometimes");
+        check("OTEL_PROPAGATORS", "xray");
+        check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+        check("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
+        check("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        check("OTEL_EXPORTER_OTLP_HEADERS", "secret");
+        check("OTEL_EXPORTER_OTLP_TIMEOUT", "10s");
+        check("OTEL_BSP_MAX_QUEUE_SIZE", "0");
+        check("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "lowmemory");
+        check("OTEL_AIGW_SPAN_REQUEST_HEADER_ATTRIBUTES", "a");
+    }
+
+    #[test]
+    fn the_service_has_a_name() {
+        let check = |variables: &[(&str, &str)], expected: &[(&str, &str)]| {
+            let all: Vec<_> = variables
+                .iter()
+                .copied()
+                .chain([("OTEL_TRACES_EXPORTER", "console")])
+                .collect();
+            let traces = read(&all).expect("sound variables").traces.expect("spans");
+            let resource: Vec<_> = traces
+                .export
+                .resource
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            assert_eq!(resource, expected);
+        };
+        let listed = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,team=b%20c");
+        check(&[], &[("service.name", "ai-gateway")]);
+        check(&[listed], &[("service.name", "a"), ("team", "b c")]);
+        check(
+            &[listed, ("OTEL_SERVICE_NAME", "own")],
+            &[("team", "b c"), ("service.name", "own")],
+        );
+    }
+}

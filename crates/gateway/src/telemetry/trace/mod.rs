@@ -1,0 +1,324 @@
+//! Spans of requests, for those that are sampled.
+//!
+//! While a request is served only its bytes are kept, by reference. When it is done it goes into a bounded queue, and a
+//! thread of its own reads what was said, puts it into the words of a vocabulary and sends it off. A receiver that is
+//! too slow costs spans, which are counted, never requests. The bytes of one exchange that are kept are bounded too.
+
+mod content;
+pub(crate) mod context;
+mod genai;
+mod hide;
+mod openinference;
+mod queue;
+mod sample;
+pub(crate) mod span;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use llm::Format;
+
+use content::Content;
+use context::Place;
+pub use context::Propagator;
+pub use hide::Hide;
+pub(crate) use hide::is_true;
+pub(crate) use queue::Tracer;
+pub use sample::Sampler;
+use span::{Attributes, Kind, Span, Status};
+
+use super::{decision::Decision, metrics::error_name, otlp::Export};
+use crate::facts::Outcome;
+
+/// The most bytes of a request that are kept for its span.
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
+
+/// The most bytes of an answer that are kept for its span.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// How spans are made.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    /// In which words.
+    pub vocabulary: Vocabulary,
+    /// Of which requests.
+    pub sampler: Sampler,
+    /// How places in traces travel.
+    pub propagators: Vec<Propagator>,
+    /// Where spans go.
+    pub export: Export,
+    /// The most requests that wait to be exported.
+    pub queue: usize,
+    /// The most spans that are sent at once.
+    pub batch: usize,
+    /// How long a span may wait for others.
+    pub delay: Duration,
+}
+
+/// The words of spans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vocabulary {
+    /// Those of OpenInference.
+    OpenInference(Hide),
+    /// Those of OpenTelemetry; `true` where content is recorded.
+    GenAi(bool),
+}
+
+/// What is kept of a request for its span.
+pub(crate) struct Trace {
+    settings: Arc<Traces>,
+    place: Place,
+    parent: Option<[u8; 8]>,
+    /// The spans of the attempts.
+    attempts: Vec<[u8; 8]>,
+    request: Option<Bytes>,
+    answer: Vec<Bytes>,
+    kept: usize,
+    /// Whether not all of the answer is kept.
+    truncated: bool,
+}
+
+/// A request that is done, with what it is called to build spans from.
+struct Exchange<'a> {
+    trace: &'a Trace,
+    decision: &'a Decision,
+}
+
+impl Trace {
+    /// Begins the span of a request with `headers`.
+    pub(crate) fn open(settings: &Arc<Traces>, headers: &HeaderMap) -> Box<Self> {
+        let from = settings
+            .propagators
+            .iter()
+            .find_map(|propagator| propagator.extract(headers));
+        let trace = from
+            .as_ref()
+            .map_or_else(|| fastrand::u128(1..).to_be_bytes(), |place| place.trace);
+        Box::new(Self {
+            place: Place {
+                trace,
+                span: new_id(),
+                sampled: settings
+                    .sampler
+                    .samples(&trace, from.as_ref().map(|place| place.sampled)),
+                state: from.as_ref().and_then(|place| place.state.clone()),
+            },
+            parent: from.map(|place| place.span),
+            settings: Arc::clone(settings),
+            attempts: Vec::new(),
+            request: None,
+            answer: Vec::new(),
+            kept: 0,
+            truncated: false,
+        })
+    }
+
+    /// Returns whether there will be a span.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.place.sampled
+    }
+
+    /// Keeps what the client sent.
+    pub(crate) fn asked(&mut self, bytes: &Bytes) {
+        if self.place.sampled && bytes.len() <= MAX_REQUEST {
+            self.request = Some(bytes.clone());
+        }
+    }
+
+    /// Keeps a piece of what the client is sent.
+    pub(crate) fn answered(&mut self, bytes: &Bytes) {
+        if !self.place.sampled || self.truncated {
+            return;
+        }
+        self.kept += bytes.len();
+        if self.kept > MAX_ANSWER {
+            self.truncated = true;
+            self.answer.clear();
+        } else {
+            self.answer.push(bytes.clone());
+        }
+    }
+
+    /// Names an attempt, counted from 1, in the headers of its call, in place of what the client named.
+    pub(crate) fn call(&mut self, attempt: u32, headers: &mut HeaderMap) {
+        let at = usize::try_from(attempt).unwrap_or(1).max(1);
+        while self.attempts.len() < at {
+            self.attempts.push(new_id());
+        }
+        let Some(span) = self.attempts.get(at - 1) else {
+            return;
+        };
+        let place = Place {
+            span: *span,
+            ..self.place.clone()
+        };
+        for propagator in &self.settings.propagators {
+            propagator.inject(&place, headers);
+        }
+    }
+
+    /// Returns how many bytes it holds.
+    fn size(&self) -> usize {
+        self.kept + self.request.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Returns the spans of the request and of its attempts.
+    fn spans(&self, decision: &Decision) -> Vec<Span> {
+        let exchange = Exchange {
+            trace: self,
+            decision,
+        };
+        let mut spans = vec![exchange.span()];
+        // An attempt that came to no call has no id yet.
+        let ids = self
+            .attempts
+            .iter()
+            .copied()
+            .chain(std::iter::repeat_with(new_id));
+        let attempts = decision.trail.tried.iter().zip(ids);
+        spans.extend(attempts.map(|(tried, id)| exchange.attempt(tried, id)));
+        spans
+    }
+}
+
+impl Exchange<'_> {
+    fn span(&self) -> Span {
+        let decision = self.decision;
+        let (trace, start) = (self.trace, self.start());
+        let mut span = Span {
+            trace: trace.place.trace,
+            id: trace.place.span,
+            parent: trace.parent,
+            state: self.state(),
+            name: String::new(),
+            kind: Kind::Internal,
+            start,
+            end: start + nanos(decision.elapsed),
+            attributes: Attributes::default(),
+            events: Vec::new(),
+            status: Status::Unset,
+        };
+        let content = match decision.endpoint {
+            Some(endpoint) => {
+                let request = trace.request.as_deref().unwrap_or_default();
+                let streamed = decision.streamed && decision.status.is_success();
+                Content::read(endpoint, request, &trace.answer, streamed)
+            }
+            None => Content::default(),
+        };
+        match &trace.settings.vocabulary {
+            Vocabulary::OpenInference(hide) => openinference::describe(&mut span, self, &content, hide),
+            Vocabulary::GenAi(capture) => genai::describe(&mut span, self, &content, *capture),
+        }
+        for (name, value) in decision.span_attributes() {
+            span.attributes.set(name.to_owned(), text(value));
+        }
+        if trace.truncated {
+            span.attributes.set("tollgate.truncated", true);
+        }
+        if decision.outcome == Outcome::Dropped {
+            span.attributes.set("tollgate.outcome", "client_closed");
+        }
+        span
+    }
+
+    fn attempt(&self, tried: &crate::trail::Tried, id: [u8; 8]) -> Span {
+        let start = self.start() + nanos(tried.begun.saturating_duration_since(self.decision.start));
+        let took = tried.took.unwrap_or(self.decision.elapsed);
+        let rule = self.decision.trail.rule.as_ref();
+        let mut candidates = rule.into_iter().flat_map(|rule| &rule.candidates);
+        let candidate = candidates.find(|candidate| candidate.id == tried.candidate);
+        let backend = candidate.and_then(|candidate| candidate.backend.as_ref().ok());
+        let mut attributes = Attributes::default();
+        if let Vocabulary::OpenInference(_) = self.trace.settings.vocabulary {
+            attributes.set("openinference.span.kind", "CHAIN");
+        }
+        attributes.set("tollgate.candidate", &*tried.candidate);
+        attributes.maybe("tollgate.backend", backend.map(|backend| &*backend.id));
+        attributes.maybe(
+            "gen_ai.provider.name",
+            backend.map(|backend| backend.provider.name()),
+        );
+        let model = candidate.and_then(|candidate| candidate.model.as_deref());
+        attributes.maybe("gen_ai.request.model", model.or(self.decision.model.as_deref()));
+        attributes.set("tollgate.outcome", tried.outcome);
+        let status = match &tried.failure {
+            None => Status::Unset,
+            Some(failure) => {
+                attributes.set("http.response.status_code", u64::from(failure.status));
+                attributes.set("error.type", error_name(failure.kind));
+                Status::Error(failure.reason.clone().unwrap_or_default())
+            }
+        };
+        Span {
+            trace: self.trace.place.trace,
+            id,
+            parent: Some(self.trace.place.span),
+            state: self.state(),
+            name: "attempt".to_owned(),
+            kind: Kind::Client,
+            start,
+            end: start + nanos(took),
+            attributes,
+            events: Vec::new(),
+            status,
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        self.decision
+            .endpoint
+            .map_or("unknown", |endpoint| endpoint.label)
+    }
+
+    fn format(&self) -> Format {
+        self.decision
+            .endpoint
+            .map_or(Format::OpenAi, |endpoint| endpoint.format)
+    }
+
+    fn start(&self) -> u64 {
+        u64::try_from(self.decision.began.as_nanosecond()).unwrap_or_default()
+    }
+
+    /// Returns when a stream said its first bytes.
+    fn first_token(&self) -> Option<u64> {
+        let attempt = self
+            .decision
+            .attempt
+            .as_ref()
+            .filter(|_| self.decision.streamed)?;
+        let at = attempt.start + attempt.first_token?;
+        Some(self.start() + nanos(at.saturating_duration_since(self.decision.start)))
+    }
+
+    fn succeeded(&self) -> bool {
+        self.decision.status.is_success() && self.decision.outcome == Outcome::Complete
+    }
+
+    /// Returns whether an error was the answer, or ended it. A client that went away has not failed.
+    fn failed(&self) -> bool {
+        self.decision.outcome != Outcome::Dropped && !self.succeeded()
+    }
+
+    fn state(&self) -> String {
+        self.trace
+            .place
+            .state
+            .as_ref()
+            .map_or_else(String::new, |state| text(state).to_owned())
+    }
+}
+
+fn new_id() -> [u8; 8] {
+    fastrand::u64(1..).to_be_bytes()
+}
+
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("?")
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
