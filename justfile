@@ -49,6 +49,10 @@ sdk:
 mcp:
     tests/mcp/run
 
+# Check what is told of requests with the official parsers
+telemetry:
+    tests/observability/run
+
 # Measure against direct calls and other proxies
 bench *ARGS:
     scripts/bench {{ARGS}}

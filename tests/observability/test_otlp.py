@@ -1,0 +1,222 @@
+"""What the gateway tells is read by the official parsers: OTLP over HTTP and gRPC, and the text for Prometheus."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import urllib.request
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+TOLLGATE = os.environ["TOLLGATE"]
+SERVICE = "/opentelemetry.proto.collector.{}Service/Export"
+
+
+class Received:
+    """What came, and of which signal."""
+
+    def __init__(self):
+        self.traces, self.metrics, self.headers = [], [], []
+
+
+class Http:
+    """A receiver of OTLP over HTTP."""
+
+    protocol = "http/protobuf"
+
+    def __init__(self):
+        received = self.received = Received()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                received.headers.append(dict(self.headers))
+                if self.path == "/v1/traces":
+                    received.traces.append(ExportTraceServiceRequest.FromString(body))
+                elif self.path == "/v1/metrics":
+                    received.metrics.append(ExportMetricsServiceRequest.FromString(body))
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Grpc:
+    """A receiver of OTLP over gRPC."""
+
+    protocol = "grpc"
+
+    def __init__(self):
+        received = self.received = Received()
+
+        def handler(request_type, response, into):
+            def export(request, context):
+                received.headers.append(dict(context.invocation_metadata()))
+                into.append(request)
+                return response
+
+            return grpc.unary_unary_rpc_method_handler(
+                export,
+                request_deserializer=request_type.FromString,
+                response_serializer=lambda message: message.SerializeToString(),
+            )
+
+        methods = {
+            SERVICE.format("trace.v1.Trace"): handler(
+                ExportTraceServiceRequest, ExportTraceServiceResponse(), received.traces
+            ),
+            SERVICE.format("metrics.v1.Metrics"): handler(
+                ExportMetricsServiceRequest, ExportMetricsServiceResponse(), received.metrics
+            ),
+        }
+
+        class Generic(grpc.GenericRpcHandler):
+            def service(self, details):
+                return methods.get(details.method)
+
+        self.server = grpc.server(futures.ThreadPoolExecutor(2))
+        self.server.add_generic_rpc_handlers((Generic(),))
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+
+class Gateway:
+    """The gateway in front of its simulated provider."""
+
+    def __init__(self, variables):
+        arguments = [TOLLGATE, "run", "--port", "0", "--admin-port", "0", "--access-log", "off"]
+        self.process = subprocess.Popen(arguments, env=variables, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            found = re.findall(r"http://([0-9.]+:\d+)", line)
+            if len(found) >= 2:
+                self.address, self.admin = found[0], found[1]
+                break
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def ask(self, stream):
+        request = {
+            "model": "sim-1",
+            "messages": [{"role": "user", "content": "Hello"}],
+            "stream": stream,
+            "stream_options": {"include_usage": True} if stream else None,
+        }
+        call = urllib.request.Request(
+            f"http://{self.address}/v1/chat/completions",
+            data=json.dumps({name: value for name, value in request.items() if value is not None}).encode(),
+            headers={"content-type": "application/json", "agent-session-id": "s-1"},
+        )
+        with urllib.request.urlopen(call) as answer:
+            return answer.read()
+
+    def metrics(self):
+        with urllib.request.urlopen(f"http://{self.admin}/metrics") as answer:
+            return answer.read().decode()
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0
+
+
+def value(any_value):
+    return getattr(any_value, any_value.WhichOneof("value"))
+
+
+def attributes(holder):
+    return {pair.key: value(pair.value) for pair in holder}
+
+
+@pytest.mark.parametrize("receiver", [Http, Grpc])
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_signals_are_what_the_specification_says(receiver, temporality):
+    receiver = receiver()
+    gateway = Gateway(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": receiver.protocol,
+            "OTEL_EXPORTER_OTLP_HEADERS": "x-key=a%20b",
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+            "OTEL_SERVICE_NAME": "under-test",
+        }
+    )
+    gateway.ask(False)
+    gateway.ask(True)
+    gateway.end()
+    received = receiver.received
+    assert all(headers.get("x-key") == "a b" for headers in received.headers)
+
+    [resource] = received.traces[0].resource_spans
+    assert attributes(resource.resource.attributes)["service.name"] == "under-test"
+    assert resource.scope_spans[0].scope.name == "envoyproxy/ai-gateway"
+    spans = [
+        span
+        for request in received.traces
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    requests = [span for span in spans if span.name == "ChatCompletion"]
+    assert len(requests) == 2
+    for span in requests:
+        found = attributes(span.attributes)
+        assert found["openinference.span.kind"] == "LLM"
+        assert found["llm.input_messages.0.message.content"] == "Hello"
+        assert found["llm.output_messages.0.message.role"] == "assistant"
+        assert found["llm.token_count.total"] > 0
+        assert found["session.id"] == "s-1"
+        assert span.status.code == 1 and span.start_time_unix_nano < span.end_time_unix_nano
+        [attempt] = [other for other in spans if other.parent_span_id == span.span_id]
+        assert attempt.trace_id == span.trace_id
+    assert [event.name for span in requests for event in span.events] == ["First Token Stream Event"]
+
+    metrics = {
+        metric.name: metric
+        for resource in received.metrics[-1].resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    tokens = metrics["gen_ai.client.token.usage"]
+    assert tokens.unit == "token"
+    assert tokens.histogram.aggregation_temporality == {"delta": 1, "cumulative": 2}[temporality]
+    kinds = {attributes(point.attributes)["gen_ai.token.type"] for point in tokens.histogram.data_points}
+    assert {"input", "output"} <= kinds
+    for point in tokens.histogram.data_points:
+        assert sum(point.bucket_counts) == point.count
+        assert len(point.bucket_counts) == len(point.explicit_bounds) + 1
+    duration = metrics["gen_ai.server.request.duration"]
+    assert duration.unit == "s"
+    assert sum(point.count for point in duration.histogram.data_points) == 2
+
+
+def test_the_text_is_openmetrics():
+    gateway = Gateway({})
+    gateway.ask(True)
+    text = gateway.metrics()
+    gateway.end()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    for name in [
+        "gen_ai_client_token_usage",
+        "gen_ai_server_request_duration_seconds",
+        "gen_ai_server_time_to_first_token_seconds",
+        "tollgate_requests",
+    ]:
+        assert families[name].samples and families[name].documentation
