@@ -15,6 +15,7 @@ pub mod cors;
 pub mod egress;
 pub mod headers;
 pub mod jwt;
+pub mod traffic;
 
 use std::{net::IpAddr, sync::Arc};
 
