@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
-    AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, ConfigMapData,
-    EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute, HTTPRouteFilter,
-    MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy, Service,
+    AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, BackendTrafficPolicy,
+    ConfigMapData, EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute,
+    HTTPRouteFilter, MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy, Service,
 };
 
 /// The name of a resource within its kind.
@@ -67,6 +67,8 @@ pub struct Resources {
     pub mcp_routes: Map<MCPRoute>,
     /// GatewayConfigs.
     pub gateway_configs: Map<GatewayConfig>,
+    /// BackendTrafficPolicies.
+    pub backend_traffic_policies: Map<BackendTrafficPolicy>,
     /// Secrets.
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.

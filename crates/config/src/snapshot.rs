@@ -16,6 +16,7 @@ use policy::{
     access_log::{AccessLog, Form},
     body::Body,
     headers::Headers,
+    traffic::Traffic,
 };
 use serde_json::{Map, Value, json};
 
@@ -97,6 +98,8 @@ pub struct Rule {
     pub policies: Option<Arc<Policies>>,
     /// Set where requests are handed on as they are: what is done with them besides.
     pub plain: Option<Arc<Plain>>,
+    /// How its upstreams are chosen, tried again, bounded and watched; `None` where no policy says so.
+    pub traffic: Option<Arc<Traffic>>,
 }
 
 /// One reference from a rule to a backend.
@@ -175,6 +178,8 @@ pub struct Timeouts {
     pub attempt: Option<Duration>,
     /// The longest silence of an upstream within one attempt.
     pub stream_idle: Option<Duration>,
+    /// Whether the rule itself says how long the request may take.
+    pub declared: bool,
 }
 
 impl Default for Timeouts {
@@ -183,6 +188,7 @@ impl Default for Timeouts {
             request: Some(Duration::from_secs(60)),
             attempt: None,
             stream_idle: None,
+            declared: false,
         }
     }
 }
@@ -218,7 +224,7 @@ impl Listener {
         let mut rules = BTreeMap::new();
         let mut routes = Vec::new();
         for (wanted, rule) in self.router.rows() {
-            let mut route = json!({ "match": wanted, "rule": rule.id() });
+            let mut route = json!({ "match": wanted, "rule": rule.treated_id() });
             if let Some(own) = &rule.policies {
                 route["policies"] = json!(own.id);
                 policies.entry(own.id.to_string()).or_insert_with(|| own.dump());
@@ -233,7 +239,7 @@ impl Listener {
                     .entry(backend.id.to_string())
                     .or_insert_with(|| backend.dump());
             }
-            rules.entry(rule.id()).or_insert_with(|| rule.dump());
+            rules.entry(rule.treated_id()).or_insert_with(|| rule.dump());
         }
         let mut dump = json!({ "names": self.names, "routes": routes, "rules": rules });
         if !self.mcp.is_empty() {
@@ -285,9 +291,17 @@ impl Rule {
         format!("{}/rule/{}", self.route, self.index)
     }
 
+    /// Returns the id, and the policy that tells the rule from itself at another listener.
+    fn treated_id(&self) -> String {
+        match &self.traffic {
+            Some(traffic) => format!("{} under {}", self.id(), traffic.policy),
+            None => self.id(),
+        }
+    }
+
     fn dump(&self) -> Value {
         let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
-        json!({
+        let mut dump = json!({
             "name": self.name,
             "timeouts": {
                 "request": seconds(self.timeouts.request),
@@ -295,8 +309,53 @@ impl Rule {
                 "streamIdle": seconds(self.timeouts.stream_idle),
             },
             "candidates": self.candidates.iter().map(Candidate::dump).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(traffic) = &self.traffic {
+            dump["traffic"] = treated(traffic);
+        }
+        dump
     }
+}
+
+/// Returns how upstreams are treated, as far as a person wants to compare it with what was declared.
+fn treated(traffic: &Traffic) -> Value {
+    let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+    let breaker = &traffic.breaker;
+    json!({
+        "policy": traffic.policy,
+        "balance": traffic.balance.name(),
+        "slowStart": seconds(traffic.slow_start),
+        "retry": traffic.retry.as_ref().map(|retry| json!({
+            "retries": retry.retries,
+            "perPriority": retry.per_priority,
+            "triggers": retry.triggers.iter().map(|trigger| trigger.name()).collect::<Vec<_>>(),
+            "statuses": retry.statuses,
+            "timeout": seconds(retry.timeout),
+            "backOff": [retry.base.as_secs_f64(), retry.max.as_secs_f64()],
+        })),
+        "also": { "contextLength": traffic.also.context_length, "contentFilter": traffic.also.content_filter },
+        "passive": traffic.passive.map(|passive| json!({
+            "serverErrors": passive.server_errors,
+            "gatewayErrors": passive.gateway_errors,
+            "localFailures": passive.local_failures,
+            "baseEjection": passive.base.as_secs_f64(),
+            "maxPercent": passive.max_percent,
+        })),
+        "active": traffic.active.as_ref().map(|active| active.interval.as_secs_f64()),
+        "panicThreshold": traffic.panic_threshold,
+        "breaker": {
+            "connections": breaker.connections,
+            "pending": breaker.pending,
+            "requests": breaker.requests,
+            "retries": breaker.retries,
+        },
+        "connect": traffic.connections.connect.as_secs_f64(),
+        "firstEvent": seconds(traffic.first_event),
+        "maxStream": seconds(traffic.max_stream),
+        "maxBody": traffic.max_body,
+        "trustsOrder": traffic.trusts_order,
+        "tellsAttempts": traffic.tells_attempts,
+    })
 }
 
 impl Candidate {

@@ -70,6 +70,7 @@ fn the_schema_has_every_kind_and_closes_it() {
         "BackendSecurityPolicy",
         "Backend",
         "BackendTLSPolicy",
+        "BackendTrafficPolicy",
         "Secret",
         "GatewayConfig",
         "ReferenceGrant",

@@ -14,7 +14,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    Runtime, State, access::Admitted, facts::Facts, headers, plain::path::normal, server::Connection,
+    Runtime, State, access::Admitted, body, facts::Facts, headers, llm::wish::Wish, plain::path::normal,
+    server::Connection,
 };
 
 /// Stands for "no limit": nothing that is served lasts longer.
@@ -34,6 +35,8 @@ pub(crate) struct Ctx {
     pub(crate) facts: Box<Facts>,
     /// The policies that have looked at the request, and what they found; `None` if there are none.
     pub(crate) access: Option<Box<Admitted>>,
+    /// What the client says of fallback.
+    pub(crate) wish: Option<Wish>,
     pub(crate) connection: Arc<Connection>,
     /// What policies said of the request, by their namespaces.
     pub(crate) metadata: BTreeMap<String, Value>,
@@ -43,6 +46,7 @@ impl Ctx {
     /// Opens a request: strips what clients must not set, names the request, loads the snapshot.
     pub(crate) fn open(connection: &Arc<Connection>, head: &mut Parts) -> Self {
         let gateway = &connection.port.gateway;
+        let wish = Wish::read(&head.headers);
         headers::strip_reserved(&mut head.headers);
         let request_id = headers::request_id(&head.headers);
         let mut facts = Facts::open(&gateway.runtime, head, request_id);
@@ -56,6 +60,7 @@ impl Ctx {
             began: Instant::from_std(facts.start),
             facts,
             access: None,
+            wish,
             connection: Arc::clone(connection),
             metadata: BTreeMap::new(),
         }
@@ -169,6 +174,24 @@ impl Ctx {
         Ok(rule)
     }
 
+    /// Returns the most bytes that a request may have whose rule is not known yet: what any rule allows.
+    pub(crate) fn largest_body(&self) -> usize {
+        self.runtime.options.max_body.max(self.state.lanes.largest_body())
+    }
+
+    /// Checks that a request of `length` bytes is not larger than `rule` allows.
+    ///
+    /// # Errors
+    /// A 413.
+    pub(crate) fn fits(&self, rule: &Rule, length: usize) -> Result<(), ApiError> {
+        let own = rule.traffic.as_ref().and_then(|traffic| traffic.max_body);
+        let limit = own.unwrap_or(self.runtime.options.max_body);
+        if length > limit {
+            return Err(body::too_large(limit));
+        }
+        Ok(())
+    }
+
     /// Returns the 404 about a model, which names the nearest ones.
     pub(crate) fn unknown_model(&self, model: &str) -> ApiError {
         unknown_model(self.listener(), &self.facts.host, model)
@@ -184,7 +207,7 @@ impl Ctx {
         self.connection.port.declared
     }
 
-    /// Returns where the client is.
+    /// Returns the address of the client, or of whoever stands between.
     pub(crate) fn peer(&self) -> IpAddr {
         self.connection.peer.ip()
     }

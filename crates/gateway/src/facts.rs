@@ -46,6 +46,8 @@ pub(crate) struct Facts {
     /// The attempt that answered, or the last one that did not.
     pub(crate) attempt: Option<Attempted>,
     pub(crate) attempts: u32,
+    /// Whether the answer tells the number of attempts and the upstream.
+    pub(crate) tells_attempts: bool,
     pub(crate) status: StatusCode,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) usage: Usage,
@@ -128,6 +130,7 @@ impl Facts {
             upstream: None,
             attempt: None,
             attempts: 0,
+            tells_attempts: false,
             // What a proxy's log says of a request that nobody waited for.
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             error: None,

@@ -81,13 +81,8 @@ async fn serve(
         }
         Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
-            let (bytes, _reserved) = body::read(
-                &head.headers,
-                body,
-                ctx.runtime.options.max_body,
-                &ctx.runtime.memory,
-            )
-            .await?;
+            let (bytes, _reserved) =
+                body::read(&head.headers, body, ctx.largest_body(), &ctx.runtime.memory).await?;
             ctx.facts.bytes_received = bytes.len() as u64;
             if let Some(trace) = &mut ctx.facts.trace {
                 trace.asked(&bytes);
@@ -100,6 +95,7 @@ async fn serve(
                 let held = Given::Held(inbound.bytes().clone());
                 return Ok(plain::serve(ctx, &rule, head, held).await);
             }
+            ctx.fits(&rule, inbound.len())?;
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
         Operation::Upload(upload) => crate::llm::upload::serve(ctx, place.endpoint, upload, head, body).await,

@@ -17,6 +17,12 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 /// Names what the answer's upstream did not hear, or what of its answer could not be said.
 pub(crate) const LOSS: HeaderName = HeaderName::from_static("x-tollgate-loss");
 
+/// Tells how many attempts there were.
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-attempts");
+
+/// Tells who was asked last.
+pub(crate) const BACKEND: HeaderName = HeaderName::from_static("x-tollgate-backend");
+
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// The longest request id that is taken over from a client.

@@ -12,6 +12,7 @@ mod facts;
 mod handle;
 mod headers;
 mod kept;
+mod lane;
 mod llm;
 mod mcp;
 mod models;
@@ -34,7 +35,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use config::Snapshot;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 
 pub use crate::telemetry::{
     attributes::{AttributesError, HeaderAttributes},
@@ -48,6 +52,7 @@ use crate::{
     body::Memory,
     credential::{Credentials, World},
     kept::Shelf,
+    lane::{Lanes, Records},
     llm::retry::Budget,
     mcp::{Programs, Sessions},
     server::{Server, drain::Stop, tls::Encryption},
@@ -140,6 +145,8 @@ pub struct Gateway {
     installing: tokio::sync::Mutex<()>,
     admin: Option<SocketAddr>,
     pusher: Option<Pusher>,
+    /// Asks endpoints for their health, as the snapshot's policies say.
+    probes: Mutex<JoinSet<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -153,6 +160,7 @@ pub(crate) struct State {
     pub(crate) encryption: Encryption,
     pub(crate) credentials: Credentials,
     pub(crate) logs: Logs,
+    pub(crate) lanes: Lanes,
 }
 
 /// What survives a snapshot.
@@ -164,6 +172,8 @@ pub(crate) struct Runtime {
     pub(crate) attributes: Arc<HeaderAttributes>,
     pub(crate) tracer: Option<Tracer>,
     pub(crate) retries: Budget,
+    /// What is known of endpoints that policies speak of.
+    pub(crate) records: Records,
     pub(crate) memory: Arc<Memory>,
     pub(crate) shelf: Shelf,
     /// What credentials are had with.
@@ -205,6 +215,7 @@ impl Gateway {
             attributes: Arc::new(options.telemetry.attributes.clone()),
             tracer: options.telemetry.traces.clone().map(Tracer::start),
             retries: Budget::default(),
+            records: Records::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
             world: Arc::new(World::new(options.variables.clone())),
@@ -228,6 +239,7 @@ impl Gateway {
                 installing: tokio::sync::Mutex::default(),
                 admin: address,
                 pusher,
+                probes: Mutex::default(),
                 tasks: admin
                     .into_iter()
                     .chain([upstream::prune(gateway.clone())])
@@ -248,23 +260,12 @@ impl Gateway {
         let bound = self
             .server()
             .bind(self.runtime.options.address, ports.iter().copied())?;
-        let before = self.state.load_full();
-        let clients = Clients::new(&snapshot, &before.clients);
-        let services = Services::new(&snapshot.outside, &before.services);
-        let encryption = Encryption::new(&snapshot, &before.encryption);
-        let credentials = Credentials::new(&snapshot, &before.credentials, &self.runtime.world);
-        let logs = Logs::new(&snapshot, &before.logs, &self.runtime.log);
-        drop(before);
         self.runtime.keys.begin(&snapshot.outside, &Arc::downgrade(self));
-        let state = Arc::new(State {
-            snapshot,
-            clients,
-            services,
-            encryption,
-            credentials,
-            logs,
-        });
+        let state = Arc::new(self.state(snapshot));
+        *self.probes.lock().unwrap_or_else(PoisonError::into_inner) =
+            lane::probe::start(&state.lanes, &self.runtime);
         self.state.store(Arc::clone(&state));
+        self.runtime.records.prune();
         self.runtime.keys.end(&state.snapshot.outside);
         self.runtime.installed.send_replace(Some(state));
         let unbound = self.server().reconcile(self, bound, |port| ports.contains(&port));
@@ -275,6 +276,22 @@ impl Gateway {
         self.runtime.ready.store(true, Ordering::Release);
         tracing::info!(listeners = ports.len(), "snapshot installed");
         Ok(())
+    }
+
+    /// Returns what serves `snapshot`: clients and lanes, those of the state before where nothing changed.
+    fn state(&self, snapshot: Snapshot) -> State {
+        let before = self.state.load();
+        let mut clients = Clients::new(&snapshot, &before.clients);
+        let lanes = Lanes::new(&snapshot, &mut clients, &before.lanes, &self.runtime.records);
+        State {
+            clients: clients.settled(),
+            lanes,
+            services: Services::new(&snapshot.outside, &before.services),
+            encryption: Encryption::new(&snapshot, &before.encryption),
+            credentials: Credentials::new(&snapshot, &before.credentials, &self.runtime.world),
+            logs: Logs::new(&snapshot, &before.logs, &self.runtime.log),
+            snapshot,
+        }
     }
 
     /// Returns the addresses that are served, by declared port; with port 0 the one the system chose.

@@ -145,6 +145,13 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     if let Some(losses) = loss_header(&facts.losses, dialect) {
         headers.insert(headers::LOSS, losses);
     }
+    if facts.tells_attempts {
+        headers.insert(headers::ATTEMPTS, HeaderValue::from(facts.attempts));
+        let backend = facts.attempt.as_ref().map(|attempt| &*attempt.backend);
+        if let Some(backend) = backend.and_then(|backend| HeaderValue::from_str(backend).ok()) {
+            headers.insert(headers::BACKEND, backend);
+        }
+    }
     if let Some(details) = &mut facts.details {
         details.answered(&headers);
     }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// A duration as written, already checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +43,24 @@ impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Cow<'de, str>>::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| D::Error::custom("expected a duration such as 30s, 1h30m or 250ms"))
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::new();
+        let mut left = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        for (name, unit) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+            let count = left / unit;
+            left %= unit;
+            if count > 0 {
+                text.push_str(&format!("{count}{name}"));
+            }
+        }
+        if text.is_empty() {
+            text.push_str("0s");
+        }
+        serializer.serialize_str(&text)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod ai_service_backend;
 pub mod backend;
 pub mod backend_security_policy;
 pub mod backend_tls_policy;
+pub mod backend_traffic_policy;
 pub mod config_map;
 pub mod duration;
 pub mod endpoint_slice;
@@ -24,6 +25,7 @@ pub mod http_route_filter;
 pub mod mcp_route;
 pub mod metadata;
 pub mod namespace;
+pub mod quantity;
 pub mod reference;
 pub mod reference_grant;
 pub mod secret;
@@ -37,6 +39,7 @@ pub use ai_service_backend::AIServiceBackend;
 pub use backend::Backend;
 pub use backend_security_policy::BackendSecurityPolicy;
 pub use backend_tls_policy::BackendTLSPolicy;
+pub use backend_traffic_policy::BackendTrafficPolicy;
 pub use config_map::ConfigMapData;
 pub use duration::Duration;
 pub use endpoint_slice::EndpointSlice;
@@ -50,6 +53,7 @@ pub use http_route_filter::HTTPRouteFilter;
 pub use mcp_route::MCPRoute;
 pub use metadata::Metadata;
 pub use namespace::Namespace;
+pub use quantity::Quantity;
 pub use reference_grant::ReferenceGrant;
 pub use secret::SecretData;
 pub use security_policy::SecurityPolicy;
@@ -181,6 +185,10 @@ pub fn schema() -> Value {
         ("BackendTLSPolicy", reference::<BackendTLSPolicy>(&mut generator)),
         ("MCPRoute", reference::<MCPRoute>(&mut generator)),
         ("GatewayConfig", reference::<GatewayConfig>(&mut generator)),
+        (
+            "BackendTrafficPolicy",
+            reference::<BackendTrafficPolicy>(&mut generator),
+        ),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
         ("EnvoyProxy", reference::<EnvoyProxy>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),

@@ -1,7 +1,11 @@
 //! References from one resource to another, as several kinds write them.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::selector::{LabelSelector, Requirement};
 
 /// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -46,6 +50,32 @@ pub struct TargetRef {
     pub name: String,
     /// A part of the target.
     pub section_name: Option<String>,
+}
+
+/// The resources of a kind that a policy is for, by their labels, in the policy's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSelector {
+    /// Their API group; the Gateway API's by default.
+    pub group: Option<String>,
+    /// Their kind.
+    pub kind: String,
+    /// Labels with their values.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions on single labels.
+    #[serde(default)]
+    pub match_expressions: Vec<Requirement>,
+}
+
+impl TargetSelector {
+    /// Returns what labels must be.
+    pub fn labels(&self) -> LabelSelector {
+        LabelSelector {
+            match_labels: self.match_labels.clone(),
+            match_expressions: self.match_expressions.clone(),
+        }
+    }
 }
 
 /// A reference to a resource in the same namespace.

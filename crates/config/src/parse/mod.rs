@@ -224,6 +224,9 @@ impl Parser<'_> {
             "BackendTLSPolicy" => self.typed(document, |resources| &mut resources.backend_tls_policies),
             "MCPRoute" => self.typed(document, |resources| &mut resources.mcp_routes),
             "GatewayConfig" => self.typed(document, |resources| &mut resources.gateway_configs),
+            "BackendTrafficPolicy" => {
+                self.typed(document, |resources| &mut resources.backend_traffic_policies);
+            }
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "HTTPRoute" => self.typed(document, |resources| &mut resources.http_routes),
             "HTTPRouteFilter" => self.typed(document, |resources| &mut resources.http_route_filters),

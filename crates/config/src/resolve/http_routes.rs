@@ -70,7 +70,7 @@ pub(super) fn resolve(
         }
         // An expression that does not compile is found only now.
         if notes.accepts(KIND, key) {
-            add(entries, places, key, &rules, access);
+            add(entries, places, key, &rules, access, None);
         }
     }
 }
@@ -138,9 +138,11 @@ impl Resolving<'_> {
                 request: request.map_or(Some(REPLY), Duration::limit),
                 attempt: attempt.and_then(Duration::limit),
                 stream_idle: None,
+                declared: request.is_some(),
             },
             policies: None,
             plain: Some(Arc::new(plain)),
+            traffic: None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! 3. `policies`: which credential and which encryption does each backend have?
 //! 4. `backends`: which backends can be called, and how?
 //! 5. `proxies`: which of them are reached through a proxy?
-//! 6. `access`: which policies guard what?
+//! 6. `access`, `traffic`: which policies guard what, and how are upstreams treated?
 //! 7. `mcp`: which MCP servers stand behind which paths?
 //! 8. `routes`: which rules serve at which listeners, and by which backends? `http_routes` adds those of plain
 //!    requests.
@@ -37,6 +37,8 @@ mod proxies;
 mod routes;
 mod schemas;
 mod services;
+mod targets;
+mod traffic;
 mod validate;
 
 use backends::Reach;
@@ -63,8 +65,17 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     proxies::resolve(resources, &mut backends, &mut notes);
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(resources, &listeners, &mut notes);
+    let traffic = traffic::resolve(resources, &mut notes);
     let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
-    let mut snapshot = routes::resolve(&reach, loaded, listeners, &backends, &mut access, &mut notes);
+    let mut snapshot = routes::resolve(
+        &reach,
+        loaded,
+        listeners,
+        &backends,
+        &mut access,
+        traffic,
+        &mut notes,
+    );
     for (port, rows) in tools {
         snapshot.listeners.entry(port).or_default().mcp = McpRouter::new(rows);
     }
@@ -119,6 +130,7 @@ impl Notes {
         notes.add("BackendTLSPolicy", &resources.backend_tls_policies);
         notes.add("MCPRoute", &resources.mcp_routes);
         notes.add("GatewayConfig", &resources.gateway_configs);
+        notes.add("BackendTrafficPolicy", &resources.backend_traffic_policies);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
         notes.add("EnvoyProxy", &resources.envoy_proxies);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use policy::{body::Body, headers::Headers};
+use policy::{body::Body, headers::Headers, traffic::Traffic};
 
 use super::{
     End, Notes,
@@ -12,6 +12,8 @@ use super::{
     http_routes,
     listeners::Listeners,
     permitted, target,
+    targets::Site,
+    traffic,
 };
 use crate::{
     Key, Resources, Router, Severity, Snapshot,
@@ -31,6 +33,7 @@ pub(super) fn resolve(
     listeners: Listeners,
     backends: &Backends,
     access: &mut Access,
+    mut traffic: traffic::Policies<'_>,
     notes: &mut Notes,
 ) -> Snapshot {
     let resources = reach.resources;
@@ -60,32 +63,57 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        add(&mut entries, places, key, &rules, access);
+        add(&mut entries, places, key, &rules, access, Some(&mut traffic));
     }
     http_routes::resolve(reach, &listeners, access, &mut entries, notes);
     ports(&listeners, entries)
 }
 
-/// Adds the rules of the route `key` to those of the ports where it serves, each with what guards it there.
+/// Adds the rules of the route `key` to those of the ports where it serves, each with what guards it there and
+/// with how `traffic` has its upstreams treated.
 pub(super) fn add(
     entries: &mut BTreeMap<u16, Vec<Entry>>,
     places: Places,
     key: &Key,
     rules: &[Entry],
     access: &mut Access,
+    mut traffic: Option<&mut traffic::Policies<'_>>,
 ) {
     for (port, listeners) in places {
         let at_port = entries.entry(port).or_default();
         for (listener, hosts) in listeners {
+            let reached = hosts.values().flatten().next().cloned();
             for entry in rules {
-                let entry = Entry {
+                let mut entry = Entry {
                     listener: listener.clone(),
                     ..entry.clone()
                 };
+                let treatment = reached.as_ref().zip(traffic.as_deref_mut());
+                let treatment = treatment.and_then(|((gateway, listener), traffic)| {
+                    traffic.at(Site {
+                        gateway,
+                        listener,
+                        route: key,
+                        rule: entry.rule.name.as_deref(),
+                    })
+                });
+                if let Some(traffic) = treatment {
+                    treat(Arc::make_mut(&mut entry.rule), traffic);
+                }
                 at_port.extend(access.guard(access::ROUTE, key, &entry, &hosts));
             }
         }
     }
+}
+
+/// Has the upstreams of a rule treated as a policy says; what the rule itself says goes before.
+fn treat(rule: &mut snapshot::Rule, traffic: Arc<Traffic>) {
+    let timeouts = &mut rule.timeouts;
+    if let (false, Some(request)) = (timeouts.declared, traffic.request) {
+        timeouts.request = request;
+    }
+    timeouts.stream_idle = timeouts.stream_idle.or(traffic.stream_idle);
+    rule.traffic = Some(traffic);
 }
 
 /// Returns what is served at each port.
@@ -179,6 +207,7 @@ fn rules(
                     timeouts: timeouts(rule),
                     policies: None,
                     plain: None,
+                    traffic: None,
                 }),
                 listener: Host::Any,
                 hosts: Vec::new(),
@@ -225,6 +254,7 @@ fn timeouts(rule: &Rule) -> Timeouts {
         },
         attempt: written.backend_request.and_then(Duration::limit),
         stream_idle: rule.stream_idle_timeout.and_then(Duration::limit),
+        declared: written.request.is_some(),
     }
 }
 

@@ -26,6 +26,7 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             timeouts: Timeouts::default(),
             policies: None,
             plain: None,
+            traffic: None,
         }),
         listener: Host::Any,
         hosts: hosts.collect(),

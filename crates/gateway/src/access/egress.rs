@@ -9,6 +9,8 @@ use http_body_util::{BodyExt, Full};
 use policy::{Egress, EgressError, KeysError, Remote, egress::BoxFuture, jwt::KeySet};
 use tokio::time::timeout;
 
+use policy::traffic::Connections;
+
 use crate::{
     Runtime, State,
     upstream::{self, Client, Outgoing, Reply},
@@ -43,7 +45,14 @@ impl Services {
                 }
                 let endpoints = service.endpoints.iter();
                 endpoints
-                    .map(|endpoint| Arc::new(Client::new(endpoint, service.tls.as_ref(), shared.as_ref())))
+                    .map(|endpoint| {
+                        Arc::new(Client::new(
+                            endpoint,
+                            service.tls.as_ref(),
+                            shared.as_ref(),
+                            Connections::default(),
+                        ))
+                    })
                     .collect()
             });
             known.insert(Arc::clone(id), (service.clone(), clients));

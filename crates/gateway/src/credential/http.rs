@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use rustls::ClientConfig;
 
 use crate::upstream::{CallError, Client, Outgoing, TlsError, tls_config};
+use policy::traffic::Connections;
 
 /// The longest answer that is read: tokens are some kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -50,7 +51,12 @@ impl Http {
     pub(crate) async fn call(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let target = Target::parse(request.uri())?;
         let shared = target.tls.as_ref().map(|_| self.tls.get_or_init(tls_config));
-        let client = Arc::new(Client::new(&target.endpoint, target.tls.as_ref(), shared));
+        let client = Arc::new(Client::new(
+            &target.endpoint,
+            target.tls.as_ref(),
+            shared,
+            Connections::default(),
+        ));
         let path = request.uri().path_and_query();
         let path = path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.uri_mut() = Uri::from(path);

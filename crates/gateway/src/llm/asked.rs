@@ -58,6 +58,14 @@ impl Asked<'_> {
         }
     }
 
+    /// Returns what the conversation begins with.
+    pub(super) fn opening(&self) -> Vec<&str> {
+        match self {
+            Asked::Document(inbound) => inbound.opening(),
+            Asked::Form(_) => Vec::new(),
+        }
+    }
+
     /// Returns whether an answer may be a stream, and whether it must be one. Some models transcribe in one
     /// piece whatever they are asked.
     pub(super) fn may_and_must_stream(&self) -> (bool, bool) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use config::{Credential, snapshot::Candidate};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full};
-use llm::{ApiError, ErrorKind, Losses, Target};
+use llm::{ApiError, ErrorKind, Losses, Target, chat::FinishReason};
 
 use super::{
     asked::{Asked, BYTES, Head, Payload, Said},
@@ -21,7 +21,7 @@ use crate::{
     facts::Attempted,
     headers,
     refusal::{Answer, Content},
-    upstream::{self, Outgoing},
+    upstream::{self, Client, Outgoing},
 };
 
 /// The largest unary reply.
@@ -42,6 +42,10 @@ pub(super) struct Attempt<'a> {
     /// The credentials that the client brought for upstreams.
     pub(super) luggage: &'a Luggage,
     pub(super) limits: Limits,
+    /// Whom to call, if that is decided.
+    pub(super) client: Option<&'a Arc<Client>>,
+    /// Whether an answer that the upstream's filter kept back is refused.
+    pub(super) refuses_filtered: bool,
 }
 
 /// What is to be done with an answer that may mean that the credential was not taken.
@@ -113,7 +117,8 @@ impl Attempt<'_> {
             .asked
             .say(&target, self.headers)
             .map_err(|error| Refused::new(Cause::Unsayable, error))?;
-        let Some(client) = ctx.state.clients.pick(backend).cloned() else {
+        let client = self.client.or_else(|| ctx.state.clients.pick(backend));
+        let Some(client) = client.cloned() else {
             let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");
             return Err(Refused::new(Cause::Unresolved, error));
         };
@@ -291,11 +296,20 @@ impl Attempt<'_> {
             ctx.facts.keep(kept);
         }
         headers.insert(header::CONTENT_TYPE, self.asked.answer_type(kind));
-        Ok(Answer {
+        let finish = answer.observed.finish.as_ref().map(|finish| &finish.reason);
+        let is_filtered = matches!(finish, Some(FinishReason::ContentFilter | FinishReason::Refusal));
+        let answer = Answer {
             status: head.status,
             headers,
             content: Content::Whole(answer.body),
-        })
+        };
+        if self.refuses_filtered && is_filtered {
+            let error = ApiError::upstream(head.status, "the upstream's filter kept the answer back");
+            let mut refused = Refused::new(Cause::Filtered, error);
+            refused.answer = Some(Box::new(answer));
+            return Err(refused);
+        }
+        Ok(answer)
     }
 
     /// Reads a unary reply to its end, so that a break in the middle is still a refusal.
@@ -376,6 +390,7 @@ fn failed(
         cause: Cause::of_status(status),
         error,
         headers,
+        answer: None,
     })
 }
 
@@ -400,6 +415,7 @@ fn compressed(
         cause: Cause::of_status(status),
         error: ApiError { retry_after, ..error },
         headers,
+        answer: None,
     })
 }
 

@@ -18,8 +18,10 @@ pub(crate) struct Limits {
     pub(crate) total: Instant,
     /// For this attempt, until it has said something; never after `total`.
     pub(crate) attempt: Instant,
-    /// Between any two signs of life.
+    /// Between any two signs of life, once it has said something.
     pub(crate) idle: Duration,
+    /// Between any two signs of life before that; `None` where `attempt` alone limits it.
+    pub(crate) first_idle: Option<Duration>,
     /// The longest silence that a streaming client is left in.
     pub(crate) keep_alive: Duration,
 }
@@ -30,7 +32,10 @@ pub(crate) struct Alarm(Pin<Box<Sleep>>);
 impl Limits {
     /// Returns when the next sign of life must have come.
     pub(super) fn next(&self) -> Instant {
-        self.attempt.min(Instant::now() + self.idle)
+        match self.first_idle {
+            Some(idle) => self.attempt.min(Instant::now() + idle),
+            None => self.attempt,
+        }
     }
 
     /// Returns the refusal after a limit has passed.

@@ -1,14 +1,18 @@
 //! Serves a model request: attempts over a rule's candidates until one answers.
 
+mod affinity;
 mod asked;
 mod attempt;
 mod limit;
+mod managed;
+mod order;
 mod refused;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod upload;
+pub(crate) mod wish;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use config::snapshot::Rule;
 use http::HeaderMap;
@@ -17,15 +21,17 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
+    State,
     ctx::Ctx,
     headers,
     refusal::{Answer, Refusal},
 };
+use affinity::Affinity;
 pub(crate) use asked::Asked;
 use attempt::Attempt;
 use limit::{Alarm, Limits};
+use order::Order;
 use refused::Refused;
-use retry::{Next, Order};
 
 /// The longest silence of an upstream where a rule sets no other.
 const DEFAULT_IDLE: Duration = Duration::from_secs(300);
@@ -40,6 +46,9 @@ pub(crate) async fn serve(
     asked: Asked<'_>,
     mut client_headers: HeaderMap,
 ) -> Result<Answer, Box<Refusal>> {
+    // What a policy speaks of is kept beside the request; without one there is nothing to keep.
+    let state = rule.traffic.is_some().then(|| Arc::clone(&ctx.state));
+    let mut order = order(ctx, rule, state.as_deref(), asked, &client_headers)?;
     let metadata = std::mem::take(&mut ctx.metadata);
     let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
     headers::to_upstream(&mut client_headers, ctx.request_id());
@@ -47,41 +56,45 @@ pub(crate) async fn serve(
     ctx.runtime.retries.deposit();
     let deadline = ctx.deadline(rule.timeouts.request);
     let mut alarm = Alarm::new(deadline);
-    let mut order = Order::new(&rule.candidates);
     let mut worst: Option<Box<Refused>> = None;
-    let mut again = None;
-    while let Some(candidate) = again.take().or_else(|| order.next()) {
-        if worst.is_some() && !ctx.runtime.retries.withdraw() {
-            debug!(candidate = %candidate.id, "retry budget is spent");
+    while let Some(choice) = order.next(&ctx.runtime.records) {
+        if choice.is_repeated && !ctx.runtime.retries.withdraw() {
+            debug!(candidate = %choice.candidate.id, "retry budget is spent");
             stopped(ctx, "the retry budget is spent");
             break;
         }
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             asked,
-            candidate,
+            candidate: choice.candidate,
             headers: &client_headers,
             luggage: &luggage,
             limits: limits(ctx, rule, asked, deadline, order.has_more()),
+            client: None,
+            refuses_filtered: false,
         };
-        let refused = match attempt.run(ctx, &mut alarm).await {
+        let tried = match order.as_managed() {
+            None => attempt.run(ctx, &mut alarm).await,
+            Some(managed) => {
+                let tried = managed::run(ctx, &mut alarm, managed, &choice, &mut attempt).await;
+                managed::learn(ctx, managed, &choice, tried)
+            }
+        };
+        let refused = match tried {
             Ok(answer) => return Ok(answer),
             Err(refused) => refused,
         };
         debug!(
-            candidate = %candidate.id,
+            candidate = %choice.candidate.id,
             outcome = refused.cause.name(),
             error = %refused.error,
             "attempt refused"
         );
-        let next = refused.cause.next();
-        if next == Next::Same && !order.has_more() && ctx.facts.attempts == 1 {
-            again = Some(candidate);
-        }
+        let goes_on = order.refused(&choice, &refused);
         worst = Some(match worst {
             Some(before) if before.cause.tells_more_than(&refused.cause) => before,
             Some(_) | None => refused,
         });
-        if next == Next::No {
+        if !goes_on {
             stopped(ctx, "the refusal before it is final");
             break;
         }
@@ -95,17 +108,36 @@ pub(crate) async fn serve(
     {
         return Ok(Answer::json(document));
     }
-    Err(match worst {
-        Some(refused) => {
-            let Refused { error, headers, .. } = *refused;
-            Box::new(Refusal {
-                error,
-                headers,
-                document: None,
-            })
-        }
-        None => ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into(),
-    })
+    match worst.map(|refused| *refused) {
+        Some(Refused {
+            answer: Some(answer), ..
+        }) => Ok(*answer),
+        Some(Refused { error, headers, .. }) => Err(Box::new(Refusal {
+            error,
+            headers,
+            document: None,
+        })),
+        None => Err(ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into()),
+    }
+}
+
+/// Returns the order in which a request asks the candidates of `rule`.
+fn order<'a>(
+    ctx: &mut Ctx,
+    rule: &'a Rule,
+    state: Option<&'a State>,
+    asked: Asked<'_>,
+    headers: &HeaderMap,
+) -> Result<Order<'a>, ApiError> {
+    let wish = ctx.wish.as_ref();
+    let (Some(traffic), Some(state)) = (&rule.traffic, state) else {
+        return Ok(Order::usual(rule, wish));
+    };
+    ctx.facts.tells_attempts = traffic.tells_attempts;
+    let query = ctx.facts.uri.query().unwrap_or_default();
+    let affinity = Affinity::of(&traffic.balance, ctx.peer(), headers, query, asked);
+    let order = Order::managed(rule, traffic, &state.lanes, wish, affinity);
+    order.ok_or_else(|| ApiError::invalid("x-ai-eg-fallback names no backend or model of the rule"))
 }
 
 /// Notes why no other candidate is tried.
@@ -120,14 +152,25 @@ fn stopped(ctx: &mut Ctx, why: &'static str) {
 /// Where another candidate remains, half of the time is kept for it, so that a stall can still be mended.
 fn limits(ctx: &Ctx, rule: &Rule, asked: Asked<'_>, deadline: Instant, has_more: bool) -> Limits {
     let now = Instant::now();
-    let half = has_more.then(|| deadline.saturating_duration_since(now) / 2);
-    let attempt = [rule.timeouts.attempt, half].into_iter().flatten().min();
+    let traffic = rule.traffic.as_deref();
+    let longest = traffic.and_then(|traffic| traffic.max_stream);
+    let total = longest.map_or(deadline, |longest| deadline.min(ctx.began + longest));
+    let half = has_more.then(|| total.saturating_duration_since(now) / 2);
+    let retry = traffic.and_then(|traffic| traffic.retry.as_ref()?.timeout);
+    let first = traffic.and_then(|traffic| traffic.first_event);
+    let first = first.filter(|_| asked.stream());
+    let attempt = [rule.timeouts.attempt, retry, half, first]
+        .into_iter()
+        .flatten()
+        .min();
     // A unary answer is silent until it is done, so that the limit on silence would be one on length.
     let idle = rule.timeouts.stream_idle.filter(|_| asked.stream());
+    let idle = idle.unwrap_or(DEFAULT_IDLE);
     Limits {
-        total: deadline,
-        attempt: attempt.map_or(deadline, |attempt| deadline.min(now + attempt)),
-        idle: idle.unwrap_or(DEFAULT_IDLE),
+        total,
+        attempt: attempt.map_or(total, |attempt| total.min(now + attempt)),
+        idle,
+        first_idle: first.is_none().then_some(idle),
         keep_alive: ctx.runtime.options.keep_alive,
     }
 }

@@ -1,18 +1,20 @@
 //! Why an attempt is not the answer, and whether another one may be.
 
 use http::{HeaderMap, StatusCode};
-use llm::{ApiError, ErrorKind};
+use llm::{ApiError, ErrorKind, Unfit};
 
-use super::retry::Next;
-use crate::{trail::Failure, upstream::CallError};
+use policy::traffic::{health::Fared, retry};
+
+use crate::{refusal::Answer, trail::Failure, upstream::CallError};
 
 /// Why an attempt is not the answer.
-#[derive(Debug)]
 pub(super) struct Refused {
     pub(super) cause: Cause,
     pub(super) error: ApiError,
     /// Headers for the client, should this become the answer after all.
     pub(super) headers: HeaderMap,
+    /// What the upstream answered all the same, should nobody answer better.
+    pub(super) answer: Option<Box<Answer>>,
 }
 
 /// What went wrong with an attempt.
@@ -30,6 +32,8 @@ pub(super) enum Cause {
     Stale,
     /// The upstream was certainly not reached.
     Connect,
+    /// The upstream is asked too much at once already.
+    Overflow,
     /// The connection broke before the reply was whole, or had begun.
     Reset,
     /// The attempt took too long.
@@ -42,6 +46,8 @@ pub(super) enum Cause {
     Failed,
     /// The upstream said that the request is at fault.
     Rejected,
+    /// The upstream's filter kept back what it would have said.
+    Filtered,
 }
 
 impl Cause {
@@ -63,28 +69,14 @@ impl Cause {
             Cause::Credential => "credential",
             Cause::Stale => "stale_credential",
             Cause::Connect => "connect",
+            Cause::Overflow => "overflow",
             Cause::Reset => "reset",
             Cause::Timeout => "timeout",
             Cause::Deadline => "deadline",
             Cause::BadReply => "bad_reply",
             Cause::Failed => "failed",
             Cause::Rejected => "rejected",
-        }
-    }
-
-    /// Returns where the request goes next.
-    pub(super) fn next(self) -> Next {
-        match self {
-            Cause::Connect => Next::Same,
-            Cause::Unresolved
-            | Cause::Unsayable
-            | Cause::Credential
-            | Cause::Stale
-            | Cause::Reset
-            | Cause::Timeout
-            | Cause::BadReply
-            | Cause::Failed => Next::Other,
-            Cause::Client | Cause::Deadline | Cause::Rejected => Next::No,
+            Cause::Filtered => "filtered",
         }
     }
 
@@ -97,10 +89,10 @@ impl Cause {
         match self {
             Cause::Unresolved => 0,
             Cause::Unsayable => 1,
-            Cause::Credential | Cause::Stale | Cause::Connect => 2,
+            Cause::Credential | Cause::Stale | Cause::Connect | Cause::Overflow => 2,
             Cause::Reset | Cause::Timeout | Cause::Deadline | Cause::BadReply => 3,
             Cause::Failed | Cause::Rejected => 4,
-            Cause::Client => 5,
+            Cause::Client | Cause::Filtered => 5,
         }
     }
 }
@@ -111,18 +103,20 @@ impl Refused {
             cause,
             error,
             headers: HeaderMap::new(),
+            answer: None,
         })
     }
 
     /// Returns what is told of it to whoever runs the gateway.
     pub(super) fn failure(&self) -> Failure {
         let own = match self.cause {
-            Cause::Stale | Cause::Failed | Cause::Rejected => false,
+            Cause::Stale | Cause::Failed | Cause::Rejected | Cause::Filtered => false,
             Cause::Unresolved
             | Cause::Unsayable
             | Cause::Client
             | Cause::Credential
             | Cause::Connect
+            | Cause::Overflow
             | Cause::Reset
             | Cause::Timeout
             | Cause::Deadline
@@ -133,6 +127,61 @@ impl Refused {
             status: self.error.status.as_u16(),
             reason: own.then(|| self.error.message.clone()),
         }
+    }
+
+    /// Returns the failure, in the words of the table that says what comes of it.
+    pub(super) fn class(&self) -> retry::Failure {
+        match self.cause {
+            Cause::Unresolved | Cause::Credential | Cause::Stale => retry::Failure::Unresolved,
+            Cause::Unsayable => retry::Failure::Unsayable,
+            Cause::Client => retry::Failure::Client,
+            Cause::Connect => retry::Failure::Connect,
+            Cause::Overflow => retry::Failure::Overflow,
+            Cause::Reset => retry::Failure::Reset,
+            Cause::Timeout => retry::Failure::Timeout,
+            Cause::Deadline => retry::Failure::Deadline,
+            Cause::BadReply => retry::Failure::BadReply,
+            Cause::Filtered => retry::Failure::ContentFilter,
+            Cause::Failed => match retry::Failure::of_status(self.error.status.as_u16()) {
+                failure @ (retry::Failure::GatewayStatus
+                | retry::Failure::ServerStatus
+                | retry::Failure::Busy) => failure,
+                // An error event that stands for no such status: the reply had begun well.
+                _ => retry::Failure::ServerStatus,
+            },
+            Cause::Rejected => match self.error.unfit() {
+                Some(Unfit::ContextLength) => retry::Failure::ContextLength,
+                Some(Unfit::ContentFilter) => retry::Failure::ContentFilter,
+                None => retry::Failure::of_status(self.error.status.as_u16()),
+            },
+        }
+    }
+
+    /// Returns what the attempt tells of the upstream's health; `None` if it did not get there.
+    pub(super) fn fared(&self) -> Option<Fared> {
+        match self.class() {
+            retry::Failure::Connect
+            | retry::Failure::Reset
+            | retry::Failure::Timeout
+            | retry::Failure::Deadline => Some(Fared::LocalFailure),
+            retry::Failure::GatewayStatus | retry::Failure::BadReply => Some(Fared::GatewayError),
+            retry::Failure::ServerStatus => Some(Fared::ServerError),
+            retry::Failure::Busy
+            | retry::Failure::Conflict
+            | retry::Failure::ClientStatus
+            | retry::Failure::ContextLength
+            | retry::Failure::ContentFilter => Some(Fared::Well),
+            retry::Failure::RefusedStream
+            | retry::Failure::Overflow
+            | retry::Failure::Unsayable
+            | retry::Failure::Unresolved
+            | retry::Failure::Client => None,
+        }
+    }
+
+    pub(super) fn overflow() -> Box<Self> {
+        let error = ApiError::new(ErrorKind::Unavailable, "the upstream is asked too much at once");
+        Self::new(Cause::Overflow, error)
     }
 
     pub(super) fn call(error: CallError) -> Box<Self> {

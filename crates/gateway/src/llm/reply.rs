@@ -20,6 +20,7 @@ use super::limit::{Alarm, Limits};
 use crate::{
     body::Pieces,
     facts::{Facts, Outcome},
+    lane::Busy,
     refusal,
     server::drain::Stopped,
     upstream,
@@ -39,6 +40,8 @@ pub(crate) struct Stream {
     limits: Limits,
     last_read: Instant,
     last_write: Instant,
+    /// What it weighs on while it lasts, where a policy says so.
+    busy: Option<Busy>,
 }
 
 /// A streamed answer on its way to the client, with the facts inside.
@@ -101,7 +104,13 @@ impl Stream {
             limits,
             last_read: now,
             last_write: now,
+            busy: None,
         }
+    }
+
+    /// Has the stream weigh on its lane for as long as it lasts.
+    pub(super) fn weigh(&mut self, busy: Busy) {
+        self.busy = Some(busy);
     }
 
     /// Returns what was overheard so far.
@@ -237,6 +246,9 @@ impl Streamed {
             return;
         };
         let observed = self.stream.observed();
+        if let Some(busy) = self.stream.busy.as_ref().filter(|_| observed.error.is_some()) {
+            busy.broke();
+        }
         facts.observe(observed);
         facts.emit(if observed.error.is_some() {
             Outcome::Broken

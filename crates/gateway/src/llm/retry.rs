@@ -1,4 +1,4 @@
-//! What is retried, where next, and how often.
+//! The candidates of a rule by chance, and how often one is asked again.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -7,25 +7,14 @@ use std::{
 
 use config::snapshot::Candidate;
 
-/// Where a refused request goes next; decided where the refusal arises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// To another candidate, or once more to the same where there is no other: nothing was sent.
-    Same,
-    /// To another candidate.
-    Other,
-    /// Nowhere: this is the answer.
-    No,
-}
-
 /// The candidates of a rule, each once: by priority, at random by weight within one.
-pub(crate) struct Order<'a> {
+pub(crate) struct Draw<'a> {
     left: Vec<&'a Candidate>,
 }
 
-/// How many retries the process may make: a burst, refilled by time and by requests.
-///
-/// Without it a failing upstream would be asked several times as often as a healthy one.
+/// How often the process may ask an upstream again that a request has asked before: a burst, refilled by time and
+/// by requests. Without it a failing upstream would be asked several times as often as a healthy one. To ask
+/// another upstream costs nothing: that is what it is there for.
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// Thousandths of retries.
@@ -44,7 +33,7 @@ const PER_MILLISECOND: i64 = 10;
 /// The most thousandths of retries that are saved up.
 const BURST: i64 = 100_000;
 
-impl<'a> Order<'a> {
+impl<'a> Draw<'a> {
     pub(crate) fn new(candidates: &'a [Candidate]) -> Self {
         Self {
             left: candidates
@@ -86,7 +75,7 @@ impl<'a> Order<'a> {
     }
 }
 
-impl<'a> Iterator for Order<'a> {
+impl<'a> Iterator for Draw<'a> {
     type Item = &'a Candidate;
 
     fn next(&mut self) -> Option<&'a Candidate> {
@@ -154,7 +143,7 @@ mod tests {
             .iter()
             .map(|(id, priority, weight)| candidate(id, *priority, *weight))
             .collect();
-        let mut order = Order::new(&candidates);
+        let mut order = Draw::new(&candidates);
         let drawn: Vec<&str> = std::iter::from_fn(|| order.draw(|sum| at % sum))
             .map(|candidate| &*candidate.id)
             .collect();
@@ -175,7 +164,7 @@ mod tests {
     fn weights_are_shares() {
         let candidates = [candidate("a", 0, 1), candidate("b", 0, 9)];
         let first = |_| {
-            Order::new(&candidates)
+            Draw::new(&candidates)
                 .next()
                 .map(|candidate| candidate.id.to_string())
         };

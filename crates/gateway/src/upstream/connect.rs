@@ -10,8 +10,10 @@ use std::{
 };
 
 use config::snapshot::{Endpoint, Tls};
+use policy::traffic::{Connections, KeepAlive};
 use rustls::{ClientConfig, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -21,18 +23,17 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::proxy::{self, ProxyError};
 
-/// How long a connection may take, TLS included.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What is needed to connect to one endpoint, prepared when a snapshot is installed.
 pub(crate) struct Connector {
     endpoint: Endpoint,
     tls: Option<Result<Handshake, TlsError>>,
     /// The TLS side of the way to the endpoint's proxy.
     proxy_tls: Option<Result<Handshake, TlsError>>,
+    connections: Connections,
 }
 
 /// The TLS side of a connector.
+#[derive(Clone)]
 struct Handshake {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -52,9 +53,9 @@ pub(crate) enum TlsError {
 /// No connection came about; nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// [`CONNECT_TIMEOUT`] passed.
-    #[error("the connection was not established within {} s", CONNECT_TIMEOUT.as_secs())]
-    Timeout,
+    /// The time to connect passed.
+    #[error("the connection was not established within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
     /// The name has no address, or nobody listens there.
     #[error("cannot connect")]
     Tcp(#[source] io::Error),
@@ -100,6 +101,7 @@ impl Connector {
         endpoint: Endpoint,
         tls: Option<&Tls>,
         shared: Option<&Result<Arc<ClientConfig>, TlsError>>,
+        connections: Connections,
     ) -> Self {
         let prepare = |tls: &Tls| Handshake::new(tls, shared);
         let proxy = endpoint.proxy.as_ref();
@@ -108,22 +110,37 @@ impl Connector {
             tls: tls.map(prepare),
             proxy_tls,
             endpoint,
+            connections,
+        }
+    }
+
+    /// Returns a connector to the same endpoint at another port.
+    pub(crate) fn at_port(&self, port: u16) -> Self {
+        Self {
+            endpoint: Endpoint {
+                port,
+                ..self.endpoint.clone()
+            },
+            tls: self.tls.clone(),
+            proxy_tls: self.proxy_tls.clone(),
+            connections: self.connections,
         }
     }
 
     /// Returns a new connection.
     pub(crate) async fn connect(&self) -> Result<Io, ConnectError> {
-        timeout(CONNECT_TIMEOUT, self.open())
+        let limit = self.connections.connect;
+        timeout(limit, self.open())
             .await
-            .unwrap_or(Err(ConnectError::Timeout))
+            .unwrap_or(Err(ConnectError::Timeout(limit)))
     }
 
     async fn open(&self) -> Result<Io, ConnectError> {
         let Some(proxy) = &self.endpoint.proxy else {
-            let io = Io::Plain(dial(&self.endpoint.host, self.endpoint.port).await?);
+            let io = Io::Plain(dial(&self.endpoint.host, self.endpoint.port, &self.connections).await?);
             return secure(io, self.tls.as_ref()).await;
         };
-        let io = Io::Plain(dial(&proxy.host, proxy.port).await?);
+        let io = Io::Plain(dial(&proxy.host, proxy.port, &self.connections).await?);
         let mut io = secure(io, self.proxy_tls.as_ref()).await?;
         proxy::tunnel(proxy, &self.endpoint, &mut io).await?;
         secure(io, self.tls.as_ref()).await
@@ -145,14 +162,31 @@ impl Handshake {
     }
 }
 
-async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+async fn dial(host: &str, port: u16, connections: &Connections) -> Result<TcpStream, ConnectError> {
     let tcp = match host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect((address, port)).await,
         Err(_) => TcpStream::connect((host, port)).await,
     };
     let tcp = tcp.map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    if let Some(probes) = &connections.keep_alive {
+        keep_alive(&tcp, probes).map_err(ConnectError::Tcp)?;
+    }
     Ok(tcp)
+}
+
+fn keep_alive(tcp: &TcpStream, probes: &KeepAlive) -> io::Result<()> {
+    let mut wanted = TcpKeepalive::new();
+    if let Some(idle) = probes.idle {
+        wanted = wanted.with_time(idle);
+    }
+    if let Some(interval) = probes.interval {
+        wanted = wanted.with_interval(interval);
+    }
+    if let Some(count) = probes.probes {
+        wanted = wanted.with_retries(count);
+    }
+    SockRef::from(tcp).set_tcp_keepalive(&wanted)
 }
 
 /// Speaks TLS on `io` where there is a handshake for it.

@@ -11,6 +11,7 @@ mod proxy;
 
 use std::{
     collections::HashMap,
+    fmt,
     future::poll_fn,
     net::IpAddr,
     pin::{Pin, pin},
@@ -31,6 +32,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use policy::traffic::Connections;
 use tokio::task::JoinHandle;
 
 use connect::Connector;
@@ -38,9 +40,6 @@ pub(crate) use connect::{ConnectError, Io, TlsError, tls_config};
 pub(crate) use outgoing::Outgoing;
 
 use crate::Gateway;
-
-/// An idle connection is closed after this long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How often connections are looked at that have been idle for too long.
 const PRUNE_EVERY: Duration = Duration::from_secs(15);
@@ -53,17 +52,31 @@ const MAX_IDLE: usize = 1024;
 pub(crate) struct Clients {
     backends: HashMap<Arc<str>, Vec<Arc<Client>>>,
     pools: HashMap<Key, Arc<Client>>,
+    /// Those of the snapshot before, while the clients for the next one are made.
+    before: HashMap<Key, Arc<Client>>,
+    /// What all encrypted connections share: reading the system's authorities takes a while, so that it is done
+    /// once for all, and only where it is needed.
+    shared: Option<Result<Arc<rustls::ClientConfig>, connect::TlsError>>,
 }
 
 /// What connections have in common that can serve for one another.
-type Key = (Endpoint, Option<Tls>);
+type Key = (Endpoint, Option<Tls>, Connections);
 
 /// The client for one endpoint.
 pub(crate) struct Client {
     /// The value of `host` in its calls.
     pub(crate) host: HeaderValue,
     connector: Connector,
+    connections: Connections,
     idle: Mutex<Vec<Idle>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A call did not bring a reply.
@@ -88,6 +101,9 @@ struct Connection {
     sender: SendRequest<Outgoing>,
     driver: http1::Connection<TokioIo<Io>, Outgoing>,
     closed: bool,
+    since: Instant,
+    /// How many requests were sent on it.
+    served: u32,
 }
 
 struct Idle {
@@ -120,11 +136,16 @@ pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
 impl Clients {
     /// Returns the clients for `snapshot`; those of `before` are kept where nothing changed for them.
     pub(crate) fn new(snapshot: &Snapshot, before: &Clients) -> Self {
-        let mut clients = Clients::default();
+        let mut clients = Clients {
+            before: before.pools.clone(),
+            ..Clients::default()
+        };
         let backends = snapshot
             .listeners
             .values()
             .flat_map(|listener| listener.router.rules())
+            // A policy has lanes made, with clients of their own.
+            .filter(|rule| rule.traffic.is_none())
             .flat_map(|rule| &rule.candidates)
             .filter_map(|candidate| candidate.backend.as_ref().ok())
             .map(|backend| (&backend.id, &backend.endpoints, backend.tls.as_ref()));
@@ -135,28 +156,44 @@ impl Clients {
             .flat_map(|route| &route.backends)
             .filter_map(|backend| backend.reach.as_ref().ok()?.http())
             .map(|http| (&http.id, &http.endpoints, http.tls.as_ref()));
-        // Reading the system's authorities takes a while: once for all, and only where one is needed.
-        let mut shared = None;
         for (id, endpoints, tls) in backends.chain(tools) {
             if clients.backends.contains_key(id) {
                 continue;
             }
-            let of_backend = endpoints.iter().map(|endpoint| {
-                let key = (endpoint.clone(), tls.cloned());
-                let known = clients.pools.get(&key).or_else(|| before.pools.get(&key));
-                let client = known.cloned().unwrap_or_else(|| {
-                    if tls.is_some() && shared.is_none() {
-                        shared = Some(connect::tls_config());
-                    }
-                    Arc::new(Client::new(endpoint, tls, shared.as_ref()))
-                });
-                clients.pools.insert(key, Arc::clone(&client));
-                client
-            });
-            let of_backend = of_backend.collect();
+            let of_backend = endpoints
+                .iter()
+                .map(|endpoint| clients.client(endpoint, tls, &Connections::default()))
+                .collect();
             clients.backends.insert(Arc::clone(id), of_backend);
         }
         clients
+    }
+
+    /// Returns the client for `endpoint`, an old one where nothing changed for it.
+    pub(crate) fn client(
+        &mut self,
+        endpoint: &Endpoint,
+        tls: Option<&Tls>,
+        connections: &Connections,
+    ) -> Arc<Client> {
+        let key = (endpoint.clone(), tls.cloned(), *connections);
+        let known = self.pools.get(&key).or_else(|| self.before.get(&key));
+        let client = known.cloned().unwrap_or_else(|| {
+            if tls.is_some() && self.shared.is_none() {
+                self.shared = Some(connect::tls_config());
+            }
+            Arc::new(Client::new(endpoint, tls, self.shared.as_ref(), *connections))
+        });
+        self.pools.insert(key, Arc::clone(&client));
+        client
+    }
+
+    /// Lets go of what was kept of the snapshot before.
+    pub(crate) fn settled(self) -> Self {
+        Self {
+            before: HashMap::new(),
+            ..self
+        }
     }
 
     /// Returns the client for one of the endpoints of `backend`, picked at random.
@@ -187,12 +224,29 @@ impl Client {
         endpoint: &Endpoint,
         tls: Option<&Tls>,
         shared: Option<&Result<Arc<rustls::ClientConfig>, connect::TlsError>>,
+        connections: Connections,
     ) -> Self {
         Self {
             host: host(endpoint, tls),
-            connector: Connector::new(endpoint.clone(), tls, shared),
+            connector: Connector::new(endpoint.clone(), tls, shared, connections),
+            connections,
             idle: Mutex::default(),
         }
+    }
+
+    /// Returns a client for the same endpoint at another port, with connections of its own.
+    pub(crate) fn at_port(&self, port: u16) -> Self {
+        Self {
+            host: self.host.clone(),
+            connector: self.connector.at_port(port),
+            connections: self.connections,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Returns a connection on which nothing has been said.
+    pub(crate) async fn connect(&self) -> Result<Io, ConnectError> {
+        self.connector.connect().await
     }
 
     /// Sends `request` and returns the head of the reply, with its body still to be read.
@@ -222,6 +276,8 @@ impl Client {
             sender,
             driver,
             closed: false,
+            since: Instant::now(),
+            served: 0,
         });
         self.send(connection, request)
             .await
@@ -237,6 +293,7 @@ impl Client {
         mut connection: Box<Connection>,
         request: Request<Outgoing>,
     ) -> Result<Response<Reply>, (hyper::Error, Option<Request<Outgoing>>)> {
+        connection.served = connection.served.saturating_add(1);
         let mut reply = pin!(connection.sender.try_send_request(request));
         let (driver, closed) = (&mut connection.driver, &mut connection.closed);
         let answered = poll_fn(|cx| {
@@ -258,10 +315,17 @@ impl Client {
     /// Returns the idle connection that was used last, so that the others can age.
     fn take(&self) -> Option<Box<Connection>> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        (idle.since.elapsed() < IDLE_TIMEOUT).then_some(idle.connection)
+        (idle.since.elapsed() < self.connections.idle).then_some(idle.connection)
     }
 
     fn put(&self, connection: Box<Connection>) {
+        let Connections {
+            lifetime, requests, ..
+        } = self.connections;
+        let old = lifetime.is_some_and(|lifetime| connection.since.elapsed() >= lifetime);
+        if old || requests.is_some_and(|requests| connection.served >= requests) {
+            return;
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
             idle.push(Idle {
@@ -274,7 +338,7 @@ impl Client {
     /// Closes connections that have been idle for too long.
     pub(crate) fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = idle.partition_point(|idle| idle.since.elapsed() >= IDLE_TIMEOUT);
+        let old = idle.partition_point(|idle| idle.since.elapsed() >= self.connections.idle);
         let old: Vec<Idle> = idle.drain(..old).collect();
         // Sockets are closed without the lock.
         drop(idle);

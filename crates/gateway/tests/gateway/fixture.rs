@@ -128,6 +128,7 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
         timeouts,
         policies: None,
         plain: None,
+        traffic: None,
     };
     let wanted = HeaderTest::new(MODEL_HEADER, MODEL, HeaderMatchKind::Exact).expect("a header name");
     let entry = Entry {

@@ -116,7 +116,7 @@ fn drawn(units: &[Unit], but: Option<usize>, random: f64) -> Option<usize> {
         left -= unit.weight;
         left < 0.0
     });
-    hit.or_else(|| eligible().last()).map(|(at, _)| at)
+    hit.or_else(|| eligible().next_back()).map(|(at, _)| at)
 }
 
 /// Returns the place whose turn it is. Turns are spread by the golden ratio, which keeps shares even however

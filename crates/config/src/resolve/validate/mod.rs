@@ -8,7 +8,7 @@ use policy::{
     headers::{Headers, spec::HeaderMutation},
 };
 
-use super::{Notes, mcp};
+use super::{Notes, mcp, traffic};
 use crate::{
     Key, Resources,
     host::{self, Host},
@@ -66,6 +66,14 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
         notes,
         |declared, faults| {
             tls(&declared.spec, faults);
+        },
+    );
+    each(
+        "BackendTrafficPolicy",
+        &resources.backend_traffic_policies,
+        notes,
+        |declared, faults| {
+            faults.0.extend(traffic::faults(&declared.spec));
         },
     );
 }

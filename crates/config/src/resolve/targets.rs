@@ -1,0 +1,184 @@
+//! Which policy holds where: policies find their targets, and the more specific one goes before the less
+//! specific one (Gateway API, "policy attachment").
+
+use std::collections::BTreeMap;
+
+use super::{Notes, policies::ordered};
+use crate::{
+    Key, Resources, Severity,
+    kind::{
+        AI, GATEWAY_API,
+        reference::{TargetRef, TargetSelector},
+    },
+    resources::{Declared, Map},
+};
+
+/// Where a policy is attached; the less specific before the more specific.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// A Gateway.
+    Gateway(Key),
+    /// A listener of a Gateway.
+    Listener(Key, String),
+    /// A route, whatever its kind: an AIGatewayRoute is an HTTPRoute of the same name too.
+    Route(Key),
+    /// A rule of a route.
+    Rule(Key, String),
+}
+
+/// What a policy names as its targets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Targets<'a> {
+    pub(super) one: Option<&'a TargetRef>,
+    pub(super) several: &'a [TargetRef],
+    pub(super) selected: &'a [TargetSelector],
+}
+
+/// Where requests are served: what a policy may be attached to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site<'a> {
+    pub(super) gateway: &'a Key,
+    pub(super) listener: &'a str,
+    pub(super) route: &'a Key,
+    pub(super) rule: Option<&'a str>,
+}
+
+/// The policies of one kind by where they are attached, at each place the one that wins.
+#[derive(Debug, Default)]
+pub(super) struct Attached(BTreeMap<Place, Key>);
+
+impl Attached {
+    /// Returns the policies that hold at a site, the most specific first.
+    pub(super) fn at<'a>(&'a self, site: Site<'a>) -> impl Iterator<Item = &'a Key> {
+        let rule = site
+            .rule
+            .map(|rule| Place::Rule(site.route.clone(), rule.to_owned()));
+        let rest = [
+            Place::Route(site.route.clone()),
+            Place::Listener(site.gateway.clone(), site.listener.to_owned()),
+            Place::Gateway(site.gateway.clone()),
+        ];
+        rule.into_iter()
+            .chain(rest)
+            .filter_map(|place| self.0.get(&place))
+    }
+
+    /// Returns whether no policy is attached to anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Attaches the policies of a kind to their targets. Of two at one place the older one wins, one that is not
+/// accepted being the youngest; the other is reported.
+pub(super) fn attach<S>(
+    kind: &'static str,
+    policies: &Map<S>,
+    targets: impl Fn(&S) -> Targets<'_>,
+    resources: &Resources,
+    notes: &mut Notes,
+) -> Attached {
+    let mut attached = Attached::default();
+    for (key, policy) in ordered(kind, policies, notes) {
+        let targets = targets(&policy.spec);
+        let named = targets.one.map(|target| ("spec.targetRef".to_owned(), target));
+        let several = targets.several.iter().enumerate();
+        let several = several.map(|(index, target)| (format!("spec.targetRefs[{index}]"), target));
+        let mut places: Vec<(String, Place)> = Vec::new();
+        for (field, target) in named.into_iter().chain(several) {
+            match place(key, target, resources) {
+                Ok(place) => places.push((field, place)),
+                Err(message) => notes.unattached(kind, key, Severity::Warning, field, message),
+            }
+        }
+        for (index, selector) in targets.selected.iter().enumerate() {
+            let found = selected(key, selector, resources).into_iter();
+            places.extend(found.map(|place| (format!("spec.targetSelectors[{index}]"), place)));
+        }
+        for (field, place) in places {
+            notes.used(kind, key);
+            match attached.0.get(&place) {
+                Some(other) if other == key => {}
+                Some(other) => {
+                    let message = format!("the target has an older policy, {other}, which is used");
+                    notes.refuse(kind, key, "Conflicted", field, message);
+                }
+                None => {
+                    attached.0.insert(place, key.clone());
+                }
+            }
+        }
+    }
+    attached
+}
+
+/// Returns where `target`, of the policy called `policy`, is; says why it is nowhere.
+fn place(policy: &Key, target: &TargetRef, resources: &Resources) -> Result<Place, String> {
+    let to = Key::new(&policy.namespace, &target.name);
+    let section = target.section_name.as_deref().filter(|name| !name.is_empty());
+    let missing = |what: &str| Err(format!("{what} does not exist"));
+    match (target.group.as_str(), target.kind.as_str()) {
+        (GATEWAY_API, "Gateway") => {
+            let Some(gateway) = resources.gateways.get(&to) else {
+                return missing(&format!("Gateway {to}"));
+            };
+            match section {
+                None => Ok(Place::Gateway(to)),
+                Some(name)
+                    if gateway
+                        .spec
+                        .listeners
+                        .iter()
+                        .any(|listener| listener.name == name) =>
+                {
+                    Ok(Place::Listener(to, name.to_owned()))
+                }
+                Some(name) => missing(&format!("listener {name} of Gateway {to}")),
+            }
+        }
+        (GATEWAY_API, "HTTPRoute") | (AI, "AIGatewayRoute") => {
+            let Some(rules) = rules(&to, resources) else {
+                return missing(&format!("{} {to}", target.kind));
+            };
+            match section {
+                None => Ok(Place::Route(to)),
+                Some(name) if rules.contains(&Some(name)) => Ok(Place::Rule(to, name.to_owned())),
+                Some(name) => missing(&format!("rule {name} of {} {to}", target.kind)),
+            }
+        }
+        (group, kind) => Err(format!("a {kind} of group {group} is not served by this version")),
+    }
+}
+
+/// Returns the names of a route's rules; `None` if there is no such route.
+fn rules<'r>(key: &Key, resources: &'r Resources) -> Option<Vec<Option<&'r str>>> {
+    let route = resources.ai_gateway_routes.get(key)?;
+    Some(route.spec.rules.iter().map(|rule| rule.name.as_deref()).collect())
+}
+
+/// Returns the Gateways and routes of the policy's namespace whose labels are as selected.
+fn selected(policy: &Key, selector: &TargetSelector, resources: &Resources) -> Vec<Place> {
+    let group = selector.group.as_deref().unwrap_or(GATEWAY_API);
+    let labels = selector.labels();
+    let matching = |namespace: &str, declared: &BTreeMap<String, String>| {
+        namespace == policy.namespace && labels.matches(|name| declared.get(name).map(String::as_str))
+    };
+    match (group, selector.kind.as_str()) {
+        (GATEWAY_API, "Gateway") => keys(&resources.gateways, matching)
+            .into_iter()
+            .map(Place::Gateway)
+            .collect(),
+        (GATEWAY_API, "HTTPRoute") | (AI, "AIGatewayRoute") => keys(&resources.ai_gateway_routes, matching)
+            .into_iter()
+            .map(Place::Route)
+            .collect(),
+        (_, _) => Vec::new(),
+    }
+}
+
+fn keys<S>(map: &Map<S>, matching: impl Fn(&str, &BTreeMap<String, String>) -> bool) -> Vec<Key> {
+    let found = map
+        .iter()
+        .filter(|(key, declared): &(&Key, &Declared<S>)| matching(&key.namespace, &declared.metadata.labels));
+    found.map(|(key, _)| key.clone()).collect()
+}

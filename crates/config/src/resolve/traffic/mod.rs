@@ -1,0 +1,121 @@
+//! What BackendTrafficPolicies mean for the rules that they are attached to.
+//!
+//! A policy that is malformed is left out: its targets are served as if it were not there, which is safe for all
+//! that it can say, and its report says so.
+
+mod annotated;
+mod faults;
+mod settings;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use policy::traffic::Traffic;
+use serde_json::Value;
+
+use self::annotated::Annotated;
+pub(super) use self::faults::faults;
+use super::{
+    Notes,
+    targets::{self, Attached, Site, Targets},
+};
+use crate::{
+    Key, Resources,
+    kind::{BackendTrafficPolicy, backend_traffic_policy::MergeType},
+    resources::{Declared, Map},
+};
+
+/// What holds at each place.
+pub(super) struct Policies<'r> {
+    attached: Attached,
+    declared: &'r Map<BackendTrafficPolicy>,
+    /// By the policy and the one that it is laid over.
+    resolved: BTreeMap<(Key, Option<Key>), Arc<Traffic>>,
+}
+
+pub(super) fn resolve<'r>(resources: &'r Resources, notes: &mut Notes) -> Policies<'r> {
+    let declared = &resources.backend_traffic_policies;
+    let mut resolved = BTreeMap::new();
+    for (key, policy) in declared {
+        faults::remark(key, policy, notes);
+        if notes.accepts(KIND, key) {
+            let traffic = settings::traffic(key.to_string(), &policy.spec, &Annotated::of(policy));
+            resolved.insert((key.clone(), None), Arc::new(traffic));
+        }
+    }
+    // Last: a policy that gives way at one place holds at the others.
+    let attached = targets::attach(KIND, declared, of_policy, resources, notes);
+    Policies {
+        attached,
+        declared,
+        resolved,
+    }
+}
+
+fn of_policy(spec: &BackendTrafficPolicy) -> Targets<'_> {
+    Targets {
+        one: spec.target_ref.as_ref(),
+        several: &spec.target_refs,
+        selected: &spec.target_selectors,
+    }
+}
+
+impl Policies<'_> {
+    /// Returns how upstreams are treated at a site; `None` where no policy says anything.
+    pub(super) fn at(&mut self, site: Site<'_>) -> Option<Arc<Traffic>> {
+        if self.attached.is_empty() {
+            return None;
+        }
+        let mut holding = self
+            .attached
+            .at(site)
+            .filter(|key| self.resolved.contains_key(&((*key).clone(), None)));
+        let own = holding.next()?.clone();
+        let policy = self.declared.get(&own)?;
+        let below = match policy.spec.merge_type {
+            Some(MergeType::StrategicMerge | MergeType::JSONMerge) => holding.next().cloned(),
+            Some(MergeType::Replace) | None => None,
+        };
+        let place = (own, below);
+        if let Some(known) = self.resolved.get(&place) {
+            return Some(Arc::clone(known));
+        }
+        let (own, below) = (&place.0, place.1.as_ref()?);
+        let lower = self.declared.get(below)?;
+        let merged = Arc::new(laid_over(own, policy, below, lower)?);
+        self.resolved.insert(place, Arc::clone(&merged));
+        Some(merged)
+    }
+}
+
+/// Returns what `upper` and `lower` say together.
+fn laid_over(
+    own: &Key,
+    upper: &Declared<BackendTrafficPolicy>,
+    below: &Key,
+    lower: &Declared<BackendTrafficPolicy>,
+) -> Option<Traffic> {
+    let mut members = serde_json::to_value(&lower.spec).ok()?;
+    lay(&mut members, serde_json::to_value(&upper.spec).ok()?);
+    let spec: BackendTrafficPolicy = serde_json::from_value(members).ok()?;
+    let annotated = Annotated::of(upper).or(Annotated::of(lower));
+    Some(settings::traffic(format!("{own}+{below}"), &spec, &annotated))
+}
+
+/// Lays `upper` over `lower`, member by member; a member that says nothing changes nothing.
+fn lay(lower: &mut Value, upper: Value) {
+    match (lower, upper) {
+        (_, Value::Null) => {}
+        (Value::Object(lower), Value::Object(upper)) => {
+            for (name, value) in upper {
+                lay(lower.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (lower, upper) => {
+            if upper.as_array().is_none_or(|items| !items.is_empty()) {
+                *lower = upper;
+            }
+        }
+    }
+}
+
+const KIND: &str = "BackendTrafficPolicy";

@@ -1,0 +1,9 @@
+//! What a BackendTrafficPolicy makes of a rule's upstreams, on real sockets. All of it is configured as users do
+//! it, in YAML.
+
+mod balance;
+mod breaker;
+mod fallback;
+mod health;
+mod setup;
+mod table;
