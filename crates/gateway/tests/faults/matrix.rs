@@ -5,293 +5,93 @@
     reason = "the cases of a fault run beside each other"
 )]
 
-use std::net::SocketAddr;
-
 use serde_json::{Value, json};
 use testkit::{
-    Provider, Reply, Upstream,
+    Provider, Upstream,
     client::{self, Answer},
     fixture, strict,
 };
 
-use crate::setup::{KEY, Limits, Setup, frames, good, request, response, upstream_model};
+use crate::{
+    fault::{FAULTS, Fault, Seen},
+    setup::{KEY, Setup, good, request, upstream_model},
+};
 
-/// What a client sees of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    /// An error with this status.
-    Refused(u16),
-    /// An error with this status for requests that are not tried elsewhere either.
-    Final(u16),
-    /// An error whose status the provider's own word stands for.
-    RefusedInBand { openai: u16, messages: u16 },
-    /// An error with status 429 and this `retry-after`, if any.
-    Limited(Option<&'static str>),
-    /// A stream that says its first word and ends with an error event.
-    Broken,
+/// How many tests share the faults, so that they run beside each other.
+const SHARES: usize = 6;
+
+#[tokio::test]
+async fn the_first_share_of_faults() {
+    check(0).await;
 }
 
 #[tokio::test]
-async fn reset_before_the_head() {
-    check(
-        Limits::Patient,
-        |_, _| Some(Reply::new().reset()),
-        Seen::Refused(502),
-    )
-    .await;
+async fn the_second_share_of_faults() {
+    check(1).await;
 }
 
 #[tokio::test]
-async fn close_before_the_head() {
-    check(
-        Limits::Patient,
-        |_, _| Some(Reply::new().close()),
-        Seen::Refused(502),
-    )
-    .await;
+async fn the_third_share_of_faults() {
+    check(2).await;
 }
 
 #[tokio::test]
-async fn reset_within_the_head() {
-    let reply = |_, _| Some(Reply::new().raw("HTTP/1.1 200 OK\r\ncontent-ty").reset());
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
+async fn the_fourth_share_of_faults() {
+    check(3).await;
 }
 
 #[tokio::test]
-async fn reset_after_the_head() {
-    check(
-        Limits::Patient,
-        |_, stream| Some(head(stream).reset()),
-        Seen::Refused(502),
-    )
-    .await;
+async fn the_fifth_share_of_faults() {
+    check(4).await;
 }
 
 #[tokio::test]
-async fn a_document_that_is_cut() {
-    let reply = |provider, stream: bool| {
-        let body = response(provider).to_string();
-        let (first, _) = body.split_at(body.len() / 2);
-        (!stream).then(|| head(false).raw(first.to_owned()).close())
-    };
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
+async fn the_last_share_of_faults() {
+    check(5).await;
 }
 
-#[tokio::test]
-async fn a_stream_that_is_cut_before_its_first_word() {
-    let reply = |provider, stream: bool| stream.then(|| head(true).frames(preamble(provider)).close());
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
+/// The documentation says what these tests find.
+#[test]
+fn the_documentation_is_the_matrix() {
+    let documentation = include_str!("../../../../docs/faults.md");
+    let mut table = "| what the upstream does | not streamed | streamed | with a fallback of either format, not streamed | \
+                     with a fallback of either format, streamed |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for fault in FAULTS {
+        let cell = |stream: bool, fallback: bool| {
+            let alone = if fault.can_be(stream) {
+                fault.seen.words()
+            } else {
+                "–".to_owned()
+            };
+            if fallback && fault.can_be(stream) && fault.seen.moves_on() {
+                "the answer of the fallback".to_owned()
+            } else {
+                alone
+            }
+        };
+        let cells = [(false, false), (true, false), (false, true), (true, true)];
+        let cells = cells.map(|(stream, fallback)| cell(stream, fallback)).join(" | ");
+        table.push_str(&format!("| {} | {cells} |\n", fault.name));
+    }
+    assert!(
+        documentation.contains(&table),
+        "docs/faults.md is to say:\n{table}"
+    );
 }
 
-#[tokio::test]
-async fn a_stream_that_is_cut_after_its_first_word() {
-    let reply = |provider, stream: bool| stream.then(|| begun(provider).close());
-    check(Limits::Patient, reply, Seen::Broken).await;
-}
-
-#[tokio::test]
-async fn a_stream_that_is_reset_after_its_first_word() {
-    let reply = |provider, stream: bool| stream.then(|| begun(provider).reset());
-    check(Limits::Patient, reply, Seen::Broken).await;
-}
-
-#[tokio::test]
-async fn a_stream_that_ends_in_order_but_too_early() {
-    let reply = |provider, stream: bool| stream.then(|| begun(provider).end());
-    check(Limits::Patient, reply, Seen::Broken).await;
-}
-
-#[tokio::test]
-async fn a_stream_that_is_cut_within_an_event() {
-    let reply =
-        |provider, stream: bool| stream.then(|| begun(provider).frame("data: {\"id\":\"chat").close());
-    check(Limits::Patient, reply, Seen::Broken).await;
-}
-
-#[tokio::test]
-async fn a_stall_before_the_head() {
-    check(
-        Limits::Attempt,
-        |_, _| Some(Reply::new().stall()),
-        Seen::Refused(504),
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_stall_after_the_head() {
-    check(
-        Limits::Attempt,
-        |_, stream| Some(head(stream).stall()),
-        Seen::Refused(504),
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_stall_before_the_first_word() {
-    let reply = |provider, stream: bool| stream.then(|| head(true).frames(preamble(provider)).stall());
-    check(Limits::Attempt, reply, Seen::Refused(504)).await;
-}
-
-#[tokio::test]
-async fn a_stall_after_the_first_word() {
-    let reply = |provider, stream: bool| stream.then(|| begun(provider).stall());
-    check(Limits::Idle, reply, Seen::Broken).await;
-}
-
-#[tokio::test]
-async fn an_error_event_first() {
-    let reply = |provider, stream: bool| stream.then(|| head(true).frame(error_event(provider)).end());
-    let seen = Seen::RefusedInBand {
-        openai: 500,
-        messages: 529,
-    };
-    check(Limits::Patient, reply, seen).await;
-}
-
-#[tokio::test]
-async fn an_error_event_after_the_first_word() {
-    let reply = |provider, stream: bool| stream.then(|| begun(provider).frame(error_event(provider)).end());
-    check(Limits::Patient, reply, Seen::Broken).await;
-}
-
-#[tokio::test]
-async fn too_many_requests() {
-    let reply = |provider, _| Some(failure(provider, 429, &[]));
-    check(Limits::Patient, reply, Seen::Limited(None)).await;
-    let reply = |provider, _| Some(failure(provider, 429, &[("retry-after", "7")]));
-    check(Limits::Patient, reply, Seen::Limited(Some("7"))).await;
-}
-
-#[tokio::test]
-async fn failures_of_the_upstream() {
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 408, &[])),
-        Seen::Refused(408),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 500, &[])),
-        Seen::Refused(500),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 502, &[])),
-        Seen::Refused(502),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 503, &[])),
-        Seen::Refused(503),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 504, &[])),
-        Seen::Refused(504),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 529, &[])),
-        Seen::Refused(529),
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn faults_of_the_client_are_the_answer() {
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 400, &[])),
-        Seen::Final(400),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 401, &[])),
-        Seen::Final(401),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 404, &[])),
-        Seen::Final(404),
-    )
-    .await;
-    check(
-        Limits::Patient,
-        |provider, _| Some(failure(provider, 413, &[])),
-        Seen::Final(413),
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_failure_in_html() {
-    let reply = |_, _| {
-        Some(Reply::whole(
-            503,
-            &[("content-type", "text/html")],
-            "<h1>down</h1>",
-        ))
-    };
-    check(Limits::Patient, reply, Seen::Refused(503)).await;
-}
-
-#[tokio::test]
-async fn invalid_json() {
-    let reply = |_, _| {
-        Some(Reply::whole(
-            200,
-            &[("content-type", "application/json")],
-            "{\"id\": nope",
-        ))
-    };
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
-}
-
-#[tokio::test]
-async fn html_with_status_200() {
-    let reply = |_, _| {
-        Some(Reply::whole(
-            200,
-            &[("content-type", "text/html")],
-            "<h1>welcome</h1>",
-        ))
-    };
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
-}
-
-#[tokio::test]
-async fn nothing_with_status_200() {
-    let reply = |_, stream: bool| {
-        Some(if stream {
-            head(true).end()
-        } else {
-            Reply::whole(200, &[("content-type", "application/json")], "")
-        })
-    };
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
-}
-
-#[tokio::test]
-async fn a_redirection() {
-    let reply = |_, _| Some(Reply::whole(302, &[("location", "http://elsewhere/")], ""));
-    check(Limits::Patient, reply, Seen::Refused(502)).await;
-}
-
-#[tokio::test]
-async fn connections_are_refused() {
-    for case in cases() {
-        let refusing = Upstream::refusing();
-        case.run(Limits::Patient, refusing.address, None, Seen::Refused(503))
-            .await;
+/// Runs all cases of each fault at once, so that limits that must pass do so together.
+async fn check(share: usize) {
+    for fault in FAULTS.iter().skip(share).step_by(SHARES) {
+        let mut running = tokio::task::JoinSet::new();
+        for case in cases().filter(|case| fault.can_be(case.stream)) {
+            running.spawn(case.run(fault));
+        }
+        while let Some(done) = running.join_next().await {
+            if let Err(failed) = done {
+                std::panic::resume_unwind(failed.into_panic());
+            }
+        }
     }
 }
 
@@ -301,64 +101,46 @@ struct Case {
     client: Provider,
     upstream: Provider,
     stream: bool,
-    with_fallback: bool,
+    fallback: Option<Provider>,
 }
 
 fn cases() -> impl Iterator<Item = Case> {
     let formats = [Provider::OpenAi, Provider::Messages];
-    (0..16_usize).map(move |bits| Case {
-        client: formats[bits & 1],
-        upstream: formats[bits >> 1 & 1],
-        stream: bits & 4 != 0,
-        with_fallback: bits & 8 != 0,
+    (0..24_usize).map(move |number| Case {
+        client: formats[number & 1],
+        upstream: formats[number >> 1 & 1],
+        stream: number & 4 != 0,
+        fallback: [None, Some(formats[0]), Some(formats[1])][number / 8],
     })
 }
 
-/// Runs all cases of a fault at once, so that limits that must pass do so together.
-///
-/// `reply` is what the upstream does; `None` where the fault cannot be, as that of a stream in a unary reply.
-/// `seen` is what comes of it where there is no other backend.
-async fn check(limits: Limits, reply: fn(Provider, bool) -> Option<Reply>, seen: Seen) {
-    let mut running = tokio::task::JoinSet::new();
-    for case in cases() {
-        let Some(reply) = reply(case.upstream, case.stream) else {
-            continue;
-        };
-        running.spawn(async move {
-            let upstream = Upstream::start(reply).await;
-            case.run(limits, upstream.address(), Some(&upstream), seen).await;
-        });
-    }
-    while let Some(done) = running.join_next().await {
-        if let Err(failed) = done {
-            std::panic::resume_unwind(failed.into_panic());
-        }
-    }
-}
-
 impl Case {
-    async fn run(self, limits: Limits, address: SocketAddr, upstream: Option<&Upstream>, seen: Seen) {
-        let other = match self.upstream {
-            Provider::OpenAi => Provider::Messages,
-            Provider::Messages => Provider::OpenAi,
-        };
+    async fn run(self, fault: &'static Fault) {
+        let other = self.fallback.unwrap_or(self.upstream);
         let fallback = Upstream::start(good(other, self.stream)).await;
+        let refusing = Upstream::refusing();
+        let upstream = match (fault.reply)(self.upstream, self.stream) {
+            Some(reply) => Some(Upstream::start(reply).await),
+            None => None,
+        };
+        let address = upstream.as_ref().map_or(refusing.address, Upstream::address);
         let mut backends = vec![(self.upstream, address)];
-        if self.with_fallback {
+        if self.fallback.is_some() {
             backends.push((other, fallback.address()));
         }
-        let setup = Setup::start(limits, &backends).await;
+        let setup = Setup::start(fault.limits, &backends).await;
         let (path, body) = request(self.client, self.stream);
         let headers = [("authorization", "Bearer sk-client"), ("x-api-key", "sk-client")];
         let answer = client::post(setup.address, path, &headers, &body).await;
 
-        let moved_on = self.with_fallback && !matches!(seen, Seen::Broken | Seen::Final(_));
-        if moved_on {
+        let seen = fault.seen;
+        let moved_on = self.fallback.is_some() && seen.moves_on();
+        if moved_on || seen == Seen::Served {
             self.check_served(&answer);
         } else {
             self.check_seen(&answer, seen);
         }
-        if let Some(upstream) = upstream {
+        if let Some(upstream) = &upstream {
             self.check_asked(upstream, self.upstream, 1);
         }
         self.check_asked(&fallback, other, usize::from(moved_on));
@@ -383,6 +165,7 @@ impl Case {
 
     fn check_seen(self, answer: &Answer, seen: Seen) {
         let status = match seen {
+            Seen::Served => 200,
             Seen::Refused(status) | Seen::Final(status) => status,
             Seen::RefusedInBand { openai, messages } => match self.upstream {
                 Provider::OpenAi => openai,
@@ -500,7 +283,7 @@ impl Case {
         let (input, output) = fixture::USAGE;
         let recorded = (setup.tokens("input").await, setup.tokens("output").await);
         let once = |tokens: u64| (1.0, tokens as f64);
-        if moved_on {
+        if moved_on || seen == Seen::Served {
             assert_eq!(recorded, (once(input), once(output)), "{self:?}");
         } else if seen != Seen::Broken {
             assert_eq!(recorded, ((0.0, 0.0), (0.0, 0.0)), "{self:?}");
@@ -512,53 +295,6 @@ impl Case {
             assert_eq!(recorded, ((0.0, 0.0), (0.0, 0.0)), "{self:?}");
         }
     }
-}
-
-fn head(stream: bool) -> Reply {
-    if stream {
-        Reply::stream()
-    } else {
-        Reply::new().head(
-            200,
-            &[("content-type", "application/json"), ("content-length", "1000")],
-        )
-    }
-}
-
-/// The events before the first word.
-fn preamble(provider: Provider) -> Vec<String> {
-    let frames = frames(provider);
-    let silent = match provider {
-        Provider::OpenAi => 1,
-        Provider::Messages => 3,
-    };
-    frames.into_iter().take(silent).collect()
-}
-
-/// A stream that has said its first word.
-fn begun(provider: Provider) -> Reply {
-    let said = preamble(provider).len() + 1;
-    Reply::stream().frames(frames(provider).into_iter().take(said))
-}
-
-fn error_document(provider: Provider) -> Value {
-    match provider {
-        Provider::OpenAi => fixture::openai::error("server_error", "server_error", "It broke."),
-        Provider::Messages => fixture::messages::error("overloaded_error", "It broke."),
-    }
-}
-
-fn error_event(provider: Provider) -> String {
-    let document = error_document(provider);
-    match provider {
-        Provider::OpenAi => fixture::openai::frame(&document),
-        Provider::Messages => fixture::messages::frame("error", &document),
-    }
-}
-
-fn failure(provider: Provider, status: u16, headers: &[(&str, &str)]) -> Reply {
-    let headers = [headers, &[("content-type", "application/json")]].concat();
-    Reply::whole(status, &headers, &error_document(provider).to_string())
 }
 
 /// Returns the data of all events that are JSON.
