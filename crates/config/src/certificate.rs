@@ -1,8 +1,10 @@
-//! Certificates and their keys, as listeners show them to clients.
+//! Certificates and their keys, as listeners show them to clients, and those of authorities, as upstreams are checked
+//! against.
 
 use std::{fmt, sync::Arc};
 
 use rustls::{
+    RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::ParsedCertificate,
@@ -58,6 +60,59 @@ impl Certificate {
             (Ok(parsed), Ok(name)) => rustls::client::verify_server_name(&parsed, &name).is_ok(),
             (Err(_), _) | (_, Err(_)) => false,
         }
+    }
+}
+
+/// Certificates of authorities.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Authorities(Arc<[Vec<u8>]>);
+
+impl Authorities {
+    /// Reads certificates in PEM.
+    ///
+    /// # Errors
+    /// Why they are none.
+    pub fn parse(pem: &str) -> Result<Self, String> {
+        let read = CertificateDer::pem_slice_iter(pem.as_bytes());
+        let read: Vec<CertificateDer<'_>> = read
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("the authority is not PEM: {error}"))?;
+        if read.is_empty() {
+            return Err("there is no certificate in PEM".to_owned());
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in &read {
+            let added = roots.add(certificate.clone());
+            added.map_err(|error| format!("the authority cannot be used: {error}"))?;
+        }
+        Ok(Self(
+            read.iter().map(|certificate| certificate.to_vec()).collect(),
+        ))
+    }
+
+    /// Returns them as a handshake wants them.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.0.iter().cloned().map(CertificateDer::from));
+        roots
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether there are none; never true of what was parsed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorities")
+            .field("count", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

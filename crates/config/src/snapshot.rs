@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Credential, Router, Secret,
-    certificate::Certificate,
+    certificate::{Authorities, Certificate},
     host::{Host, Hosts},
     plain::Plain,
     router::McpRouter,
@@ -162,11 +162,26 @@ pub struct Proxy {
     pub credentials: Option<Secret>,
 }
 
-/// How calls to an upstream are encrypted; certificates are checked against the system's authorities.
+/// How calls to an upstream are encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tls {
-    /// The name that the certificate must be for, sent as SNI.
+    /// The name that is sent as SNI, and that the certificate must be for unless `names` says otherwise.
     pub hostname: String,
+    /// The authorities that certificates are checked against; `None` for those of the system.
+    pub authorities: Option<Authorities>,
+    /// Names of which the certificate must be for one, in place of `hostname`.
+    pub names: Vec<String>,
+}
+
+impl Tls {
+    /// Returns encryption for `hostname`, whose certificate one of the system's authorities vouches for.
+    pub fn to(hostname: impl Into<String>) -> Self {
+        Self {
+            hostname: hostname.into(),
+            authorities: None,
+            names: Vec::new(),
+        }
+    }
 }
 
 /// Time limits of a rule; `None` is no limit.
@@ -358,6 +373,19 @@ fn treated(traffic: &Traffic) -> Value {
     })
 }
 
+impl Tls {
+    fn dump(&self) -> Value {
+        let mut dump = json!({ "hostname": self.hostname });
+        if let Some(authorities) = &self.authorities {
+            dump["authorities"] = json!(authorities.len());
+        }
+        if !self.names.is_empty() {
+            dump["names"] = json!(self.names);
+        }
+        dump
+    }
+}
+
 impl Candidate {
     fn dump(&self) -> Value {
         let (backend, error) = match &self.backend {
@@ -401,7 +429,7 @@ impl Backend {
             "prefix": self.site.prefix,
             "version": self.site.version,
             "endpoints": endpoints,
-            "tls": self.tls.as_ref().map(|tls| json!({ "hostname": tls.hostname })),
+            "tls": self.tls.as_ref().map(|tls| tls.dump()),
             "credential": self.credential.as_ref().map(Credential::dump),
         })
     }

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Opaque, reference::TargetRef};
+use super::{
+    Opaque,
+    reference::{LocalRef, TargetRef},
+};
 
 /// What a BackendTLSPolicy says.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -30,8 +33,31 @@ pub struct Validation {
     pub well_known_ca_certificates: Option<String>,
     /// Authorities of one's own.
     #[serde(default)]
-    pub ca_certificate_refs: Vec<Opaque>,
-    /// Other names that the certificate may be for.
+    #[schemars(length(max = 8))]
+    pub ca_certificate_refs: Vec<LocalRef>,
+    /// Names of which the certificate must be for one, in place of `hostname`.
     #[serde(default)]
-    pub subject_alt_names: Vec<Opaque>,
+    #[schemars(length(max = 5))]
+    pub subject_alt_names: Vec<SubjectAltName>,
+}
+
+/// A name that a certificate may be for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct SubjectAltName {
+    /// Which of the following members is set.
+    #[serde(rename = "type")]
+    pub kind: SubjectAltNameType,
+    /// With type Hostname.
+    pub hostname: Option<String>,
+    /// With type URI.
+    pub uri: Option<String>,
+}
+
+/// What kind of name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum SubjectAltNameType {
+    /// That of a host.
+    Hostname,
+    /// A URI, such as a SPIFFE id.
+    URI,
 }

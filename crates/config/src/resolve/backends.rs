@@ -345,7 +345,7 @@ pub(super) fn tls(
             ));
         }
     };
-    Ok(Some(Tls { hostname }))
+    Ok(Some(Tls::to(hostname)))
 }
 
 /// Returns the first member that this version cannot honour.

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{Notes, backends::unreadable, credential};
 use crate::{
     Key, Resources, Severity,
+    certificate::Authorities,
     credential::Credential,
-    kind::{AI, BackendTLSPolicy, ENVOY, INFERENCE},
+    kind::{
+        AI, BackendTLSPolicy, ENVOY, INFERENCE, backend_tls_policy::SubjectAltNameType, reference::LocalRef,
+    },
     resources::{Declared, Map},
     snapshot::Tls,
 };
@@ -108,7 +111,7 @@ fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, St
     let kind = "BackendTLSPolicy";
     let mut found: BTreeMap<Key, Result<Tls, String>> = BTreeMap::new();
     for (key, policy) in ordered(kind, &resources.backend_tls_policies, notes) {
-        let honoured = encryption(key, &policy.spec, notes);
+        let honoured = encryption(resources, key, &policy.spec, notes);
         for (index, reference) in policy.spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{index}]");
             let to = Key::new(&key.namespace, &reference.name);
@@ -145,21 +148,26 @@ fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, St
 }
 
 /// Returns what the policy demands, or why it cannot be honoured.
-fn encryption(key: &Key, policy: &BackendTLSPolicy, notes: &mut Notes) -> Result<Tls, String> {
+fn encryption(
+    resources: &Resources,
+    key: &Key,
+    policy: &BackendTLSPolicy,
+    notes: &mut Notes,
+) -> Result<Tls, String> {
     let kind = "BackendTLSPolicy";
     if !notes.accepts(kind, key) {
         return Err(format!("{kind} {key} is not accepted"));
     }
     let validation = &policy.validation;
+    let names = &validation.subject_alt_names;
+    let uris = names.iter().any(|name| name.kind == SubjectAltNameType::URI);
+    let maps = validation
+        .ca_certificate_refs
+        .iter()
+        .any(|reference| (reference.group.as_str(), reference.kind.as_str()) == ("", "ConfigMap"));
     let unsupported = [
-        (
-            !validation.ca_certificate_refs.is_empty(),
-            "spec.validation.caCertificateRefs",
-        ),
-        (
-            !validation.subject_alt_names.is_empty(),
-            "spec.validation.subjectAltNames",
-        ),
+        (maps, "spec.validation.caCertificateRefs"),
+        (uris, "spec.validation.subjectAltNames"),
         (policy.options.is_some(), "spec.options"),
     ];
     for (present, field) in unsupported {
@@ -169,9 +177,47 @@ fn encryption(key: &Key, policy: &BackendTLSPolicy, notes: &mut Notes) -> Result
             return Err(format!("{kind} {key}: {field} is not served by this version"));
         }
     }
+    let mut texts = Vec::new();
+    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
+        match authority(resources, key, reference, notes) {
+            Ok(text) => texts.push(text),
+            Err(message) => {
+                let field = format!("spec.validation.caCertificateRefs[{index}]");
+                notes.unresolved(kind, key, "InvalidCACertificateRef", field, &message);
+                return Err(format!("{kind} {key}: {message}"));
+            }
+        }
+    }
+    // Each was read for itself, so that all together can be.
+    let authorities = (!texts.is_empty()).then(|| Authorities::parse(&texts.join("\n")));
     Ok(Tls {
         hostname: validation.hostname.to_ascii_lowercase(),
+        authorities: authorities.transpose()?,
+        names: names.iter().filter_map(|name| name.hostname.clone()).collect(),
     })
+}
+
+/// Returns the certificates in PEM that `reference` leads to.
+fn authority(
+    resources: &Resources,
+    policy: &Key,
+    reference: &LocalRef,
+    notes: &mut Notes,
+) -> Result<String, String> {
+    if (reference.group.as_str(), reference.kind.as_str()) != ("", "Secret") {
+        return Err(format!(
+            "a {} holds no authority: only a Secret or a ConfigMap does",
+            reference.kind
+        ));
+    }
+    let to = Key::new(&policy.namespace, &reference.name);
+    let secret = resources.secrets.get(&to);
+    let secret = secret.ok_or_else(|| format!("Secret {to} does not exist"))?;
+    notes.used("Secret", &to);
+    let value = secret.spec.data.get("ca.crt");
+    let value = value.ok_or_else(|| format!("Secret {to} has no key \"ca.crt\""))?;
+    Authorities::parse(value.expose()).map_err(|reason| format!("Secret {to}: {reason}"))?;
+    Ok(value.expose().to_owned())
 }
 
 /// Returns the resources in the order in which they win conflicts: those that are accepted first, then by age

@@ -164,12 +164,13 @@ fn proxy(
     if host.is_empty() || host.contains(['/', '@']) {
         return Err(wrong());
     }
-    let tls = forward.tls.as_ref().map(|tls| Tls {
-        hostname: tls
-            .hostname
-            .clone()
-            .unwrap_or_else(|| host.to_owned())
-            .to_ascii_lowercase(),
+    let tls = forward.tls.as_ref().map(|tls| {
+        Tls::to(
+            tls.hostname
+                .clone()
+                .unwrap_or_else(|| host.to_owned())
+                .to_ascii_lowercase(),
+        )
     });
     let credentials = forward.credentials_ref.as_ref().map(|reference| {
         let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);

@@ -118,12 +118,7 @@ impl Target {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(unfit)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let (tls, port) = match uri.scheme_str() {
-            Some("https") => (
-                Some(Tls {
-                    hostname: host.clone(),
-                }),
-                443,
-            ),
+            Some("https") => (Some(Tls::to(host.clone())), 443),
             Some("http") => (None, 80),
             Some(_) | None => return Err(unfit()),
         };

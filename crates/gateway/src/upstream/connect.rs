@@ -21,7 +21,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::proxy::{self, ProxyError};
+use super::{
+    proxy::{self, ProxyError},
+    verify,
+};
 
 /// What is needed to connect to one endpoint, prepared when a snapshot is installed.
 pub(crate) struct Connector {
@@ -62,6 +65,9 @@ pub(crate) enum ConnectError {
     /// The handshake failed.
     #[error("the TLS handshake failed")]
     Handshake(#[source] io::Error),
+    /// The certificate is not one to be trusted.
+    #[error("the upstream's certificate {0}")]
+    Certificate(&'static str, #[source] io::Error),
     /// The proxy on the way did not connect.
     #[error("the proxy does not connect")]
     Proxy(#[from] ProxyError),
@@ -152,6 +158,7 @@ impl Handshake {
         let name =
             ServerName::try_from(tls.hostname.clone()).map_err(|_| TlsError::Name(tls.hostname.clone()))?;
         let config = match shared {
+            _ if tls.authorities.is_some() || !tls.names.is_empty() => verify::config(tls)?,
             Some(shared) => shared.clone()?,
             None => tls_config()?,
         };
@@ -206,7 +213,7 @@ async fn secure(io: Io, tls: Option<&Result<Handshake, TlsError>>) -> Result<Io,
             stream.map(|stream| Io::Within(Box::new(stream)))
         }
     };
-    secured.map_err(ConnectError::Handshake)
+    secured.map_err(verify::refused)
 }
 
 impl AsyncRead for Io {

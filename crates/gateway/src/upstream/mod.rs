@@ -8,6 +8,7 @@
 mod connect;
 mod outgoing;
 mod proxy;
+mod verify;
 
 use std::{
     collections::HashMap,

@@ -3,6 +3,7 @@
 
 mod balance;
 mod breaker;
+mod encryption;
 mod fallback;
 mod health;
 mod setup;

@@ -80,7 +80,17 @@ impl Setup {
         policy: &str,
         backends: &[Backend],
     ) -> Self {
-        let snapshot = snapshot(&yaml(annotations, policy, backends));
+        Self::of(options, &yaml(annotations, policy, backends)).await
+    }
+
+    /// Returns a gateway that treats `backends` in no special way, with other documents beside them.
+    pub(crate) async fn beside(documents: &str, backends: &[Backend]) -> Self {
+        let yaml = yaml("", "timeout: {}", backends);
+        Self::of(Options::default(), &format!("{yaml}{documents}")).await
+    }
+
+    async fn of(options: Options, yaml: &str) -> Self {
+        let snapshot = snapshot(yaml);
         let gateway = Gateway::start(options).await.expect("nothing is bound yet");
         gateway
             .install(snapshot.clone())

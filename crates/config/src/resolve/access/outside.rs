@@ -29,9 +29,7 @@ impl Builder<'_> {
             let message = "in clear: whoever is in between can put other keys in place of these";
             self.warn("NotEncrypted", field, message);
         }
-        let tls = encrypted.then(|| Tls {
-            hostname: endpoint.host.clone(),
-        });
+        let tls = encrypted.then(|| Tls::to(endpoint.host.clone()));
         let id = format!("{}://{}:{}", uri.scheme_str()?, endpoint.host, endpoint.port);
         let service = Service {
             endpoints: vec![endpoint],

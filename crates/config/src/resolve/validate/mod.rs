@@ -17,6 +17,7 @@ use crate::{
         GATEWAY_API, Gateway, INFERENCE,
         ai_gateway_route::{HeaderMatch, Match, ParentRef, Rule, Timeouts},
         backend_security_policy::{AzureCredentials, CredentialType, GcpCredentials},
+        backend_tls_policy::SubjectAltNameType,
         gateway::{Listener, TlsMode},
     },
     resources::{Declared, Map},
@@ -533,6 +534,14 @@ fn tls(spec: &BackendTLSPolicy, faults: &mut Faults) {
         .well_known_ca_certificates
         .as_deref()
         .filter(|value| !value.is_empty());
+    for (index, name) in validation.subject_alt_names.iter().enumerate() {
+        let as_meant = match name.kind {
+            SubjectAltNameType::Hostname => name.hostname.as_deref().is_some_and(host::is_name),
+            SubjectAltNameType::URI => name.uri.is_some(),
+        };
+        let field = format!("spec.validation.subjectAltNames[{index}]");
+        faults.add_if(!as_meant, field, "the member that the type names is required");
+    }
     let own = !validation.ca_certificate_refs.is_empty();
     let message = "must specify exactly one of caCertificateRefs and wellKnownCACertificates";
     faults.add_if(system.is_some() == own, "spec.validation", message);
