@@ -12,9 +12,12 @@ pub mod body;
 pub mod carrier;
 pub mod claims;
 pub mod cors;
+pub mod cost;
 pub mod egress;
 pub mod headers;
 pub mod jwt;
+pub mod quota;
+pub mod rate_limit;
 pub mod traffic;
 
 use std::{net::IpAddr, sync::Arc};

@@ -11,6 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 
+use crate::rate_limit::Limits;
+
 pub use balance::Balance;
 pub use health::Passive;
 pub use retry::Retry;
@@ -20,6 +22,8 @@ pub use retry::Retry;
 pub struct Traffic {
     /// `namespace/name` of the policy; several are joined by `+`, the one laid over the other first.
     pub policy: Arc<str>,
+    /// How much is let through; `None` for everything.
+    pub limits: Option<Arc<Limits>>,
     /// How one of the upstreams is chosen.
     pub balance: Balance,
     /// New and returning endpoints are asked more and more often until this has passed.

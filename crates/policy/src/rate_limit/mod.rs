@@ -1,0 +1,570 @@
+//! Rate limits: what each rule counts, under which key, and what that means for a request.
+//!
+//! Every rule that is for a request makes a [`Claim`] on one counter. A store decides the claims of a request at
+//! once; a request that is admitted carries a [`Ticket`], which says what is held for it and is settled when it is
+//! known what the request has cost.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use http::HeaderName;
+use serde_json::Value;
+
+use self::{
+    selector::{Selectors, Subject},
+    spec::{Cost, CostFrom, CostSource, MetadataKey, RateLimit, RateLimitType, Unit, XRateLimitHeaders},
+    store::{Claim, Manner, Settlement, State, Vote},
+    switch::{Failure, Switch},
+    window::{Span, Window},
+};
+use crate::cost::{self, Costs, Price};
+
+pub mod selector;
+pub mod spec;
+pub mod store;
+pub mod switch;
+pub mod window;
+
+/// The limits of a policy.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// Whether clients are told what is left.
+    pub tells: bool,
+}
+
+/// Limits are told apart by what declares them.
+impl PartialEq for Limits {
+    fn eq(&self, other: &Self) -> bool {
+        let ids = |limits: &Self| {
+            limits
+                .rules
+                .iter()
+                .map(|rule| Arc::clone(&rule.id))
+                .collect::<Vec<_>>()
+        };
+        self.tells == other.tells && ids(self) == ids(other)
+    }
+}
+
+/// One limit.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Names it, in `/usage` and in logs.
+    pub id: Arc<str>,
+    /// Whether each gateway counts by itself.
+    pub local: bool,
+    /// What is done with requests while the store of counters cannot be asked.
+    pub failure: Failure,
+    prefix: Prefix,
+    selectors: Selectors,
+    limit: u64,
+    window: Window,
+    dynamic: Option<MetadataKey>,
+    request: Amount,
+    response: Option<Amount>,
+    manner: Manner,
+    vote: Vote,
+}
+
+/// How the keys of a rule begin.
+#[derive(Clone, Debug)]
+enum Prefix {
+    /// With the listener and the rule of the route.
+    Route,
+    /// With this.
+    Fixed(String),
+}
+
+/// A number that a request counts.
+#[derive(Clone, Debug)]
+enum Amount {
+    Number(u64),
+    /// One of the costs of its route.
+    Cost(String),
+    /// What it costs by a price of the policy's own.
+    Price(Price),
+    Metadata(MetadataKey),
+}
+
+/// What annotations say of the rules of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// How claims are decided.
+    pub manner: Switch<Manner>,
+    /// What is done without a store.
+    pub failure: Switch<Failure>,
+    /// The time zones whose calendars windows follow.
+    pub calendar: Switch<jiff::tz::TimeZone>,
+}
+
+/// A request that limits are held against.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// What is known of it.
+    pub subject: Subject<'a>,
+    /// The listener that it came in by, as `namespace/gateway/listener`.
+    pub listener: &'a str,
+    /// The rule that serves it.
+    pub rule: &'a str,
+    /// What is counted for replies of its route.
+    pub costs: Option<&'a Costs>,
+    /// What it may cost.
+    pub estimate: cost::Subject<'a>,
+    /// Seconds since the Unix epoch.
+    pub now: u64,
+    /// When what is held for it is given back at the latest.
+    pub due: u64,
+}
+
+/// What a request owes to counters; it is settled once.
+#[derive(Debug, Default)]
+#[must_use = "what is held stays held until it is due"]
+pub struct Ticket(Vec<Owed>);
+
+#[derive(Debug)]
+struct Owed {
+    local: bool,
+    key: String,
+    span: Span,
+    window: Window,
+    hold: u64,
+    due: u64,
+    manner: Manner,
+    charge: Charge,
+}
+
+#[derive(Clone, Debug)]
+enum Charge {
+    Number(u64),
+    Price(Price),
+}
+
+/// The claims of a request, in the order of the rules that make them.
+#[derive(Debug, Default)]
+pub struct Claims<'a> {
+    /// What is asked of the store.
+    pub claims: Vec<Claim>,
+    /// The rules that ask.
+    pub rules: Vec<&'a Rule>,
+    charges: Vec<Option<(Charge, Window)>>,
+}
+
+impl Limits {
+    /// Reads the limits of `policy`, which is `namespace/name`; what is wrong comes with the field that it is
+    /// about. A rule with a fault is left out.
+    pub fn parse(policy: &str, spec: &RateLimit, switches: &Switches) -> (Self, Vec<(String, String)>) {
+        let mut faults = Vec::new();
+        let mut limits = Self {
+            rules: Vec::new(),
+            tells: true,
+        };
+        let wants = |kind| spec.kind.is_none_or(|wanted| wanted == kind);
+        if let Some(global) = spec.global.as_ref().filter(|_| wants(RateLimitType::Global)) {
+            limits.tells = global.x_rate_limit_headers != Some(XRateLimitHeaders::Off);
+            for (index, rule) in global.rules.iter().enumerate() {
+                let shared = rule.shared.or(global.shared).unwrap_or(false);
+                let parsed = Rule::parse(policy, index, rule, (shared, false), switches);
+                limits.take("global", index, parsed, &mut faults);
+            }
+        }
+        if let Some(local) = spec.local.as_ref().filter(|_| wants(RateLimitType::Local)) {
+            for (index, rule) in local.rules.iter().enumerate() {
+                let shared = rule.shared.unwrap_or(false);
+                let parsed = Rule::parse(policy, index, rule, (shared, true), switches);
+                limits.take("local", index, parsed, &mut faults);
+            }
+        }
+        (limits, faults)
+    }
+
+    fn take(
+        &mut self,
+        kind: &str,
+        index: usize,
+        parsed: Result<Rule, (String, String)>,
+        faults: &mut Vec<(String, String)>,
+    ) {
+        match parsed {
+            Ok(rule) => self.rules.push(rule),
+            Err((field, message)) => faults.push((format!("{kind}.rules[{index}].{field}"), message)),
+        }
+    }
+
+    /// Returns the names of the costs that the rules charge.
+    pub fn costs(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter_map(|rule| match &rule.response {
+            Some(Amount::Cost(key)) => Some(key.as_str()),
+            Some(Amount::Number(_) | Amount::Price(_) | Amount::Metadata(_)) | None => None,
+        })
+    }
+}
+
+impl Rule {
+    fn parse(
+        policy: &str,
+        index: usize,
+        written: &spec::Rule,
+        (shared, local): (bool, bool),
+        switches: &Switches,
+    ) -> Result<Self, (String, String)> {
+        let selectors = Selectors::parse(index, &written.client_selectors)?;
+        let id = format!("{policy}/rule/{index}");
+        let Cost { request, response } = written.cost.clone().unwrap_or_default();
+        let request = request.map(|cost| amount(&cost, "cost.request")).transpose()?;
+        let response = response.map(|cost| amount(&cost, "cost.response")).transpose()?;
+        let unit = written.limit.unit;
+        let prefix = if shared {
+            Prefix::Fixed(format!("{policy}_{id}_{id}_"))
+        } else {
+            Prefix::Route
+        };
+        Ok(Self {
+            id: if local {
+                format!("{policy}/local/{index}")
+            } else {
+                id
+            }
+            .into(),
+            local,
+            failure: switches.failure.of(index).unwrap_or_default(),
+            prefix,
+            selectors,
+            limit: written.limit.requests,
+            window: window(unit, switches.calendar.of(index)),
+            dynamic: written.limit.from_metadata.clone(),
+            request: request.unwrap_or(Amount::Number(1)),
+            response,
+            manner: switches.manner.of(index).unwrap_or_default(),
+            vote: if written.shadow_mode == Some(true) {
+                Vote::Never
+            } else {
+                Vote::Must
+            },
+        })
+    }
+
+    /// Returns a limit that charges `price` for each answer, under keys that begin with `prefix`.
+    pub fn of_quota(
+        id: String,
+        prefix: String,
+        selectors: Selectors,
+        (limit, window): (u64, Window),
+        price: Price,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            local: false,
+            failure: Failure::Open,
+            prefix: Prefix::Fixed(prefix),
+            selectors,
+            limit,
+            window,
+            dynamic: None,
+            request: Amount::Number(0),
+            response: Some(Amount::Price(price)),
+            manner: Manner::Reserve,
+            vote: Vote::Must,
+        }
+    }
+
+    /// Returns the same limit, decided otherwise.
+    pub fn with(self, vote: Vote, manner: Manner, failure: Failure) -> Self {
+        Self {
+            vote,
+            manner,
+            failure,
+            ..self
+        }
+    }
+
+    /// Adds what the rule asks for `request`; nothing if it is not for it, or if a number that it counts is not
+    /// known.
+    pub fn claim<'a>(&'a self, request: &Request<'_>, claims: &mut Claims<'a>) {
+        let Some(key) = self.key(request) else {
+            return;
+        };
+        let Some(charge) = self.request.known(request) else {
+            return;
+        };
+        let response = match &self.response {
+            Some(response) => match response.charge(request) {
+                Some(charge) => Some(charge),
+                None => return,
+            },
+            None => None,
+        };
+        let (limit, window) = self.limit(request);
+        let hold = match (self.manner, &response) {
+            (Manner::Reserve, Some(response)) => {
+                // What is larger than the whole limit is let through once, where nothing else was.
+                let left = limit.saturating_sub(charge);
+                response.of(&request.estimate).min(left).max(1)
+            }
+            (Manner::Reserve, None) | (Manner::Check, _) => 0,
+        };
+        claims.claims.push(Claim {
+            key,
+            span: window.at(request.now),
+            limit,
+            charge,
+            hold,
+            due: request.due,
+            manner: self.manner,
+            vote: self.vote,
+        });
+        claims.rules.push(self);
+        claims.charges.push(response.map(|charge| (charge, window)));
+    }
+
+    fn key(&self, request: &Request<'_>) -> Option<String> {
+        let entries = self.selectors.select(&request.subject)?;
+        Some(match &self.prefix {
+            Prefix::Fixed(prefix) => format!("{prefix}{entries}"),
+            Prefix::Route => {
+                let Request { listener, rule, .. } = request;
+                format!("{listener}_{rule}_{rule}_{entries}")
+            }
+        })
+    }
+
+    /// Returns the limit of a request: its own, if it carries a well-formed one.
+    fn limit(&self, request: &Request<'_>) -> (u64, Window) {
+        let own = self.dynamic.as_ref().and_then(|name| {
+            let found = (request.subject.metadata)(&name.namespace, &name.key)?;
+            let limit = number(found.get("requests_per_unit")?)?;
+            let unit = unit(found.get("unit")?.as_str()?)?;
+            Some((limit, self.window.with(unit)))
+        });
+        own.unwrap_or_else(|| (self.limit, self.window.clone()))
+    }
+}
+
+impl Amount {
+    /// Returns the number while the request arrives; what an answer costs is not known then.
+    fn known(&self, request: &Request<'_>) -> Option<u64> {
+        match self {
+            Amount::Number(number) => Some(*number),
+            Amount::Metadata(name) => number(&(request.subject.metadata)(&name.namespace, &name.key)?),
+            Amount::Cost(_) | Amount::Price(_) => None,
+        }
+    }
+
+    /// Returns how the number is found once there is an answer.
+    fn charge(&self, request: &Request<'_>) -> Option<Charge> {
+        match self {
+            Amount::Number(number) => Some(Charge::Number(*number)),
+            Amount::Cost(key) => request.costs?.price(key).cloned().map(Charge::Price),
+            Amount::Price(price) => Some(Charge::Price(price.clone())),
+            Amount::Metadata(_) => self.known(request).map(Charge::Number),
+        }
+    }
+}
+
+impl Charge {
+    fn of(&self, subject: &cost::Subject<'_>) -> u64 {
+        match self {
+            Charge::Number(number) => *number,
+            Charge::Price(price) => price.or_tokens(subject),
+        }
+    }
+}
+
+impl<'a> Claims<'a> {
+    /// Returns whether no rule is for the request.
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    /// Takes apart what is asked of a store that each gateway has for itself, and of the one that all share.
+    pub fn split(self) -> (Self, Self) {
+        let (mut local, mut shared) = (Self::default(), Self::default());
+        let asked = self.claims.into_iter().zip(self.rules).zip(self.charges);
+        for ((claim, rule), charge) in asked {
+            let side = if rule.local { &mut local } else { &mut shared };
+            side.claims.push(claim);
+            side.rules.push(rule);
+            side.charges.push(charge);
+        }
+        (local, shared)
+    }
+
+    /// Returns what the request owes once it is admitted.
+    pub fn ticket(self) -> Ticket {
+        let asked = self.claims.into_iter().zip(self.rules).zip(self.charges);
+        Ticket(
+            asked
+                .filter_map(|((claim, rule), charge)| {
+                    let (charge, window) = charge?;
+                    Some(Owed {
+                        local: rule.local,
+                        key: claim.key,
+                        span: claim.span,
+                        window,
+                        hold: claim.hold,
+                        due: claim.due,
+                        manner: claim.manner,
+                        charge,
+                    })
+                })
+                .collect(),
+        )
+    }
+
+    /// Returns what clients are told of what is left, by the counters as the store has returned them.
+    pub fn told(&self, states: &[State], now: u64) -> Option<Told> {
+        let counted = self.claims.iter().zip(states);
+        let counted = counted.filter(|(claim, _)| claim.vote != Vote::Never);
+        let mut limits = String::new();
+        let mut tightest: Option<(u64, u64)> = None;
+        for (claim, state) in counted.clone() {
+            let _ = write!(
+                limits,
+                ", {};w={}",
+                claim.limit,
+                claim.span.end - claim.span.start
+            );
+            let held = match claim.manner {
+                Manner::Reserve => state.held,
+                Manner::Check => 0,
+            };
+            let left = claim.limit.saturating_sub(state.used.saturating_add(held));
+            let reset = claim.span.end.saturating_sub(now);
+            if tightest.is_none_or(|(known, _)| left < known) {
+                tightest = Some((left, reset));
+            }
+        }
+        let least = counted.map(|(claim, _)| claim.limit).min()?;
+        let (remaining, reset) = tightest?;
+        Some(Told {
+            limit: format!("{least}{limits}"),
+            remaining,
+            reset,
+        })
+    }
+
+    /// Returns the seconds after which all limits that have refused the request begin anew, and the first of their
+    /// rules; `None` if none has.
+    pub fn refused(&self, states: &[State], now: u64) -> Option<(u64, &'a Rule)> {
+        let over = self.claims.iter().zip(states).zip(&self.rules);
+        let mut over = over.filter(|((claim, state), _)| state.over && claim.vote != Vote::Never);
+        let ((claim, _), rule) = over.next()?;
+        let end = over.fold(claim.span.end, |end, ((claim, _), _)| end.max(claim.span.end));
+        Some((end.saturating_sub(now).max(1), *rule))
+    }
+}
+
+/// What clients are told of limits (draft-polli-ratelimit-headers-03).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The smallest limit, then each with its window.
+    pub limit: String,
+    /// What is left of the tightest.
+    pub remaining: u64,
+    /// Seconds until the tightest begins anew.
+    pub reset: u64,
+}
+
+impl Told {
+    /// Returns the headers and their values.
+    pub fn headers(&self) -> [(HeaderName, String); 3] {
+        let name = HeaderName::from_static;
+        [
+            (name("x-ratelimit-limit"), self.limit.clone()),
+            (name("x-ratelimit-remaining"), self.remaining.to_string()),
+            (name("x-ratelimit-reset"), self.reset.to_string()),
+        ]
+    }
+}
+
+impl Ticket {
+    /// Returns whether nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what is owed to other counters.
+    pub fn append(&mut self, mut other: Ticket) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Returns what is booked for a request that has cost `spent`, nothing if it was not served: what is owed to
+    /// the store of this gateway, and to the one that all share.
+    ///
+    /// What was held is used in the window that it was held in. Where nothing was held, the window is the one of
+    /// `now`.
+    pub fn settle(self, spent: Option<&cost::Subject<'_>>, now: u64) -> (Vec<Settlement>, Vec<Settlement>) {
+        let (mut local, mut shared) = (Vec::new(), Vec::new());
+        for owed in self.0 {
+            let charge = spent.map_or(0, |spent| owed.charge.of(spent));
+            if charge == 0 && owed.hold == 0 {
+                continue;
+            }
+            let side = if owed.local { &mut local } else { &mut shared };
+            side.push(Settlement {
+                key: owed.key,
+                span: match owed.manner {
+                    Manner::Reserve => owed.span,
+                    Manner::Check => owed.window.at(now),
+                },
+                release: owed.hold,
+                due: owed.due,
+                charge,
+            });
+        }
+        (local, shared)
+    }
+}
+
+fn window(unit: Unit, calendar: Option<jiff::tz::TimeZone>) -> Window {
+    match calendar {
+        Some(zone) => Window::calendar(unit, zone),
+        None => Window::fixed(unit),
+    }
+}
+
+fn amount(written: &CostFrom, field: &str) -> Result<Amount, (String, String)> {
+    let missing = |name: &str| (format!("{field}.{name}"), "required".to_owned());
+    match written.from {
+        CostSource::Number => written
+            .number
+            .map(Amount::Number)
+            .ok_or_else(|| missing("number")),
+        CostSource::Metadata => match &written.metadata {
+            Some(name) if name.namespace == NAMESPACE => Ok(Amount::Cost(name.key.clone())),
+            Some(name) => Ok(Amount::Metadata(name.clone())),
+            None => Err(missing("metadata")),
+        },
+    }
+}
+
+/// Returns a number that may be counted: 0 to a thousand million.
+fn number(value: &Value) -> Option<u64> {
+    let number = value.as_u64().or_else(|| {
+        let number = value.as_f64()?;
+        (number.fract() == 0.0 && (0.0..=MAX_NUMBER as f64).contains(&number)).then_some(number as u64)
+    });
+    number.filter(|number| *number <= MAX_NUMBER)
+}
+
+fn unit(written: &str) -> Option<Unit> {
+    Some(match written {
+        "SECOND" => Unit::Second,
+        "MINUTE" => Unit::Minute,
+        "HOUR" => Unit::Hour,
+        "DAY" => Unit::Day,
+        "WEEK" => Unit::Week,
+        "MONTH" => Unit::Month,
+        "YEAR" => Unit::Year,
+        _ => return None,
+    })
+}
+
+/// Who knows the costs of a request.
+pub const NAMESPACE: &str = "io.envoy.ai_gateway";
+
+/// The largest number that metadata may charge.
+const MAX_NUMBER: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,454 @@
+//! Whose requests a limit counts, and which of them together.
+//!
+//! What a selector finds becomes part of the counter's key, in the words of the compatibility specification
+//! ("Descriptor construction"), so that counters that are there already go on.
+
+use std::{fmt::Write as _, hash::Hasher as _, net::IpAddr};
+
+use http::{HeaderMap, HeaderName, Method, Uri};
+use regex::Regex;
+use serde_json::Value;
+
+use super::spec::{
+    ClientSelector, HeaderMatch, HeaderMatchType, MethodMatch, PathMatch, PathMatchType, SourceMatch,
+    SourceMatchType,
+};
+use crate::address::Cidr;
+
+/// The header in which rules find the model that the request names.
+const MODEL: &str = "x-ai-eg-model";
+
+/// The longest value that is part of a key as it is.
+const MAX_VALUE: usize = 256;
+
+/// What is known of a request.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The model that it names.
+    pub model: &'a str,
+    /// Its method.
+    pub method: &'a Method,
+    /// Where it was sent.
+    pub uri: &'a Uri,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// What others say of it, by namespace and key.
+    pub metadata: &'a (dyn Fn(&str, &str) -> Option<Value> + Sync),
+}
+
+/// Conditions, all of which must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Selectors {
+    conditions: Vec<Condition>,
+    /// What stands in the key where there is no condition.
+    none: String,
+}
+
+/// One condition.
+#[derive(Clone, Debug)]
+struct Condition {
+    test: Test,
+    invert: bool,
+    /// The name of its entry in the key.
+    entry: String,
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    Header(HeaderName, Wanted),
+    Param(String, Wanted),
+    Method(Vec<(Method, bool)>),
+    Path(PathTest),
+    Source(Cidr, SourceMatchType),
+}
+
+#[derive(Clone, Debug)]
+enum Wanted {
+    Exact(String),
+    Matching(Regex),
+    Distinct,
+}
+
+#[derive(Clone, Debug)]
+enum PathTest {
+    Exact(String),
+    Prefix(String),
+    Matching(Regex),
+}
+
+impl Selectors {
+    /// Reads the selectors of the rule at `index`.
+    ///
+    /// # Errors
+    /// What is wrong, with the field that it is about.
+    pub fn parse(index: usize, written: &[ClientSelector]) -> Result<Self, (String, String)> {
+        let mut conditions = Vec::new();
+        let mut place = 0;
+        for (at, selector) in written.iter().enumerate() {
+            let field = |name: &str| format!("clientSelectors[{at}].{name}");
+            for (nth, header) in selector.headers.iter().enumerate() {
+                let test = header_test(header).map_err(|error| (field(&format!("headers[{nth}]")), error))?;
+                conditions.push(Condition {
+                    test,
+                    invert: header.invert.unwrap_or(false),
+                    entry: format!("rule-{index}-match-{place}"),
+                });
+                place += 1;
+            }
+            for (nth, param) in selector.query_params.iter().enumerate() {
+                let wanted = wanted(param).map_err(|error| (field(&format!("queryParams[{nth}]")), error))?;
+                conditions.push(Condition {
+                    test: Test::Param(param.name.clone(), wanted),
+                    invert: param.invert.unwrap_or(false),
+                    entry: format!("rule-{index}-match-{place}"),
+                });
+                place += 1;
+            }
+            if !selector.methods.is_empty() {
+                let methods = selector.methods.iter().map(method);
+                let methods: Result<_, _> = methods.collect();
+                conditions.push(Condition {
+                    test: Test::Method(methods.map_err(|error| (field("methods"), error))?),
+                    invert: false,
+                    entry: format!("rule-{index}-method-{at}"),
+                });
+            }
+            if let Some(path) = &selector.path {
+                conditions.push(Condition {
+                    test: Test::Path(path_test(path).map_err(|error| (field("path"), error))?),
+                    invert: path.invert.unwrap_or(false),
+                    entry: format!("rule-{index}-path-{at}"),
+                });
+            }
+            if let Some(source) = &selector.source_cidr {
+                conditions.push(source_test(source).map_err(|error| (field("sourceCIDR"), error))?);
+            }
+        }
+        if conditions.is_empty()
+            && written
+                .iter()
+                .any(|selector| *selector == ClientSelector::default())
+        {
+            return Err((
+                "clientSelectors".to_owned(),
+                "a selector must select by something".to_owned(),
+            ));
+        }
+        let mut none = String::new();
+        let entry = format!("rule-{index}-match--1");
+        push(&mut none, &entry, &entry);
+        Ok(Self { conditions, none })
+    }
+
+    /// Returns no conditions; `entry` stands in the key, unless it is empty.
+    pub fn none(entry: &str) -> Self {
+        let mut none = String::new();
+        if !entry.is_empty() {
+            push(&mut none, entry, entry);
+        }
+        Self {
+            conditions: Vec::new(),
+            none,
+        }
+    }
+
+    /// Returns whether there is no condition.
+    pub fn is_empty(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
+    /// Returns the entries of the key under which `subject` is counted; `None` if it is not.
+    pub fn select(&self, subject: &Subject<'_>) -> Option<String> {
+        if self.conditions.is_empty() {
+            return Some(self.none.clone());
+        }
+        let mut key = String::with_capacity(64);
+        for condition in &self.conditions {
+            condition.select(subject, &mut key)?;
+        }
+        Some(key)
+    }
+
+    /// Gives the entries other names: `name` is told a header, its value unless each is counted by itself, and
+    /// its place.
+    pub fn rename(&mut self, name: impl Fn(&str, Option<&str>, usize) -> String) {
+        for (place, condition) in self.conditions.iter_mut().enumerate() {
+            if let Test::Header(header, wanted) = &condition.test {
+                let value = match wanted {
+                    Wanted::Exact(value) => Some(value.as_str()),
+                    Wanted::Matching(regex) => Some(regex.as_str()),
+                    Wanted::Distinct => None,
+                };
+                condition.entry = name(header.as_str(), value, place);
+            }
+        }
+    }
+}
+
+impl Condition {
+    /// Adds what was found to `key`; `None` if the condition does not hold.
+    fn select(&self, subject: &Subject<'_>, key: &mut String) -> Option<()> {
+        let holds = |held: bool| (held != self.invert).then_some(());
+        match &self.test {
+            Test::Header(name, wanted) => {
+                let value = header(subject, name);
+                self.value(wanted, value.as_deref(), key)
+            }
+            Test::Param(name, wanted) => {
+                let value = param(subject.uri, name);
+                self.value(wanted, value, key)
+            }
+            Test::Method(methods) => {
+                let mut methods = methods.iter();
+                holds(methods.any(|(method, invert)| (subject.method == method) != *invert))?;
+                push(key, &self.entry, &self.entry);
+                Some(())
+            }
+            Test::Path(test) => {
+                holds(test.holds(subject.uri.path()))?;
+                push(key, &self.entry, &self.entry);
+                Some(())
+            }
+            Test::Source(block, kind) => {
+                let address = subject.address?;
+                holds(block.contains(address))?;
+                let inverted = if self.invert { "invert:" } else { "" };
+                push(key, "masked_remote_address", &format!("{inverted}{block}"));
+                match kind {
+                    SourceMatchType::Exact => {}
+                    SourceMatchType::Distinct => push(key, "remote_address", &address.to_string()),
+                }
+                Some(())
+            }
+        }
+    }
+
+    fn value(&self, wanted: &Wanted, value: Option<&str>, key: &mut String) -> Option<()> {
+        let held = match (wanted, value) {
+            (Wanted::Distinct, Some(value)) => {
+                push(key, &self.entry, &shortened(value));
+                return Some(());
+            }
+            (Wanted::Distinct, None) => return None,
+            (Wanted::Exact(wanted), value) => value == Some(wanted),
+            (Wanted::Matching(regex), value) => value.is_some_and(|value| regex.is_match(value)),
+        };
+        (held != self.invert).then(|| push(key, &self.entry, &self.entry))
+    }
+}
+
+impl PathTest {
+    fn holds(&self, path: &str) -> bool {
+        match self {
+            PathTest::Exact(wanted) => path == wanted,
+            PathTest::Prefix(wanted) => {
+                let rest = path.strip_prefix(wanted.trim_end_matches('/'));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            PathTest::Matching(regex) => regex.is_match(path),
+        }
+    }
+}
+
+/// Adds an entry to a key.
+fn push(key: &mut String, entry: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = write!(key, "{entry}_{value}_");
+}
+
+/// Returns a value as part of a key: a client chooses how long it is.
+fn shortened(value: &str) -> String {
+    if value.len() <= MAX_VALUE {
+        return value.to_owned();
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(value.as_bytes());
+    let end = value.floor_char_boundary(MAX_VALUE / 2);
+    let begin = value.get(..end).unwrap_or_default();
+    format!("{begin}~{:016x}", hasher.finish())
+}
+
+fn header(subject: &Subject<'_>, name: &HeaderName) -> Option<String> {
+    if name == MODEL {
+        return Some(subject.model.to_owned());
+    }
+    let mut values = subject.headers.get_all(name).iter();
+    let mut joined = String::from_utf8_lossy(values.next()?.as_bytes()).into_owned();
+    for value in values {
+        joined.push(',');
+        joined.push_str(&String::from_utf8_lossy(value.as_bytes()));
+    }
+    Some(joined)
+}
+
+fn param<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    pairs.find_map(|pair| {
+        let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (found == name).then_some(value)
+    })
+}
+
+fn header_test(written: &HeaderMatch) -> Result<Test, String> {
+    let name = HeaderName::from_bytes(written.name.as_bytes());
+    let name = name.map_err(|_| format!("\"{}\" is not a header name", written.name))?;
+    Ok(Test::Header(name, wanted(written)?))
+}
+
+fn wanted(written: &HeaderMatch) -> Result<Wanted, String> {
+    let value = || {
+        let value = written.value.clone();
+        value.ok_or_else(|| "a value is required".to_owned())
+    };
+    match written.kind.unwrap_or(HeaderMatchType::Exact) {
+        HeaderMatchType::Exact => value().map(Wanted::Exact),
+        HeaderMatchType::RegularExpression => regex(&value()?).map(Wanted::Matching),
+        HeaderMatchType::Distinct if written.value.is_some() || written.invert == Some(true) => {
+            Err("each value is counted by itself, so that none can be given or excluded".to_owned())
+        }
+        HeaderMatchType::Distinct => Ok(Wanted::Distinct),
+    }
+}
+
+fn method(written: &MethodMatch) -> Result<(Method, bool), String> {
+    let method = Method::from_bytes(written.value.as_bytes());
+    let method = method.map_err(|_| format!("\"{}\" is not a method", written.value))?;
+    Ok((method, written.invert.unwrap_or(false)))
+}
+
+fn path_test(written: &PathMatch) -> Result<PathTest, String> {
+    let value = written.value.clone();
+    Ok(match written.kind.unwrap_or(PathMatchType::PathPrefix) {
+        PathMatchType::Exact => PathTest::Exact(value),
+        PathMatchType::PathPrefix => PathTest::Prefix(value),
+        PathMatchType::RegularExpression => PathTest::Matching(regex(&value)?),
+    })
+}
+
+fn source_test(written: &SourceMatch) -> Result<Condition, String> {
+    let block = Cidr::parse(&written.value);
+    let block = block.ok_or_else(|| format!("\"{}\" is not a block of addresses", written.value))?;
+    let kind = written.kind.unwrap_or(SourceMatchType::Exact);
+    Ok(Condition {
+        test: Test::Source(block, kind),
+        invert: written.invert.unwrap_or(false),
+        entry: String::new(),
+    })
+}
+
+/// Returns the expression, which must match the whole of a value.
+fn regex(written: &str) -> Result<Regex, String> {
+    let anchored = format!("^(?:{written})$");
+    Regex::new(&anchored).map_err(|_| format!("\"{written}\" is not a regular expression"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn selectors(written: Value) -> Result<Selectors, (String, String)> {
+        let written: Vec<ClientSelector> = serde_json::from_value(written).expect("selectors");
+        Selectors::parse(2, &written)
+    }
+
+    #[track_caller]
+    fn check(written: Value, expected: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user-id", "alice".parse().expect("a value"));
+        headers.insert("x-plan", "gold".parse().expect("a value"));
+        let uri: Uri = "/v1/chat/completions?tier=a".parse().expect("a path");
+        let subject = Subject {
+            headers: &headers,
+            model: "gpt-4o",
+            method: &Method::POST,
+            uri: &uri,
+            address: Some(IpAddr::from([10, 1, 2, 3])),
+            metadata: &|_, _| None,
+        };
+        let selectors = selectors(written.clone()).expect("well-formed");
+        assert_eq!(selectors.select(&subject).as_deref(), expected, "{written}");
+    }
+
+    #[test]
+    fn keys() {
+        check(json!([]), Some("rule-2-match--1_rule-2-match--1_"));
+        check(
+            json!([{ "headers": [{ "name": "X-User-Id", "type": "Distinct" }] }]),
+            Some("rule-2-match-0_alice_"),
+        );
+        check(
+            json!([
+                { "headers": [{ "name": "x-user-id", "type": "Distinct" }] },
+                { "headers": [{ "name": "x-ai-eg-model", "value": "gpt-4o" }] },
+            ]),
+            Some("rule-2-match-0_alice_rule-2-match-1_rule-2-match-1_"),
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-absent", "type": "Distinct" }] }]),
+            None,
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-plan", "value": "free" }] }]),
+            None,
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-plan", "value": "free", "invert": true }] }]),
+            Some("rule-2-match-0_rule-2-match-0_"),
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-plan", "type": "RegularExpression", "value": "g.*" }] }]),
+            Some("rule-2-match-0_rule-2-match-0_"),
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-plan", "type": "RegularExpression", "value": "g" }] }]),
+            None,
+        );
+        check(
+            json!([{ "sourceCIDR": { "value": "10.0.0.0/8" } }]),
+            Some("masked_remote_address_10.0.0.0/8_"),
+        );
+        check(
+            json!([{ "sourceCIDR": { "value": "10.0.0.0/8", "type": "Distinct" } }]),
+            Some("masked_remote_address_10.0.0.0/8_remote_address_10.1.2.3_"),
+        );
+        check(
+            json!([{ "sourceCIDR": { "value": "10.0.0.0/8", "invert": true } }]),
+            None,
+        );
+        check(
+            json!([{ "methods": [{ "value": "GET" }, { "value": "POST" }], "path": { "value": "/v1" } }]),
+            Some("rule-2-method-0_rule-2-method-0_rule-2-path-0_rule-2-path-0_"),
+        );
+        check(json!([{ "path": { "value": "/v" } }]), None);
+        check(
+            json!([{ "queryParams": [{ "name": "tier", "type": "Distinct" }] }]),
+            Some("rule-2-match-0_a_"),
+        );
+    }
+
+    #[test]
+    fn malformed() {
+        for written in [
+            json!([{}]),
+            json!([{ "headers": [{ "name": "a b", "value": "1" }] }]),
+            json!([{ "headers": [{ "name": "a" }] }]),
+            json!([{ "headers": [{ "name": "a", "type": "Distinct", "invert": true }] }]),
+            json!([{ "headers": [{ "name": "a", "type": "RegularExpression", "value": "(" }] }]),
+            json!([{ "sourceCIDR": { "value": "10.0.0.0/40" } }]),
+        ] {
+            assert!(selectors(written.clone()).is_err(), "{written}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_shortened() {
+        let long = "ü".repeat(4000);
+        let short = shortened(&long);
+        assert!(short.len() < MAX_VALUE, "{}", short.len());
+        assert_ne!(short, shortened(&format!("{long}x")));
+    }
+}

@@ -1,0 +1,111 @@
+//! What annotations say about limits, beyond what their kinds can: one word for all rules, and others for some.
+
+use jiff::tz::TimeZone;
+
+use super::{store::Manner, window};
+
+/// What is done with requests while the store of counters cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failure {
+    /// They are let through.
+    #[default]
+    Open,
+    /// They are refused.
+    Closed,
+}
+
+/// A word for all rules, and others for some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch<T> {
+    all: Option<T>,
+    some: Vec<(usize, T)>,
+}
+
+impl<T> Default for Switch<T> {
+    fn default() -> Self {
+        Self {
+            all: None,
+            some: Vec::new(),
+        }
+    }
+}
+
+impl<T: Clone> Switch<T> {
+    /// Reads `word`, `0=word` or several of them with commas between, each word by `read`.
+    ///
+    /// # Errors
+    /// What `read` says of a word that it does not know.
+    pub fn parse(written: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Self, String> {
+        let mut switch = Self::default();
+        for part in written.split(',').map(str::trim) {
+            match part.split_once('=') {
+                Some((rule, word)) => {
+                    let rule = rule.trim().parse();
+                    let rule = rule.map_err(|_| format!("\"{part}\" does not begin with a rule's place"))?;
+                    switch.some.push((rule, read(word.trim())?));
+                }
+                None => switch.all = Some(read(part)?),
+            }
+        }
+        Ok(switch)
+    }
+
+    /// Returns what is said of the rule at `index`.
+    pub fn of(&self, index: usize) -> Option<T> {
+        let own = self.some.iter().find(|(rule, _)| *rule == index);
+        own.map(|(_, word)| word).or(self.all.as_ref()).cloned()
+    }
+}
+
+/// Reads how claims are decided.
+///
+/// # Errors
+/// If it is neither `reserve` nor `check`.
+pub fn manner(word: &str) -> Result<Manner, String> {
+    match word {
+        "reserve" => Ok(Manner::Reserve),
+        "check" => Ok(Manner::Check),
+        _ => Err(format!(
+            "expected \"reserve\" or \"check\" in place of \"{word}\""
+        )),
+    }
+}
+
+/// Reads what is done without a store.
+///
+/// # Errors
+/// If it is neither `open` nor `closed`.
+pub fn failure(word: &str) -> Result<Failure, String> {
+    match word {
+        "open" => Ok(Failure::Open),
+        "closed" => Ok(Failure::Closed),
+        _ => Err(format!("expected \"open\" or \"closed\" in place of \"{word}\"")),
+    }
+}
+
+/// Reads the time zone whose calendar windows follow.
+///
+/// # Errors
+/// If there is none of that name.
+pub fn calendar(word: &str) -> Result<TimeZone, String> {
+    window::zone(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_all_and_for_some() {
+        let switch = Switch::parse("closed, 2=open", failure).expect("well-formed");
+        let found: Vec<_> = (0..4).map(|rule| switch.of(rule)).collect();
+        let (open, closed) = (Some(Failure::Open), Some(Failure::Closed));
+        assert_eq!(found, [closed, closed, open, closed]);
+        assert_eq!(Switch::<Failure>::default().of(0), None);
+        for written in ["", "shut", "x=open", "1=shut"] {
+            assert!(Switch::parse(written, failure).is_err(), "{written}");
+        }
+        assert!(Switch::parse("Europe/Berlin", calendar).is_ok());
+        assert!(Switch::parse("reserve", manner).is_ok());
+    }
+}

@@ -1,0 +1,228 @@
+//! Windows of time: what is counted starts anew with each.
+//!
+//! Windows have a fixed length and are aligned to the Unix epoch (compatibility specification, "Counter algorithm"),
+//! so that every gateway finds the same ones. As an extension they may follow the calendar of a time zone: then
+//! months have their real length and days begin at midnight there.
+
+use jiff::{Timestamp, ToSpan as _, Unit as Round, Zoned, civil, tz::TimeZone};
+
+use super::spec::Unit;
+
+/// How time is cut into windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    unit: Unit,
+    calendar: Option<TimeZone>,
+}
+
+/// One window, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// Its first second.
+    pub start: u64,
+    /// The first second after it.
+    pub end: u64,
+}
+
+impl Window {
+    /// Returns windows of fixed length.
+    pub fn fixed(unit: Unit) -> Self {
+        Self { unit, calendar: None }
+    }
+
+    /// Returns windows that follow the calendar of `zone`.
+    pub fn calendar(unit: Unit, zone: TimeZone) -> Self {
+        Self {
+            unit,
+            calendar: Some(zone),
+        }
+    }
+
+    /// Returns the same windows in another unit.
+    pub fn with(&self, unit: Unit) -> Self {
+        Self {
+            unit,
+            calendar: self.calendar.clone(),
+        }
+    }
+
+    /// Returns the length of a window, in seconds; of one that follows the calendar, about.
+    pub fn seconds(&self) -> u64 {
+        seconds(self.unit)
+    }
+
+    /// Returns the window that holds `now`, in seconds since the Unix epoch.
+    pub fn at(&self, now: u64) -> Span {
+        let calendar = self.calendar.as_ref();
+        calendar
+            .and_then(|zone| of_calendar(self.unit, zone, now))
+            .unwrap_or_else(|| {
+                let length = self.seconds();
+                let start = now - now % length;
+                Span {
+                    start,
+                    end: start + length,
+                }
+            })
+    }
+}
+
+/// Returns the time zone called `name`, as `Europe/Berlin`.
+///
+/// # Errors
+/// If there is none of that name.
+pub fn zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| format!("there is no time zone \"{name}\""))
+}
+
+/// Returns the unit that a quota's `duration` means.
+pub fn duration(written: &str) -> Option<Unit> {
+    DURATIONS
+        .iter()
+        .find(|(name, _)| *name == written)
+        .map(|(_, unit)| *unit)
+}
+
+/// What may be written as the duration of a quota. Those above a day are an extension.
+pub const DURATIONS: &[(&str, Unit)] = &[
+    ("1s", Unit::Second),
+    ("1m", Unit::Minute),
+    ("1h", Unit::Hour),
+    ("1d", Unit::Day),
+    ("1w", Unit::Week),
+    ("1mo", Unit::Month),
+    ("1y", Unit::Year),
+];
+
+fn seconds(unit: Unit) -> u64 {
+    match unit {
+        Unit::Second => 1,
+        Unit::Minute => 60,
+        Unit::Hour => 3600,
+        Unit::Day => 86_400,
+        Unit::Week => 604_800,
+        Unit::Month => 2_592_000,
+        Unit::Year => 31_536_000,
+    }
+}
+
+/// Weeks begin on Monday (ISO 8601). `None` only for times that no calendar knows.
+fn of_calendar(unit: Unit, zone: &TimeZone, now: u64) -> Option<Span> {
+    let now = Timestamp::from_second(i64::try_from(now).ok()?).ok()?;
+    let now = now.to_zoned(zone.clone());
+    let today = now.date();
+    let begin = |date: civil::Date| date.to_zoned(zone.clone()).ok();
+    let clock = |smallest, length| {
+        let down = jiff::ZonedRound::new()
+            .smallest(smallest)
+            .mode(jiff::RoundMode::Trunc);
+        let start = now.round(down).ok()?;
+        let end = start.checked_add(length).ok()?;
+        Some((start, end))
+    };
+    let (start, end) = match unit {
+        Unit::Second => clock(Round::Second, 1.second())?,
+        Unit::Minute => clock(Round::Minute, 1.minute())?,
+        Unit::Hour => clock(Round::Hour, 1.hour())?,
+        Unit::Day => (begin(today)?, begin(today.tomorrow().ok()?)?),
+        Unit::Week => {
+            let into = i64::from(today.weekday().to_monday_zero_offset());
+            let monday = today.checked_sub(into.days()).ok()?;
+            (begin(monday)?, begin(monday.checked_add(7.days()).ok()?)?)
+        }
+        Unit::Month => {
+            let first = today.first_of_month();
+            (begin(first)?, begin(first.checked_add(1.month()).ok()?)?)
+        }
+        Unit::Year => {
+            let first = today.first_of_year();
+            (begin(first)?, begin(first.checked_add(1.year()).ok()?)?)
+        }
+    };
+    let second = |at: &Zoned| u64::try_from(at.timestamp().as_second()).ok();
+    Some(Span {
+        start: second(&start)?,
+        end: second(&end)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> u64 {
+        let time: Timestamp = text.parse().expect("a time");
+        u64::try_from(time.as_second()).expect("after the epoch")
+    }
+
+    #[track_caller]
+    fn check(window: &Window, now: &str, start: &str, end: &str) {
+        let expected = Span {
+            start: at(start),
+            end: at(end),
+        };
+        assert_eq!(window.at(at(now)), expected, "{window:?} at {now}");
+    }
+
+    #[test]
+    fn fixed_windows_are_aligned_to_the_epoch() {
+        for (unit, length) in [
+            (Unit::Second, 1),
+            (Unit::Minute, 60),
+            (Unit::Hour, 3600),
+            (Unit::Day, 86_400),
+            (Unit::Week, 604_800),
+            (Unit::Month, 2_592_000),
+            (Unit::Year, 31_536_000),
+        ] {
+            let span = Window::fixed(unit).at(1_735_689_661);
+            assert_eq!(span.start % length, 0, "{unit:?}");
+            assert_eq!(span.end - span.start, length, "{unit:?}");
+            assert!((span.start..span.end).contains(&1_735_689_661), "{unit:?}");
+        }
+    }
+
+    #[test]
+    fn calendars_have_zones() {
+        let berlin = |unit| Window::calendar(unit, zone("Europe/Berlin").expect("a zone"));
+        let now = "2026-03-29T10:30:45Z";
+        check(
+            &berlin(Unit::Minute),
+            now,
+            "2026-03-29T10:30:00Z",
+            "2026-03-29T10:31:00Z",
+        );
+        check(
+            &berlin(Unit::Hour),
+            now,
+            "2026-03-29T10:00:00Z",
+            "2026-03-29T11:00:00Z",
+        );
+        // The day on which clocks are put forward has 23 hours.
+        check(
+            &berlin(Unit::Day),
+            now,
+            "2026-03-28T23:00:00Z",
+            "2026-03-29T22:00:00Z",
+        );
+        check(
+            &berlin(Unit::Week),
+            now,
+            "2026-03-22T23:00:00Z",
+            "2026-03-29T22:00:00Z",
+        );
+        check(
+            &berlin(Unit::Month),
+            now,
+            "2026-02-28T23:00:00Z",
+            "2026-03-31T22:00:00Z",
+        );
+        check(
+            &berlin(Unit::Year),
+            now,
+            "2025-12-31T23:00:00Z",
+            "2026-12-31T23:00:00Z",
+        );
+        assert!(zone("Europe/Atlantis").is_err());
+    }
+}
