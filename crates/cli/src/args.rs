@@ -4,6 +4,7 @@ use std::{env, ffi::OsStr, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Du
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::Resettable};
 use clap_complete::Shell;
+use config::Secret;
 
 use crate::source::tools::List;
 
@@ -133,6 +134,9 @@ pub(crate) struct Run {
     /// How long such an answer is kept
     #[arg(long, env = "TOLLGATE_KEPT_FOR", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub(crate) kept_for: Duration,
+    /// Where the Redis is whose counters of limits all gateways share, as redis://:password@host:6379/0
+    #[arg(long, env = "TOLLGATE_REDIS", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    pub(crate) redis: Option<Secret>,
     /// How many recent requests `tollgate explain` can tell about; 0 for none
     #[arg(
         long,
@@ -305,6 +309,11 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Reads a size that may be 0.
+/// Takes an address as it is: it may hold a password, which no message may show.
+fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
+}
+
 fn size_or_none(text: &str) -> Result<usize, String> {
     if text == "0" { Ok(0) } else { size(text) }
 }

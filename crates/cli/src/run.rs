@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use config::{Secret, Severity, Snapshot};
-use gateway::{BindError, Gateway, LogLevel, Options, SessionOptions, Telemetry};
+use gateway::{Gateway, LogLevel, Options, SessionOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -125,7 +125,7 @@ async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow:
     }
 }
 
-fn fault(error: BindError) -> String {
+fn fault(error: impl std::error::Error + Send + Sync + 'static) -> String {
     format!("tollgate: {:#}", anyhow::Error::from(error))
 }
 
@@ -151,6 +151,7 @@ fn options(arguments: &Run) -> Options {
         max_upload: arguments.max_upload,
         kept_memory: arguments.kept_memory,
         kept_for: arguments.kept_for,
+        redis: arguments.redis.clone(),
         drain: arguments.drain,
         variables: variables(),
         ..Options::default()

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, BackendTrafficPolicy,
     ConfigMapData, EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute,
-    HTTPRouteFilter, MCPRoute, Metadata, Namespace, ReferenceGrant, SecretData, SecurityPolicy, Service,
+    HTTPRouteFilter, MCPRoute, Metadata, Namespace, QuotaPolicy, ReferenceGrant, SecretData, SecurityPolicy,
+    Service,
 };
 
 /// The name of a resource within its kind.
@@ -69,6 +70,8 @@ pub struct Resources {
     pub gateway_configs: Map<GatewayConfig>,
     /// BackendTrafficPolicies.
     pub backend_traffic_policies: Map<BackendTrafficPolicy>,
+    /// QuotaPolicies.
+    pub quota_policies: Map<QuotaPolicy>,
     /// Secrets.
     pub secrets: Map<SecretData>,
     /// ReferenceGrants.

@@ -15,7 +15,10 @@ use policy::{
     ClientAddress, Policies, Remote,
     access_log::{AccessLog, Form},
     body::Body,
+    cost::Costs,
     headers::Headers,
+    quota::Quota,
+    rate_limit::Limits,
     traffic::Traffic,
 };
 use serde_json::{Map, Value, json};
@@ -100,6 +103,10 @@ pub struct Rule {
     pub plain: Option<Arc<Plain>>,
     /// How its upstreams are chosen, tried again, bounded and watched; `None` where no policy says so.
     pub traffic: Option<Arc<Traffic>>,
+    /// What is counted for each reply; `None` for nothing.
+    pub costs: Option<Arc<Costs>>,
+    /// How much is let through; `None` for everything.
+    pub limits: Option<Arc<Limits>>,
 }
 
 /// One reference from a rule to a backend.
@@ -136,6 +143,8 @@ pub struct Backend {
     pub tls: Option<Tls>,
     /// What a call carries; `None` for upstreams that take anybody.
     pub credential: Option<Credential>,
+    /// How much of it may be used; `None` for everything.
+    pub quota: Option<Arc<Quota>>,
 }
 
 /// A network address of an upstream.
@@ -328,6 +337,12 @@ impl Rule {
         if let Some(traffic) = &self.traffic {
             dump["traffic"] = treated(traffic);
         }
+        if let Some(costs) = &self.costs {
+            dump["costs"] = costs.keys().collect();
+        }
+        if let Some(limits) = &self.limits {
+            dump["limits"] = limits.rules.iter().map(|rule| &*rule.id).collect();
+        }
         dump
     }
 }
@@ -423,7 +438,7 @@ impl Backend {
     fn dump(&self) -> Value {
         let endpoints = self.endpoints.iter();
         let endpoints: Vec<Value> = endpoints.map(Endpoint::dump).collect();
-        json!({
+        let mut dump = json!({
             "provider": self.provider.id(),
             "formats": self.provider.formats(Operation::Chat, "").iter().map(|format| format.name()).collect::<Vec<_>>(),
             "prefix": self.site.prefix,
@@ -431,6 +446,10 @@ impl Backend {
             "endpoints": endpoints,
             "tls": self.tls.as_ref().map(|tls| tls.dump()),
             "credential": self.credential.as_ref().map(Credential::dump),
-        })
+        });
+        if let Some(quota) = &self.quota {
+            dump["quota"] = quota.rules().map(|rule| &*rule.id).collect();
+        }
+        dump
     }
 }

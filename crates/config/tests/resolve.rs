@@ -71,6 +71,8 @@ fn the_schema_has_every_kind_and_closes_it() {
         "Backend",
         "BackendTLSPolicy",
         "BackendTrafficPolicy",
+        "GatewayConfig",
+        "QuotaPolicy",
         "Secret",
         "GatewayConfig",
         "ReferenceGrant",

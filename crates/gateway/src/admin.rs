@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tracing::debug;
 
-use crate::{Gateway, Runtime, State};
+use crate::{Gateway, Runtime, State, limit};
 
 /// Serves `listener` for as long as the gateway exists.
 #[expect(
@@ -76,11 +76,16 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
             "application/json",
             state.snapshot.dump().to_string(),
         ),
+        "/usage" => {
+            let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+            let usage = limit::usage(&runtime.limiter, now);
+            document(StatusCode::OK, "application/json", usage.to_string())
+        }
         path => match path.strip_prefix("/debug/requests") {
             Some(rest) => requests(rest, request.uri().query().unwrap_or_default(), runtime),
             None => text(
                 StatusCode::NOT_FOUND,
-                "try /health, /ready, /metrics, /config, /log-level or /debug/requests\n",
+                "try /health, /ready, /metrics, /config, /usage, /log-level or /debug/requests\n",
             ),
         },
     }

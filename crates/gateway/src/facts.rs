@@ -10,10 +10,12 @@ use std::{
 };
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
-use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Usage, chat::FinishReason};
+use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Said, Usage, chat::FinishReason};
 
 use crate::{
     Runtime,
+    limit::Limiter,
+    meter::{Bill, Meter},
     server::drain::Stopped,
     telemetry::{
         attributes::{Captured, HeaderAttributes, Signal},
@@ -51,6 +53,12 @@ pub(crate) struct Facts {
     pub(crate) status: StatusCode,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) usage: Usage,
+    /// How much was said, of a stream.
+    pub(crate) said: Said,
+    /// What the request owes; `None` where nothing of it is metered.
+    pub(crate) meter: Option<Box<Meter>>,
+    /// What it was charged, once it is settled.
+    pub(crate) bill: Option<Box<Bill>>,
     /// Seconds of audio, where the provider counts those.
     pub(crate) seconds: Option<u64>,
     pub(crate) response_model: Option<String>,
@@ -73,6 +81,8 @@ pub(crate) struct Facts {
 /// What is known of one attempt.
 pub(crate) struct Attempted {
     pub(crate) backend: Arc<str>,
+    /// The reference from the rule to it.
+    pub(crate) reference: Arc<str>,
     pub(crate) provider: &'static str,
     /// The model in the upstream's words.
     pub(crate) model: String,
@@ -135,6 +145,9 @@ impl Facts {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             error: None,
             usage: Usage::default(),
+            said: Said::default(),
+            meter: None,
+            bill: None,
             seconds: None,
             response_model: None,
             finish: None,
@@ -156,6 +169,7 @@ impl Facts {
     /// Takes over what a reply says about itself.
     pub(crate) fn observe(&mut self, observed: &Observed) {
         self.usage = observed.usage;
+        self.said = observed.said;
         self.seconds = observed.seconds;
         self.response_model.clone_from(&observed.model);
         self.finish = observed.finish.as_ref().map(|finish| finish.reason);
@@ -207,13 +221,28 @@ impl Facts {
         self.runtime.stop.wait()
     }
 
-    /// Writes the access record, counts, and keeps what was decided; the one place where that happens.
+    /// Returns the seconds since the Unix epoch, by the clock of the request.
+    pub(crate) fn now(&self) -> u64 {
+        let began = u64::try_from(self.began.as_second()).unwrap_or_default();
+        began + self.start.elapsed().as_secs()
+    }
+
+    /// Returns the stores of counters.
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.runtime.limiter
+    }
+
+    /// Settles what is owed, writes the access record, counts, and keeps what was decided; the one place where that
+    /// happens.
     pub(crate) fn emit(mut self: Box<Self>, outcome: Outcome) {
         self.record(outcome);
     }
 
     fn record(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.emitted, true) {
+            if let Some(meter) = self.meter.take() {
+                self.bill = Some(Box::new(meter.settle(self, outcome)));
+            }
             let elapsed = self.start.elapsed();
             self.runtime.metrics.record(self, outcome);
             self.runtime.log.record(self, outcome, elapsed);

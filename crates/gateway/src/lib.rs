@@ -13,8 +13,10 @@ mod handle;
 mod headers;
 mod kept;
 mod lane;
+mod limit;
 mod llm;
 mod mcp;
+mod meter;
 mod models;
 mod plain;
 mod refusal;
@@ -34,25 +36,19 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use config::Snapshot;
+use config::{Secret, Snapshot};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
-pub use crate::telemetry::{
-    attributes::{AttributesError, HeaderAttributes},
-    level::LogLevel,
-    otlp::{Destination, Export, Push, Receiver, SendError},
-    settings::{Telemetry, TelemetryError},
-    trace::{Hide, Propagator, Sampler, Traces, Vocabulary},
-};
 use crate::{
     access::{egress::Services, keys::Keys},
     body::Memory,
     credential::{Credentials, World},
     kept::Shelf,
     lane::{Lanes, Records},
+    limit::Limiter,
     llm::retry::Budget,
     mcp::{Programs, Sessions},
     server::{Server, drain::Stop, tls::Encryption},
@@ -64,6 +60,16 @@ use crate::{
         trace::Tracer,
     },
     upstream::Clients,
+};
+pub use crate::{
+    limit::AddressError,
+    telemetry::{
+        attributes::{AttributesError, HeaderAttributes},
+        level::LogLevel,
+        otlp::{Destination, Export, Push, Receiver, SendError},
+        settings::{Telemetry, TelemetryError},
+        trace::{Hide, Propagator, Sampler, Traces, Vocabulary},
+    },
 };
 
 pub use mcp::SessionOptions;
@@ -95,6 +101,8 @@ pub struct Options {
     pub kept_for: Duration,
     /// After this long without a byte a streaming client is told that we are still there; 10 s by default.
     pub keep_alive: Duration,
+    /// Where the Redis is whose counters all gateways share; `None` for counters of this one alone.
+    pub redis: Option<Secret>,
     /// How long open streams may take to finish once draining has begun; 30 s by default.
     pub drain: Duration,
     /// The environment in which the default credentials of clouds are looked for; empty by default.
@@ -118,6 +126,7 @@ impl Default for Options {
             kept_memory: 64 * 1024 * 1024,
             kept_for: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(10),
+            redis: None,
             drain: Duration::from_secs(30),
             variables: BTreeMap::new(),
             sessions: SessionOptions::default(),
@@ -174,6 +183,7 @@ pub(crate) struct Runtime {
     pub(crate) retries: Budget,
     /// What is known of endpoints that policies speak of.
     pub(crate) records: Records,
+    pub(crate) limiter: Limiter,
     pub(crate) memory: Arc<Memory>,
     pub(crate) shelf: Shelf,
     /// What credentials are had with.
@@ -200,13 +210,24 @@ pub struct BindError {
     pub source: std::io::Error,
 }
 
+/// A gateway could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The address of Redis is none.
+    #[error(transparent)]
+    Redis(#[from] AddressError),
+}
+
 impl Gateway {
     /// Returns a gateway that serves nothing yet. The admin listener answers `/health` at once and `/ready`
     /// with 503 until the first snapshot is installed.
     ///
     /// # Errors
-    /// If the admin listener cannot be bound.
-    pub async fn start(options: Options) -> Result<Arc<Self>, BindError> {
+    /// If the admin listener cannot be bound, or there can be no Redis at its address.
+    pub async fn start(options: Options) -> Result<Arc<Self>, StartError> {
         let admin = options.admin.map(server::listener::bind).transpose()?;
         let runtime = Arc::new(Runtime {
             metrics: Metrics::new(),
@@ -216,6 +237,7 @@ impl Gateway {
             tracer: options.telemetry.traces.clone().map(Tracer::start),
             retries: Budget::default(),
             records: Records::default(),
+            limiter: Limiter::start(options.redis.as_ref())?,
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
             world: Arc::new(World::new(options.variables.clone())),
@@ -317,6 +339,7 @@ impl Gateway {
         let serving = self.server().take();
         server::drain::drain(&self.runtime, serving).await;
         self.runtime.programs.end().await;
+        self.runtime.limiter.flush(LIMIT_FLUSH).await;
         self.runtime.log.flush(LOG_FLUSH);
         self.state.load().logs.flush(LOG_FLUSH);
         if let Some(tracer) = &self.runtime.tracer {
@@ -355,6 +378,9 @@ impl Runtime {
 
 /// How long the end may wait for a slow receiver of spans, or of metrics.
 const EXPORT_FLUSH: Duration = Duration::from_secs(3);
+
+/// How long the end may wait until what was used is booked.
+const LIMIT_FLUSH: Duration = Duration::from_secs(2);
 
 /// How long the end may wait for a slow reader of the access log.
 const LOG_FLUSH: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@ use http::HeaderMap;
 use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
-        Client, DecodeReply, DecodeStream, EncodeStream, Event, Finish, Grammar, Head, PartHead, Request,
-        StreamOptions, Upstream, custom,
+        Client, DecodeReply, DecodeStream, Delta, EncodeStream, Event, Finish, Grammar, Head, PartHead,
+        Request, StreamOptions, Upstream, custom,
     },
     frame::{Framer, Framing},
     inbound::Sides,
@@ -250,7 +250,13 @@ impl Stream {
                     PartHead::Text | PartHead::Reasoning { redacted: false } | PartHead::Refusal => false,
                 };
             }
-            Event::Delta { .. } => self.observed.meaningful = true,
+            Event::Delta { delta, .. } => {
+                self.observed.meaningful = true;
+                match delta {
+                    Delta::Text(text) | Delta::Arguments(text) => self.observed.said.text(text),
+                    Delta::Seal(_) => {}
+                }
+            }
             Event::Close { .. } => {}
             Event::Usage(usage) => self.observed.usage.merge(usage),
             Event::Finish { choice, reason } => {

@@ -12,6 +12,7 @@ use crate::{
     operation::{Operation, Place},
     provider::Ask,
     relay,
+    usage::BYTES_PER_TOKEN,
 };
 
 /// What a call joins.
@@ -43,6 +44,24 @@ pub struct Inbound {
     /// Of what the id is made under which a translated answer is kept.
     pub(crate) keep: Option<u128>,
 }
+
+/// About how many tokens a request may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Of its prompt.
+    pub input: u64,
+    /// Of its answer at most, where the client says so.
+    pub output: Option<u64>,
+}
+
+#[derive(serde::Deserialize)]
+struct GenerationConfig {
+    #[serde(rename = "maxOutputTokens")]
+    max_output_tokens: Option<u64>,
+}
+
+/// The most bytes of a request whose tokens are told by its length alone.
+const SHORT: u64 = 32 * 1024;
 
 impl Inbound {
     /// Reads what routing needs to know of `body`, which was sent to `place`.
@@ -139,6 +158,29 @@ impl Inbound {
     /// tokens were to be counted and nobody does, an estimate that says so. What is lost is recorded in `losses`.
     pub fn without(&self, refusal: &ApiError, losses: &mut Losses) -> Option<Bytes> {
         document::estimated(self, refusal, losses)
+    }
+
+    /// Returns about how many tokens the prompt has, and how many the answer may have, where the client says so.
+    pub fn estimate(&self) -> Estimate {
+        let written = |key| self.shallow.read::<u64>(key).ok().flatten();
+        let of_gemini = || {
+            let config = self.shallow.read::<GenerationConfig>("generationConfig");
+            config.ok().flatten()?.max_output_tokens
+        };
+        let output = written("max_completion_tokens")
+            .or_else(|| written("max_tokens"))
+            .or_else(|| written("max_output_tokens"))
+            .or_else(of_gemini);
+        let length = self.len() as u64;
+        Estimate {
+            // What is long may hold pictures, which are fewer tokens than bytes.
+            input: if length <= SHORT {
+                length.div_ceil(BYTES_PER_TOKEN)
+            } else {
+                document::estimate::tokens(&self.shallow)
+            },
+            output,
+        }
     }
 
     /// Returns the media type of a streamed answer.

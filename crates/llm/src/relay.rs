@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     ApiError, Call, ErrorKind, Losses, Observed, Target,
     chat::{Client, Listen, Reframe, StreamOptions, Upstream, Verdict},
-    frame::{Framer, Framing},
+    frame::{Frame, Framer, Framing},
     inbound::{Inbound, Sides},
     json::Edit,
     kept,
@@ -151,7 +151,7 @@ impl Stream {
                 let mut passed = bytes.len();
                 let pushed = self.framer.push(&bytes, |frame, to| {
                     if observed.error.is_none() {
-                        listen.frame(frame, observed);
+                        hear(listen, frame, observed);
                         passed = if observed.error.is_some() { to } else { passed };
                     }
                 });
@@ -167,7 +167,7 @@ impl Stream {
                     if observed.error.is_some() {
                         return;
                     }
-                    if listen.frame(frame, observed) == Verdict::Pass {
+                    if hear(listen, frame, observed) == Verdict::Pass {
                         out.extend_from_slice(held);
                         passed.end = to;
                     } else {
@@ -186,12 +186,12 @@ impl Stream {
                 pushed
             }
             Manner::Events => self.framer.push(&bytes, |frame, _| {
-                if listen.frame(frame, observed) == Verdict::Pass {
+                if hear(listen, frame, observed) == Verdict::Pass {
                     frame.write_event(&mut out);
                 }
             }),
             Manner::Own(own) => self.framer.push(&bytes, |frame, _| {
-                if observed.error.is_none() && listen.frame(frame, observed) == Verdict::Pass {
+                if observed.error.is_none() && hear(listen, frame, observed) == Verdict::Pass {
                     own.frame(frame, &mut out);
                 }
             }),
@@ -212,24 +212,24 @@ impl Stream {
         let mut out = BytesMut::new();
         match &mut self.manner {
             Manner::Bytes => self.framer.finish(|frame| {
-                listen.frame(frame, observed);
+                hear(listen, frame, observed);
             }),
             Manner::Whole(held) => {
                 let mut verdict = Verdict::Pass;
                 self.framer
-                    .finish(|frame| verdict = listen.frame(frame, observed));
+                    .finish(|frame| verdict = hear(listen, frame, observed));
                 let held = std::mem::take(held);
                 if verdict == Verdict::Pass {
                     out = held;
                 }
             }
             Manner::Events => self.framer.finish(|frame| {
-                if listen.frame(frame, observed) == Verdict::Pass {
+                if hear(listen, frame, observed) == Verdict::Pass {
                     frame.write_event(&mut out);
                 }
             }),
             Manner::Own(own) => self.framer.finish(|frame| {
-                if listen.frame(frame, observed) == Verdict::Pass {
+                if hear(listen, frame, observed) == Verdict::Pass {
                     own.frame(frame, &mut out);
                 }
             }),
@@ -292,6 +292,16 @@ impl Stream {
         self.failed = true;
         self.observed.error = Some(error);
     }
+}
+
+/// Notes what one frame says, and that it says something.
+fn hear(listen: &mut Box<dyn Listen>, frame: Frame<'_>, observed: &mut Observed) -> Verdict {
+    let length = frame.data.len();
+    let verdict = listen.frame(frame, observed);
+    if observed.meaningful {
+        observed.said.frame(length);
+    }
+    verdict
 }
 
 #[cfg(test)]

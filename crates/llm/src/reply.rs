@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::{
-    ApiError, Losses, Usage,
+    ApiError, Losses, Said, Usage,
     chat::{Finish, FinishReason},
     document, exchange,
     frame::Framing,
@@ -53,6 +53,8 @@ pub struct Observed {
     pub model: Option<String>,
     /// Token counts so far.
     pub usage: Usage,
+    /// How much was said, of a stream.
+    pub said: Said,
     /// Seconds of audio, begun ones included, where the provider counts those.
     pub seconds: Option<u64>,
     /// Why the (first) answer ended.

@@ -18,6 +18,42 @@ pub struct Usage {
     pub reasoning: Option<u64>,
 }
 
+/// How much of an answer was said, for those that nobody counts to their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pieces: u64,
+    bytes: u64,
+    /// The length of the shortest frame, which is about what frames have around what they say.
+    envelope: Option<u64>,
+}
+
+impl Said {
+    /// Notes a piece of text.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.pieces += 1;
+        self.bytes += text.len() as u64;
+    }
+
+    /// Notes a frame of `bytes` with a piece in it.
+    pub(crate) fn frame(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.pieces += 1;
+        self.bytes += bytes;
+        self.envelope = Some(self.envelope.map_or(bytes, |known| known.min(bytes)));
+    }
+
+    /// Returns about how many tokens that was: one for each piece, which is how most providers stream, or more
+    /// where pieces are longer.
+    pub fn tokens(&self) -> u64 {
+        let around = self.envelope.unwrap_or(0).saturating_mul(self.pieces);
+        let text = self.bytes.saturating_sub(around);
+        self.pieces.max(text.div_ceil(BYTES_PER_TOKEN))
+    }
+}
+
+/// What prose and code have, about.
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
+
 impl Usage {
     /// Takes over every count that `later` reports; the others stay.
     pub fn merge(&mut self, later: &Usage) {

@@ -1,6 +1,6 @@
 //! AIGatewayRoute: which model is served by which backends.
 
-use policy::{body::spec::BodyMutation, headers::spec::HeaderMutation};
+use policy::{body::spec::BodyMutation, cost::spec::LLMRequestCost, headers::spec::HeaderMutation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -135,37 +135,4 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// Of one attempt; none by default.
     pub backend_request: Option<Duration>,
-}
-
-/// One number that is counted for each reply.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LLMRequestCost {
-    /// What the number is called.
-    pub metadata_key: String,
-    /// What is counted.
-    #[serde(rename = "type")]
-    pub kind: CostKind,
-    /// The expression, with type CEL.
-    pub cel: Option<String>,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum CostKind {
-    /// Tokens written by the model.
-    OutputToken,
-    /// Tokens read by the model.
-    InputToken,
-    /// Tokens read from a cache.
-    CachedInputToken,
-    /// Tokens written to a cache.
-    CacheCreationInputToken,
-    /// All tokens.
-    TotalToken,
-    /// Tokens of reasoning.
-    ReasoningToken,
-    /// The result of an expression.
-    #[serde(rename = "CEL")]
-    Cel,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policy::rate_limit::spec::RateLimit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,7 @@ pub struct BackendTrafficPolicy {
     /// The header of the PROXY protocol.
     pub proxy_protocol: Option<Opaque>,
     /// How many requests are let through.
-    pub rate_limit: Option<Opaque>,
+    pub rate_limit: Option<RateLimit>,
     /// Faults that are made on purpose.
     pub fault_injection: Option<Opaque>,
     /// Whether upstreams are asked in the client's version of HTTP.

@@ -1,5 +1,6 @@
 //! GatewayConfig: how one or several Gateways are run.
 
+use policy::cost::spec::LLMRequestCost;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -12,9 +13,10 @@ use super::{Opaque, reference::SecretRef};
 pub struct GatewayConfig {
     /// How the process beside a proxy is run, of which there is none.
     pub ext_proc: Option<Opaque>,
-    /// What requests cost, unless their route says otherwise.
+    /// What is counted for each reply of every route; a route's own cost of the same name goes before.
     #[serde(default, rename = "globalLLMRequestCosts")]
-    pub global_llm_request_costs: Vec<Opaque>,
+    #[schemars(length(max = 36))]
+    pub global_llm_request_costs: Vec<LLMRequestCost>,
     /// The proxy that upstreams are reached through.
     pub forward_proxy: Option<ForwardProxy>,
 }

@@ -26,6 +26,7 @@ pub mod mcp_route;
 pub mod metadata;
 pub mod namespace;
 pub mod quantity;
+pub mod quota_policy;
 pub mod reference;
 pub mod reference_grant;
 pub mod secret;
@@ -54,6 +55,7 @@ pub use mcp_route::MCPRoute;
 pub use metadata::Metadata;
 pub use namespace::Namespace;
 pub use quantity::Quantity;
+pub use quota_policy::QuotaPolicy;
 pub use reference_grant::ReferenceGrant;
 pub use secret::SecretData;
 pub use security_policy::SecurityPolicy;
@@ -189,6 +191,7 @@ pub fn schema() -> Value {
             "BackendTrafficPolicy",
             reference::<BackendTrafficPolicy>(&mut generator),
         ),
+        ("QuotaPolicy", reference::<QuotaPolicy>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),
         ("EnvoyProxy", reference::<EnvoyProxy>(&mut generator)),
         ("Namespace", reference::<Namespace>(&mut generator)),

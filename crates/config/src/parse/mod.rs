@@ -227,6 +227,7 @@ impl Parser<'_> {
             "BackendTrafficPolicy" => {
                 self.typed(document, |resources| &mut resources.backend_traffic_policies);
             }
+            "QuotaPolicy" => self.typed(document, |resources| &mut resources.quota_policies),
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "HTTPRoute" => self.typed(document, |resources| &mut resources.http_routes),
             "HTTPRouteFilter" => self.typed(document, |resources| &mut resources.http_route_filters),

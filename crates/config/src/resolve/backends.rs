@@ -98,6 +98,7 @@ fn service(
                 endpoints,
                 tls,
                 credential: credential.map(|credential| dressed(credential, provider)),
+                quota: reach.policies.quotas.get(key).cloned(),
             })
         }
         Err((reason, message)) => {

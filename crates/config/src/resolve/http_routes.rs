@@ -143,6 +143,8 @@ impl Resolving<'_> {
             policies: None,
             plain: Some(Arc::new(plain)),
             traffic: None,
+            costs: None,
+            limits: None,
         }
     }
 
@@ -250,6 +252,7 @@ impl Resolving<'_> {
                 endpoints,
                 tls,
                 credential: None,
+                quota: None,
             })
         });
         self.known.insert(id, found.clone());

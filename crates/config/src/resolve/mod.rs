@@ -32,6 +32,7 @@ mod filters;
 mod http_routes;
 mod listeners;
 mod mcp;
+mod metering;
 mod policies;
 mod proxies;
 mod routes;
@@ -54,6 +55,7 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let mut notes = Notes::new(resources);
     unserved(resources, &mut notes);
     validate::check(resources, &mut notes);
+    metering::check(resources, &mut notes);
     let listeners = listeners::resolve(resources, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
     let reach = Reach {
@@ -131,6 +133,7 @@ impl Notes {
         notes.add("MCPRoute", &resources.mcp_routes);
         notes.add("GatewayConfig", &resources.gateway_configs);
         notes.add("BackendTrafficPolicy", &resources.backend_traffic_policies);
+        notes.add("QuotaPolicy", &resources.quota_policies);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);
         notes.add("EnvoyProxy", &resources.envoy_proxies);

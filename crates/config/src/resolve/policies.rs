@@ -3,9 +3,14 @@
 //! A policy that cannot be honoured is an error of its targets, not an absence: without it they would be
 //! called with no credential, or in clear.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
-use super::{Notes, backends::unreadable, credential};
+use policy::quota::Quota;
+
+use super::{Notes, backends::unreadable, credential, metering};
 use crate::{
     Key, Resources, Severity,
     certificate::Authorities,
@@ -24,6 +29,8 @@ pub(super) struct Policies {
     pub(super) credentials: BTreeMap<Key, Result<Credential, String>>,
     /// By Backend.
     pub(super) tls: BTreeMap<Key, Result<Tls, String>>,
+    /// By AIServiceBackend.
+    pub(super) quotas: BTreeMap<Key, Arc<Quota>>,
 }
 
 impl Policies {
@@ -50,6 +57,7 @@ pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {
     Policies {
         credentials: credentials(resources, notes),
         tls: tls(resources, notes),
+        quotas: metering::quotas(resources, notes),
     }
 }
 

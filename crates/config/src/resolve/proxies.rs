@@ -18,23 +18,9 @@ type Declared = Result<Option<(Arc<Proxy>, Vec<String>)>, String>;
 /// Has the backends of routes reached through the proxies of their Gateways.
 pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mut Notes) {
     for (key, declared) in &resources.gateway_configs {
-        let costs = !declared.spec.global_llm_request_costs.is_empty();
-        let parts = [
-            (
-                declared.spec.ext_proc.is_some(),
-                "spec.extProc",
-                "there is no other process",
-            ),
-            (
-                costs,
-                "spec.globalLLMRequestCosts",
-                "costs are not computed by this version",
-            ),
-        ];
-        for (present, field, message) in parts {
-            if present {
-                notes.unsupported(KIND, key, Severity::Warning, field, message);
-            }
+        if declared.spec.ext_proc.is_some() {
+            let message = "there is no other process";
+            notes.unsupported(KIND, key, Severity::Warning, "spec.extProc", message);
         }
     }
     let gateways: BTreeMap<&Key, Declared> = resources
@@ -204,7 +190,7 @@ fn proxy(
 }
 
 /// The annotation by which a Gateway names its GatewayConfig.
-const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
+pub(super) const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
 
 const KIND: &str = "GatewayConfig";
 

@@ -11,7 +11,7 @@ use super::{
     backends::{Backends, Reach, Service},
     http_routes,
     listeners::Listeners,
-    permitted, target,
+    metering, permitted, target,
     targets::Site,
     traffic,
 };
@@ -63,7 +63,14 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        add(&mut entries, places, key, &rules, access, Some(&mut traffic));
+        add(
+            &mut entries,
+            places,
+            key,
+            &rules,
+            access,
+            Some((&mut traffic, notes)),
+        );
     }
     http_routes::resolve(reach, &listeners, access, &mut entries, notes);
     ports(&listeners, entries)
@@ -77,7 +84,7 @@ pub(super) fn add(
     key: &Key,
     rules: &[Entry],
     access: &mut Access,
-    mut traffic: Option<&mut traffic::Policies<'_>>,
+    mut traffic: Option<(&mut traffic::Policies<'_>, &mut Notes)>,
 ) {
     for (port, listeners) in places {
         let at_port = entries.entry(port).or_default();
@@ -88,20 +95,38 @@ pub(super) fn add(
                     listener: listener.clone(),
                     ..entry.clone()
                 };
-                let treatment = reached.as_ref().zip(traffic.as_deref_mut());
-                let treatment = treatment.and_then(|((gateway, listener), traffic)| {
-                    traffic.at(Site {
+                if let (Some((gateway, listener)), Some((traffic, notes))) = (&reached, &mut traffic) {
+                    let treatment = traffic.at(Site {
                         gateway,
                         listener,
                         route: key,
                         rule: entry.rule.name.as_deref(),
-                    })
-                });
-                if let Some(traffic) = treatment {
-                    treat(Arc::make_mut(&mut entry.rule), traffic);
+                    });
+                    if let Some(traffic) = treatment {
+                        uncounted(key, &entry.rule, &traffic, notes);
+                        treat(Arc::make_mut(&mut entry.rule), traffic);
+                    }
                 }
                 at_port.extend(access.guard(access::ROUTE, key, &entry, &hosts));
             }
+        }
+    }
+}
+
+/// Says which costs the limits of a policy charge that are not counted for a rule.
+fn uncounted(key: &Key, rule: &snapshot::Rule, traffic: &Traffic, notes: &mut Notes) {
+    let charged = traffic.limits.iter().flat_map(|limits| limits.costs());
+    for cost in charged {
+        if rule
+            .costs
+            .as_ref()
+            .is_none_or(|costs| costs.price(cost).is_none())
+        {
+            let message = format!(
+                "{} charges \"{cost}\", which is not counted here: the rule limits nothing",
+                traffic.policy
+            );
+            notes.warn(KIND, key, "NoSuchCost", "spec.llmRequestCosts", message);
         }
     }
 }
@@ -113,6 +138,7 @@ fn treat(rule: &mut snapshot::Rule, traffic: Arc<Traffic>) {
         timeouts.request = request;
     }
     timeouts.stream_idle = timeouts.stream_idle.or(traffic.stream_idle);
+    rule.limits.clone_from(&traffic.limits);
     rule.traffic = Some(traffic);
 }
 
@@ -181,10 +207,7 @@ fn rules(
     backends: &Backends,
     notes: &mut Notes,
 ) -> Vec<Entry> {
-    if !route.spec.llm_request_costs.is_empty() {
-        let message = "costs are not computed by this version";
-        notes.unsupported(KIND, key, Severity::Note, "spec.llmRequestCosts", message);
-    }
+    let costs = metering::costs(resources, key, &route.spec, notes);
     let created = route.metadata.creation_timestamp;
     let rules = route.spec.rules.iter().enumerate();
     rules
@@ -208,6 +231,8 @@ fn rules(
                     policies: None,
                     plain: None,
                     traffic: None,
+                    costs: costs.clone(),
+                    limits: None,
                 }),
                 listener: Host::Any,
                 hosts: Vec::new(),

@@ -27,6 +27,8 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             policies: None,
             plain: None,
             traffic: None,
+            costs: None,
+            limits: None,
         }),
         listener: Host::Any,
         hosts: hosts.collect(),

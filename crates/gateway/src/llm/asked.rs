@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use llm::{ApiError, Inbound, Losses, Target};
+use llm::{ApiError, Estimate, Inbound, Losses, Target};
 
 use super::{
     limit::{Alarm, Limits},
@@ -42,8 +42,16 @@ pub(super) enum Payload {
 }
 
 impl Asked<'_> {
+    /// Returns about how many tokens it may use; those of a form are not told by its bytes.
+    pub(crate) fn estimate(&self) -> Estimate {
+        match self {
+            Asked::Document(inbound) => inbound.estimate(),
+            Asked::Form(_) => Estimate::default(),
+        }
+    }
+
     /// Returns the model that the client names.
-    pub(super) fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         match self {
             Asked::Document(inbound) => &inbound.model,
             Asked::Form(upload) => &upload.model,

@@ -101,6 +101,7 @@ impl Attempt<'_> {
         let model = self.candidate.model.as_deref().unwrap_or(self.asked.model());
         ctx.facts.attempt = Some(Attempted {
             backend: Arc::clone(&backend.id),
+            reference: Arc::clone(&self.candidate.id),
             provider: backend.provider.name(),
             model: model.to_owned(),
             start: std::time::Instant::now(),

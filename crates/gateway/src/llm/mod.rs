@@ -23,7 +23,7 @@ use tracing::debug;
 use crate::{
     State,
     ctx::Ctx,
-    headers,
+    headers, meter,
     refusal::{Answer, Refusal},
 };
 use affinity::Affinity;
@@ -36,11 +36,33 @@ use refused::Refused;
 /// The longest silence of an upstream where a rule sets no other.
 const DEFAULT_IDLE: Duration = Duration::from_secs(300);
 
-/// Tries the candidates of `rule` in turn and returns the first answer.
+/// Holds a request against the limits of `rule`, if it has any, and serves it.
 ///
 /// # Errors
-/// The most informative of the refusals.
+/// A 429, or the most informative of the refusals.
 pub(crate) async fn serve(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    asked: Asked<'_>,
+    client_headers: HeaderMap,
+) -> Result<Answer, Box<Refusal>> {
+    if !meter::meters(rule) {
+        return attempts(ctx, rule, asked, client_headers).await;
+    }
+    let told = meter::open(ctx, rule, asked, &client_headers).await?;
+    let mut answer = attempts(ctx, rule, asked, client_headers).await;
+    if let Some(told) = told {
+        let headers = match &mut answer {
+            Ok(answer) => &mut answer.headers,
+            Err(refusal) => &mut refusal.headers,
+        };
+        meter::tell(&told, headers);
+    }
+    answer
+}
+
+/// Tries the candidates of `rule` in turn and returns the first answer. One whose quota is used up is left out.
+async fn attempts(
     ctx: &mut Ctx,
     rule: &Rule,
     asked: Asked<'_>,
@@ -57,11 +79,18 @@ pub(crate) async fn serve(
     let deadline = ctx.deadline(rule.timeouts.request);
     let mut alarm = Alarm::new(deadline);
     let mut worst: Option<Box<Refused>> = None;
+    let mut exhausted = None;
     while let Some(choice) = order.next(&ctx.runtime.records) {
         if choice.is_repeated && !ctx.runtime.retries.withdraw() {
             debug!(candidate = %choice.candidate.id, "retry budget is spent");
             stopped(ctx, "the retry budget is spent");
             break;
+        }
+        if let Err(refusal) = meter::attempt(ctx, rule, choice.candidate, asked, &client_headers).await {
+            debug!(candidate = %choice.candidate.id, "quota is used up");
+            order.leave_out(&choice);
+            exhausted = Some(refusal);
+            continue;
         }
         let mut attempt = Attempt {
             asked,
@@ -108,16 +137,20 @@ pub(crate) async fn serve(
     {
         return Ok(Answer::json(document));
     }
-    match worst.map(|refused| *refused) {
-        Some(Refused {
-            answer: Some(answer), ..
-        }) => Ok(*answer),
-        Some(Refused { error, headers, .. }) => Err(Box::new(Refusal {
+    match (worst.map(|refused| *refused), exhausted) {
+        (
+            Some(Refused {
+                answer: Some(answer), ..
+            }),
+            _,
+        ) => Ok(*answer),
+        (Some(Refused { error, headers, .. }), _) => Err(Box::new(Refusal {
             error,
             headers,
             document: None,
         })),
-        None => Err(ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into()),
+        (None, Some(refusal)) => Err(refusal),
+        (None, None) => Err(ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into()),
     }
 }
 

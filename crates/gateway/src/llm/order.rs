@@ -158,6 +158,14 @@ impl<'a> Order<'a> {
         }
     }
 
+    /// Notes that the candidate is not to be asked at all; that it was chosen is no attempt.
+    pub(super) fn leave_out(&mut self, choice: &Choice<'a>) {
+        match self {
+            Order::Usual(usual) => usual.asked = usual.asked.saturating_sub(1),
+            Order::Managed(managed) => managed.leave_out(choice.candidate),
+        }
+    }
+
     /// Returns the policy's part.
     pub(super) fn as_managed(&self) -> Option<&Managed<'a>> {
         match self {
@@ -223,6 +231,14 @@ impl<'a> Managed<'a> {
             is_repeated,
             unit: place,
         })
+    }
+
+    fn leave_out(&mut self, candidate: &Candidate) {
+        self.attempts = self.attempts.saturating_sub(1);
+        let endpoints = self.endpoints.iter_mut();
+        for endpoint in endpoints.filter(|endpoint| std::ptr::eq(endpoint.candidate, candidate)) {
+            endpoint.is_out = true;
+        }
     }
 
     fn has_more(&self) -> bool {

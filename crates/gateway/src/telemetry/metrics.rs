@@ -73,6 +73,7 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     attempts: Family<Attempt, Counter>,
     losses: Family<Loss, Counter>,
+    limited: Family<Limited, Counter>,
     dropped_records: Gauge<u64, AtomicU64>,
     dropped_spans: Gauge<u64, AtomicU64>,
 }
@@ -111,6 +112,12 @@ struct Loss {
     severity: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Limited {
+    rule: String,
+    reason: &'static str,
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let scope = [
@@ -145,6 +152,12 @@ impl Metrics {
             "tollgate_losses",
             "Members that could not be carried",
             losses.clone(),
+        );
+        let limited = Family::default();
+        registry.register(
+            "tollgate_limited",
+            "Requests and attempts that a limit did not let through",
+            limited.clone(),
         );
         let dropped_records = Gauge::default();
         registry.register(
@@ -189,6 +202,7 @@ impl Metrics {
             requests,
             attempts,
             losses,
+            limited,
             dropped_records,
             dropped_spans,
         }
@@ -201,6 +215,15 @@ impl Metrics {
             outcome,
         };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts what a limit did not let through. Rules are named by the configuration.
+    pub(crate) fn limited(&self, rule: &str, reason: &'static str) {
+        let labels = Limited {
+            rule: rule.to_owned(),
+            reason,
+        };
+        self.limited.get_or_create(&labels).inc();
     }
 
     /// Counts one request.
@@ -409,6 +432,13 @@ impl EncodeLabelSet for Attempt {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         ("backend", &*self.backend).encode(encoder.encode_label())?;
         ("outcome", self.outcome).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelSet for Limited {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("rule", self.rule.as_str()).encode(encoder.encode_label())?;
+        ("reason", self.reason).encode(encoder.encode_label())
     }
 }
 

@@ -116,11 +116,20 @@ pub(crate) async fn serve_with(
 
 /// Returns the snapshot that serves [`MODEL`] from `candidates`.
 pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = To>) -> Snapshot {
+    snapshot_with(timeouts, candidates, |_| {})
+}
+
+/// Returns the snapshot that serves [`MODEL`] from `candidates`, by a rule that `change` has changed.
+pub(crate) fn snapshot_with(
+    timeouts: Timeouts,
+    candidates: impl IntoIterator<Item = To>,
+    change: impl FnOnce(&mut Rule),
+) -> Snapshot {
     let candidates = candidates
         .into_iter()
         .enumerate()
         .map(|(index, to)| candidate(index, &to));
-    let rule = Rule {
+    let mut rule = Rule {
         route: "default/route".to_owned(),
         index: 0,
         name: None,
@@ -129,7 +138,10 @@ pub(crate) fn snapshot(timeouts: Timeouts, candidates: impl IntoIterator<Item = 
         policies: None,
         plain: None,
         traffic: None,
+        costs: None,
+        limits: None,
     };
+    change(&mut rule);
     let wanted = HeaderTest::new(MODEL_HEADER, MODEL, HeaderMatchKind::Exact).expect("a header name");
     let entry = Entry {
         rule: Arc::new(rule),
@@ -177,6 +189,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
             let source = Source::Key(Secret::new(KEY));
             credential("default/key", Scheme::Header(to.provider.credential()), source)
         })),
+        quota: None,
     };
     Candidate {
         id: format!("default/backend-{index}/route/route/rule/0/ref/{index}").into(),

@@ -52,7 +52,7 @@ const DOCUMENT_BYTES_PER_TOKEN: usize = 64;
 const PDF: &str = "JVBERi";
 
 /// Returns about how many tokens `request` has.
-pub(super) fn tokens(request: &Shallow) -> u64 {
+pub(crate) fn tokens(request: &Shallow) -> u64 {
     let declared = DECLARED.iter().filter_map(|key| request.get(key));
     let mut count = Count {
         tokens: 0,

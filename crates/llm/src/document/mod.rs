@@ -17,7 +17,7 @@ use crate::{
 pub mod count;
 pub mod embedding;
 mod error;
-mod estimate;
+pub(crate) mod estimate;
 mod listen;
 mod reply;
 

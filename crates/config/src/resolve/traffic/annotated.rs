@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use policy::rate_limit::Switches;
 use policy::traffic::{Also, Balance, balance::HashKey};
 
+use super::super::metering;
 use crate::{
     kind::{BackendTrafficPolicy, Duration as Written},
     resources::Declared,
@@ -17,6 +19,7 @@ pub(super) struct Annotated {
     pub(super) first_event: Option<Duration>,
     pub(super) trusts_order: Option<bool>,
     pub(super) tells_attempts: Option<bool>,
+    pub(super) switches: Switches,
 }
 
 impl Annotated {
@@ -66,8 +69,10 @@ impl Annotated {
                 "false" => self.tells_attempts = Some(false),
                 _ => return Err("expected \"true\" or \"false\"".to_owned()),
             },
+            _ if metering::SWITCHES.contains(&name) => metering::switch(&mut self.switches, name, value)?,
             _ if name.starts_with(OURS) => {
-                return Err(format!("unknown; known are {}", ANNOTATIONS.join(", ")));
+                let known = [ANNOTATIONS, metering::SWITCHES].concat();
+                return Err(format!("unknown; known are {}", known.join(", ")));
             }
             _ => {}
         }
@@ -81,6 +86,11 @@ impl Annotated {
             first_event: self.first_event.or(lower.first_event),
             trusts_order: self.trusts_order.or(lower.trusts_order),
             tells_attempts: self.tells_attempts.or(lower.tells_attempts),
+            switches: if self.switches == Switches::default() {
+                lower.switches
+            } else {
+                self.switches
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is wrong with a policy, and what of it has no effect.
 
 use http::{HeaderName, Method};
+use policy::rate_limit::Limits;
 use policy::traffic::retry::{TRIGGERS, Trigger};
 
 use super::{KIND, annotated::Annotated};
@@ -28,6 +29,12 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
             );
         }
     }
+    if let Some(written) = &spec.rate_limit {
+        let (_, faults) = Limits::parse(&key.to_string(), written, &Annotated::of(policy).switches);
+        for (field, message) in faults {
+            notes.refuse(KIND, key, "Invalid", format!("spec.rateLimit.{field}"), message);
+        }
+    }
     let balancer = spec.load_balancer.as_ref();
     let health = spec.health_check.as_ref();
     let active = health.and_then(|health| health.active.as_ref());
@@ -38,11 +45,6 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
     let of_balancer = |has: fn(&LoadBalancer) -> bool| balancer.is_some_and(has);
     let retriable = http.is_some_and(|http| !http.retriable_statuses.is_empty());
     let unserved = [
-        (
-            spec.rate_limit.is_some(),
-            "rateLimit",
-            "requests are not limited by this version",
-        ),
         (spec.fault_injection.is_some(), "faultInjection", NO_EFFECT),
         (
             spec.use_client_protocol == Some(true),

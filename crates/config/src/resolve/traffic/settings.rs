@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, Method, StatusCode};
+use policy::rate_limit::Limits;
 use policy::traffic::{
     Active, Balance, Breaker, Connections, KeepAlive, Passive, Probe, Retry, RetryBudget, Traffic,
     balance::{self, HashKey},
@@ -26,8 +27,13 @@ pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &A
     let health = spec.health_check.as_ref();
     let balancer = spec.load_balancer.as_ref();
     let slow_start = balancer.and_then(|balancer| balancer.slow_start);
+    let limits = spec
+        .rate_limit
+        .as_ref()
+        .map(|written| Limits::parse(&policy, written, &annotated.switches).0);
     Traffic {
         policy: Arc::from(policy),
+        limits: limits.filter(|limits| !limits.rules.is_empty()).map(Arc::new),
         balance: annotated
             .balance
             .clone()

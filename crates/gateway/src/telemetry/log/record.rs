@@ -1,6 +1,6 @@
 //! The command's own record: which members it has, as JSON and for a person.
 
-use std::{io::Write, time::Duration};
+use std::{collections::BTreeMap, io::Write, time::Duration};
 
 use http::{HeaderValue, Version};
 use llm::chat::FinishReason;
@@ -82,6 +82,11 @@ pub(super) struct Record<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     audio_seconds: Option<u64>,
+    /// Whether costs are made of tokens that nobody has counted.
+    #[serde(rename = "gen_ai.usage.estimated", skip_serializing_if = "std::ops::Not::not")]
+    estimated: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    costs: BTreeMap<&'a str, u64>,
     /// Milliseconds from the start of the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     time_to_first_token: Option<f64>,
@@ -150,6 +155,13 @@ impl<'a> Record<'a> {
             reasoning_tokens: facts.usage.reasoning,
             total_tokens: known.then(|| facts.usage.total()),
             audio_seconds: facts.seconds,
+            estimated: facts.bill.as_ref().is_some_and(|bill| bill.estimated),
+            costs: facts
+                .bill
+                .iter()
+                .flat_map(|bill| &bill.costs)
+                .map(|(key, number)| (&**key, *number))
+                .collect(),
             time_to_first_token: attempt.and_then(|attempt| attempt.first_token).map(millis),
             losses: facts
                 .losses

@@ -1,0 +1,229 @@
+//! What is counted for replies, and how much of each backend may be used.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use policy::{
+    cost::{Costs, spec::LLMRequestCost},
+    quota::{Owner, Quota, Together},
+    rate_limit::{
+        Switches,
+        switch::{self, Switch},
+    },
+};
+
+use super::{Notes, policies::ordered, proxies::GATEWAY_CONFIG, target};
+use crate::{
+    Key, Resources, Severity,
+    kind::{AI, AIGatewayRoute, QuotaPolicy},
+    resources::Declared,
+};
+
+/// Says how limits are decided: `reserve` or `check`.
+const MODE: &str = "tollgate.dev/limit-mode";
+
+/// Says what is done while counters cannot be asked: `open` or `closed`.
+const FAILURE: &str = "tollgate.dev/limit-failure";
+
+/// Names the time zone whose calendar windows follow.
+const CALENDAR: &str = "tollgate.dev/limit-calendar";
+
+/// Says how the buckets of a quota go together: `any` or `all`.
+const BUCKETS: &str = "tollgate.dev/quota-buckets";
+
+/// Says what is wrong with the costs of GatewayConfigs.
+pub(super) fn check(resources: &Resources, notes: &mut Notes) {
+    let kind = "GatewayConfig";
+    for (key, declared) in &resources.gateway_configs {
+        let mut keys = BTreeSet::new();
+        for (index, cost) in declared.spec.global_llm_request_costs.iter().enumerate() {
+            let field = |name: &str| format!("spec.globalLLMRequestCosts[{index}].{name}");
+            if !keys.insert(&cost.metadata_key) {
+                let message = format!("\"{}\" is counted twice", cost.metadata_key);
+                notes.refuse(kind, key, "Invalid", field("metadataKey"), message);
+            }
+            if let Err(error) = policy::cost::Price::parse(cost) {
+                notes.refuse(kind, key, "Invalid", field("cel"), error.to_string());
+            }
+        }
+    }
+}
+
+/// Returns what is counted for replies of a route. What its Gateways have for all routes is that of the first one
+/// that has a GatewayConfig.
+pub(super) fn costs(
+    resources: &Resources,
+    key: &Key,
+    route: &AIGatewayRoute,
+    notes: &mut Notes,
+) -> Option<Arc<Costs>> {
+    let own = &route.llm_request_costs;
+    let global = global(resources, key, route, notes);
+    if own.is_empty() && global.is_empty() {
+        return None;
+    }
+    let (costs, faults) = Costs::parse(own, global);
+    for (index, error) in faults {
+        let field = format!("spec.llmRequestCosts[{index}].cel");
+        notes.refuse("AIGatewayRoute", key, "Invalid", field, error.to_string());
+    }
+    Some(Arc::new(costs)).filter(|costs| !costs.is_empty())
+}
+
+fn global<'r>(
+    resources: &'r Resources,
+    key: &Key,
+    route: &AIGatewayRoute,
+    notes: &Notes,
+) -> &'r [LLMRequestCost] {
+    let configs = route.parent_refs.iter().filter_map(|parent| {
+        let gateway = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
+        let declared = resources.gateways.get(&gateway)?;
+        let name = declared.metadata.annotations.get(GATEWAY_CONFIG)?;
+        let config = Key::new(&gateway.namespace, name);
+        let accepted = notes.accepts("GatewayConfig", &config);
+        resources.gateway_configs.get(&config).filter(|_| accepted)
+    });
+    let mut configs = configs.map(|config| config.spec.global_llm_request_costs.as_slice());
+    configs.next().unwrap_or_default()
+}
+
+/// Returns the quotas, by AIServiceBackend.
+pub(super) fn quotas(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Arc<Quota>> {
+    let mut quotas: BTreeMap<Key, Quota> = BTreeMap::new();
+    let mut policies = ordered(QUOTA, &resources.quota_policies, notes);
+    policies.sort_by_key(|(key, _)| *key);
+    for (key, policy) in policies {
+        let (switches, together) = annotated(key, policy, notes);
+        let targets = targets(resources, key, &policy.spec, notes);
+        for target in targets {
+            let owner = Owner {
+                backend: &target.to_string(),
+                policy: &key.to_string(),
+                switches: &switches,
+                together,
+            };
+            let quota = quotas.entry(target.clone()).or_default();
+            let mut said = Vec::new();
+            if let Some(service) = &policy.spec.service_quota
+                && let Err((field, message)) = quota.serve(owner, service)
+            {
+                said.push((join("spec.serviceQuota", &field), message));
+            }
+            for (index, model) in policy.spec.per_model_quotas.iter().enumerate() {
+                let at = format!("spec.perModelQuotas[{index}]");
+                if let Err((field, message)) = quota.limit(owner, model) {
+                    said.push((join(&at, &field), message));
+                } else if !reaches(resources, &target, &model.model_name) {
+                    let message = format!("no route asks {target} for \"{}\"", model.model_name);
+                    notes.warn(
+                        QUOTA,
+                        key,
+                        "NoSuchModel",
+                        join(&at, "modelName").as_str(),
+                        message,
+                    );
+                }
+            }
+            for (field, message) in said {
+                notes.refuse(QUOTA, key, "Invalid", field, message);
+            }
+        }
+    }
+    let quotas = quotas.into_iter();
+    quotas.map(|(key, quota)| (key, Arc::new(quota))).collect()
+}
+
+/// Returns the targets of a policy that exist.
+fn targets(resources: &Resources, key: &Key, policy: &QuotaPolicy, notes: &mut Notes) -> Vec<Key> {
+    let mut found = Vec::new();
+    if policy.target_refs.is_empty() {
+        notes.unattached(QUOTA, key, Severity::Note, None, "the policy has no target");
+    }
+    for (index, reference) in policy.target_refs.iter().enumerate() {
+        let field = format!("spec.targetRefs[{index}]");
+        let to = Key::new(&key.namespace, &reference.name);
+        if (reference.group.as_str(), reference.kind.as_str()) != (AI, "AIServiceBackend") {
+            let message = "targetRefs must reference AIServiceBackend resources";
+            notes.refuse(QUOTA, key, "Invalid", field, message);
+        } else if resources.ai_service_backends.contains_key(&to) {
+            notes.used(QUOTA, key);
+            found.push(to);
+        } else {
+            let message = format!("AIServiceBackend {to} does not exist");
+            notes.unattached(QUOTA, key, Severity::Warning, field, message);
+        }
+    }
+    found
+}
+
+/// Returns what the annotations of a policy say of its limits.
+fn annotated(key: &Key, policy: &Declared<QuotaPolicy>, notes: &mut Notes) -> (Switches, Together) {
+    let annotations = &policy.metadata.annotations;
+    let (switches, faults) = switches(annotations);
+    for (name, message) in faults {
+        let field = format!("metadata.annotations[{name}]");
+        notes.refuse(QUOTA, key, "Invalid", field, message);
+    }
+    let together = match annotations.get(BUCKETS).map(String::as_str) {
+        None | Some("any") => Together::Any,
+        Some("all") => Together::All,
+        Some(_) => {
+            let field = format!("metadata.annotations[{BUCKETS}]");
+            notes.refuse(QUOTA, key, "Invalid", field, "expected \"any\" or \"all\"");
+            Together::All
+        }
+    };
+    (switches, together)
+}
+
+/// Reads what annotations say of limits; what is wrong comes with the annotation's name.
+fn switches(annotations: &BTreeMap<String, String>) -> (Switches, Vec<(&str, String)>) {
+    let mut switches = Switches::default();
+    let faults = annotations.iter().filter_map(|(name, value)| {
+        let read = switch(&mut switches, name, value);
+        read.err().map(|message| (name.as_str(), message))
+    });
+    let faults = faults.collect();
+    (switches, faults)
+}
+
+/// What annotations say of limits.
+pub(super) const SWITCHES: &[&str] = &[MODE, FAILURE, CALENDAR];
+
+/// Reads one of [`SWITCHES`].
+pub(super) fn switch(switches: &mut Switches, name: &str, value: &str) -> Result<(), String> {
+    match name {
+        MODE => switches.manner = Switch::parse(value, switch::manner)?,
+        FAILURE => switches.failure = Switch::parse(value, switch::failure)?,
+        CALENDAR => switches.calendar = Switch::parse(value, switch::calendar)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Returns whether a route may ask `backend` for `model`: under that name, or under the client's own.
+fn reaches(resources: &Resources, backend: &Key, model: &str) -> bool {
+    resources.ai_gateway_routes.iter().any(|(key, route)| {
+        let references = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+        references
+            .filter(|to| target(to.namespace.as_deref(), &to.name, &key.namespace) == *backend)
+            .any(|to| {
+                to.model_name_override
+                    .as_deref()
+                    .is_none_or(|name| name.is_empty() || name == model)
+            })
+    })
+}
+
+fn join(field: &str, member: &str) -> String {
+    if member.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{field}.{member}")
+    }
+}
+
+const QUOTA: &str = "QuotaPolicy";

@@ -1,0 +1,42 @@
+//! Counters of this process alone, in memory.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use policy::rate_limit::store::{Admitting, Claim, Entry, Ledger, Settlement, Store};
+
+/// The most counters: each value that a rule tells apart has one.
+const MAX_COUNTERS: usize = 100_000;
+
+/// Counters in memory. The lock is held for as long as it takes to add a few numbers.
+#[derive(Debug)]
+pub(crate) struct Memory(Mutex<Ledger>);
+
+impl Memory {
+    /// Returns the counters whose windows are open.
+    pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
+        self.lock().entries(now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Mutex::new(Ledger::new(MAX_COUNTERS)))
+    }
+}
+
+impl Store for Memory {
+    fn admit<'a>(&'a self, claims: &'a [Claim], now: u64) -> Admitting<'a> {
+        Box::pin(std::future::ready(self.lock().admit(claims, now)))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>, now: u64) {
+        let mut ledger = self.lock();
+        for settlement in settlements {
+            ledger.settle(&settlement, now);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Limits: the stores of counters, and the decision over the claims of one request.
+
+mod memory;
+mod redis;
+
+use std::time::Duration;
+
+use config::Secret;
+use policy::{
+    cost::Subject,
+    rate_limit::{
+        Claims, Ticket, Told,
+        store::{self, Entry, State, Store, StoreError},
+        switch::Failure,
+    },
+};
+use serde_json::{Value, json};
+use tracing::debug;
+
+pub use self::redis::AddressError;
+use self::{memory::Memory, redis::Redis};
+
+/// The stores of counters.
+#[derive(Default)]
+pub(crate) struct Limiter {
+    local: Memory,
+    shared: Option<Redis>,
+}
+
+/// A request that its limits let through.
+#[derive(Default)]
+pub(crate) struct Admitted {
+    pub(crate) ticket: Ticket,
+    /// What the client is told of what is left.
+    pub(crate) told: Option<Told>,
+}
+
+/// A request that a limit does not let through.
+pub(crate) enum Denied {
+    /// A limit is used up.
+    Over {
+        /// The rule's id.
+        rule: String,
+        /// Seconds after which it begins anew.
+        retry_after: u64,
+        /// What the client is told of what is left.
+        told: Option<Told>,
+    },
+    /// The counters of a rule that fails closed cannot be asked.
+    Unknown {
+        /// The rule's id.
+        rule: String,
+    },
+}
+
+impl Limiter {
+    /// Returns the stores; the one that all gateways share is at `redis`, if there is one.
+    ///
+    /// # Errors
+    /// If that is no address.
+    pub(crate) fn start(redis: Option<&Secret>) -> Result<Self, AddressError> {
+        Ok(Self {
+            local: Memory::default(),
+            shared: redis.map(Redis::start).transpose()?,
+        })
+    }
+
+    /// Waits until everything that was used is booked, for at most `limit`.
+    pub(crate) async fn flush(&self, limit: Duration) {
+        if let Some(redis) = &self.shared {
+            redis.flush(limit).await;
+        }
+    }
+    /// Decides the claims of one request. What it is admitted with has to be settled.
+    ///
+    /// # Errors
+    /// If a limit is used up, or cannot be asked and fails closed.
+    pub(crate) async fn admit(&self, claims: Claims<'_>, now: u64) -> Result<Admitted, Denied> {
+        if claims.is_empty() {
+            return Ok(Admitted::default());
+        }
+        let (local, shared) = claims.split();
+        let mut admitted = Self::ask(&self.local, local, now).await?;
+        match Self::ask(self.shared(), shared, now).await {
+            Ok(also) => {
+                admitted.ticket.append(also.ticket);
+                admitted.told = tighter(admitted.told, also.told);
+                Ok(admitted)
+            }
+            Err(denied) => {
+                self.settle(admitted.ticket, None, now);
+                Err(denied)
+            }
+        }
+    }
+
+    /// Books what a request has cost, nothing if it was not served.
+    pub(crate) fn settle(&self, ticket: Ticket, spent: Option<&Subject<'_>>, now: u64) {
+        if ticket.is_empty() {
+            return;
+        }
+        let (local, shared) = ticket.settle(spent, now);
+        for (store, settlements) in [(&self.local as &dyn Store, local), (self.shared(), shared)] {
+            if !settlements.is_empty() {
+                store.settle(settlements, now);
+            }
+        }
+    }
+
+    /// Returns the counters whose windows are open.
+    pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
+        let mut entries = self.local.entries(now);
+        entries.extend(self.shared.iter().flat_map(|redis| redis.entries(now)));
+        entries
+    }
+
+    /// Returns the store that all gateways share; without one, that of this gateway.
+    fn shared(&self) -> &dyn Store {
+        match &self.shared {
+            Some(redis) => redis,
+            None => &self.local,
+        }
+    }
+
+    async fn ask(store: &dyn Store, claims: Claims<'_>, now: u64) -> Result<Admitted, Denied> {
+        if claims.is_empty() {
+            return Ok(Admitted::default());
+        }
+        let states = match store.admit(&claims.claims, now).await {
+            Ok(states) => states,
+            Err(error) => return unknown(&claims, error),
+        };
+        let told = claims.told(&states, now);
+        if store::decide(&claims.claims, states.iter().map(|state| state.over)) {
+            return Ok(Admitted {
+                ticket: claims.ticket(),
+                told,
+            });
+        }
+        Err(denied(&claims, &states, told, now))
+    }
+}
+
+fn denied(claims: &Claims<'_>, states: &[State], told: Option<Told>, now: u64) -> Denied {
+    let (retry_after, rule) = match claims.refused(states, now) {
+        Some((retry_after, rule)) => (retry_after, rule.id.to_string()),
+        None => (1, String::new()),
+    };
+    Denied::Over {
+        rule,
+        retry_after,
+        told,
+    }
+}
+
+/// Returns what becomes of a request whose counters cannot be asked.
+fn unknown(claims: &Claims<'_>, error: StoreError) -> Result<Admitted, Denied> {
+    let closed = claims.rules.iter().find(|rule| rule.failure == Failure::Closed);
+    debug!(%error, closed = closed.is_some(), "limits cannot be asked");
+    match closed {
+        Some(rule) => Err(Denied::Unknown {
+            rule: rule.id.to_string(),
+        }),
+        None => Ok(Admitted::default()),
+    }
+}
+
+/// Returns the counters as a document.
+pub(crate) fn usage(limiter: &Limiter, now: u64) -> Value {
+    let entries = limiter.entries(now);
+    let entries = entries.iter().map(|entry| {
+        json!({
+            "counter": entry.counter,
+            "used": entry.used,
+            "held": entry.held,
+            "limit": entry.limit,
+            "remaining": entry.limit.saturating_sub(entry.used.saturating_add(entry.held)),
+            "resets": entry.end,
+        })
+    });
+    json!({ "counters": entries.collect::<Vec<_>>() })
+}
+
+fn tighter(one: Option<Told>, other: Option<Told>) -> Option<Told> {
+    match (one, other) {
+        (Some(one), Some(other)) if one.remaining <= other.remaining => Some(one),
+        (one, None) => one,
+        (_, other) => other,
+    }
+}

@@ -1,0 +1,366 @@
+//! What a request is charged for, and what it owes to limits.
+//!
+//! A metered request carries a [`Meter`] in its facts. Facts are emitted once, whatever becomes of the request, and
+//! settle the meter then: there is no way out of a request that leads past its charge. What the upstream has not
+//! counted is estimated, and the record says so.
+
+use std::sync::Arc;
+
+use config::snapshot::{Candidate, Rule};
+use http::{HeaderMap, HeaderValue};
+use llm::{ApiError, Document, ErrorKind, Estimate, Operation, Usage};
+use policy::{
+    cost::{Costs, Subject},
+    rate_limit::{
+        Claims, Request, Ticket, Told,
+        selector::{self},
+    },
+};
+use tracing::debug;
+
+use crate::{
+    ctx::Ctx,
+    facts::{Facts, Outcome},
+    limit::Denied,
+    llm::Asked,
+    refusal::Refusal,
+};
+
+/// How long an answer is taken to be whose client does not say how long it may be.
+const DEFAULT_OUTPUT: u64 = 1024;
+
+/// How long something is held beyond the time that the request may take, in seconds.
+const GRACE: u64 = 60;
+
+/// The longest that something is held, in seconds.
+const MAX_HOLD: u64 = 3600;
+
+/// What a request owes, until it is known what it has cost.
+pub(crate) struct Meter {
+    costs: Option<Arc<Costs>>,
+    estimate: Estimate,
+    /// What is owed whoever serves the request.
+    ticket: Ticket,
+    /// What is owed if the upstream serves it that is being asked.
+    attempt: Ticket,
+}
+
+/// What a request was charged.
+#[derive(Debug, Default)]
+pub(crate) struct Bill {
+    /// Whether tokens were estimated.
+    pub(crate) estimated: bool,
+    /// The costs, by name.
+    pub(crate) costs: Vec<(Arc<str>, u64)>,
+}
+
+/// What a request has used; every request has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spent {
+    /// No upstream has answered it.
+    Nothing,
+    /// What the upstream has counted.
+    Known(Usage),
+    /// What the upstream has counted, and estimates where it has not.
+    Estimated(Usage),
+}
+
+/// Returns whether something about requests of `rule` is counted.
+pub(crate) fn meters(rule: &Rule) -> bool {
+    rule.costs.is_some()
+        || rule.limits.is_some()
+        || rule.candidates.iter().any(|candidate| quota(candidate).is_some())
+}
+
+/// Begins to meter a request, and holds it against the limits of `rule`. What the client is to be told of them is
+/// returned.
+///
+/// # Errors
+/// A 429 if a limit is used up; a 500 if it cannot be asked and fails closed.
+pub(crate) async fn open(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    asked: Asked<'_>,
+    headers: &HeaderMap,
+) -> Result<Option<Told>, Box<Refusal>> {
+    let estimate = asked.estimate();
+    ctx.facts.meter = Some(Box::new(Meter {
+        costs: rule.costs.clone(),
+        estimate,
+        ticket: Ticket::default(),
+        attempt: Ticket::default(),
+    }));
+    let Some(limits) = &rule.limits else {
+        return Ok(None);
+    };
+    let usage = expected(ctx, estimate);
+    let mut claims = Claims::default();
+    let now = ctx.facts.now();
+    if let Some(candidate) = rule.candidates.first() {
+        let route = rule.id();
+        let request = request(ctx, rule, &route, (candidate, asked.model()), headers, &usage);
+        for limit in &limits.rules {
+            limit.claim(&request, &mut claims);
+        }
+    }
+    let admitted = ctx.runtime.limiter.admit(claims, now).await;
+    let admitted = admitted.map_err(|denied| refuse(ctx, denied, limits.tells))?;
+    if let Some(meter) = &mut ctx.facts.meter {
+        meter.ticket = admitted.ticket;
+    }
+    Ok(admitted.told.filter(|_| limits.tells))
+}
+
+/// Holds an attempt against the quota of its backend. What was held for the attempt before is given back.
+///
+/// # Errors
+/// A 429 if the quota is used up; a 500 if it cannot be asked and fails closed.
+pub(crate) async fn attempt(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    candidate: &Candidate,
+    asked: Asked<'_>,
+    headers: &HeaderMap,
+) -> Result<(), Box<Refusal>> {
+    let now = ctx.facts.now();
+    let Some(meter) = &mut ctx.facts.meter else {
+        return Ok(());
+    };
+    let before = std::mem::take(&mut meter.attempt);
+    let usage = meter.estimate;
+    ctx.runtime.limiter.settle(before, None, now);
+    let Some(quota) = quota(candidate) else {
+        return Ok(());
+    };
+    let usage = expected(ctx, usage);
+    let model = candidate.model.as_deref().unwrap_or(asked.model());
+    let route = rule.id();
+    let request = request(ctx, rule, &route, (candidate, model), headers, &usage);
+    let claims = quota.claims(model, &request);
+    let admitted = ctx.runtime.limiter.admit(claims, now).await;
+    let admitted = admitted.map_err(|denied| refuse(ctx, denied, true))?;
+    if let Some(meter) = &mut ctx.facts.meter {
+        meter.attempt = admitted.ticket;
+    }
+    Ok(())
+}
+
+/// Puts what is left of limits into the headers of an answer.
+pub(crate) fn tell(told: &Told, headers: &mut HeaderMap) {
+    for (name, value) in told.headers() {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+impl Meter {
+    /// Books what the request has cost.
+    pub(crate) fn settle(self, facts: &Facts, outcome: Outcome) -> Bill {
+        let Self {
+            costs,
+            estimate,
+            ticket,
+            attempt,
+        } = self;
+        let (usage, estimated) = match Spent::of(facts, outcome, estimate) {
+            Spent::Nothing => (None, false),
+            Spent::Known(usage) => (Some(usage), false),
+            Spent::Estimated(usage) => (Some(usage), true),
+        };
+        let mut bill = Bill {
+            estimated,
+            costs: Vec::new(),
+        };
+        let (limiter, now) = (facts.limiter(), facts.now());
+        let Some((usage, attempted)) = usage.as_ref().zip(facts.attempt.as_ref()) else {
+            limiter.settle(ticket, None, now);
+            limiter.settle(attempt, None, now);
+            return bill;
+        };
+        let subject = Subject {
+            model: &attempted.model,
+            backend: &attempted.backend,
+            reference: &attempted.reference,
+            route: facts.route.as_deref().unwrap_or_default(),
+            usage,
+        };
+        limiter.settle(ticket, Some(&subject), now);
+        limiter.settle(attempt, Some(&subject), now);
+        for (key, number, failure) in costs.iter().flat_map(|costs| costs.of(&subject)) {
+            if let Some(failure) = failure {
+                debug!(%key, %failure, "the tokens stand in for a cost");
+            }
+            bill.costs.push((Arc::clone(key), number));
+        }
+        bill
+    }
+}
+
+impl Spent {
+    fn of(facts: &Facts, outcome: Outcome, estimate: Estimate) -> Self {
+        let (usage, said) = (facts.usage, facts.said.tokens());
+        let writes = facts.endpoint.is_some_and(|endpoint| writes(endpoint.operation));
+        if facts.attempt.is_none() {
+            return Spent::Nothing;
+        }
+        if !facts.status.is_success() {
+            // Nobody waited for the answer that an upstream was working on: it has read the prompt at least.
+            let gone = outcome == Outcome::Dropped && facts.error.is_none();
+            return if gone {
+                Spent::Estimated(prompt(usage, estimate))
+            } else {
+                Spent::Nothing
+            };
+        }
+        let read = prompt(usage, estimate);
+        let whole = outcome == Outcome::Complete;
+        let written = match usage.output {
+            Some(counted) if whole => Some(counted),
+            // Counts come with the end of an answer; what came before is less than what was said.
+            Some(counted) => Some(counted.max(said)),
+            None if !writes => None,
+            None if said > 0 => Some(said),
+            None => Some(facts.bytes_sent.div_ceil(BYTES_PER_TOKEN)),
+        };
+        let spent = Usage {
+            output: written,
+            ..read
+        };
+        if spent == usage {
+            Spent::Known(spent)
+        } else {
+            Spent::Estimated(spent)
+        }
+    }
+}
+
+/// What documents have that answer without counts, about.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Returns the counts with an estimate of the prompt, where it was not counted.
+fn prompt(usage: Usage, estimate: Estimate) -> Usage {
+    let counted = usage.input.or(usage.cache_read).or(usage.cache_write).is_some();
+    Usage {
+        input: if counted {
+            usage.input
+        } else {
+            Some(estimate.input)
+        },
+        ..usage
+    }
+}
+
+/// Returns whether answers of an operation are made of tokens.
+fn writes(operation: Operation) -> bool {
+    match operation {
+        Operation::Chat | Operation::Document(Document::Completion) => true,
+        Operation::Document(
+            Document::Embedding
+            | Document::Image
+            | Document::Speech
+            | Document::Rerank
+            | Document::Moderation
+            | Document::InputTokens
+            | Document::Tokenize
+            | Document::CountTokens,
+        )
+        | Operation::Upload(_)
+        | Operation::Models
+        | Operation::Model
+        | Operation::Kept => false,
+    }
+}
+
+/// Returns what a request is expected to use.
+fn expected(ctx: &Ctx, estimate: Estimate) -> Usage {
+    let writes = ctx
+        .facts
+        .endpoint
+        .is_some_and(|endpoint| writes(endpoint.operation));
+    Usage {
+        input: Some(estimate.input),
+        output: writes.then(|| estimate.output.unwrap_or(DEFAULT_OUTPUT)),
+        ..Usage::default()
+    }
+}
+
+fn quota(candidate: &Candidate) -> Option<&policy::quota::Quota> {
+    candidate.backend.as_ref().ok()?.quota.as_deref()
+}
+
+/// Returns the request as limits see it, should `candidate` serve it with that model.
+fn request<'a>(
+    ctx: &'a Ctx,
+    rule: &'a Rule,
+    id: &'a str,
+    (candidate, model): (&'a Candidate, &'a str),
+    headers: &'a HeaderMap,
+    usage: &'a Usage,
+) -> Request<'a> {
+    let facts = &ctx.facts;
+    let now = facts.now();
+    let limit = rule.timeouts.request.map_or(MAX_HOLD, |limit| limit.as_secs());
+    Request {
+        subject: selector::Subject {
+            headers,
+            model: facts.model.as_deref().unwrap_or_default(),
+            method: &facts.method,
+            uri: &facts.uri,
+            address: Some(ctx.client(headers)),
+            metadata: &|_, _| None,
+        },
+        listener: ctx
+            .listener()
+            .and_then(|listener| listener.names.first())
+            .map_or("", String::as_str),
+        rule: id,
+        costs: rule.costs.as_deref(),
+        estimate: Subject {
+            model: candidate.model.as_deref().unwrap_or(model),
+            backend: candidate.backend.as_ref().map_or("", |backend| &backend.id),
+            reference: &candidate.id,
+            route: &rule.route,
+            usage,
+        },
+        now,
+        // In steps, so that what many requests hold is one number for each step.
+        due: (now + limit.saturating_add(GRACE).min(MAX_HOLD)).next_multiple_of(GRACE),
+    }
+}
+
+/// Returns what a client is told that is not let through.
+fn refuse(ctx: &Ctx, denied: Denied, tells: bool) -> Box<Refusal> {
+    let mut headers = HeaderMap::new();
+    let error = match denied {
+        Denied::Over {
+            rule,
+            retry_after,
+            told,
+        } => {
+            ctx.runtime.metrics.limited(&rule, "over");
+            if let Some(told) = told.filter(|_| tells) {
+                tell(&told, &mut headers);
+            }
+            ApiError {
+                retry_after: Some(retry_after),
+                ..ApiError::new(
+                    ErrorKind::RateLimit,
+                    format!("the limit is used up: try again in {retry_after} s"),
+                )
+                .with_code("rate_limit_exceeded")
+            }
+        }
+        Denied::Unknown { rule } => {
+            ctx.runtime.metrics.limited(&rule, "unknown");
+            ApiError::new(
+                ErrorKind::Internal,
+                "the limits of this route cannot be checked now",
+            )
+        }
+    };
+    Box::new(Refusal {
+        headers,
+        ..*Box::<Refusal>::from(error)
+    })
+}
