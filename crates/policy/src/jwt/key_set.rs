@@ -24,7 +24,7 @@ pub enum KeySetError {
     /// It has no public key for signatures.
     #[error("the set has no key that signatures can be checked with")]
     Empty,
-    /// It has more than [`MAX_KEYS`].
+    /// It has more than are kept of one issuer.
     #[error("the set has more than {MAX_KEYS} keys")]
     TooMany,
 }
