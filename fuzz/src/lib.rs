@@ -436,13 +436,16 @@ fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
         model,
         usage,
         seconds,
+        said,
         finish,
         error,
         meaningful,
         complete,
         losses,
     } = observed.clone();
-    (model, usage, seconds, finish, error, meaningful, complete, losses)
+    (
+        model, usage, seconds, said, finish, error, meaningful, complete, losses,
+    )
 }
 
 /// Returns the boundary of all forms.
