@@ -29,7 +29,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -191,7 +191,8 @@ pub(crate) struct Runtime {
     pub(crate) keys: Keys,
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
-    pub(crate) sessions: Sessions,
+    /// Made when the first MCP client comes: the first random bytes of a process take tens of milliseconds.
+    pub(crate) sessions: LazyLock<Sessions, Box<dyn FnOnce() -> Sessions + Send>>,
     /// MCP servers that are programs of this machine.
     pub(crate) programs: Programs,
     /// What is served, for streams that outlive a snapshot.
@@ -243,7 +244,10 @@ impl Gateway {
             world: Arc::new(World::new(options.variables.clone())),
             keys: Keys::default(),
             stop: Arc::default(),
-            sessions: Sessions::new(&options.sessions),
+            sessions: LazyLock::new({
+                let options = options.sessions.clone();
+                Box::new(move || Sessions::new(&options))
+            }),
             programs: Programs::default(),
             installed: watch::Sender::default(),
             ready: AtomicBool::new(false),
