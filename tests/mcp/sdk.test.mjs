@@ -19,7 +19,7 @@ async function connect(url = GATEWAY_URL) {
     content: { type: "text", text: "sampled" },
   }));
   client.setRequestHandler(types.ElicitRequestSchema, async () => ({ action: "accept", content: {} }));
-  client.setRequestHandler(types.ListRootsRequestSchema, async () => ({ roots: [{ uri: "file:///root", name: "root" }] }));
+  client.setRequestHandler(types.ListRootsRequestSchema, async () => ({ roots: [{ uri: "file:///project", name: "root" }] }));
   const transport = new StreamableHTTPClientTransport(new URL(`${url}/mcp`));
   await client.connect(transport);
   return { client, transport };
@@ -51,7 +51,7 @@ for (const server of ["everything", "program"]) {
     });
     assert.match(sampled.content[0].text, /sampled/);
     const roots = await client.callTool({ name: `${server}__get-roots-list`, arguments: {} });
-    assert.match(roots.content[0].text, /file:\/\/\/root/);
+    assert.match(roots.content[0].text, /file:\/\/\/project/);
     await transport.terminateSession();
     await client.close();
   });

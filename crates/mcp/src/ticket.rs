@@ -3,7 +3,7 @@
 //! A backend that asks the client something gives its request an id, and a client answers by that id. Two
 //! backends may choose the same, and a client must not be able to answer what it was not asked. So the client
 //! sees a ticket: `<content>__<type>__<backend>__<mark>`, where the mark proves that the ticket was issued in
-//! this session. All but the mark is as in the compatibility specification, "Id mapping outwards".
+//! the same MCP session. All but the mark is as in the compatibility specification, "Id mapping outwards".
 
 use std::fmt::Write;
 
@@ -40,7 +40,7 @@ impl Tickets {
         ticket
     }
 
-    /// Returns the backend and its own value, if `ticket` was issued in this session.
+    /// Returns the backend and its own value, if `ticket` was issued in `session`.
     pub fn redeem<'t>(&self, session: &str, ticket: &'t str) -> Option<(&'t str, Box<RawValue>)> {
         let (signed, given) = ticket.rsplit_once("__")?;
         let mut keys = [Some(&self.primary), self.fallback.as_ref()]
