@@ -140,6 +140,19 @@ impl HeaderAttributes {
     }
 }
 
+impl Captured {
+    /// Returns the same values in bytes of their own.
+    pub(crate) fn copied(&self) -> Self {
+        let copies = self.0.iter().map(|(at, value)| (*at, copied(value)));
+        Self(copies.collect())
+    }
+}
+
+/// Returns the same value in bytes of its own: a header's may be a slice of all that was read with it.
+pub(super) fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
+}
+
 fn pairs(list: &str) -> Result<Vec<(HeaderName, String)>, AttributesError> {
     if list.trim().is_empty() {
         return Ok(Vec::new());
@@ -210,5 +223,15 @@ mod tests {
         check("a", AttributesError::NoColon(1, "a".to_owned()));
         check("a:b, :c", AttributesError::EmptySide(2, ":c".to_owned()));
         check("a b:c", AttributesError::Header(1, "a b".to_owned()));
+    }
+
+    #[test]
+    fn a_copy_holds_on_to_nothing() {
+        let head = bytes::Bytes::from(b"user-agent: curl/8".to_vec());
+        let value = HeaderValue::from_maybe_shared(head.slice(12..)).unwrap();
+        let copy = copied(&value);
+        drop(value);
+        assert!(head.is_unique(), "the copy is a slice of the head");
+        assert_eq!(copy, "curl/8");
     }
 }

@@ -3,6 +3,9 @@
 //! A ring of slots: a request takes the next one and throws out what was there. What costs time, looking up the
 //! candidates and writing JSON, happens when somebody asks. Neither prompts nor answers are kept, and no header but
 //! the client's name for itself; credentials are known by the policies that hold them.
+//!
+//! What is kept of a request's head is copied: a slice of it would hold on to the whole buffer that its connection was
+//! read into, thousands of bytes for a word, and the connection would have to begin a new one.
 
 use std::{
     sync::{
@@ -13,12 +16,12 @@ use std::{
 };
 
 use config::snapshot::{Candidate, Rule};
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode};
 use llm::{Endpoint, ErrorKind, Losses, Severity, Usage, chat::FinishReason};
 use serde_json::{Value, json};
 
 use super::{
-    attributes::{Captured, HeaderAttributes, Signal},
+    attributes::{Captured, HeaderAttributes, Signal, copied},
     log::finish_name,
     metrics::error_name,
 };
@@ -39,7 +42,8 @@ pub(crate) struct Decision {
     pub(crate) began: jiff::Timestamp,
     pub(crate) elapsed: Duration,
     pub(crate) method: Method,
-    pub(crate) uri: Uri,
+    /// Without the query, which may hold a key.
+    pub(crate) path: Box<str>,
     pub(crate) host: String,
     pub(crate) id: HeaderValue,
     pub(crate) user_agent: Option<HeaderValue>,
@@ -124,10 +128,10 @@ impl Decision {
             began: facts.began,
             elapsed,
             method: facts.method.clone(),
-            uri: facts.uri.clone(),
+            path: facts.uri.path().into(),
             host: std::mem::take(&mut facts.host),
-            id: facts.request_id.clone(),
-            user_agent: facts.user_agent.take(),
+            id: copied(&facts.request_id),
+            user_agent: facts.user_agent.as_ref().map(copied),
             endpoint: facts.endpoint,
             model: facts.model.take(),
             streamed: facts.streamed,
@@ -143,7 +147,7 @@ impl Decision {
             bytes_received: facts.bytes_received,
             bytes_sent: facts.bytes_sent,
             trail,
-            captured: std::mem::take(&mut facts.captured),
+            captured: facts.captured.copied(),
             attributes: Arc::clone(facts.attributes()),
         }
     }
@@ -160,7 +164,7 @@ impl Decision {
             "began": self.began.to_string(),
             "duration": millis(self.elapsed),
             "method": self.method.as_str(),
-            "path": self.uri.path(),
+            "path": self.path,
             "model": self.model,
             "route": self.trail.rule.as_ref().map(|rule| &rule.route),
             "attempts": self.trail.tried.len(),
@@ -178,8 +182,7 @@ impl Decision {
             "began": self.began.to_string(),
             "duration": millis(self.elapsed),
             "method": self.method.as_str(),
-            // The query may hold a key.
-            "path": self.uri.path(),
+            "path": self.path,
             "host": self.host,
             "userAgent": self.user_agent.as_ref().map(text),
             "operation": self.endpoint.map(|endpoint| endpoint.label),
