@@ -1,17 +1,23 @@
 """What the gateway tells is read by the official parsers: OTLP over HTTP and gRPC, and the text for Prometheus."""
 
+import gzip
 import json
 import os
 import re
 import signal
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -30,7 +36,7 @@ class Received:
     """What came, and of which signal."""
 
     def __init__(self):
-        self.traces, self.metrics, self.headers = [], [], []
+        self.traces, self.metrics, self.logs, self.headers = [], [], [], []
 
 
 class Http:
@@ -44,11 +50,15 @@ class Http:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers["content-encoding"] == "gzip":
+                    body = gzip.decompress(body)
                 received.headers.append(dict(self.headers))
                 if self.path == "/v1/traces":
                     received.traces.append(ExportTraceServiceRequest.FromString(body))
                 elif self.path == "/v1/metrics":
                     received.metrics.append(ExportMetricsServiceRequest.FromString(body))
+                elif self.path == "/v1/logs":
+                    received.logs.append(ExportLogsServiceRequest.FromString(body))
                 self.send_response(200)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -88,6 +98,9 @@ class Grpc:
             SERVICE.format("metrics.v1.Metrics"): handler(
                 ExportMetricsServiceRequest, ExportMetricsServiceResponse(), received.metrics
             ),
+            SERVICE.format("logs.v1.Logs"): handler(
+                ExportLogsServiceRequest, ExportLogsServiceResponse(), received.logs
+            ),
         }
 
         class Generic(grpc.GenericRpcHandler):
@@ -103,9 +116,11 @@ class Grpc:
 class Gateway:
     """The gateway in front of its simulated provider."""
 
-    def __init__(self, variables):
-        arguments = [TOLLGATE, "run", "--port", "0", "--admin-port", "0", "--access-log", "off"]
-        self.process = subprocess.Popen(arguments, env=variables, stderr=subprocess.PIPE, text=True)
+    def __init__(self, variables, files=()):
+        arguments = [TOLLGATE, "run", *files, "--port", "0", "--admin-port", "0"]
+        self.process = subprocess.Popen(
+            arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for line in self.process.stderr:
             found = re.findall(r"http://([0-9.]+:\d+)", line)
             if len(found) >= 2:
@@ -125,16 +140,21 @@ class Gateway:
             data=json.dumps({name: value for name, value in request.items() if value is not None}).encode(),
             headers={"content-type": "application/json", "agent-session-id": "s-1"},
         )
-        with urllib.request.urlopen(call) as answer:
-            return answer.read()
+        try:
+            with urllib.request.urlopen(call) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            return error.read()
 
     def metrics(self):
         with urllib.request.urlopen(f"http://{self.admin}/metrics") as answer:
             return answer.read().decode()
 
     def end(self):
+        """Ends it; returns what it wrote to standard output."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(20) == 0
+        return self.process.stdout.read()
 
 
 def value(any_value):
@@ -146,8 +166,8 @@ def attributes(holder):
 
 
 @pytest.mark.parametrize("receiver", [Http, Grpc])
-@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
-def test_signals_are_what_the_specification_says(receiver, temporality):
+@pytest.mark.parametrize("temporality, compression", [("cumulative", "none"), ("delta", "gzip")])
+def test_signals_are_what_the_specification_says(receiver, temporality, compression):
     receiver = receiver()
     gateway = Gateway(
         {
@@ -155,12 +175,14 @@ def test_signals_are_what_the_specification_says(receiver, temporality):
             "OTEL_EXPORTER_OTLP_PROTOCOL": receiver.protocol,
             "OTEL_EXPORTER_OTLP_HEADERS": "x-key=a%20b",
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+            "OTEL_EXPORTER_OTLP_COMPRESSION": compression,
             "OTEL_SERVICE_NAME": "under-test",
         }
     )
     gateway.ask(False)
     gateway.ask(True)
-    gateway.end()
+    # Records go to the receiver in place of standard output.
+    assert gateway.end() == ""
     received = receiver.received
     assert all(headers.get("x-key") == "a b" for headers in received.headers)
 
@@ -186,6 +208,16 @@ def test_signals_are_what_the_specification_says(receiver, temporality):
         assert span.status.code == 1 and span.start_time_unix_nano < span.end_time_unix_nano
         [attempt] = [other for other in spans if other.parent_span_id == span.span_id]
         assert attempt.trace_id == span.trace_id
+    records = log_records(received)
+    assert [record.trace_id for record in records] == [span.trace_id for span in requests]
+    for record in records:
+        found = attributes(record.attributes)
+        assert found["gen_ai.request.model"] == "sim-1"
+        assert found["response_code"] == 200 and found["outcome"] == "complete"
+        assert found["gen_ai.usage.output_tokens"] > 0
+        assert found["session.id"] == "s-1"
+        assert "POST /v1/chat/completions status=200" in value(record.body)
+        assert record.time_unix_nano > 0 and record.severity_number == 9
     assert [event.name for span in requests for event in span.events] == ["First Token Stream Event"]
 
     metrics = {
@@ -205,6 +237,67 @@ def test_signals_are_what_the_specification_says(receiver, temporality):
     duration = metrics["gen_ai.server.request.duration"]
     assert duration.unit == "s"
     assert sum(point.count for point in duration.histogram.data_points) == 2
+
+
+def log_records(received):
+    return [
+        record
+        for request in received.logs
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
+
+
+def test_a_resource_names_a_receiver_of_records(tmp_path):
+    receiver = Grpc()
+    declared = tmp_path / "declared.yaml"
+    declared.write_text(DECLARED % receiver.port)
+    gateway = Gateway({}, [declared])
+    gateway.ask(False)
+    assert gateway.end() == ""
+    received = receiver.received
+    assert {headers.get("x-key") for headers in received.headers} == {"told"}
+    [resource] = received.logs[0].resource_logs
+    assert attributes(resource.resource.attributes) == {"service.name": "ai-gateway", "region": "north"}
+    [record] = log_records(received)
+    assert value(record.body) == "POST 404"
+    assert attributes(record.attributes) == {"code": 404, "path": "/v1/chat/completions"}
+
+
+DECLARED = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: logged}
+spec:
+  gatewayClassName: tollgate
+  infrastructure:
+    parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: records}
+  listeners: [{name: http, protocol: HTTP, port: 1975}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: EnvoyProxy
+metadata: {name: records}
+spec:
+  telemetry:
+    accessLog:
+      settings:
+        - format:
+            text: "%%REQ(:METHOD)%% %%RESPONSE_CODE%%"
+            json: {code: "%%RESPONSE_CODE%%", path: "%%REQ(:PATH)%%", absent: "%%REQ(X-ABSENT)%%"}
+          sinks:
+            - type: OpenTelemetry
+              openTelemetry:
+                backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: collector}]
+                headers: [{name: x-key, value: told}]
+                resources: {region: north}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: collector}
+spec:
+  endpoints: [{ip: {address: 127.0.0.1, port: %d}}]
+"""
 
 
 def test_the_text_is_openmetrics():

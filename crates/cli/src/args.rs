@@ -111,7 +111,8 @@ pub(crate) struct Run {
         value_name = "PORT"
     )]
     pub(crate) admin_port: u16,
-    /// What to write about each request to standard output [default: text on a terminal, else json]
+    /// What to write about each request to standard output [default: text on a terminal, else json; off where
+    /// OTEL_LOGS_EXPORTER or an endpoint of OTLP says otherwise]
     #[arg(long, env = "TOLLGATE_ACCESS_LOG", value_name = "FORM")]
     pub(crate) access_log: Option<AccessLog>,
     /// How much the gateway says about itself on standard error: error, warn, info, debug or trace, also by part

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use config::{Secret, Severity, Snapshot};
-use gateway::{Gateway, LogLevel, Options, SessionOptions, Telemetry};
+use gateway::{AccessRecords, Gateway, LogLevel, Options, SessionOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -56,9 +56,8 @@ pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::from_environment(&|name| env::var(name).ok())?;
     let options = Options {
         sessions,
-        telemetry,
         log_level: Some(level),
-        ..options(&arguments)
+        ..options(&arguments, telemetry)
     };
     let code = runtime.block_on(serve(&arguments, source, options));
     runtime.shutdown_background();
@@ -133,12 +132,13 @@ async fn stop(signals: &mut Signals) {
     while signals.next().await != Signal::Stop {}
 }
 
-fn options(arguments: &Run) -> Options {
+fn options(arguments: &Run, telemetry: Telemetry) -> Options {
     let terminal = || io::stdout().is_terminal();
     let access_log = match arguments.access_log {
         Some(args::AccessLog::Off) => gateway::AccessLog::Off,
         Some(args::AccessLog::Json) => gateway::AccessLog::Json,
         Some(args::AccessLog::Text) => gateway::AccessLog::Text,
+        None if telemetry.records != AccessRecords::Console => gateway::AccessLog::Off,
         None if terminal() => gateway::AccessLog::Text,
         None => gateway::AccessLog::Json,
     };
@@ -146,6 +146,7 @@ fn options(arguments: &Run) -> Options {
         address: arguments.address,
         admin: Some(SocketAddr::new(arguments.address, arguments.admin_port)),
         access_log,
+        telemetry,
         decisions: usize::try_from(arguments.decisions).unwrap_or(usize::MAX),
         max_body: arguments.max_body,
         max_upload: arguments.max_upload,

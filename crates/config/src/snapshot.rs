@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use llm::{Operation, Site, provider::Provider};
 use policy::{
     ClientAddress, Policies, Remote,
@@ -72,7 +72,7 @@ pub struct Listener {
     /// Set where connections are encrypted: how, by the host that clients name (SNI).
     pub tls: Option<Hosts<Arc<ServerTls>>>,
     /// How records of requests look, where the resources say so; no record at all if it is empty.
-    pub access_logs: Option<Vec<AccessLog>>,
+    pub access_logs: Option<Vec<DeclaredLog>>,
 }
 
 /// How connections of clients are encrypted.
@@ -169,6 +169,28 @@ pub struct Proxy {
     pub tls: Option<Tls>,
     /// Name and password, with a colon between them.
     pub credentials: Option<Secret>,
+}
+
+/// An access log that a resource declares.
+#[derive(Clone, Debug)]
+pub struct DeclaredLog {
+    /// What is written, of which requests, and to which files.
+    pub log: AccessLog,
+    /// Who is told by OTLP.
+    pub receivers: Vec<LogReceiver>,
+}
+
+/// A receiver of access records by OTLP, called by gRPC.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogReceiver {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Set where calls are encrypted.
+    pub tls: Option<Tls>,
+    /// What calls carry beside the records; values are marked as sensitive.
+    pub headers: HeaderMap,
+    /// Attributes of the process.
+    pub resource: Vec<(String, String)>,
 }
 
 /// How calls to an upstream are encrypted.
@@ -286,7 +308,8 @@ impl Listener {
     }
 }
 
-fn dump_log(log: &AccessLog) -> Value {
+fn dump_log(declared: &DeclaredLog) -> Value {
+    let log = &declared.log;
     let form = match &log.form {
         Form::Own => Value::from("own"),
         Form::Text(_) => Value::from("text"),
@@ -297,7 +320,12 @@ fn dump_log(log: &AccessLog) -> Value {
         .iter()
         .map(|condition| format!("{condition:?}"))
         .collect();
-    json!({ "matches": matches, "form": form, "files": log.files })
+    let receivers = declared.receivers.iter().map(|receiver| {
+        let Endpoint { host, port, .. } = &receiver.endpoint;
+        format!("{host}:{port}")
+    });
+    let receivers: Vec<String> = receivers.collect();
+    json!({ "matches": matches, "form": form, "files": log.files, "receivers": receivers })
 }
 
 impl ServerTls {

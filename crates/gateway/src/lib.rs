@@ -66,8 +66,8 @@ pub use crate::{
     telemetry::{
         attributes::{AttributesError, HeaderAttributes},
         level::LogLevel,
-        otlp::{Destination, Export, Push, Receiver, SendError},
-        settings::{Telemetry, TelemetryError},
+        otlp::{Bounds, Destination, Export, Push, Receiver, SendError},
+        settings::{AccessRecords, Telemetry, TelemetryError},
         trace::{Hide, Propagator, Sampler, Traces, Vocabulary},
     },
 };
@@ -232,7 +232,7 @@ impl Gateway {
         let admin = options.admin.map(server::listener::bind).transpose()?;
         let runtime = Arc::new(Runtime {
             metrics: Metrics::new(),
-            log: Log::new(options.access_log),
+            log: Log::new(options.access_log, &options.telemetry.records),
             decisions: Decisions::new(options.decisions),
             attributes: Arc::new(options.telemetry.attributes.clone()),
             tracer: options.telemetry.traces.clone().map(Tracer::start),
@@ -371,7 +371,9 @@ impl Runtime {
     /// Returns all metrics as text.
     pub(crate) fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
         let spans = self.tracer.as_ref().map_or(0, Tracer::dropped);
-        self.metrics.encode(self.log.dropped(), spans)
+        let installed = self.installed.borrow();
+        let records = installed.as_ref().map_or(0, |state| state.logs.dropped());
+        self.metrics.encode(self.log.dropped() + records, spans)
     }
 
     /// Returns whether requests are being served.

@@ -195,7 +195,7 @@ async fn what_is_hidden_is_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_and_metrics_reach_a_receiver() {
+async fn every_signal_reaches_a_receiver() {
     let receiver = Upstream::start(testkit::Reply::json(200, &json!({}))).await;
     let endpoint = format!("http://{}", receiver.address());
     let variables = [
@@ -207,7 +207,7 @@ async fn spans_and_metrics_reach_a_receiver() {
     client::post(gateway.address, "/v1/chat/completions", &[], &request).await;
     gateway.signal("TERM");
     assert_eq!(gateway.ended(), 0);
-    for path in ["/v1/traces", "/v1/metrics"] {
+    for path in ["/v1/traces", "/v1/metrics", "/v1/logs"] {
         let received = receiver.requests();
         let call = received.iter().find(|call| call.target == path);
         let call = call.unwrap_or_else(|| panic!("{path}: nothing came"));

@@ -1,10 +1,13 @@
 //! EnvoyProxy: how the proxy of a Gateway runs; here, how its access log looks.
 
-use policy::access_log::spec::AccessLog;
+use std::collections::BTreeMap;
+
+use policy::access_log::spec::Format;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Opaque;
+use super::{Opaque, reference::BackendObjectRef};
+use crate::Secret;
 
 /// What an EnvoyProxy says. Most of it is about Envoy's own process, of which there is none.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -61,4 +64,108 @@ pub struct Telemetry {
     /// Envoy's ids of requests.
     #[serde(rename = "requestID")]
     pub request_id: Option<Opaque>,
+}
+
+/// `telemetry.accessLog` of an EnvoyProxy.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AccessLogSpec")]
+pub struct AccessLog {
+    /// Whether nothing is written at all.
+    #[serde(default)]
+    pub disable: bool,
+    /// What is written, and where to.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    pub settings: Vec<Setting>,
+}
+
+/// One form of the record.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AccessLogSetting")]
+pub struct Setting {
+    /// The form; the gateway's own JSON record if absent.
+    pub format: Option<Format>,
+    /// Expressions that must all hold for a record to be written.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    pub matches: Vec<String>,
+    /// Where to.
+    #[schemars(length(min = 1, max = 50))]
+    pub sinks: Vec<Sink>,
+    /// Which of Envoy's logs is meant, `Listener` or `Route`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+}
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AccessLogSink")]
+pub struct Sink {
+    /// Which of the others it is.
+    #[serde(rename = "type")]
+    pub kind: SinkType,
+    /// A file.
+    pub file: Option<FileSink>,
+    /// A receiver of OTLP.
+    pub open_telemetry: Option<ReceiverSink>,
+    /// A receiver of Envoy's own protocol.
+    pub als: Option<Opaque>,
+}
+
+/// The type of a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum SinkType {
+    /// A file, or a stream of the process.
+    File,
+    /// A receiver of OTLP.
+    OpenTelemetry,
+    /// A receiver of Envoy's own protocol.
+    #[serde(rename = "ALS")]
+    Als,
+}
+
+/// A receiver of OTLP, called by gRPC.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AccessLogReceiver")]
+pub struct ReceiverSink {
+    /// Host name or IP address, where there are no `backend_refs`.
+    pub host: Option<String>,
+    /// TCP port; 4317 if absent.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// What calls go to, in place of `host`. The first that can be called is.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub backend_refs: Vec<BackendObjectRef>,
+    /// Attributes of the process, beside the name of the service.
+    #[serde(default)]
+    pub resources: BTreeMap<String, String>,
+    /// What calls carry beside the records.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub headers: Vec<ReceiverHeader>,
+}
+
+/// A header of calls to a receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "AccessLogReceiverHeader")]
+pub struct ReceiverHeader {
+    /// Its name.
+    pub name: String,
+    /// Its value, which may be a credential.
+    #[schemars(with = "String")]
+    pub value: Secret,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "AccessLogFile")]
+pub struct FileSink {
+    /// Its path; `/dev/stdout` and `/dev/stderr` are the streams of the process.
+    #[schemars(length(min = 1))]
+    pub path: String,
 }

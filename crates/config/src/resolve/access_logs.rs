@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::access_log::{AccessLog, spec};
+use policy::access_log::AccessLog;
 
-use super::{Notes, listeners::Listeners, target};
+use super::{Notes, backends::Reach, listeners::Listeners, log_receivers, target};
 use crate::{
     Key, Resources, Severity,
-    kind::{ENVOY, EnvoyProxy},
+    kind::{
+        ENVOY, EnvoyProxy,
+        envoy_proxy::{self, SinkType},
+    },
+    snapshot::DeclaredLog,
 };
 
 /// Returns the access logs that are declared, by port.
 pub(super) fn resolve(
-    resources: &Resources,
+    reach: &Reach<'_>,
     listeners: &Listeners,
     notes: &mut Notes,
-) -> BTreeMap<u16, Vec<AccessLog>> {
-    let mut ports = BTreeMap::<u16, Vec<AccessLog>>::new();
+) -> BTreeMap<u16, Vec<DeclaredLog>> {
+    let resources = reach.resources;
+    let mut ports = BTreeMap::<u16, Vec<DeclaredLog>>::new();
     let mut logs = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (key, proxy) in &resources.envoy_proxies {
@@ -27,7 +32,7 @@ pub(super) fn resolve(
             .as_ref()
             .and_then(|own| own.access_log.as_ref())
         {
-            logs.insert(key, compile(key, log, notes));
+            logs.insert(key, compile(reach, key, log, notes));
         }
     }
     for (gateway, listeners) in listeners {
@@ -94,7 +99,12 @@ fn proxy(resources: &Resources, gateway: &Key, notes: &mut Notes) -> Option<Key>
     Some(proxy)
 }
 
-fn compile(key: &Key, log: &spec::AccessLog, notes: &mut Notes) -> Vec<AccessLog> {
+fn compile(
+    reach: &Reach<'_>,
+    key: &Key,
+    log: &envoy_proxy::AccessLog,
+    notes: &mut Notes,
+) -> Vec<DeclaredLog> {
     if log.disable {
         return Vec::new();
     }
@@ -106,21 +116,29 @@ fn compile(key: &Key, log: &spec::AccessLog, notes: &mut Notes) -> Vec<AccessLog
             notes.unsupported(KIND, key, Severity::Warning, field.as_str(), message);
             continue;
         }
+        let (mut files, mut receivers) = (Vec::new(), Vec::new());
         for (index, sink) in setting.sinks.iter().enumerate() {
             let field = format!("{field}.sinks[{index}]");
-            match sink.kind {
-                spec::SinkType::File if sink.file.is_none() => {
+            match (sink.kind, &sink.file, &sink.open_telemetry) {
+                (SinkType::File, Some(file), _) => files.push(file.path.clone()),
+                (SinkType::File, None, _) => {
                     notes.refuse(KIND, key, "Invalid", field, "file is missing");
                 }
-                spec::SinkType::File => {}
-                spec::SinkType::OpenTelemetry | spec::SinkType::Als => {
-                    let message = "records are written to files only in this version";
+                (SinkType::OpenTelemetry, _, Some(sink)) => {
+                    receivers.extend(log_receivers::resolve(reach, key, &field, sink, notes));
+                }
+                (SinkType::OpenTelemetry, _, None) => {
+                    notes.refuse(KIND, key, "Invalid", field, "openTelemetry is missing");
+                }
+                (SinkType::Als, ..) => {
+                    let message =
+                        "records are written to files and sent by OTLP only: this sink has no effect";
                     notes.unsupported(KIND, key, Severity::Warning, field.as_str(), message);
                 }
             }
         }
-        match AccessLog::parse(setting) {
-            Ok(log) => compiled.push(log),
+        match AccessLog::parse(setting.format.as_ref(), &setting.matches, files) {
+            Ok(log) => compiled.push(DeclaredLog { log, receivers }),
             Err(error) => notes.refuse(KIND, key, "Invalid", field, error.to_string()),
         }
     }
@@ -223,4 +241,4 @@ fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
     }
 }
 
-const KIND: &str = "EnvoyProxy";
+pub(super) const KIND: &str = "EnvoyProxy";

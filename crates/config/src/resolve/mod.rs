@@ -31,6 +31,7 @@ mod credential;
 mod filters;
 mod http_routes;
 mod listeners;
+mod log_receivers;
 mod mcp;
 mod metering;
 mod policies;
@@ -66,7 +67,7 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let mut backends = backends::resolve(&reach, &mut notes);
     proxies::resolve(resources, &mut backends, &mut notes);
     let mut access = access::resolve(&reach, &mut notes);
-    let mut logs = access_logs::resolve(resources, &listeners, &mut notes);
+    let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
     let traffic = traffic::resolve(resources, &mut notes);
     let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
     let mut snapshot = routes::resolve(
@@ -429,6 +430,14 @@ impl<'a> End<'a> {
         Self {
             group: GATEWAY_API,
             kind: "Gateway",
+            key,
+        }
+    }
+
+    fn proxy(key: &'a Key) -> Self {
+        Self {
+            group: ENVOY,
+            kind: "EnvoyProxy",
             key,
         }
     }

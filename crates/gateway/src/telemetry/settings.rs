@@ -1,14 +1,15 @@
 //! What is told to whom, as the variables of OpenTelemetry say (compatibility specification, "Metric export" and
 //! "Trace set-up and propagation").
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
+use config::{certificate::Authorities, snapshot::Tls};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::{
     attributes::{AttributesError, HeaderAttributes},
-    otlp::{Destination, Export, Push, Receiver},
+    otlp::{Bounds, Destination, Export, Push, Receiver},
     trace::{Hide, Propagator, Sampler, Traces, Vocabulary, is_true},
 };
 
@@ -21,6 +22,20 @@ pub struct Telemetry {
     pub traces: Option<Traces>,
     /// Metrics that are pushed; `None` for none. They can be fetched in any case.
     pub metrics: Option<Push>,
+    /// Where access records go.
+    pub records: AccessRecords,
+}
+
+/// Where access records go that no resource declares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum AccessRecords {
+    /// To standard output.
+    #[default]
+    Console,
+    /// To a receiver of OTLP.
+    Otlp(Export),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// A variable cannot be honoured.
@@ -59,6 +74,7 @@ impl Telemetry {
             attributes,
             traces: traces(&set)?,
             metrics: metrics(&set)?,
+            records: records(&set)?,
         })
     }
 }
@@ -108,9 +124,11 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
         sampler,
         propagators: propagators(variable)?,
         export,
-        queue: number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?,
-        batch: number(variable, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?,
-        delay: millis(variable, "OTEL_BSP_SCHEDULE_DELAY", 5000)?,
+        bounds: Bounds {
+            queue: number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?,
+            batch: number(variable, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?,
+            delay: millis(variable, "OTEL_BSP_SCHEDULE_DELAY", 5000)?,
+        },
     }))
 }
 
@@ -132,6 +150,17 @@ fn metrics(variable: Variable<'_>) -> Result<Option<Push>, TelemetryError> {
         interval: millis(variable, "OTEL_METRIC_EXPORT_INTERVAL", 60_000)?,
         delta,
     }))
+}
+
+fn records(variable: Variable<'_>) -> Result<AccessRecords, TelemetryError> {
+    let exporter = variable("OTEL_LOGS_EXPORTER");
+    if exporter.as_deref().map(str::trim) == Some("none") {
+        return Ok(AccessRecords::Nowhere);
+    }
+    Ok(match export(variable, "LOGS", "v1/logs", &["none"])? {
+        Some(export) if export.to != Destination::Console => AccessRecords::Otlp(export),
+        Some(_) | None => AccessRecords::Console,
+    })
 }
 
 fn propagators(variable: Variable<'_>) -> Result<Vec<Propagator>, TelemetryError> {
@@ -225,11 +254,31 @@ fn receiver(
             format!("{endpoint:?} is not an http:// or https:// address"),
         )
     })?;
-    for (name, supported) in [("COMPRESSION", "none"), ("CERTIFICATE", "")] {
-        if own(name).is_some_and(|value| value != supported) {
+    let compressed = match own("COMPRESSION").as_deref() {
+        None | Some("none") => false,
+        Some("gzip") => true,
+        Some(other) => {
+            let message = format!("{other:?} is not one of gzip and none");
+            return Err(fault("COMPRESSION", message));
+        }
+    };
+    for name in ["CLIENT_KEY", "CLIENT_CERTIFICATE"] {
+        if own(name).is_some() {
             return Err(fault(name, "is not supported by this version".to_owned()));
         }
     }
+    let authorities = own("CERTIFICATE").map(|path| {
+        let pem = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        Authorities::parse(&pem).map_err(|reason| format!("{path}: {reason}"))
+    });
+    let authorities = authorities
+        .transpose()
+        .map_err(|message| fault("CERTIFICATE", message))?;
+    let encrypted = uri.scheme_str() == Some("https");
+    let tls = encrypted.then(|| Tls {
+        authorities,
+        ..Tls::to(uri.host().unwrap_or_default())
+    });
     let timeout = match own("TIMEOUT") {
         None => 10_000,
         Some(written) => written
@@ -243,6 +292,8 @@ fn receiver(
         headers: headers(&own("HEADERS").unwrap_or_default())
             .ok_or_else(|| fault("HEADERS", "is not a list of name=value".to_owned()))?,
         timeout: Duration::from_millis(timeout),
+        compressed,
+        tls,
     })
 }
 
@@ -352,6 +403,33 @@ mod tests {
     }
 
     #[test]
+    fn records_go_where_the_variables_say() {
+        let check = |variables: &[(&str, &str)], expected: Option<&str>| {
+            let records = read(variables).expect("sound variables").records;
+            let found = match &records {
+                AccessRecords::Console => Some("console".to_owned()),
+                AccessRecords::Nowhere => None,
+                AccessRecords::Otlp(export) => match &export.to {
+                    Destination::Otlp(receiver) => Some(receiver.uri.to_string()),
+                    Destination::Console => panic!("{variables:?}: the console is no receiver"),
+                },
+            };
+            assert_eq!(found.as_deref(), expected, "{variables:?}");
+        };
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+        check(&[], Some("console"));
+        check(&[endpoint], Some("http://c:4318/v1/logs"));
+        check(&[endpoint, ("OTEL_LOGS_EXPORTER", "console")], Some("console"));
+        check(&[endpoint, ("OTEL_LOGS_EXPORTER", "none")], None);
+        check(&[("OTEL_LOGS_EXPORTER", "none")], None);
+        check(
+            &[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "https://l/own")],
+            Some("https://l/own"),
+        );
+        check(&[endpoint, ("OTEL_SDK_DISABLED", "true")], Some("console"));
+    }
+
+    #[test]
     fn receivers_are_where_the_variables_say() {
         let check = |variables: &[(&str, &str)], expected: &str, grpc: bool| {
             let read = read(variables).expect("sound variables");
@@ -403,7 +481,9 @@ mod tests {
         check("OTEL_PROPAGATORS", "xray");
         check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         check("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
-        check("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        check("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd");
+        check("OTEL_EXPORTER_OTLP_CERTIFICATE", "no/such/file.pem");
+        check("OTEL_LOGS_EXPORTER", "zipkin");
         check("OTEL_EXPORTER_OTLP_HEADERS", "secret");
         check("OTEL_EXPORTER_OTLP_TIMEOUT", "10s");
         check("OTEL_BSP_MAX_QUEUE_SIZE", "0");

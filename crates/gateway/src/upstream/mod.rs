@@ -8,7 +8,7 @@
 mod connect;
 mod outgoing;
 mod proxy;
-mod verify;
+pub(crate) mod verify;
 
 use std::{
     collections::HashMap,

@@ -24,7 +24,7 @@ struct AnyOf {
 }
 
 /// Returns what connections to one upstream are encrypted with.
-pub(super) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let unusable = |error: &dyn std::fmt::Display| TlsError::Authorities(error.to_string());
     let mut verifier: Arc<dyn ServerCertVerifier> = match &tls.authorities {

@@ -2,9 +2,12 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use config::snapshot::Timeouts;
+use config::{
+    kind::envoy_proxy::Setting,
+    snapshot::{DeclaredLog, Timeouts},
+};
 use gateway::{Gateway, Options, Telemetry};
-use policy::access_log::{AccessLog, spec::Setting};
+use policy::access_log::AccessLog;
 use serde_json::{Value, json};
 use testkit::{Reply, Upstream, client, fixture};
 
@@ -15,11 +18,16 @@ async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &s
     let folder: PathBuf = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
     let path = folder.join("log");
-    setting["sinks"] = json!([{"type": "File", "file": {"path": path}}]);
+    setting["sinks"] = json!([]);
     let setting: Setting = serde_json::from_value(setting).expect("a setting");
     let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
     let mut snapshot = snapshot(Timeouts::default(), [openai(&upstream)]);
-    let log = AccessLog::parse(&setting).expect("a sound setting");
+    let files = vec![path.display().to_string()];
+    let log = AccessLog::parse(setting.format.as_ref(), &setting.matches, files).expect("a sound setting");
+    let log = DeclaredLog {
+        log,
+        receivers: Vec::new(),
+    };
     for listener in snapshot.listeners.values_mut() {
         listener.access_logs = Some(vec![log.clone()]);
     }

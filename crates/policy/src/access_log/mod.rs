@@ -7,6 +7,8 @@ mod condition;
 mod operator;
 pub mod spec;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 pub use condition::{Condition, Request};
@@ -19,6 +21,8 @@ pub struct AccessLog {
     pub conditions: Vec<Condition>,
     /// What is written.
     pub form: Form,
+    /// What receivers of OTLP are told.
+    pub told: Told,
     /// The files that it is written to, by their paths.
     pub files: Vec<String>,
 }
@@ -32,6 +36,15 @@ pub enum Form {
     Text(Line),
     /// One object, by member.
     Json(Vec<(String, Line)>),
+}
+
+/// What receivers of OTLP are told of a request; the gateway's own record where there is neither.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The body of the record.
+    pub text: Option<Line>,
+    /// Its attributes, by name.
+    pub members: Vec<(String, Line)>,
 }
 
 /// Why an access log cannot be written as declared.
@@ -49,27 +62,33 @@ pub enum AccessLogError {
 }
 
 impl AccessLog {
-    /// Compiles what a resource says; of sinks only files are taken.
+    /// Compiles what a resource says: the form, or the gateway's own if there is none, the conditions and the files.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn parse(setting: &spec::Setting) -> Result<Self, AccessLogError> {
-        let conditions = setting.matches.iter().map(|source| Condition::parse(source));
-        let files = setting.sinks.iter().filter_map(|sink| sink.file.as_ref());
+    pub fn parse(
+        format: Option<&spec::Format>,
+        matches: &[String],
+        files: Vec<String>,
+    ) -> Result<Self, AccessLogError> {
+        let conditions = matches.iter().map(|source| Condition::parse(source));
         Ok(Self {
             conditions: conditions.collect::<Result<_, _>>()?,
-            form: setting.format.as_ref().map_or(Ok(Form::Own), Form::parse)?,
-            files: files.map(|file| file.path.clone()).collect(),
+            form: format.map_or(Ok(Form::Own), Form::parse)?,
+            told: format.map_or(Ok(Told::default()), Told::parse)?,
+            files,
         })
     }
 
     /// Calls `visit` with every operator of the form.
     pub fn operators(&self, mut visit: impl FnMut(&Operator)) {
-        let lines: &mut dyn Iterator<Item = &Line> = match &self.form {
-            Form::Own => return,
+        let written: &mut dyn Iterator<Item = &Line> = match &self.form {
+            Form::Own => &mut std::iter::empty(),
             Form::Text(line) => &mut std::iter::once(line),
             Form::Json(members) => &mut members.iter().map(|(_, line)| line),
         };
+        let told = self.told.members.iter().map(|(_, line)| line);
+        let lines = written.chain(&self.told.text).chain(told);
         lines.flat_map(Line::operators).for_each(&mut visit);
     }
 }
@@ -86,11 +105,25 @@ impl Form {
             return Ok(Form::Text(Line::parse(text)?));
         }
         let members = spec.json.as_ref().ok_or(AccessLogError::Missing("json"))?;
-        let members = members
-            .iter()
-            .map(|(name, text)| Ok((name.clone(), Line::parse(text)?)));
-        Ok(Form::Json(members.collect::<Result<_, AccessLogError>>()?))
+        Ok(Form::Json(self::members(members)?))
     }
+}
+
+impl Told {
+    /// Both forms count, whatever the type says: it is about files.
+    fn parse(spec: &spec::Format) -> Result<Self, AccessLogError> {
+        Ok(Self {
+            text: spec.text.as_deref().map(Line::parse).transpose()?,
+            members: spec.json.as_ref().map_or(Ok(Vec::new()), members)?,
+        })
+    }
+}
+
+fn members(spec: &BTreeMap<String, String>) -> Result<Vec<(String, Line)>, AccessLogError> {
+    let members = spec
+        .iter()
+        .map(|(name, text)| Ok((name.clone(), Line::parse(text)?)));
+    members.collect()
 }
 
 impl Line {

@@ -6,32 +6,47 @@ use std::{
     time::Duration,
 };
 
-use config::Snapshot;
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use config::{
+    Snapshot,
+    snapshot::{Endpoint, LogReceiver},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts};
 use llm::ErrorKind;
-use policy::access_log::{AccessLog, Condition, Form, Header, Operator, Request};
+use policy::access_log::{AccessLog, Condition, Form, Header, Line, Operator, Request, Told as Telling};
 use serde_json::{Map, Value, json};
 
-use super::{Log, Writer, record};
+use super::{Log, LogRecord, Sender, Writer, record};
 use crate::{
     facts::{Facts, Outcome},
     server::Connection,
-    telemetry::metrics::error_name,
+    telemetry::{
+        metrics::error_name,
+        otlp::{Destination, Export, Receiver},
+    },
 };
 
-/// The declared access logs of a snapshot. Files that stay are not opened anew.
+/// The declared access logs of a snapshot. Files that stay are not opened anew, and what waits for a receiver that stays is
+/// sent.
 #[derive(Default)]
 pub(crate) struct Logs {
     ports: HashMap<u16, Arc<Declared>>,
     writers: BTreeMap<String, Arc<Writer>>,
+    senders: Vec<(LogReceiver, Arc<Sender>)>,
 }
 
 /// The declared access logs of one port.
 struct Declared {
-    logs: Vec<(AccessLog, Vec<Arc<Writer>>)>,
+    logs: Vec<Outlet>,
     /// Headers that forms and conditions ask for; `None` for all of them.
     request: Option<Vec<HeaderName>>,
     response: Vec<HeaderName>,
+}
+
+/// One declared access log, and where it goes.
+struct Outlet {
+    log: AccessLog,
+    writers: Vec<Arc<Writer>>,
+    senders: Vec<Arc<Sender>>,
 }
 
 /// What declared records tell of a request beside its facts.
@@ -50,19 +65,41 @@ impl Logs {
             let Some(declared) = &listener.access_logs else {
                 continue;
             };
-            let with_writers = declared.iter().map(|declared| {
-                let writers = declared.files.iter().map(|path| {
-                    let known = logs.writers.get(path).or_else(|| before.writers.get(path));
-                    let writer = known.cloned().unwrap_or_else(|| log.writer(path));
-                    logs.writers.insert(path.clone(), Arc::clone(&writer));
-                    writer
-                });
-                (declared.clone(), writers.collect())
+            let outlets = declared.iter().map(|declared| Outlet {
+                writers: declared
+                    .log
+                    .files
+                    .iter()
+                    .map(|path| logs.writer(path, before, log))
+                    .collect(),
+                senders: declared
+                    .receivers
+                    .iter()
+                    .map(|receiver| logs.sender(receiver, before))
+                    .collect(),
+                log: declared.log.clone(),
             });
-            let declared = Declared::new(with_writers.collect());
+            let declared = Declared::new(outlets.collect());
             logs.ports.insert(*port, Arc::new(declared));
         }
         logs
+    }
+
+    fn writer(&mut self, path: &str, before: &Logs, log: &Log) -> Arc<Writer> {
+        let known = self.writers.get(path).or_else(|| before.writers.get(path));
+        let writer = known.cloned().unwrap_or_else(|| log.writer(path));
+        self.writers.insert(path.to_owned(), Arc::clone(&writer));
+        writer
+    }
+
+    fn sender(&mut self, receiver: &LogReceiver, before: &Logs) -> Arc<Sender> {
+        let mut all = self.senders.iter().chain(&before.senders);
+        let known = all.find_map(|(known, sender)| (known == receiver).then(|| Arc::clone(sender)));
+        let sender = known.unwrap_or_else(|| Arc::new(Sender::start(export(receiver))));
+        if !self.senders.iter().any(|(known, _)| known == receiver) {
+            self.senders.push((receiver.clone(), Arc::clone(&sender)));
+        }
+        sender
     }
 
     /// Returns what has to be kept of a request for its records; nothing where none is declared.
@@ -85,17 +122,23 @@ impl Logs {
         self.writers.values().for_each(|writer| writer.reopen());
     }
 
-    /// Waits until everything is written, for at most `limit` each.
+    /// Waits until everything is written and sent, for at most `limit` each.
     pub(crate) fn flush(&self, limit: Duration) {
         self.writers.values().for_each(|writer| writer.flush(limit));
+        self.senders.iter().for_each(|(_, sender)| sender.flush(limit));
+    }
+
+    /// Returns how many records were not sent.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.senders.iter().map(|(_, sender)| sender.dropped()).sum()
     }
 }
 
 impl Declared {
-    fn new(logs: Vec<(AccessLog, Vec<Arc<Writer>>)>) -> Self {
+    fn new(logs: Vec<Outlet>) -> Self {
         let (mut request, mut response) = (Vec::new(), Vec::new());
         let mut all = false;
-        for (log, _) in &logs {
+        for Outlet { log, .. } in &logs {
             for condition in &log.conditions {
                 match condition {
                     Condition::Present(name) => request.push(name.clone()),
@@ -150,17 +193,24 @@ impl Details {
             outcome,
             elapsed,
         };
-        for (log, writers) in &self.declared.logs {
-            if writers.is_empty()
-                || !log
-                    .conditions
-                    .iter()
-                    .all(|condition| condition.holds(&attributes))
-            {
+        for Outlet {
+            log,
+            writers,
+            senders,
+        } in &self.declared.logs
+        {
+            let mut conditions = log.conditions.iter();
+            if !conditions.all(|condition| condition.holds(&attributes)) {
                 continue;
             }
-            let line = told.line(&log.form);
-            writers.iter().for_each(|writer| writer.push(&line));
+            if !writers.is_empty() {
+                let line = told.line(&log.form);
+                writers.iter().for_each(|writer| writer.push(&line));
+            }
+            if !senders.is_empty() {
+                let record = told.record(&log.told);
+                senders.iter().for_each(|sender| sender.push(record.clone()));
+            }
         }
     }
 }
@@ -184,15 +234,28 @@ impl Told<'_> {
                 line.write_text(&mut text, &value);
                 text.into_bytes()
             }
-            Form::Json(members) => {
-                let members = members
-                    .iter()
-                    .map(|(name, line)| (name.clone(), line.to_json(&value)));
-                Value::Object(members.collect::<Map<_, _>>())
-                    .to_string()
-                    .into_bytes()
-            }
+            Form::Json(members) => Value::Object(self.members(members)).to_string().into_bytes(),
         }
+    }
+
+    fn members(&self, members: &[(String, Line)]) -> Map<String, Value> {
+        let value = |operator: &Operator| self.value(operator);
+        let members = members
+            .iter()
+            .map(|(name, line)| (name.clone(), line.to_json(&value)));
+        members.collect()
+    }
+
+    /// Returns the record as receivers of OTLP are told it: a line is its body, members are attributes.
+    fn record(&self, told: &Telling) -> LogRecord {
+        if told.text.is_none() && told.members.is_empty() {
+            return super::own(self.facts, self.outcome, self.elapsed);
+        }
+        let mut body = String::new();
+        if let Some(line) = &told.text {
+            line.write_text(&mut body, &|operator| self.value(operator));
+        }
+        LogRecord::new(self.facts, body, self.members(&told.members))
     }
 
     fn value(&self, operator: &Operator) -> Value {
@@ -311,6 +374,32 @@ impl Told<'_> {
     }
 }
 
+/// Returns how a receiver that a resource names is called.
+fn export(receiver: &LogReceiver) -> Export {
+    let scheme = if receiver.tls.is_some() { "https" } else { "http" };
+    let Endpoint { host, port, .. } = &receiver.endpoint;
+    let authority = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query("/")
+        .build();
+    Export {
+        resource: receiver.resource.clone(),
+        to: Destination::Otlp(Box::new(Receiver {
+            uri: uri.unwrap_or_default(),
+            grpc: true,
+            headers: receiver.headers.clone(),
+            timeout: TIMEOUT,
+            compressed: false,
+            tls: receiver.tls.clone(),
+        })),
+    }
+}
+
 fn pick(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
     let mut picked = HeaderMap::with_capacity(names.len());
     for name in names {
@@ -329,3 +418,6 @@ const MODEL: HeaderName = HeaderName::from_static("x-ai-eg-model");
 
 /// Where the reference keeps what is known of a request.
 const NAMESPACE: &str = "io.envoy.ai_gateway";
+
+/// How long one call to a receiver may take.
+const TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 pub(crate) mod declared;
 pub(crate) mod record;
+mod sender;
 mod writer;
 
 use std::{
@@ -12,25 +13,33 @@ use std::{
     time::Duration,
 };
 
+use super::settings::AccessRecords;
 use crate::{
     AccessLog,
     facts::{Facts, Outcome},
 };
 use record::Record;
 pub(super) use record::finish_name;
+pub(crate) use sender::{LogRecord, Sender};
 pub(crate) use writer::Writer;
 
 /// The access log.
 pub(crate) struct Log {
     form: AccessLog,
+    /// To the receiver that the process is told of.
+    sender: Option<Sender>,
     stdout: OnceLock<Arc<Writer>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Log {
-    pub(crate) fn new(form: AccessLog) -> Self {
+    pub(crate) fn new(form: AccessLog, records: &AccessRecords) -> Self {
         Self {
             form,
+            sender: match records {
+                AccessRecords::Otlp(export) => Some(Sender::start(export.clone())),
+                AccessRecords::Console | AccessRecords::Nowhere => None,
+            },
             stdout: OnceLock::new(),
             dropped: Arc::default(),
         }
@@ -41,6 +50,9 @@ impl Log {
         if let Some(details) = &facts.details {
             details.record(facts, outcome, elapsed);
             return;
+        }
+        if let Some(sender) = &self.sender {
+            sender.push(own(facts, outcome, elapsed));
         }
         match self.form {
             AccessLog::Off => {}
@@ -61,13 +73,17 @@ impl Log {
         Arc::new(Writer::append(path, &self.dropped))
     }
 
-    /// Returns how many lines were dropped because they could not be written in time.
+    /// Returns how many records were dropped because they could not be written or sent in time.
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        let unsent = self.sender.as_ref().map_or(0, Sender::dropped);
+        self.dropped.load(Ordering::Relaxed) + unsent
     }
 
-    /// Waits until everything is written to standard output, for at most `limit`.
+    /// Waits until everything is written to standard output and sent, for at most `limit` each.
     pub(crate) fn flush(&self, limit: Duration) {
+        if let Some(sender) = &self.sender {
+            sender.flush(limit);
+        }
         if let Some(stdout) = self.stdout.get() {
             stdout.flush(limit);
         }
@@ -86,6 +102,20 @@ fn json(facts: &Facts, outcome: Outcome, elapsed: Duration) -> Vec<u8> {
     // A record holds strings and numbers only; writing to memory cannot fail.
     let _ = serde_json::to_writer(&mut line, &Record::new(facts, outcome, elapsed));
     line
+}
+
+/// Returns the command's record as OTLP has it: the line for a person, and every member.
+fn own(facts: &Facts, outcome: Outcome, elapsed: Duration) -> LogRecord {
+    let record = Record::new(facts, outcome, elapsed);
+    let mut line = Vec::with_capacity(LINE);
+    record.write_text(&mut line);
+    let body = String::from_utf8_lossy(&line).into_owned();
+    let members = match serde_json::to_value(&record) {
+        Ok(serde_json::Value::Object(members)) => members,
+        // A record is an object of strings and numbers.
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    LogRecord::new(facts, body, members)
 }
 
 /// How long a line is, about.

@@ -1,14 +1,19 @@
 //! One call to a receiver of OTLP at a time, each on a connection of its own: they are seconds apart.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use config::snapshot::Tls;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, pki_types::ServerName};
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -18,6 +23,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::Receiver;
+use crate::upstream::verify;
 
 /// How often a message is sent at most.
 const ATTEMPTS: u32 = 3;
@@ -33,12 +39,13 @@ const MAX_ANSWER: usize = 1024 * 1024;
 pub(super) enum Service {
     Traces,
     Metrics,
+    Logs,
 }
 
 /// A receiver, and what is needed to call it.
 pub(super) struct Client {
     receiver: Receiver,
-    tls: Option<TlsConnector>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     runtime: Runtime,
 }
 
@@ -70,6 +77,7 @@ impl Service {
         match self {
             Service::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
             Service::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Service::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
         }
     }
 }
@@ -88,7 +96,7 @@ impl SendError {
 
 impl Client {
     pub(super) fn new(receiver: Receiver) -> Result<Self, SendError> {
-        let tls = (receiver.uri.scheme_str() == Some("https")).then(|| connector(receiver.grpc));
+        let tls = receiver.tls.as_ref().map(|tls| connector(tls, receiver.grpc));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self {
             tls: tls.transpose()?,
@@ -132,18 +140,15 @@ impl Client {
             (false, None) => 80,
         };
         let port = uri.port_u16().unwrap_or(default);
-        let plain = host.trim_start_matches('[').trim_end_matches(']');
-        let tcp = TcpStream::connect((plain, port))
+        let tcp = TcpStream::connect((bare(host), port))
             .await
             .map_err(SendError::Connect)?;
         match &self.tls {
             None => self.exchange(tcp, service, message).await,
-            Some(connector) => {
-                let name = ServerName::try_from(plain.to_owned()).map_err(|_| {
-                    SendError::Setup(format!("{plain:?} cannot be the name of a certificate"))
-                })?;
-                let tls = connector.connect(name, tcp).await.map_err(SendError::Connect)?;
-                self.exchange(tls, service, message).await
+            Some((connector, name)) => {
+                let tls = connector.connect(name.clone(), tcp).await;
+                self.exchange(tls.map_err(SendError::Connect)?, service, message)
+                    .await
             }
         }
     }
@@ -180,14 +185,30 @@ impl Client {
 
     fn request(&self, service: Service, message: &[u8]) -> Result<Request<Full<Bytes>>, SendError> {
         let Receiver {
-            uri, grpc, headers, ..
+            uri,
+            grpc,
+            headers,
+            compressed,
+            ..
         } = &self.receiver;
         let mut all = HeaderMap::new();
         all.extend(headers.clone());
+        let message = match compressed {
+            true => gzip(message).map_err(|error| SendError::Setup(error.to_string()))?,
+            false => message.to_vec(),
+        };
+        if *compressed {
+            let name = if *grpc {
+                HeaderName::from_static("grpc-encoding")
+            } else {
+                header::CONTENT_ENCODING
+            };
+            all.insert(name, HeaderValue::from_static("gzip"));
+        }
         let (body, target, kind) = if *grpc {
-            // Not compressed, and how long (gRPC over HTTP/2, "Length-Prefixed-Message").
+            // Whether compressed, and how long (gRPC over HTTP/2, "Length-Prefixed-Message").
             let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-            let framed = [&[0], &length.to_be_bytes()[..], message].concat();
+            let framed = [&[u8::from(*compressed)], &length.to_be_bytes()[..], &message].concat();
             all.insert(header::TE, HeaderValue::from_static("trailers"));
             let scheme = uri.scheme_str().unwrap_or("http");
             let authority = uri.authority().map_or("", http::uri::Authority::as_str);
@@ -199,7 +220,7 @@ impl Client {
                 all.insert(header::HOST, host);
             }
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            (message.to_vec(), Uri::try_from(path), "application/x-protobuf")
+            (message, Uri::try_from(path), "application/x-protobuf")
         };
         all.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let mut request = Request::new(Full::new(Bytes::from(body)));
@@ -225,17 +246,27 @@ async fn grpc(response: http::Response<hyper::body::Incoming>) -> Result<(), Sen
     }
 }
 
-fn connector(grpc: bool) -> Result<TlsConnector, SendError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_platform_verifier())
-        .map_err(|error| SendError::Setup(error.to_string()))?
-        .with_no_client_auth();
+fn gzip(message: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(message)?;
+    encoder.finish()
+}
+
+/// Returns a host without the brackets that an address of IPv6 has in a URI.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn connector(tls: &Tls, grpc: bool) -> Result<(TlsConnector, ServerName<'static>), SendError> {
+    let setup = |error: &dyn std::fmt::Display| SendError::Setup(error.to_string());
+    let shared = verify::config(tls).map_err(|error| setup(&error))?;
+    let mut config = ClientConfig::clone(&shared);
     config.alpn_protocols = vec![if grpc {
         b"h2".to_vec()
     } else {
         b"http/1.1".to_vec()
     }];
-    Ok(TlsConnector::from(Arc::new(config)))
+    let name = ServerName::try_from(bare(&tls.hostname).to_owned())
+        .map_err(|_| SendError::Setup(format!("{:?} cannot be the name of a certificate", tls.hostname)))?;
+    Ok((TlsConnector::from(Arc::new(config)), name))
 }

@@ -7,21 +7,25 @@ mod client;
 mod metrics;
 mod proto;
 mod push;
+mod queue;
 
 use std::{
     io::{self, Write},
     time::Duration,
 };
 
+use config::snapshot::Tls;
 use http::{HeaderMap, Uri};
 
-use super::trace::span::Span;
+use super::{log::LogRecord, trace::span::Span};
 pub use client::SendError;
 use client::{Client, Service};
 pub(crate) use push::Pusher;
+pub use queue::Bounds;
+pub(crate) use queue::Queue;
 
 /// Where a signal goes, and in whose name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Export {
     /// Attributes of the process.
     pub resource: Vec<(String, String)>,
@@ -30,7 +34,7 @@ pub struct Export {
 }
 
 /// Where a signal goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Destination {
     /// Standard output, as JSON.
     Console,
@@ -39,7 +43,7 @@ pub enum Destination {
 }
 
 /// A receiver of OTLP.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Receiver {
     /// Where it is; with gRPC the path is of no matter.
     pub uri: Uri,
@@ -49,6 +53,10 @@ pub struct Receiver {
     pub headers: HeaderMap,
     /// How long one call may take.
     pub timeout: Duration,
+    /// Whether messages are compressed with gzip.
+    pub compressed: bool,
+    /// How calls are encrypted; `None` where they are not.
+    pub tls: Option<Tls>,
 }
 
 /// How metrics are pushed.
@@ -97,6 +105,17 @@ impl Exporter {
             }
         }
     }
+
+    /// Sends access records.
+    ///
+    /// # Errors
+    /// If the receiver does not take them.
+    pub(crate) fn logs(&self, records: &[LogRecord]) -> Result<(), SendError> {
+        match &self.client {
+            Some(client) => client.send(Service::Logs, &proto::logs(&self.export.resource, records)),
+            None => Ok(()),
+        }
+    }
 }
 
 fn print(text: &str) {
@@ -107,13 +126,20 @@ fn print(text: &str) {
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            uri, grpc, timeout, ..
+            uri,
+            grpc,
+            timeout,
+            compressed,
+            tls,
+            ..
         } = self;
         let mut shown = f.debug_struct("Receiver");
         shown
             .field("uri", uri)
             .field("grpc", grpc)
-            .field("timeout", timeout);
+            .field("timeout", timeout)
+            .field("compressed", compressed)
+            .field("tls", tls);
         shown.finish_non_exhaustive()
     }
 }

@@ -3,7 +3,10 @@
 //! A handful of messages of which we only ever write: generated types would bring a code generator and a runtime for
 //! it. Numbers of fields are those of opentelemetry-proto 1.x, named beside each.
 
-use crate::telemetry::trace::span::{Attributes, Event, Span, Status, Value};
+use crate::telemetry::{
+    log::LogRecord,
+    trace::span::{Attributes, Event, Span, Status, Value},
+};
 
 /// A message of protocol buffers that is being written.
 #[derive(Default)]
@@ -129,6 +132,37 @@ pub(super) fn spans(resource: &[(String, String)], spans: &[Span]) -> Vec<u8> {
     request.into_bytes()
 }
 
+/// Returns an ExportLogsServiceRequest: resource_logs = 1.
+pub(super) fn logs(resource: &[(String, String)], records: &[LogRecord]) -> Vec<u8> {
+    let mut request = Message::default();
+    // ResourceLogs: resource = 1, scope_logs = 2; ScopeLogs: scope = 1, log_records = 2.
+    request.message(1, |of_resource| {
+        of_resource.message(1, |message| self::resource(message, resource));
+        of_resource.message(2, |of_scope| {
+            of_scope.message(1, scope);
+            for record in records {
+                of_scope.message(2, |message| log_record(message, record));
+            }
+        });
+    });
+    request.into_bytes()
+}
+
+/// Writes a LogRecord: time = 1, severity_number = 2, body = 5, attributes = 6, trace_id = 9, span_id = 10, observed = 11.
+fn log_record(message: &mut Message, record: &LogRecord) {
+    message.fixed64(1, record.at);
+    message.varint(2, INFO);
+    if !record.body.is_empty() {
+        message.message(5, |any| any.text(1, &record.body));
+    }
+    attributes(message, 6, &record.attributes);
+    if let Some((trace, span)) = &record.place {
+        message.bytes(9, trace);
+        message.bytes(10, span);
+    }
+    message.fixed64(11, record.at);
+}
+
 /// Writes a Resource: attributes = 1.
 pub(super) fn resource(message: &mut Message, resource: &[(String, String)]) {
     for (name, value) in resource {
@@ -175,6 +209,9 @@ fn event(message: &mut Message, event: &Event) {
     message.text(2, event.name);
     attributes(message, 3, &event.attributes);
 }
+
+/// SEVERITY_NUMBER_INFO.
+const INFO: u64 = 9;
 
 /// What the reference calls itself in its signals.
 pub(super) const SCOPE: &str = "envoyproxy/ai-gateway";

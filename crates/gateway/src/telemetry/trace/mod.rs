@@ -28,7 +28,11 @@ pub(crate) use queue::Tracer;
 pub use sample::Sampler;
 use span::{Attributes, Kind, Span, Status};
 
-use super::{decision::Decision, metrics::error_name, otlp::Export};
+use super::{
+    decision::Decision,
+    metrics::error_name,
+    otlp::{Bounds, Export},
+};
 use crate::facts::Outcome;
 
 /// The most bytes of a request that are kept for its span.
@@ -48,12 +52,8 @@ pub struct Traces {
     pub propagators: Vec<Propagator>,
     /// Where spans go.
     pub export: Export,
-    /// The most requests that wait to be exported.
-    pub queue: usize,
-    /// The most spans that are sent at once.
-    pub batch: usize,
-    /// How long a span may wait for others.
-    pub delay: Duration,
+    /// How many requests wait to be exported.
+    pub bounds: Bounds,
 }
 
 /// The words of spans.
@@ -117,6 +117,11 @@ impl Trace {
     /// Returns whether there will be a span.
     pub(crate) fn is_sampled(&self) -> bool {
         self.place.sampled
+    }
+
+    /// Returns the place of the request's span, if there will be one.
+    pub(crate) fn place(&self) -> Option<([u8; 16], [u8; 8])> {
+        self.is_sampled().then_some((self.place.trace, self.place.span))
     }
 
     /// Keeps what the client sent.
