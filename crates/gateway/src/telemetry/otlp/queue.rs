@@ -77,7 +77,7 @@ impl<T: Send + 'static> Queue<T> {
             .name(name.to_owned())
             .spawn(move || of_thread.run(&export, send));
         if let Err(error) = started {
-            tracing::error!(%error, "no thread for {name}");
+            tracing::error!(%error, what = name, "no thread for an exporter");
         }
         Self { shared }
     }
@@ -134,7 +134,7 @@ impl<T> Shared<T> {
         let exporter = match Exporter::new(export) {
             Ok(exporter) => exporter,
             Err(error) => {
-                tracing::error!(%error, "{} cannot be exported", self.name);
+                tracing::error!(%error, what = self.name, "a signal cannot be exported");
                 return;
             }
         };
@@ -145,7 +145,12 @@ impl<T> Shared<T> {
                 if let Err(error) = send(&exporter, batch) {
                     self.dropped.fetch_add(count as u64, Ordering::Relaxed);
                     let error = &error as &dyn Error;
-                    tracing::warn!(error, count, "{} were not taken", self.name);
+                    tracing::warn!(
+                        error,
+                        count,
+                        what = self.name,
+                        "the receiver did not take a batch"
+                    );
                 }
             }
             self.lock().sending = false;
