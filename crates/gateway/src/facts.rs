@@ -14,6 +14,7 @@ use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Said, Usage, chat::Finish
 
 use crate::{
     Runtime,
+    kept::Owner,
     limit::Limiter,
     meter::{Bill, Meter},
     server::drain::Stopped,
@@ -34,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     pub(crate) host: String,
+    /// Whose the answer is, if it is kept.
+    pub(crate) owner: Owner,
     pub(crate) request_id: HeaderValue,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) endpoint: Option<&'static Endpoint>,
@@ -130,6 +133,7 @@ impl Facts {
             uri: head.uri.clone(),
             version: head.version,
             host: String::new(),
+            owner: None,
             request_id,
             user_agent: head.headers.get(http::header::USER_AGENT).cloned(),
             endpoint: None,
@@ -180,8 +184,9 @@ impl Facts {
     }
 
     /// Keeps an answer for those who may go on from it.
-    pub(crate) fn keep(&self, kept: Kept) {
-        self.runtime.shelf.put(&self.host, kept, Instant::now());
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        let owner = self.owner.take();
+        self.runtime.shelf.put(&self.host, owner, kept, Instant::now());
     }
 
     /// Notes that the upstream has begun to stream.

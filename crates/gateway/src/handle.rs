@@ -76,8 +76,8 @@ async fn serve(
         Operation::Models => models::list(ctx, place.endpoint, &head).await,
         Operation::Model => models::one(ctx, &place, &head).await,
         Operation::Kept => {
-            access::passed(ctx, &head).await?;
-            kept::answer(ctx, &head.method, &place).map_err(Into::into)
+            let passed = access::passed(ctx, &head).await?;
+            kept::answer(ctx, &head.method, &place, &passed).map_err(Into::into)
         }
         Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
@@ -89,12 +89,12 @@ async fn serve(
             }
             upload::refuse(&head.headers, place.endpoint.path)?;
             let mut inbound = Inbound::parse(place, bytes)?;
-            kept::prepare(ctx, &mut inbound)?;
             let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head).await?;
             if rule.plain.is_some() {
                 let held = Given::Held(inbound.bytes().clone());
                 return Ok(plain::serve(ctx, &rule, head, held).await);
             }
+            kept::prepare(ctx, &mut inbound)?;
             ctx.fits(&rule, inbound.len())?;
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }

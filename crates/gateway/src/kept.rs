@@ -1,7 +1,9 @@
 //! Answers that are kept for clients of Responses, in memory: to go on from, to be read again and to be deleted.
 //!
-//! Who knows the id of an answer at the host where it was given may read it, so that ids cannot be guessed. What
-//! is too old goes, and what is oldest where there is no room; a replica of the gateway knows nothing of another.
+//! An answer is there for whoever asked for it, at the host where it was given: for the caller that the policies
+//! have verified, or, where they verify nobody, for whoever knows its id, which cannot be guessed. That an answer
+//! is somebody else's and that there is none is told in the same words. What is too old goes, and what is oldest
+//! where there is no room; a replica of the gateway knows nothing of another.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +17,11 @@ use llm::{ApiError, ErrorKind, Inbound, Kept, operation::Place};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use serde_json::json;
 
-use crate::{ctx::Ctx, refusal::Answer};
+use crate::{
+    access::{Admitted, Passed},
+    ctx::Ctx,
+    refusal::Answer,
+};
 
 /// The share of the memory that one conversation may have: a few long ones must not displace all others.
 const SHARE: usize = 8;
@@ -27,15 +33,17 @@ const ENTRY: usize = 256;
 ///
 /// # Errors
 /// A 400 that names the member at fault.
-pub(crate) fn prepare(ctx: &Ctx, inbound: &mut Inbound) -> Result<(), ApiError> {
+pub(crate) fn prepare(ctx: &mut Ctx, inbound: &mut Inbound) -> Result<(), ApiError> {
     let shelf = &ctx.runtime.shelf;
-    if shelf.bound == 0 {
+    if shelf.bound == 0 || !inbound.may_be_kept() {
         return Ok(());
     }
+    let owner = ctx.access.as_deref().and_then(Admitted::caller);
     let mut weight = inbound.len();
     if let Some(previous) = inbound.previous()? {
+        let is_own = |other: &Owner| *other == owner;
         // What is not here may be at the provider.
-        let Some(earlier) = shelf.find(&ctx.facts.host, &previous, Instant::now()) else {
+        let Some(earlier) = shelf.find(&ctx.facts.host, &previous, is_own, Instant::now()) else {
             return Ok(());
         };
         weight += earlier.weight();
@@ -46,24 +54,31 @@ pub(crate) fn prepare(ctx: &Ctx, inbound: &mut Inbound) -> Result<(), ApiError> 
         && let Some(random) = shelf.random()
     {
         inbound.keep(random);
+        ctx.facts.owner = owner;
     }
     Ok(())
 }
 
-/// Returns the answer that `place` names, or deletes it.
+/// Returns the answer that `place` names, or deletes it. `passed` tells as whom the client is known.
 ///
 /// # Errors
-/// A 404, if it is not kept here.
-pub(crate) fn answer(ctx: &Ctx, method: &Method, place: &Place<'_>) -> Result<Answer, ApiError> {
+/// A 404, if it is not kept here for this client.
+pub(crate) fn answer(
+    ctx: &Ctx,
+    method: &Method,
+    place: &Place<'_>,
+    passed: &[Passed],
+) -> Result<Answer, ApiError> {
     let id = place.name.as_deref().unwrap_or_default();
     let (shelf, host) = (&ctx.runtime.shelf, &ctx.facts.host);
+    let is_own = |owner: &Owner| owner.is_none() || passed.iter().any(|passed| passed.caller == *owner);
     let document = if *method == Method::DELETE {
         let deleted = json!({ "id": id, "object": "response", "deleted": true });
         shelf
-            .take(host, id, Instant::now())
+            .take(host, id, is_own, Instant::now())
             .map(|_| Bytes::from(deleted.to_string()))
     } else {
-        let kept = shelf.find(host, id, Instant::now());
+        let kept = shelf.find(host, id, is_own, Instant::now());
         kept.map(|kept| kept.document.clone())
     };
     document.map(Answer::json).ok_or_else(|| {
@@ -84,6 +99,9 @@ pub(crate) struct Shelf {
 /// The host at which an answer was given, and its id.
 type Key = (String, String);
 
+/// Who asked for an answer; `None` where nobody was verified.
+pub(crate) type Owner = Option<String>;
+
 #[derive(Default)]
 struct Entries {
     by_key: HashMap<Key, Entry>,
@@ -95,6 +113,7 @@ struct Entries {
 
 struct Entry {
     kept: Arc<Kept>,
+    owner: Owner,
     age: u64,
     until: Instant,
 }
@@ -110,8 +129,8 @@ impl Shelf {
         }
     }
 
-    /// Keeps an answer that was given at `host`; what is oldest makes room.
-    pub(crate) fn put(&self, host: &str, kept: Kept, now: Instant) {
+    /// Keeps an answer that `owner` was given at `host`; what is oldest makes room.
+    pub(crate) fn put(&self, host: &str, owner: Owner, kept: Kept, now: Instant) {
         let mut entries = self.entries(now);
         let key = (host.to_owned(), kept.id.clone());
         entries.remove(&key);
@@ -121,6 +140,7 @@ impl Shelf {
         entries.by_age.insert(age, key.clone());
         let entry = Entry {
             kept: Arc::new(kept),
+            owner,
             age,
             until: now + self.lifetime,
         };
@@ -128,16 +148,22 @@ impl Shelf {
         while entries.weight > self.bound && entries.drop_oldest() {}
     }
 
-    /// Returns the answer that was given at `host` under `id`.
-    fn find(&self, host: &str, id: &str, now: Instant) -> Option<Arc<Kept>> {
+    /// Returns the answer that was given at `host` under `id`, if `is_own` says so of its owner.
+    fn find(&self, host: &str, id: &str, is_own: impl Fn(&Owner) -> bool, now: Instant) -> Option<Arc<Kept>> {
         let entries = self.entries(now);
         let entry = entries.by_key.get(&(host.to_owned(), id.to_owned()))?;
-        Some(Arc::clone(&entry.kept))
+        is_own(&entry.owner).then(|| Arc::clone(&entry.kept))
     }
 
-    /// Takes the answer out that was given at `host` under `id`.
-    fn take(&self, host: &str, id: &str, now: Instant) -> Option<Arc<Kept>> {
-        self.entries(now).remove(&(host.to_owned(), id.to_owned()))
+    /// Takes the answer out that was given at `host` under `id`, if `is_own` says so of its owner.
+    fn take(&self, host: &str, id: &str, is_own: impl Fn(&Owner) -> bool, now: Instant) -> Option<Arc<Kept>> {
+        let mut entries = self.entries(now);
+        let key = (host.to_owned(), id.to_owned());
+        let entry = entries.by_key.get(&key)?;
+        if !is_own(&entry.owner) {
+            return None;
+        }
+        entries.remove(&key)
     }
 
     /// Returns what nobody can guess; `None` if the system has none to give.

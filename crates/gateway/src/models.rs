@@ -10,7 +10,7 @@ use policy::Policies;
 use serde::Serialize;
 
 use crate::{
-    access,
+    access::{self, Passed},
     ctx::Ctx,
     refusal::{Answer, Refusal},
 };
@@ -48,8 +48,12 @@ pub(crate) async fn list(ctx: &mut Ctx, endpoint: &Endpoint, head: &Parts) -> Re
 }
 
 /// Returns the models of the request's host that are behind nothing but what was `passed`.
-fn visible<'c>(ctx: &'c Ctx, passed: &[Arc<Policies>]) -> Vec<&'c Model> {
-    let passes = |policies: &Arc<Policies>| passed.iter().any(|passed| Arc::ptr_eq(passed, policies));
+fn visible<'c>(ctx: &'c Ctx, passed: &[Passed]) -> Vec<&'c Model> {
+    let passes = |policies: &Arc<Policies>| {
+        passed
+            .iter()
+            .any(|passed| Arc::ptr_eq(&passed.policies, policies))
+    };
     let listener = ctx.listener();
     let models = listener.map(|listener| listener.router.models_behind(&ctx.facts.host, passes));
     models.unwrap_or_default()

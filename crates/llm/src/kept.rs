@@ -99,7 +99,8 @@ impl Inbound {
         }))
     }
 
-    fn may_be_kept(&self) -> bool {
+    /// Returns whether the client speaks the format whose answers are kept.
+    pub fn may_be_kept(&self) -> bool {
         self.endpoint.operation == Operation::Chat && self.endpoint.format == Format::Responses
     }
 }

@@ -114,6 +114,27 @@ impl<'a> PolicyCtx<'a> {
     }
 }
 
+impl Caller {
+    /// Returns who calls as one text, the same for every request of theirs; `None` if nobody was verified. A token
+    /// that names no subject is known by all that it says.
+    pub fn identity(&self) -> Option<String> {
+        if self.client_id.is_none() && self.username.is_none() && self.claims.is_empty() {
+            return None;
+        }
+        let subjects = self.claims.iter().map(|(provider, claims)| {
+            let subject = ["sub", "client_id", "azp"]
+                .into_iter()
+                .find_map(|name| claims.text(name));
+            match subject {
+                Some(subject) => json!([provider, claims.text("iss"), subject]),
+                None => json!([provider, claims.as_map()]),
+            }
+        });
+        let subjects: Vec<Value> = subjects.collect();
+        Some(json!([self.client_id, self.username, subjects]).to_string())
+    }
+}
+
 impl Policies {
     /// Returns what lets nobody in.
     pub fn broken(id: impl Into<Arc<str>>, reason: impl Into<String>) -> Self {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use config::{router::Gate, snapshot::Rule};
 use http::{HeaderMap, Method, header, request::Parts};
 use llm::{ApiError, Endpoint, ErrorKind};
-use policy::{Policies, PolicyCtx};
+use policy::{Caller, Policies, PolicyCtx};
 use tracing::debug;
 
 use self::egress::Outward;
@@ -33,8 +33,16 @@ pub(crate) struct Admitted {
     policies: Arc<Policies>,
     /// Whether they let it in.
     passed: bool,
+    /// Who was verified.
+    caller: Caller,
     /// Headers for the answer.
     response: HeaderMap,
+}
+
+/// Policies that have let a request in, and whom they took the caller for.
+pub(crate) struct Passed {
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) caller: Option<String>,
 }
 
 /// Answers a browser that asks whether a page may send a request; `None` if it does not ask, or the page may not.
@@ -121,7 +129,7 @@ pub(crate) async fn enter(ctx: &mut Ctx, rule: &Rule, head: &mut Parts) -> Resul
 ///
 /// # Errors
 /// What the first of them says, if none lets it in and nothing is open.
-pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Policies>>, Box<Refusal>> {
+pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Passed>, Box<Refusal>> {
     let host = &ctx.facts.host;
     let asked: Vec<Arc<Policies>> = match ctx.listener().map(|listener| &listener.router) {
         Some(router) => router
@@ -135,16 +143,14 @@ pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Arc<Polici
     let mut passed = Vec::new();
     let mut refused = None;
     for policies in asked {
-        if has_passed(ctx, &policies) {
-            passed.push(policies);
+        if !has_passed(ctx, &policies)
+            && let Err(refusal) = Box::pin(admit(ctx, &policies, &mut head.clone())).await
+        {
+            refused.get_or_insert(refusal);
             continue;
         }
-        match Box::pin(admit(ctx, &policies, &mut head.clone())).await {
-            Ok(()) => passed.push(policies),
-            Err(refusal) => {
-                refused.get_or_insert(refusal);
-            }
-        }
+        let caller = ctx.access.as_deref().and_then(Admitted::caller);
+        passed.push(Passed { policies, caller });
     }
     let router = ctx.listener().map(|listener| &listener.router);
     let open = || router.is_some_and(|router| !router.models_behind(&ctx.facts.host, |_| false).is_empty());
@@ -180,6 +186,7 @@ pub(crate) async fn admit(
     ctx.access = Some(Box::new(Admitted {
         policies: Arc::clone(policies),
         passed: verdict.is_ok(),
+        caller: found.caller,
         response: found.response,
     }));
     verdict.map_err(Into::into)
@@ -191,6 +198,12 @@ fn has_passed(ctx: &Ctx, policies: &Arc<Policies>) -> bool {
 }
 
 impl Admitted {
+    /// Returns who was verified, as one text; what one resource vouches for is not what another does.
+    pub(crate) fn caller(&self) -> Option<String> {
+        let identity = self.caller.identity()?;
+        Some(format!("{} {identity}", self.policies.id))
+    }
+
     /// Puts into the headers of an answer what the policies have for it.
     pub(crate) fn dress(self, headers: &mut HeaderMap) {
         for (name, value) in &self.response {

@@ -1,16 +1,17 @@
 //! Answers that are kept for clients of Responses, where the upstream speaks another format.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use config::snapshot::Timeouts;
-use gateway::Options;
+use config::snapshot::{Rule, Timeouts};
+use gateway::{Gateway, Options};
+use policy::{ApiKey, Authenticate, Carrier, Policies, api_key::Keys};
 use serde_json::{Value, json};
 use testkit::{
     Reply, Upstream,
     client::{self, Answer},
 };
 
-use crate::fixture::{MODEL, Served, messages, openai, options, serve, serve_with};
+use crate::fixture::{MODEL, Served, messages, openai, options, serve, serve_with, snapshot_with};
 
 const RESPONSES: &str = "/v1/responses";
 
@@ -274,4 +275,63 @@ async fn providers_of_the_format_keep_for_themselves() {
     );
     assert_eq!((input[1].get("id"), input[1].get("status")), (None, None));
     assert_eq!(input[2], json!({ "role": "user", "content": "two" }));
+}
+
+/// Has a rule let in two clients by their keys.
+fn guard(rule: &mut Rule) {
+    let mut keys = Keys::default();
+    for client in ["one", "two"] {
+        keys.add(client, &format!("sk-client-{client}"));
+    }
+    rule.policies = Some(Arc::new(Policies {
+        id: "default/keys".into(),
+        authenticate: Authenticate {
+            api_key: Some(ApiKey {
+                keys,
+                carriers: vec![Carrier::header(http::header::AUTHORIZATION)],
+                told_in: None,
+                sanitize: false,
+            }),
+            ..Authenticate::default()
+        },
+        ..Policies::default()
+    }));
+}
+
+#[tokio::test]
+async fn nobody_goes_on_from_an_answer_of_another() {
+    let upstream = upstream().await;
+    let gateway = Gateway::start(options()).await.expect("the admin port is free");
+    let snapshot = snapshot_with(Timeouts::default(), [messages(&upstream)], guard);
+    gateway.install(snapshot).await.expect("the port is free");
+    let address = *gateway.addresses().first().expect("one listener");
+    let one = [("authorization", "Bearer sk-client-one")];
+    let two = [("authorization", "Bearer sk-client-two")];
+    let first = client::post(address, RESPONSES, &one, &request(json!("one"), json!({}))).await;
+    let id = id(&first.json());
+    let (path, unknown) = (format!("{RESPONSES}/{id}"), format!("resp_{:032x}", 0));
+
+    // That it is somebody else's looks as if it were not there.
+    let mut told = Vec::new();
+    for (previous, caller) in [(&id, &two), (&unknown, &one)] {
+        let asked = request(json!("two"), json!({ "previous_response_id": previous }));
+        let answer = client::post(address, RESPONSES, caller, &asked).await;
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        told.push(answer.text().replace(previous.as_str(), "ID"));
+        for answer in [
+            client::get(address, &format!("{RESPONSES}/{previous}"), caller).await,
+            client::delete(address, &format!("{RESPONSES}/{previous}"), caller).await,
+        ] {
+            assert_eq!(answer.status, 404);
+            told.push(answer.text().replace(previous.as_str(), "ID"));
+        }
+    }
+    assert_eq!(told[..3], told[3..]);
+    assert_eq!(client::get(address, &path, &[]).await.status, 401);
+
+    let asked = request(json!("two"), json!({ "previous_response_id": id }));
+    assert_eq!(client::post(address, RESPONSES, &one, &asked).await.status, 200);
+    assert_eq!(client::get(address, &path, &one).await.json(), first.json());
+    assert_eq!(client::delete(address, &path, &one).await.status, 200);
+    assert_eq!(upstream.received(2).await.len(), 2);
 }
