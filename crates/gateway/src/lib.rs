@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod body;
+mod coding;
 mod credential;
 mod ctx;
 mod facts;

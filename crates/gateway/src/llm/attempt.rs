@@ -5,10 +5,11 @@ use std::{future::poll_fn, sync::Arc};
 use bytes::Bytes;
 use config::{Credential, snapshot::Candidate};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use llm::{ApiError, ErrorKind, Losses, Target, chat::FinishReason};
 
 use super::{
+    arriving::Arriving,
     asked::{Asked, BYTES, Head, Payload, Said},
     limit::{Alarm, Limits},
     refused::{Cause, Refused},
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     body::Pieces,
+    coding::{Coding, Decoder},
     credential::{Call, Used, brought::Luggage},
     ctx::Ctx,
     facts::Attempted,
@@ -235,7 +237,7 @@ impl Attempt<'_> {
         mut reply: llm::Reply,
         losses: Losses,
     ) -> Result<Answer, Box<Refused>> {
-        let (head, mut body) = response.into_parts();
+        let (head, body) = response.into_parts();
         let retry_after = retry_after(&head.headers);
         let is_stream = is_of_type(&head.headers, reply.stream_type());
         reply.hear(&head.headers);
@@ -243,9 +245,15 @@ impl Attempt<'_> {
         let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
         let mut headers = head.headers;
         headers::to_client(&mut headers);
-        if let Some(coding) = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(compressed(head.status, headers, retry_after, &coding));
-        }
+        let decoder = match coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            None => None,
+            Some(coding) => match Coding::of(&coding).and_then(Decoder::new) {
+                Some(decoder) => Some(decoder),
+                None if head.status.is_success() => return Err(illegible(&coding)),
+                None => return Err(failed(head.status, headers, retry_after, &reply, &Bytes::new())),
+            },
+        };
+        let mut body = Arriving::new(body, decoder);
         let (may_stream, must_stream) = self.asked.may_and_must_stream();
         if head.status == StatusCode::OK && is_stream && may_stream {
             let stream = self.commit(ctx, alarm, body, reply.stream()).await?;
@@ -278,7 +286,11 @@ impl Attempt<'_> {
                 ApiError::new(ErrorKind::BadUpstream, message),
             ));
         }
-        let bytes = self.whole(alarm, &mut body).await?;
+        let bytes = match self.whole(alarm, &mut body).await {
+            // An error is known by its status, whatever else it says.
+            Err(refused) if refused.cause == Cause::BadReply && !head.status.is_success() => Bytes::new(),
+            read => read?,
+        };
         if !head.status.is_success() {
             return Err(failed(head.status, headers, retry_after, &reply, &bytes));
         }
@@ -314,17 +326,15 @@ impl Attempt<'_> {
     }
 
     /// Reads a unary reply to its end, so that a break in the middle is still a refusal.
-    async fn whole(&self, alarm: &mut Alarm, body: &mut upstream::Reply) -> Result<Bytes, Box<Refused>> {
+    async fn whole(&self, alarm: &mut Alarm, body: &mut Arriving) -> Result<Bytes, Box<Refused>> {
         let mut read = Pieces::default();
         loop {
-            let frame = match alarm.limit(self.limits.next(), body.frame()).await {
-                Some(Some(Ok(frame))) => frame,
-                Some(Some(Err(error))) => return Err(Refused::cut(&error)),
+            let piece = poll_fn(|cx| body.poll_piece(cx));
+            let data = match alarm.limit(self.limits.next(), piece).await {
+                Some(Some(Ok(data))) => data,
+                Some(Some(Err(broken))) => return Err(Refused::broken(&broken)),
                 Some(None) => return Ok(read.join()),
                 None => return Err(self.limits.passed()),
-            };
-            let Ok(data) = frame.into_data() else {
-                continue;
             };
             if read.len() + data.len() > MAX_REPLY {
                 let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's reply exceeds 64 MiB");
@@ -339,7 +349,7 @@ impl Attempt<'_> {
         &self,
         ctx: &mut Ctx,
         alarm: &mut Alarm,
-        mut body: upstream::Reply,
+        mut body: Arriving,
         mut stream: llm::Stream,
     ) -> Result<Stream, Box<Refused>> {
         let mut held = Pieces::default();
@@ -395,29 +405,10 @@ fn failed(
     })
 }
 
-/// Returns what a reply amounts to that is compressed although it was asked not to be: an error is known by
-/// its status, an answer is lost.
-fn compressed(
-    status: StatusCode,
-    headers: HeaderMap,
-    retry_after: Option<u64>,
-    coding: &HeaderValue,
-) -> Box<Refused> {
-    let message = format!(
-        "the upstream answered with status {} in {coding:?}, which it was asked not to use",
-        status.as_u16()
-    );
-    let error = if status.is_client_error() || status.is_server_error() {
-        ApiError::upstream(status, message)
-    } else {
-        ApiError::new(ErrorKind::BadUpstream, message)
-    };
-    Box::new(Refused {
-        cause: Cause::of_status(status),
-        error: ApiError { retry_after, ..error },
-        headers,
-        answer: None,
-    })
+/// Returns what an answer amounts to that comes in a coding nobody here knows.
+fn illegible(coding: &HeaderValue) -> Box<Refused> {
+    let message = format!("the upstream answered in {coding:?}, which cannot be decoded");
+    Refused::new(Cause::BadReply, ApiError::new(ErrorKind::BadUpstream, message))
 }
 
 /// Returns what a document amounts to that came in place of a stream.

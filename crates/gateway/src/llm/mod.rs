@@ -1,6 +1,7 @@
 //! Serves a model request: attempts over a rule's candidates until one answers.
 
 mod affinity;
+mod arriving;
 mod asked;
 mod attempt;
 mod limit;

@@ -5,6 +5,7 @@ use llm::{ApiError, ErrorKind, Unfit};
 
 use policy::traffic::{health::Fared, retry};
 
+use super::arriving::Broken;
 use crate::{refusal::Answer, trail::Failure, upstream::CallError};
 
 /// Why an attempt is not the answer.
@@ -193,9 +194,17 @@ impl Refused {
         Self::new(cause, ApiError::new(kind, error.to_string()))
     }
 
-    pub(super) fn cut(error: &hyper::Error) -> Box<Self> {
-        tracing::debug!(error = error as &dyn std::error::Error, "reply was cut");
-        let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's reply was cut off");
-        Self::new(Cause::Reset, error)
+    pub(super) fn broken(broken: &Broken) -> Box<Self> {
+        match broken {
+            Broken::Cut(error) => {
+                tracing::debug!(error = error as &dyn std::error::Error, "reply was cut");
+                let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's reply was cut off");
+                Self::new(Cause::Reset, error)
+            }
+            Broken::Coding(fault) => {
+                let message = format!("the upstream's reply cannot be decoded: {fault}");
+                Self::new(Cause::BadReply, ApiError::new(ErrorKind::BadUpstream, message))
+            }
+        }
     }
 }

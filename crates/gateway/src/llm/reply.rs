@@ -7,23 +7,23 @@
 
 use std::{
     fmt,
-    pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http_body::Body;
 use llm::{ApiError, End, ErrorKind, Observed};
 use tokio::time::Instant;
 
-use super::limit::{Alarm, Limits};
+use super::{
+    arriving::Arriving,
+    limit::{Alarm, Limits},
+};
 use crate::{
     body::Pieces,
     facts::{Facts, Outcome},
     lane::Busy,
     refusal,
     server::drain::Stopped,
-    upstream,
 };
 
 /// Above this many bytes no more is waited for that has arrived as well.
@@ -35,7 +35,7 @@ pub(crate) struct Stream {
     first: Bytes,
     inner: llm::Stream,
     /// `None` once nothing more is to be read.
-    upstream: Option<upstream::Reply>,
+    upstream: Option<Arriving>,
     alarm: Alarm,
     limits: Limits,
     last_read: Instant,
@@ -58,14 +58,11 @@ pub(crate) struct BrokenOff;
 
 /// Takes what has arrived of an upstream, as one piece, and whether that was all of it: what is handed on
 /// piece by piece is framed and looked into piece by piece.
-pub(super) fn poll_arrived(
-    upstream: &mut upstream::Reply,
-    cx: &mut Context<'_>,
-) -> Poll<(Bytes, Option<End>)> {
+pub(super) fn poll_arrived(upstream: &mut Arriving, cx: &mut Context<'_>) -> Poll<(Bytes, Option<End>)> {
     let mut arrived = Pieces::default();
     let end = loop {
-        match Pin::new(&mut *upstream).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => arrived.push(frame.into_data().unwrap_or_default()),
+        match upstream.poll_piece(cx) {
+            Poll::Ready(Some(Ok(piece))) => arrived.push(piece),
             Poll::Ready(Some(Err(_))) => break Some(End::Cut),
             Poll::Ready(None) => break Some(End::Clean),
             Poll::Pending if arrived.is_empty() => return Poll::Pending,
@@ -90,7 +87,7 @@ impl Stream {
     pub(super) fn new(
         first: Bytes,
         inner: llm::Stream,
-        upstream: Option<upstream::Reply>,
+        upstream: Option<Arriving>,
         mut alarm: Alarm,
         limits: Limits,
     ) -> Self {

@@ -1,5 +1,8 @@
 //! The faults of upstreams, and what clients see of each.
 
+use std::{io::Write, sync::LazyLock};
+
+use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 use testkit::{Provider, Reply, fixture};
 
@@ -380,19 +383,27 @@ fn drip(provider: Provider, stream: bool) -> Reply {
     Reply::new().head(200, &headers).drip(&body, DRIP)
 }
 
-/// What claims to be gzip is not looked into, however much or little it stands for.
+/// 16 MiB of nothing, in gzip.
 fn bomb(stream: bool) -> Reply {
+    static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let written = encoder.write_all(&vec![0; 16 * 1024 * 1024]);
+        written
+            .and_then(|()| encoder.finish())
+            .expect("a Vec takes everything")
+    });
     let kind = if stream {
         "text/event-stream"
     } else {
         "application/json"
     };
+    let length = BOMB.len().to_string();
     let headers = [
         ("content-type", kind),
         ("content-encoding", "gzip"),
-        ("content-length", "4"),
+        ("content-length", length.as_str()),
     ];
-    Reply::new().head(200, &headers).raw(&b"\x1f\x8b\x08\x00"[..])
+    Reply::new().head(200, &headers).raw(BOMB.clone())
 }
 
 fn nothing(stream: bool) -> Reply {

@@ -4,6 +4,7 @@ mod access;
 mod access_log;
 mod admin;
 mod bedrock;
+mod compressed;
 mod credential;
 mod decisions;
 mod disconnect;

@@ -1,0 +1,60 @@
+//! The body of an upstream's reply, piece by piece, without the content coding that it may have come in.
+//!
+//! Upstreams are asked for none. Some send one all the same, or something between does; whoever reads the reply
+//! has to understand it, so that it is decoded here and the client is given what was inside.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::Body as _;
+
+use crate::{
+    coding::{Decoder, Fault},
+    upstream,
+};
+
+/// The body of an upstream's reply.
+pub(super) struct Arriving {
+    body: upstream::Reply,
+    /// `None` where nothing is to be decoded, which is nearly always.
+    decoder: Option<Box<Decoder>>,
+}
+
+/// Why nothing more arrives.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The connection broke off.
+    Cut(hyper::Error),
+    /// What arrives cannot be decoded.
+    Coding(Fault),
+}
+
+impl Arriving {
+    pub(super) fn new(body: upstream::Reply, decoder: Option<Decoder>) -> Self {
+        Self {
+            body,
+            decoder: decoder.map(Box::new),
+        }
+    }
+
+    /// Takes the next piece; some are empty.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(Broken::Cut(error)))),
+            None => {
+                let left = self.decoder.take().map(|mut decoder| decoder.end());
+                return Poll::Ready(left.map(|left| left.map_err(Broken::Coding)));
+            }
+        };
+        let piece = frame.into_data().unwrap_or_default();
+        let decoded = match &mut self.decoder {
+            None => Ok(piece),
+            Some(decoder) => decoder.push(&piece).map_err(Broken::Coding),
+        };
+        Poll::Ready(Some(decoded))
+    }
+}
