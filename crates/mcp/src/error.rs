@@ -22,6 +22,10 @@ pub const INTERNAL: i32 = -32603;
 pub const SERVER: i32 = -32000;
 /// The session is not known, any more or at all.
 pub const SESSION_NOT_FOUND: i32 = -32001;
+/// A resource is not there (revisions up to 2025-11-25).
+pub const RESOURCE_NOT_FOUND: i32 = -32002;
+/// The client has to be sent to a page first (revision 2025-11-25).
+pub const ELICITATION_REQUIRED: i32 = -32042;
 /// Headers and body disagree (revision 2026-07-28).
 pub const HEADER_MISMATCH: i32 = -32020;
 /// The client did not declare a capability that is needed (revision 2026-07-28).

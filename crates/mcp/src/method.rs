@@ -1,6 +1,6 @@
 //! The methods that clients may ask for, one row each: who answers, and how the backend is found.
 
-use crate::Capabilities;
+use crate::{Capabilities, Version, subscription};
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub enum Method {
     Resource(Resource),
     /// Something of the backend that `params.ref` names.
     Complete,
+    /// What there is behind the gateway, without a session.
+    Discover,
+    /// To be told of changes, without a session.
+    Listen,
 }
 
 /// What can be listed.
@@ -54,7 +58,7 @@ pub enum Resource {
     Unsubscribe,
 }
 
-/// Every method of revisions up to 2025-11-25.
+/// Every method of either line.
 const METHODS: &[(&str, Method)] = &[
     ("initialize", Method::Initialize),
     ("ping", Method::Ping),
@@ -69,6 +73,8 @@ const METHODS: &[(&str, Method)] = &[
     ("resources/subscribe", Method::Resource(Resource::Subscribe)),
     ("resources/unsubscribe", Method::Resource(Resource::Unsubscribe)),
     ("completion/complete", Method::Complete),
+    ("server/discover", Method::Discover),
+    (subscription::LISTEN, Method::Listen),
 ];
 
 /// The session exists: answered by the gateway, because every backend got its own.
@@ -89,6 +95,18 @@ impl Method {
             .iter()
             .find(|(known, _)| *known == name)
             .map(|(_, method)| *method)
+    }
+
+    /// Returns whether the method is one of the line that `version` is in.
+    pub fn is_of(self, version: Version) -> bool {
+        match self {
+            Method::Initialize
+            | Method::Ping
+            | Method::SetLevel
+            | Method::Resource(Resource::Subscribe | Resource::Unsubscribe) => !version.is_modern(),
+            Method::Discover | Method::Listen => version.is_modern(),
+            Method::List(_) | Method::Named(_) | Method::Resource(Resource::Read) | Method::Complete => true,
+        }
     }
 }
 

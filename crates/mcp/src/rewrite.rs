@@ -134,7 +134,9 @@ impl Naming<'_> {
             | Method::Ping
             | Method::List(_)
             | Method::SetLevel
-            | Method::Complete => None,
+            | Method::Complete
+            | Method::Discover
+            | Method::Listen => None,
         };
         changed.map_or(Cow::Borrowed(result), Cow::Owned)
     }

@@ -36,6 +36,14 @@ impl Version {
     /// What a client speaks that says nothing (revision 2025-06-18, "Protocol Version Header").
     pub const UNSAID: Self = Version::V2025_03_26;
 
+    /// What clients may speak, in either line, the newest first.
+    pub const OFFERED: &[Self] = &[
+        Version::V2026_07_28,
+        Version::V2025_11_25,
+        Version::V2025_06_18,
+        Version::V2025_03_26,
+    ];
+
     /// Reads a revision's date.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|version| version.name() == text)

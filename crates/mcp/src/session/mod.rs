@@ -142,6 +142,7 @@ pub struct Tokens {
     derived: Derived,
     pub(crate) sessions: Seal,
     pub(crate) events: Seal,
+    pub(crate) states: Seal,
     /// Ids that cross the gateway.
     pub tickets: Tickets,
 }
@@ -163,6 +164,7 @@ impl Tokens {
             derived: Derived::new(primary, older, config.salt),
             sessions: Seal::new("session", &config.seed, fallback),
             events: Seal::new("event", &config.seed, fallback),
+            states: Seal::new("state", &config.seed, fallback),
             tickets: Tickets::new(&config.seed, fallback),
         }
     }
