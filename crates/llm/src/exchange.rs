@@ -10,7 +10,7 @@ use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
         Client, DecodeReply, DecodeStream, Delta, EncodeStream, Event, Finish, Grammar, Head, PartHead,
-        Request, StreamOptions, Upstream, custom,
+        Request, StreamOptions, Upstream, citation, custom,
     },
     frame::{Framer, Framing},
     inbound::Sides,
@@ -72,6 +72,7 @@ pub(crate) fn call(
         headers,
     } = *sides;
     let stream = request.stream.unwrap_or_default();
+    citation::lower(&mut request, ask.format, &mut losses);
     let lowered = custom::lower(&mut request, ask.format, &mut losses);
     let (mut body, decode) = upstream.encode_request(&request, target, &mut losses)?;
     drop(request);
@@ -254,7 +255,7 @@ impl Stream {
                 self.observed.meaningful = true;
                 match delta {
                     Delta::Text(text) | Delta::Arguments(text) => self.observed.said.text(text),
-                    Delta::Seal(_) => {}
+                    Delta::Seal(_) | Delta::Citation(_) => {}
                 }
             }
             Event::Close { .. } => {}

@@ -13,6 +13,10 @@ pub struct Media {
     pub name: Option<String>,
     /// How closely a picture is to be looked at, in the client's word (`low`, `high`, `auto`).
     pub detail: Option<String>,
+    /// What is to be known of a document beside its content.
+    pub context: Option<String>,
+    /// Whether answers are to cite a document; `None` leaves it to the provider.
+    pub citable: Option<bool>,
 }
 
 /// What a piece of media is.

@@ -128,6 +128,7 @@ impl<'a> Heard<'a> {
                     heard.text.push_str(text);
                 }
                 PartBody::Media(media) => heard.media.push(media),
+                PartBody::SearchResult(result) => heard.text.push_str(&result.to_text()),
                 PartBody::ToolResult(result) => heard.results.push(result),
                 PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
@@ -308,6 +309,7 @@ fn text_of(parts: &[Part]) -> String {
         match &part.body {
             PartBody::Text(more) => text.push_str(more),
             PartBody::Media(media) => text.push_str(&format!("[{}]", describe(media))),
+            PartBody::SearchResult(result) => text.push_str(&result.to_text()),
             PartBody::Reasoning(_)
             | PartBody::ToolCall(_)
             | PartBody::ToolResult(_)

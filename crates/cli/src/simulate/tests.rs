@@ -199,6 +199,8 @@ fn media_are_acknowledged_with_their_size() {
         },
         name: None,
         detail: None,
+        context: None,
+        citable: None,
     };
     request.turns[0].parts.push(Part::new(PartBody::Media(media)));
     assert_eq!(

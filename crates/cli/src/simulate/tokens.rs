@@ -80,6 +80,7 @@ impl Count {
             match &part.body {
                 PartBody::Text(text) | PartBody::Refusal(text) => self.total += of(text),
                 PartBody::Media(media) => self.total += of_media(media),
+                PartBody::SearchResult(result) => self.total += of(&result.to_text()),
                 PartBody::Reasoning(reasoned) => self.total += of(&reasoned.text),
                 PartBody::ToolCall(call) => self.total += CALL + of(&call.name) + of(&call.arguments),
                 PartBody::ToolResult(result) => {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Finish, Seal, ToolKind};
+use super::{Citation, Finish, Seal, ToolKind};
 use crate::{ApiError, Usage};
 
 /// One step of a streamed answer.
@@ -95,6 +95,8 @@ pub enum Delta {
     Arguments(String),
     /// The seal of a reasoning part. A seal that its issuer hangs on another part is a redacted part before it.
     Seal(Seal),
+    /// Where a text part is taken from.
+    Citation(Box<Citation>),
 }
 
 /// Checks that a sequence of events follows the grammar.

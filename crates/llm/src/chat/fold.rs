@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Choice, Delta, Event, Head, Part, PartBody, PartHead, Reasoned, Response, ToolCall};
+use super::{Choice, Citation, Delta, Event, Head, Part, PartBody, PartHead, Reasoned, Response, ToolCall};
 use crate::{ApiError, Usage};
 
 /// Gathers the events of a stream into one answer.
@@ -25,7 +25,7 @@ impl Fold {
             }
             Event::Delta { index, delta } => {
                 if let Some((_, part)) = self.parts.get_mut(index) {
-                    append(&mut part.body, delta);
+                    append(part, delta);
                 }
             }
             Event::Close { .. } | Event::Ping => {}
@@ -77,7 +77,7 @@ pub fn unfold(response: &Response) -> Vec<Event> {
     let mut index = 0;
     for (choice, answer) in response.choices.iter().enumerate() {
         for part in &answer.parts {
-            let Some((head, deltas)) = split(&part.body) else {
+            let Some((head, deltas)) = split(part) else {
                 continue;
             };
             events.push(Event::Open {
@@ -115,8 +115,11 @@ fn open(head: &PartHead) -> PartBody {
     }
 }
 
-fn append(body: &mut PartBody, delta: &Delta) {
-    match (body, delta) {
+fn append(part: &mut Part, delta: &Delta) {
+    match (&mut part.body, delta) {
+        (PartBody::Text(_) | PartBody::Refusal(_), Delta::Citation(citation)) => {
+            part.citations.push(Citation::clone(citation));
+        }
         (PartBody::Text(text) | PartBody::Refusal(text), Delta::Text(more)) => text.push_str(more),
         (PartBody::Reasoning(reasoned), Delta::Text(more)) => reasoned.text.push_str(more),
         (PartBody::Reasoning(reasoned), Delta::Seal(seal)) => reasoned.seal = Some(seal.clone()),
@@ -125,10 +128,15 @@ fn append(body: &mut PartBody, delta: &Delta) {
     }
 }
 
-fn split(body: &PartBody) -> Option<(PartHead, Vec<Delta>)> {
-    Some(match body {
-        PartBody::Text(text) => (PartHead::Text, vec![Delta::Text(text.clone())]),
-        PartBody::Refusal(text) => (PartHead::Refusal, vec![Delta::Text(text.clone())]),
+fn split(part: &Part) -> Option<(PartHead, Vec<Delta>)> {
+    let said = |text: &String| {
+        let citations = part.citations.iter().cloned().map(Box::new);
+        let text = std::iter::once(Delta::Text(text.clone()));
+        text.chain(citations.map(Delta::Citation)).collect()
+    };
+    Some(match &part.body {
+        PartBody::Text(text) => (PartHead::Text, said(text)),
+        PartBody::Refusal(text) => (PartHead::Refusal, said(text)),
         PartBody::Reasoning(reasoned) => {
             let mut deltas = Vec::new();
             if !reasoned.text.is_empty() {
@@ -150,6 +158,9 @@ fn split(body: &PartBody) -> Option<(PartHead, Vec<Delta>)> {
             },
             vec![Delta::Arguments(call.arguments.clone())],
         ),
-        PartBody::Media(_) | PartBody::ToolResult(_) | PartBody::Native { .. } => return None,
+        PartBody::Media(_)
+        | PartBody::SearchResult(_)
+        | PartBody::ToolResult(_)
+        | PartBody::Native { .. } => return None,
     })
 }

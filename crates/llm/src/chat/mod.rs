@@ -24,6 +24,7 @@ use crate::{
     reply::End,
 };
 
+pub mod citation;
 pub mod converse;
 pub(crate) mod custom;
 pub mod event;
@@ -33,6 +34,7 @@ pub mod messages;
 pub mod openai;
 pub mod responses;
 
+pub use citation::{Citation, SearchResult};
 pub use event::{Delta, Event, Grammar, Head, PartHead};
 
 /// The half of a format that speaks with clients.
@@ -236,6 +238,8 @@ pub struct Part {
     pub body: PartBody,
     /// Whether the provider should cache everything up to here.
     pub cache: Option<CacheMark>,
+    /// Where a text of the model's is taken from.
+    pub citations: Vec<Citation>,
     /// Members that only the client's format has.
     pub extensions: Extensions,
 }
@@ -247,6 +251,8 @@ pub enum PartBody {
     Text(String),
     /// A picture, a document, sound.
     Media(Media),
+    /// What a search of the client's found.
+    SearchResult(SearchResult),
     /// What the model thought.
     Reasoning(Reasoned),
     /// The model calls a tool.
@@ -569,6 +575,7 @@ impl Part {
             }
             PartBody::ToolCall(call) => call.arguments.len(),
             PartBody::ToolResult(result) => result.parts.iter().map(Part::weight).sum(),
+            PartBody::SearchResult(result) => result.parts.iter().map(Part::weight).sum(),
             PartBody::Native { raw, .. } => raw.get().len(),
         };
         content + PUNCTUATION
@@ -579,6 +586,7 @@ impl Part {
         Self {
             body,
             cache: None,
+            citations: Vec::new(),
             extensions: Extensions::default(),
         }
     }

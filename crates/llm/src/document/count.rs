@@ -118,7 +118,8 @@ impl Form {
             let (Some(client), Some(upstream)) = (inbound.endpoint.format.client(), format.upstream()) else {
                 return Ok(None);
             };
-            let request = decode(document, inbound, client, losses)?;
+            let mut request = decode(document, inbound, client, losses)?;
+            chat::citation::lower(&mut request, format, losses);
             upstream.encode_request(&request, target, losses)?.0
         };
         let mut said = Shallow::parse(said)?;

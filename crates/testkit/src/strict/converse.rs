@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{Refusal, array, base64, join, name, number, object, only, text};
+use super::{Refusal, array, base64, boolean, join, name, number, object, only, text};
 use crate::fixture;
 
 /// Judges a body.
@@ -180,8 +180,22 @@ fn check_block(block: &Value, kinds: &[&str], path: &str) -> Result<(), Refusal>
         "document" => {
             let formats = ["pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"];
             let members = ["format", "name", "source", "context", "citations"];
-            text(object(value, &path)?, "name", &path)?;
+            let document = object(value, &path)?;
+            text(document, "name", &path)?;
+            check_citable(document, &path)?;
             check_source(value, &formats, &members, &path)
+        }
+        "searchResult" => check_search_result(object(value, &path)?, &path),
+        "citationsContent" => {
+            let cited = object(value, &path)?;
+            only(cited, &["content", "citations"], &path)?;
+            check_texts(cited, &path)?;
+            for (index, citation) in array(cited, "citations", &path)?.iter().enumerate() {
+                let path = format!("{path}.citations[{index}]");
+                let members = ["title", "source", "sourceContent", "location"];
+                only(object(citation, &path)?, &members, &path)?;
+            }
+            Ok(())
         }
         "toolUse" => {
             let call = object(value, &path)?;
@@ -195,18 +209,49 @@ fn check_block(block: &Value, kinds: &[&str], path: &str) -> Result<(), Refusal>
             only(result, &["toolUseId", "content", "status"], &path)?;
             for (index, block) in array(result, "content", &path)?.iter().enumerate() {
                 let path = format!("{path}.content[{index}]");
-                let block = object(block, &path)?;
-                only(
-                    block,
-                    &["text", "json", "image", "document", "video", "searchResult"],
-                    &path,
-                )?;
+                let kinds = ["text", "json", "image", "document", "video", "searchResult"];
+                check_block(block, &kinds, &path)?;
             }
             Ok(())
         }
         "reasoningContent" => check_reasoning(object(value, &path)?, &path),
         _ => Ok(()),
     }
+}
+
+fn check_search_result(result: &Map<String, Value>, path: &str) -> Result<(), Refusal> {
+    only(result, &["source", "title", "content", "citations"], path)?;
+    text(result, "source", path)?;
+    text(result, "title", path)?;
+    check_texts(result, path)?;
+    if !result.contains_key("citations") {
+        return Err(Refusal::invalid(
+            &join(path, "citations"),
+            "this member is required",
+        ));
+    }
+    check_citable(result, path)
+}
+
+/// Judges a content that is made of texts and nothing else.
+fn check_texts(holder: &Map<String, Value>, path: &str) -> Result<(), Refusal> {
+    let path_of = |index| format!("{path}.content[{index}]");
+    for (index, block) in array(holder, "content", path)?.iter().enumerate() {
+        let block = object(block, &path_of(index))?;
+        only(block, &["text"], &path_of(index))?;
+        text(block, "text", &path_of(index))?;
+    }
+    Ok(())
+}
+
+fn check_citable(holder: &Map<String, Value>, path: &str) -> Result<(), Refusal> {
+    let Some(citations) = holder.get("citations") else {
+        return Ok(());
+    };
+    let path = join(path, "citations");
+    let citations = object(citations, &path)?;
+    only(citations, &["enabled"], &path)?;
+    boolean(citations, "enabled").map(drop)
 }
 
 fn check_source(value: &Value, formats: &[&str], members: &[&str], path: &str) -> Result<(), Refusal> {

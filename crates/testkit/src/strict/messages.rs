@@ -389,6 +389,16 @@ impl<'v> Judge<'v> {
                 }
                 Ok(())
             }
+            "search_result" => {
+                let members = ["type", "source", "title", "content", "citations", "cache_control"];
+                only(block, &members, path)?;
+                text(block, "source", path)?;
+                text(block, "title", path)?;
+                let texts = array(block, "content", path)?.iter().enumerate();
+                texts
+                    .map(|(index, inner)| (inner, format!("{path}.content.{index}")))
+                    .try_for_each(|(inner, path)| self.block(inner, &["text"], &path))
+            }
             "tool_use" => self.tool_use(block, path),
             "tool_result" => self.tool_result(block, path),
             _ => Ok(()),

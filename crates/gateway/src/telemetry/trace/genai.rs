@@ -198,6 +198,7 @@ fn part(part: &Part) -> Json {
         PartBody::Text(text) | PartBody::Refusal(text) => json!({"type": "text", "content": text}),
         PartBody::Reasoning(_) => json!({"type": "reasoning"}),
         PartBody::Media(media) => json!({"type": media.kind.name()}),
+        PartBody::SearchResult(result) => json!({"type": "text", "content": result.to_text()}),
         PartBody::ToolCall(call) => {
             json!({"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments})
         }
@@ -207,6 +208,7 @@ fn part(part: &Part) -> Json {
                 PartBody::Media(_)
                 | PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
+                | PartBody::SearchResult(_)
                 | PartBody::ToolResult(_)
                 | PartBody::Refusal(_)
                 | PartBody::Native { .. } => None,

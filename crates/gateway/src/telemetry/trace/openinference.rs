@@ -414,6 +414,7 @@ impl Messages<'_> {
             PartBody::Text(_)
             | PartBody::Media(_)
             | PartBody::Reasoning(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_)
             | PartBody::Refusal(_)
             | PartBody::Native { .. } => None,
@@ -427,8 +428,13 @@ impl Messages<'_> {
     }
 
     fn part(&self, prefix: &str, body: &PartBody, attributes: &mut Attributes) {
+        let found;
         let (kind, text) = match body {
             PartBody::Text(text) | PartBody::Refusal(text) => ("text", Some(text.as_str())),
+            PartBody::SearchResult(result) => {
+                found = result.to_text();
+                ("text", Some(found.as_str()))
+            }
             PartBody::Reasoning(reasoned) => ("text", Some(reasoned.text.as_str())),
             PartBody::Media(media) => match media.kind {
                 MediaKind::Image if self.hide.input_images => return,

@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::BTreeSet};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 
-use crate::media::{Media, MediaKind, Source as MediaSource};
+use crate::{
+    capability::Family,
+    media::{Media, MediaKind, Source as MediaSource},
+};
 
 /// The formats of the API reference, each with the media types and the endings of file names that mean it.
 const FORMATS: &[(MediaKind, &str, &[&str])] = &[
@@ -86,6 +89,22 @@ pub(super) struct Document<'a> {
     format: &'static str,
     pub(super) name: String,
     source: Source<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    citations: Option<Citable>,
+}
+
+/// Whether answers are to cite something.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Citable {
+    enabled: bool,
+}
+
+impl From<bool> for Citable {
+    fn from(enabled: bool) -> Self {
+        Self { enabled }
+    }
 }
 
 /// Where the bytes are.
@@ -109,8 +128,9 @@ pub(super) enum Found<'a> {
 pub(super) struct Names(BTreeSet<String>);
 
 /// Returns `media` as the format has it, by its media type rather than by what the client called it; `None` if
-/// the format has no such thing.
-pub(super) fn find<'a>(media: &'a Media, names: &mut Names) -> Option<Found<'a>> {
+/// the format has no such thing. Of the models that the format serves only Claude cites.
+pub(super) fn find<'a>(media: &'a Media, names: &mut Names, family: Family) -> Option<Found<'a>> {
+    let cites = family == Family::Claude;
     let (kind, format, source) = match &media.source {
         MediaSource::Inline { media_type, data } => {
             let (kind, format) = by_type(media_type)?;
@@ -137,6 +157,8 @@ pub(super) fn find<'a>(media: &'a Media, names: &mut Names) -> Option<Found<'a>>
             format,
             name: names.give(media.name.as_deref().unwrap_or_default(), format),
             source,
+            context: media.context.as_deref().filter(|_| cites),
+            citations: media.citable.filter(|_| cites).map(Citable::from),
         }),
     })
 }

@@ -5,16 +5,20 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use serde_json::value::RawValue;
 
-use super::media::{self, Document, File, Found, Names};
+use super::{
+    cite::{Cited, Words},
+    media::{self, Citable, Document, File, Found, Names},
+};
 use crate::{
     ApiError, Field, Format, Losses,
     capability::{Caching, Family, Hosted},
     chat::{
-        CacheMark, CacheTtl, Part, PartBody, Reasoned, Request, Role, ToolCall, ToolResult, Turn,
+        CacheMark, CacheTtl, Part, PartBody, Reasoned, Request, Role, SearchResult, ToolCall, ToolResult,
+        Turn, citation,
         messages::{message, wire},
     },
     json,
-    media::Media,
+    media::{Media, MediaKind},
 };
 
 /// The most letters of a tool's name or a call's id.
@@ -50,6 +54,16 @@ pub(super) struct CachePoint {
 #[serde(rename_all = "camelCase")]
 pub(super) enum Block<'a> {
     Text(Cow<'a, str>),
+    CitationsContent {
+        content: [Words<'a>; 1],
+        citations: Vec<Cited<'a>>,
+    },
+    SearchResult {
+        source: &'a str,
+        title: &'a str,
+        content: Vec<Words<'a>>,
+        citations: Citable,
+    },
     Image(File<'a>),
     Audio(File<'a>),
     Video(File<'a>),
@@ -189,6 +203,7 @@ impl Writer<'_> {
                 PartBody::Media(_)
                 | PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
+                | PartBody::SearchResult(_)
                 | PartBody::ToolResult(_)
                 | PartBody::Native { .. } => {
                     let reason = "instructions of the converse format are text";
@@ -217,6 +232,12 @@ impl Writer<'_> {
                 return Ok(None);
             }
             PartBody::Media(media) => self.media(media, &field),
+            PartBody::SearchResult(_) if turn.role == Role::Assistant => {
+                let reason = "messages from the model have no search results";
+                self.losses.material(field, reason);
+                return Ok(None);
+            }
+            PartBody::SearchResult(result) => Some(self.search_result(result, &field)),
             PartBody::Reasoning(reasoned) => {
                 let block = self.reasoning(reasoned, turn);
                 if part.cache.is_some() {
@@ -242,7 +263,7 @@ impl Writer<'_> {
     }
 
     /// Writes a text, unless it is blank: the provider refuses blank texts.
-    fn text<'a>(&mut self, text: &'a str, part: &Part, field: &Field) -> Option<Item<Block<'a>>> {
+    fn text<'a>(&mut self, text: &'a str, part: &'a Part, field: &Field) -> Option<Item<Block<'a>>> {
         if text.trim().is_empty() {
             if part.cache.is_some() {
                 self.losses
@@ -250,7 +271,53 @@ impl Writer<'_> {
             }
             return None;
         }
-        Some(self.written(Block::Text(Cow::Borrowed(text)), part, field))
+        let text = Cow::Borrowed(text);
+        // Only models that cite take back what they cited.
+        if part.citations.is_empty() || self.hosted.family != Family::Claude {
+            if !part.citations.is_empty() {
+                self.losses.advisory(field.clone(), "this model cites nothing");
+            }
+            return Some(self.written(Block::Text(text), part, field));
+        }
+        let body = Block::CitationsContent {
+            content: [Words { text }],
+            citations: part.citations.iter().map(Cited::from).collect(),
+        };
+        Some(self.written(body, part, field))
+    }
+
+    fn search_result<'a>(&mut self, result: &'a SearchResult, field: &Field) -> Block<'a> {
+        if self.hosted.family != Family::Claude {
+            self.losses.advisory(field.clone(), citation::AS_TEXT);
+            return Block::Text(Cow::Owned(result.to_text()));
+        }
+        let mut content = Vec::with_capacity(result.parts.len());
+        for part in &result.parts {
+            if part.cache.is_some() {
+                self.losses
+                    .advisory(Field::Cache, "texts of search results cannot carry cache marks");
+            }
+            part.extensions
+                .lose(Format::Converse, self.losses, |_| field.clone());
+            match &part.body {
+                PartBody::Text(text) => content.push(Words {
+                    text: Cow::Borrowed(text),
+                }),
+                PartBody::Media(_)
+                | PartBody::SearchResult(_)
+                | PartBody::Reasoning(_)
+                | PartBody::ToolCall(_)
+                | PartBody::ToolResult(_)
+                | PartBody::Refusal(_)
+                | PartBody::Native { .. } => self.losses.material(field.clone(), "search results are text"),
+            }
+        }
+        Block::SearchResult {
+            source: &result.source,
+            title: &result.title,
+            content,
+            citations: Citable::from(result.citable == Some(true)),
+        }
     }
 
     fn written<'a>(&mut self, body: Block<'a>, part: &Part, field: &Field) -> Item<Block<'a>> {
@@ -290,7 +357,8 @@ impl Writer<'_> {
             self.losses
                 .advisory(field.clone(), "the converse format has no detail of pictures");
         }
-        match media::find(media, &mut self.documents) {
+        self.lose_sources(media, field);
+        match media::find(media, &mut self.documents, self.hosted.family) {
             Some(Found::Image(file)) => Some(Block::Image(file)),
             Some(Found::Audio(file)) => Some(Block::Audio(file)),
             Some(Found::Video(file)) => Some(Block::Video(file)),
@@ -299,6 +367,21 @@ impl Writer<'_> {
                 self.losses.material(field.clone(), media::unsendable(media));
                 None
             }
+        }
+    }
+
+    /// Records what is not told of a document to a model that cites none.
+    fn lose_sources(&mut self, media: &Media, field: &Field) {
+        if self.hosted.family == Family::Claude && media.kind == MediaKind::Document {
+            return;
+        }
+        if media.citable == Some(true) {
+            self.losses
+                .advisory(field.clone(), "this model does not cite documents");
+        }
+        if media.context.is_some() {
+            self.losses
+                .advisory(field.clone(), "this model takes no context of documents");
         }
     }
 
@@ -340,6 +423,7 @@ impl Writer<'_> {
                     }
                     block => content.extend(block),
                 },
+                PartBody::SearchResult(result) => content.push(self.search_result(result, &field)),
                 PartBody::Native {
                     format: Format::Converse,
                     raw,
@@ -374,7 +458,8 @@ impl Message<'_> {
     /// anyway.
     fn accompany_documents(&mut self) {
         let blocks = || self.content.0.iter().map(|item| &item.body);
-        if blocks().any(|block| matches!(block, Block::Text(_) | Block::Native(_))) {
+        let is_text = |block: &Block<'_>| matches!(block, Block::Text(_) | Block::Native(_));
+        if blocks().any(is_text) {
             return;
         }
         let names: Vec<&str> = blocks()

@@ -1,7 +1,7 @@
 //! Amazon Bedrock Converse, in which upstreams are asked; no client speaks it.
 //!
 //! `message` writes turns, `model` the members that belong to one family of models, `media` pictures and
-//! documents; `reply` reads whole answers and `stream` streamed ones.
+//! documents; `reply` reads whole answers and `stream` streamed ones; `cite` says what they are taken from.
 //!
 //! Follows the provider's API reference (`Converse`, `ConverseStream` and the data types that they name).
 
@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{Format, Severity, chat::Extension};
 
+mod cite;
 mod listen;
 mod media;
 mod message;

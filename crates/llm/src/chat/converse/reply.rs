@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::{stream, wire};
+use super::{cite::Cited, stream, wire};
 use crate::{
     ApiError, ErrorKind, Field, Losses, Usage,
     chat::{
-        Choice, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned, Response,
-        ToolCall, ToolKind,
+        Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
+        Response, ToolCall, ToolKind,
     },
     exception::Exception,
     json::{self, Object, Path},
@@ -67,7 +67,7 @@ impl DecodeReply for Memory {
         };
         let mut parts = Vec::new();
         for raw in message.content.unwrap_or_default() {
-            parts.extend(part(raw, &self, losses)?.map(Part::new));
+            parts.extend(part(raw, &self, losses)?);
         }
         Ok(Response {
             head: self.head(),
@@ -88,32 +88,36 @@ impl DecodeReply for Memory {
 }
 
 /// Returns what the block `raw` is, unless it is empty or no other format has it.
-fn part(raw: &RawValue, memory: &Memory, losses: &mut Losses) -> Result<Option<PartBody>, ApiError> {
+fn part(raw: &RawValue, memory: &Memory, losses: &mut Losses) -> Result<Option<Part>, ApiError> {
     let block: wire::Block<'_> = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
     if let Some(text) = block.text {
-        return Ok((!text.is_empty()).then_some(PartBody::Text(text)));
+        return Ok((!text.is_empty()).then(|| Part::text(text)));
     }
     if let Some(call) = block.tool_use {
         let arguments = call.input.map_or_else(|| "{}".to_owned(), json::compact);
         let name = call.name.unwrap_or_default();
         if memory.is_answer(&name) {
-            return Ok(Some(PartBody::Text(arguments)));
+            return Ok(Some(Part::text(arguments)));
         }
-        return Ok(Some(PartBody::ToolCall(ToolCall {
+        return Ok(Some(Part::new(PartBody::ToolCall(ToolCall {
             id: call.tool_use_id.unwrap_or_default(),
             name: memory.tool(name),
             arguments,
             kind: ToolKind::Function,
-        })));
+        }))));
     }
     if let Some(reasoning) = block.reasoning_content {
-        return Ok(reasoned(reasoning).map(PartBody::Reasoning));
+        return Ok(reasoned(reasoning).map(PartBody::Reasoning).map(Part::new));
     }
     if let Some(cited) = block.citations_content {
-        lose_citations(losses);
-        let pieces = cited.content.unwrap_or_default().into_iter();
-        let text: String = pieces.filter_map(|piece| piece.text).collect();
-        return Ok((!text.is_empty()).then_some(PartBody::Text(text)));
+        let pieces = cited.content.unwrap_or_default();
+        let text: String = pieces.iter().map(|piece| &*piece.text).collect();
+        let raws = cited.citations.unwrap_or_default().into_iter();
+        let citations = raws.filter_map(|raw| citation(raw, losses)).collect();
+        return Ok((!text.is_empty()).then(|| Part {
+            citations,
+            ..Part::text(text)
+        }));
     }
     for (key, _) in Object::parse(raw, &Path::Root)
         .map_err(|reason| unreadable(&reason))?
@@ -148,9 +152,16 @@ pub(super) fn lose_native(key: &str, losses: &mut Losses) {
     losses.advisory(Field::Reply(wire::native_block(key)), reason);
 }
 
-/// Records that the sources of a text cannot be said in another format.
-pub(super) fn lose_citations(losses: &mut Losses) {
-    losses.advisory(Field::Reply("citations"), "citations are known to converse only");
+/// Reads a citation, unless no other format has its like.
+pub(super) fn citation(raw: &RawValue, losses: &mut Losses) -> Option<Citation> {
+    let cited: Option<Cited<'_>> = serde_json::from_str(raw.get()).ok();
+    if cited.is_none() {
+        losses.advisory(
+            Field::Reply("citations"),
+            "a citation is of a kind known to converse only",
+        );
+    }
+    cited.map(Citation::from)
 }
 
 /// Returns a 502 for a reply that breaks the format.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    reply::{Memory, lose_citations, lose_native, unreadable},
+    reply::{Memory, citation, lose_native, unreadable},
     wire,
 };
 use crate::{
@@ -142,12 +142,11 @@ impl Decoder {
         self.start(out);
         let at = event.content_block_index.unwrap_or_default();
         let delta = event.delta.unwrap_or_default();
-        if delta.citation.is_some() {
-            lose_citations(losses);
-        }
-        if let Some(text) = delta.text {
-            self.say(at, BlockKind::Text, PartHead::Text, Some(Delta::Text(text)), out);
-        }
+        let text = delta.text.map(Delta::Text);
+        self.say(at, BlockKind::Text, PartHead::Text, text, out);
+        let cited = delta.citation.and_then(|raw| citation(raw, losses));
+        let cited = cited.map(Box::new).map(Delta::Citation);
+        self.say(at, BlockKind::Text, PartHead::Text, cited, out);
         if let Some(reasoning) = delta.reasoning_content {
             let shown = PartHead::Reasoning { redacted: false };
             let kind = BlockKind::Reasoning;
@@ -188,7 +187,7 @@ impl Decoder {
     fn say(&mut self, at: u64, kind: BlockKind, head: PartHead, delta: Option<Delta>, out: &mut Vec<Event>) {
         let said = delta.filter(|delta| match delta {
             Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
-            Delta::Seal(_) => true,
+            Delta::Seal(_) | Delta::Citation(_) => true,
         });
         let Some(delta) = said else {
             return;

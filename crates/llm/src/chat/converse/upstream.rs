@@ -209,6 +209,7 @@ fn called(request: &Request) -> BTreeSet<&str> {
             PartBody::Text(_)
             | PartBody::Media(_)
             | PartBody::Reasoning(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_)
             | PartBody::Refusal(_)
             | PartBody::Native { .. } => None,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::cite::Words;
 use crate::{
     Format, Usage,
     chat::{Finish, FinishReason, Seal},
@@ -88,7 +89,8 @@ pub(super) struct Block<'a> {
     #[serde(borrow)]
     pub(super) tool_use: Option<ToolUse<'a>>,
     pub(super) reasoning_content: Option<ReasoningContent>,
-    pub(super) citations_content: Option<CitationsContent>,
+    #[serde(borrow)]
+    pub(super) citations_content: Option<CitationsContent<'a>>,
 }
 
 /// A call of a tool; in a stream, what is known of it when it begins.
@@ -122,15 +124,10 @@ pub(super) struct ReasoningText {
 /// Text with its sources.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct CitationsContent {
-    pub(super) content: Option<Vec<Cited>>,
-}
-
-/// A piece of text with sources.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Cited {
-    pub(super) text: Option<String>,
+pub(super) struct CitationsContent<'a> {
+    pub(super) content: Option<Vec<Words<'a>>>,
+    #[serde(borrow)]
+    pub(super) citations: Option<Vec<&'a RawValue>>,
 }
 
 /// The payload of an event; which members count depends on its name.
@@ -142,7 +139,7 @@ pub(super) struct Event<'a> {
     pub(super) content_block_index: Option<u64>,
     #[serde(borrow)]
     pub(super) start: Option<Start<'a>>,
-    pub(super) delta: Option<Delta>,
+    pub(super) delta: Option<Delta<'a>>,
     pub(super) stop_reason: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) usage: Option<Counts>,
@@ -165,11 +162,12 @@ pub(super) struct Start<'a> {
 /// A piece of a block; one member is there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Delta {
+pub(super) struct Delta<'a> {
     pub(super) text: Option<String>,
     pub(super) tool_use: Option<Input>,
     pub(super) reasoning_content: Option<ReasoningContent>,
-    pub(super) citation: Option<serde::de::IgnoredAny>,
+    #[serde(borrow)]
+    pub(super) citation: Option<&'a RawValue>,
 }
 
 /// A piece of a tool call's arguments.

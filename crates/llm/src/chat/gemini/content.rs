@@ -120,6 +120,7 @@ impl Reader {
                     redacted: false,
                 }),
                 cache: None,
+                citations: Vec::new(),
                 extensions: wire::extensions(part, "", |_| Severity::Advisory),
             }]);
         }
@@ -144,6 +145,7 @@ impl Reader {
         let part = Part {
             body,
             cache: None,
+            citations: Vec::new(),
             extensions,
         };
         let signed = seal.map(redacted).map(Part::new);
@@ -312,6 +314,8 @@ fn inline(
         source,
         name,
         detail: detail(part),
+        context: None,
+        citable: None,
     }))
 }
 
@@ -350,6 +354,8 @@ fn file_data(
         source,
         name,
         detail: detail(part),
+        context: None,
+        citable: None,
     }))
 }
 
@@ -456,6 +462,7 @@ fn result_part(raw: &RawValue, path: &Path<'_>) -> Result<Part, ApiError> {
     Ok(Part {
         body,
         cache: None,
+        citations: Vec::new(),
         extensions,
     })
 }

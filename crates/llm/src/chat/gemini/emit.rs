@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     ApiError, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, Reframe, Seal, StreamOptions, ToolCall},
+    chat::{
+        Delta, EncodeStream, Event, Finish, Head, PartHead, Reframe, Seal, StreamOptions, ToolCall, citation,
+    },
     frame::Frame,
 };
 
@@ -259,6 +261,7 @@ impl EncodeStream for Encoder {
         match event {
             Event::Start(head) => self.head = head.clone(),
             Event::Open { index, choice, part } => self.open(*index, *choice, part),
+            Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => self.delta(*index, delta, out),
             Event::Close { index } => self.close(*index, out, losses),
             Event::Usage(usage) => self.usage.merge(usage),

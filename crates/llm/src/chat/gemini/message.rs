@@ -97,6 +97,7 @@ impl<'a> Writer<'a, '_> {
                 PartBody::Media(_)
                 | PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
+                | PartBody::SearchResult(_)
                 | PartBody::ToolResult(_)
                 | PartBody::Native { .. } => {
                     let reason = "instructions of the gemini format are text";
@@ -154,6 +155,11 @@ impl<'a> Writer<'a, '_> {
                     continue;
                 }
                 PartBody::Media(media) => self.media(media, part, &field),
+                PartBody::SearchResult(_) => {
+                    self.losses
+                        .material(field.clone(), "the gemini format has no search results");
+                    None
+                }
                 PartBody::ToolCall(call) => Some(Body::FunctionCall(self.function_call(call, part, turn)?)),
                 PartBody::ToolResult(result) => {
                     let (response, beside) = self.function_response(result, part, turn)?;
@@ -320,6 +326,7 @@ impl<'a> Writer<'a, '_> {
                 }
                 PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
+                | PartBody::SearchResult(_)
                 | PartBody::ToolResult(_)
                 | PartBody::Native { .. } => {
                     let reason = "results of tools are text and media";

@@ -15,7 +15,7 @@ use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Usage,
     chat::{
         Choice, DecodeReply, DecodeStream, Finish, Head, Part, PartBody, Reasoned, Response, Seal, ToolCall,
-        ToolKind,
+        ToolKind, citation,
     },
     json,
     media::{Media, MediaKind, Source},
@@ -170,6 +170,8 @@ impl Memory {
                 source,
                 name: None,
                 detail: None,
+                context: None,
+                citable: None,
             });
             return (seal, media.map(Piece::Media));
         }
@@ -285,6 +287,7 @@ pub(super) fn lose_stop_sequence(finish: &Finish, losses: &mut Losses) {
 fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
     let mut blocks = Vec::with_capacity(parts.len());
     let mut signature: Option<Cow<'a, str>> = None;
+    citation::lose_all(parts, losses);
     for part in parts {
         let body = match &part.body {
             PartBody::Text(text) | PartBody::Refusal(text) => {
@@ -321,6 +324,10 @@ fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
             },
             PartBody::Native { kind, .. } => {
                 losses.advisory(Field::Reply("content"), format!("an answer has no {kind} parts"));
+                None
+            }
+            PartBody::SearchResult(_) => {
+                losses.advisory(Field::Reply("content"), "an answer has no search results");
                 None
             }
             PartBody::ToolResult(_) => {

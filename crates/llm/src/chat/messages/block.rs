@@ -2,12 +2,12 @@
 
 use serde_json::value::RawValue;
 
-use super::wire;
+use super::{cite, wire};
 use crate::{
     ApiError, Field, Format, Losses, Severity,
     chat::{
-        CacheMark, CacheTtl, Extension, Extensions, Part, PartBody, Reasoned, Role, ToolCall, ToolKind,
-        ToolResult,
+        CacheMark, CacheTtl, Citation, Extension, Extensions, Part, PartBody, Reasoned, Role, SearchResult,
+        ToolCall, ToolKind, ToolResult,
     },
     json::{self, Kind, Object, Path},
     media::{Media, MediaKind, Source},
@@ -22,6 +22,8 @@ pub(super) enum Place {
     Message(Role),
     /// In a tool's result.
     ToolResult,
+    /// In a search result.
+    SearchResult,
 }
 
 /// Reads `raw`, the content of something at `path`: a string or an array of blocks.
@@ -72,7 +74,18 @@ pub(super) fn cache(
         Some("1h") => Some(CacheTtl::OneHour),
         Some(_) => return Err(path.key("ttl").invalid("expected \"5m\" or \"1h\"")),
     };
+    for (key, _) in mark.rest() {
+        losses.advisory(Field::Cache, format!("{key} is not known here"));
+    }
     Ok(Some(CacheMark { ttl }))
+}
+
+/// Records that what is left in `object`, which lies at `path`, reaches nobody.
+pub(super) fn lose_rest(object: Object<'_>, path: &Path<'_>, losses: &mut Losses) {
+    for (key, _) in object.rest() {
+        let member = Field::Extension(path.key(&key).to_string());
+        losses.advisory(member, "this member is not known here");
+    }
 }
 
 /// Returns the members that are left in `object` as extensions, their names behind `prefix`.
@@ -98,10 +111,15 @@ fn block(raw: &RawValue, place: Place, path: &Path<'_>, losses: &mut Losses) -> 
     if !stands(&kind, place) {
         return Err(path.invalid(format_args!("a block of type \"{kind}\" cannot stand here")));
     }
+    let mut citations = Vec::new();
     let body = match kind.as_str() {
-        "text" => Some(PartBody::Text(object.text("text", path)?)),
-        "image" => image(&mut object, path)?.map(PartBody::Media),
-        "document" => document(&mut object, path)?.map(PartBody::Media),
+        "text" => {
+            citations = cited(&mut object);
+            Some(PartBody::Text(object.text("text", path)?))
+        }
+        "search_result" => Some(PartBody::SearchResult(search_result(&mut object, path, losses)?)),
+        "image" => image(&mut object, path, losses)?.map(PartBody::Media),
+        "document" => document(&mut object, path, losses)?.map(PartBody::Media),
         "thinking" => {
             let signature: Option<String> = object.optional("signature", path)?;
             Some(PartBody::Reasoning(Reasoned {
@@ -129,8 +147,18 @@ fn block(raw: &RawValue, place: Place, path: &Path<'_>, losses: &mut Losses) -> 
     Ok(Part {
         body,
         cache: cache(&mut object, path, losses)?,
+        citations,
         extensions: extensions(object, "", |_| Severity::Advisory),
     })
+}
+
+/// Takes the citations of a text out of `object`, unless one of them is of a kind that no other format has.
+fn cited(object: &mut Object<'_>) -> Vec<Citation> {
+    let citations = object.peek("citations").and_then(cite::read_all);
+    if citations.is_some() {
+        object.take("citations");
+    }
+    citations.unwrap_or_default()
 }
 
 /// Returns whether a block of type `kind` may stand at `place`. What is not known may stand anywhere but in
@@ -140,55 +168,100 @@ fn stands(kind: &str, place: Place) -> bool {
         "text" => true,
         "thinking" | "redacted_thinking" | "tool_use" => place == Place::Message(Role::Assistant),
         "tool_result" => place == Place::Message(Role::User),
-        _ => place != Place::System,
+        _ => place != Place::System && place != Place::SearchResult,
     }
 }
 
 /// Reads the `source` of a picture; `None` if it is of a kind that no other format has.
-fn image(object: &mut Object<'_>, path: &Path<'_>) -> Result<Option<Media>, ApiError> {
-    let source = source(object, path)?;
+fn image(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Option<Media>, ApiError> {
+    let source = source(object, path, losses)?;
     Ok(source.map(|source| Media {
         kind: MediaKind::Image,
         source,
         name: None,
         detail: None,
+        context: None,
+        citable: None,
     }))
 }
 
-/// Reads the `source` and `title` of a document; `None` if its source is of a kind that no other format has.
-fn document(object: &mut Object<'_>, path: &Path<'_>) -> Result<Option<Media>, ApiError> {
-    let source = source(object, path)?;
+/// Reads a document; `None` if its source is of a kind that no other format has.
+fn document(
+    object: &mut Object<'_>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<Option<Media>, ApiError> {
+    let source = source(object, path, losses)?;
     let name = object.optional("title", path)?;
+    let context = object.optional("context", path)?;
+    let citable = citable(object, path, losses)?;
     Ok(source.map(|source| Media {
         kind: MediaKind::Document,
         source,
         name,
         detail: None,
+        context,
+        citable,
     }))
 }
 
-fn source(object: &mut Object<'_>, path: &Path<'_>) -> Result<Option<Source>, ApiError> {
+/// Takes out of `object` whether it is to be cited.
+fn citable(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Option<bool>, ApiError> {
+    let Some(raw) = object.take("citations") else {
+        return Ok(None);
+    };
+    let path = path.key("citations");
+    let mut citations = Object::parse(raw, &path)?;
+    let enabled = citations.optional("enabled", &path)?;
+    lose_rest(citations, &path, losses);
+    Ok(enabled)
+}
+
+fn search_result(
+    object: &mut Object<'_>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<SearchResult, ApiError> {
+    let Some(raw) = object.take("content") else {
+        return Err(path.key("content").invalid("this member is required"));
+    };
+    Ok(SearchResult {
+        source: object.required("source", path)?,
+        title: object.required("title", path)?,
+        parts: content(raw, Place::SearchResult, &path.key("content"), losses)?,
+        citable: citable(object, path, losses)?,
+    })
+}
+
+fn source(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Option<Source>, ApiError> {
     let path = path.key("source");
     let Some(raw) = object.take("source") else {
         return Err(path.invalid("this member is required"));
     };
     let mut source = Object::parse(raw, &path)?;
     let kind: String = source.required("type", &path)?;
-    Ok(match kind.as_str() {
+    let found = match kind.as_str() {
         "base64" => {
             let media_type: String = source.required("media_type", &path)?;
             let data: String = source.required("data", &path)?;
             let inline = Source::inline(media_type, data);
-            Some(inline.ok_or_else(|| path.key("data").invalid("this is not base64"))?)
+            inline.ok_or_else(|| path.key("data").invalid("this is not base64"))?
         }
-        "text" => Some(Source::Text(source.required("data", &path)?)),
-        "url" => Some(Source::Url(source.required("url", &path)?)),
-        "file" => Some(Source::File {
+        "text" => {
+            // It has one value, which is known.
+            source.take("media_type");
+            Source::Text(source.required("data", &path)?)
+        }
+        "url" => Source::Url(source.required("url", &path)?),
+        "file" => Source::File {
             issuer: Format::Messages,
             id: source.required("file_id", &path)?,
-        }),
-        _ => None,
-    })
+        },
+        // The block stays as it was written.
+        _ => return Ok(None),
+    };
+    lose_rest(source, &path, losses);
+    Ok(Some(found))
 }
 
 fn tool_use(object: &mut Object<'_>, path: &Path<'_>) -> Result<ToolCall, ApiError> {

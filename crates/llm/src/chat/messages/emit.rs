@@ -10,6 +10,7 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
 use super::{
+    cite::{self, Cited},
     error,
     reply::{self, Block},
     wire,
@@ -103,6 +104,8 @@ enum BlockDelta<'a> {
     Signature { signature: Cow<'a, str> },
     #[serde(rename = "input_json_delta")]
     InputJson { partial_json: &'a str },
+    #[serde(rename = "citations_delta")]
+    Citations { citation: Cited<'a> },
 }
 
 #[derive(Serialize)]
@@ -288,8 +291,8 @@ impl Part {
                 self.begin(Block::Thinking { thinking, signature }, next, out)
             }
             (None, PartHead::Text | PartHead::Refusal | PartHead::ToolCall { .. }, _) => {
-                let text = Cow::Borrowed("");
-                self.begin(Block::Text { text }, next, out)
+                let (text, citations) = Default::default();
+                self.begin(Block::Text { text, citations }, next, out)
             }
         };
         let escaped;
@@ -300,6 +303,9 @@ impl Part {
                 signature: wire::signature(seal),
             },
             (_, Delta::Seal(_)) => return,
+            (_, Delta::Citation(citation)) => BlockDelta::Citations {
+                citation: cite::write(citation),
+            },
             (_, Delta::Arguments(text)) if self.is_custom() => {
                 escaped = escape(text);
                 BlockDelta::InputJson {
@@ -359,5 +365,6 @@ fn size(delta: &Delta) -> usize {
     match delta {
         Delta::Text(text) | Delta::Arguments(text) => text.len(),
         Delta::Seal(seal) => seal.bytes.len(),
+        Delta::Citation(citation) => citation.weight(),
     }
 }

@@ -6,10 +6,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::wire::{self, CacheControl};
+use super::{
+    cite::{self, Cited},
+    wire::{self, CacheControl},
+};
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses,
-    chat::{Extensions, Part, PartBody, Reasoned, Role, ToolCall, ToolKind, ToolResult, Turn},
+    chat::{Extensions, Part, PartBody, Reasoned, Role, SearchResult, ToolCall, ToolKind, ToolResult, Turn},
     json::{self, Kind, Path},
     media::{Media, MediaKind, Source as MediaSource},
 };
@@ -53,6 +56,8 @@ pub(super) struct Written<'a> {
 pub(super) enum Body<'a> {
     Text {
         text: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        citations: Vec<Cited<'a>>,
     },
     Image {
         source: Source<'a>,
@@ -61,6 +66,17 @@ pub(super) enum Body<'a> {
         source: Source<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        context: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        citations: Option<Citable>,
+    },
+    SearchResult {
+        source: &'a str,
+        title: &'a str,
+        content: Vec<Block<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        citations: Option<Citable>,
     },
     Thinking {
         thinking: &'a str,
@@ -101,6 +117,18 @@ pub(super) enum Source<'a> {
     File {
         file_id: &'a str,
     },
+}
+
+/// Whether answers are to cite something.
+#[derive(Serialize)]
+pub(super) struct Citable {
+    enabled: bool,
+}
+
+impl Citable {
+    fn new(citable: Option<bool>) -> Option<Self> {
+        citable.map(|enabled| Self { enabled })
+    }
 }
 
 /// Members that only this format has, as the client wrote them.
@@ -175,6 +203,7 @@ impl Writer<'_> {
                 PartBody::Media(_)
                 | PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
+                | PartBody::SearchResult(_)
                 | PartBody::ToolResult(_)
                 | PartBody::Native { .. } => {
                     let reason = "instructions of the messages format are text";
@@ -205,7 +234,8 @@ impl Writer<'_> {
                 let reason = "a system message amid the conversation is sent as the user's, marked as such";
                 self.losses.advisory(field.clone(), reason);
                 let text = Cow::Owned(format!("<system>\n{text}\n</system>"));
-                blocks.push(self.written(Body::Text { text }, part, &field));
+                let citations = Vec::new();
+                blocks.push(self.written(Body::Text { text, citations }, part, &field));
                 continue;
             }
             blocks.extend(self.part(part, turn)?);
@@ -223,6 +253,12 @@ impl Writer<'_> {
                 return Ok(None);
             }
             PartBody::Media(media) => self.media(media, &field),
+            PartBody::SearchResult(_) if turn.role == Role::Assistant => {
+                let reason = "messages from the model have no search results";
+                self.losses.material(field, reason);
+                return Ok(None);
+            }
+            PartBody::SearchResult(result) => Some(self.search_result(result, &field)),
             PartBody::Reasoning(reasoned) => self.reasoning(reasoned, part, turn),
             PartBody::ToolCall(call) => Some(self.tool_use(call, turn.origin)?),
             PartBody::ToolResult(result) => Some(self.tool_result(result, turn.origin)?),
@@ -250,7 +286,8 @@ impl Writer<'_> {
             return None;
         }
         let text = Cow::Borrowed(text);
-        Some(self.written(Body::Text { text }, part, field))
+        let citations = cite::write_all(&part.citations);
+        Some(self.written(Body::Text { text, citations }, part, field))
     }
 
     fn written<'a>(&mut self, body: Body<'a>, part: &'a Part, field: &Field) -> Block<'a> {
@@ -324,6 +361,32 @@ impl Writer<'_> {
         body
     }
 
+    fn search_result<'a>(&mut self, result: &'a SearchResult, field: &Field) -> Body<'a> {
+        let mut content = Vec::with_capacity(result.parts.len());
+        for part in &result.parts {
+            match &part.body {
+                PartBody::Text(text) | PartBody::Refusal(text) => {
+                    content.extend(self.text(text, part, field))
+                }
+                PartBody::Media(_)
+                | PartBody::SearchResult(_)
+                | PartBody::Reasoning(_)
+                | PartBody::ToolCall(_)
+                | PartBody::ToolResult(_)
+                | PartBody::Native { .. } => {
+                    let reason = "search results are text";
+                    self.losses.material(field.clone(), reason);
+                }
+            }
+        }
+        Body::SearchResult {
+            source: &result.source,
+            title: &result.title,
+            content,
+            citations: Citable::new(result.citable),
+        }
+    }
+
     fn tool_use<'a>(&mut self, call: &'a ToolCall, origin: usize) -> Result<Body<'a>, ApiError> {
         Ok(Body::ToolUse {
             input: input(call, origin)?,
@@ -346,6 +409,10 @@ impl Writer<'_> {
                 PartBody::Media(media) => {
                     let body = self.media(media, &field);
                     content.extend(body.map(|body| self.written(body, part, &field)));
+                }
+                PartBody::SearchResult(result) => {
+                    let body = self.search_result(result, &field);
+                    content.push(self.written(body, part, &field));
                 }
                 PartBody::Native {
                     format: Format::Messages,
@@ -375,7 +442,9 @@ impl<'a> Block<'a> {
         match self {
             Block::Written(written) => {
                 let mut marks = match &mut written.body {
-                    Body::ToolResult { content, .. } => content.iter_mut().flat_map(Block::marks).collect(),
+                    Body::ToolResult { content, .. } | Body::SearchResult { content, .. } => {
+                        content.iter_mut().flat_map(Block::marks).collect()
+                    }
                     Body::Text { .. }
                     | Body::Image { .. }
                     | Body::Document { .. }
@@ -430,6 +499,8 @@ fn document<'a>(source: Source<'a>, media: &'a Media) -> Body<'a> {
     Body::Document {
         source,
         title: media.name.as_deref(),
+        context: media.context.as_deref(),
+        citations: Citable::new(media.citable),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Anthropic Messages.
 //!
 //! Beside the parts that every format has: `block` reads the content blocks of a request, `message` writes
-//! turns as messages, `reply` reads a whole answer.
+//! turns as messages, `reply` reads a whole answer, `cite` says what an answer is taken from.
 //!
 //! Follows the provider's API reference ("Messages", "Streaming messages", "Errors").
 
 mod block;
+mod cite;
 mod client;
 mod emit;
 mod error;

@@ -6,14 +6,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{error, stream, wire};
+use super::{
+    cite::{self, Cited},
+    error, stream, wire,
+};
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Usage,
     chat::{
-        Choice, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned, Response,
-        ToolCall, ToolKind,
+        Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
+        Response, ToolCall, ToolKind,
     },
-    json::{self, Kind},
+    json::{self, Kind, Path},
 };
 
 /// What a call remembers to read its reply by.
@@ -61,7 +64,7 @@ impl DecodeReply for Memory {
         let mut parts = Vec::with_capacity(content.len());
         for raw in content {
             let block = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
-            parts.extend(part(block, &self, losses).map(Part::new));
+            parts.extend(part(block, &self, losses));
         }
         let mut usage = Usage::default();
         if let Some(counts) = message.usage {
@@ -88,13 +91,33 @@ impl DecodeReply for Memory {
 }
 
 /// Returns what `block` is, unless no other format has it.
-fn part(block: wire::Block<'_>, memory: &Memory, losses: &mut Losses) -> Option<PartBody> {
-    if block
-        .citations
-        .is_some_and(|raw| json::kind(raw) == Kind::Array && raw.get() != "[]")
-    {
-        lose_citations(losses);
+fn part(block: wire::Block<'_>, memory: &Memory, losses: &mut Losses) -> Option<Part> {
+    let citations = block.citations.map(|raw| citations(raw, losses));
+    Some(Part {
+        citations: citations.unwrap_or_default(),
+        ..Part::new(body(block, memory, losses)?)
+    })
+}
+
+/// Reads a list of citations.
+pub(super) fn citations(raw: &RawValue, losses: &mut Losses) -> Vec<Citation> {
+    let raws = json::elements(raw, &Path::Root).unwrap_or_default();
+    raws.into_iter().filter_map(|raw| citation(raw, losses)).collect()
+}
+
+/// Reads a citation, unless no other format has its like.
+pub(super) fn citation(raw: &RawValue, losses: &mut Losses) -> Option<Citation> {
+    let citation = cite::read(raw);
+    if citation.is_none() {
+        losses.advisory(
+            Field::Reply("citations"),
+            "a citation is of a kind known to messages only",
+        );
     }
+    citation
+}
+
+fn body(block: wire::Block<'_>, memory: &Memory, losses: &mut Losses) -> Option<PartBody> {
     match block.kind.as_str() {
         "text" => Some(PartBody::Text(block.text.unwrap_or_default())),
         "thinking" => Some(PartBody::Reasoning(Reasoned {
@@ -133,11 +156,6 @@ pub(super) fn lose_native(kind: &str, losses: &mut Losses) {
     losses.advisory(Field::Reply(wire::native_block(kind)), reason);
 }
 
-/// Records that the sources of a text cannot be said in another format.
-pub(super) fn lose_citations(losses: &mut Losses) {
-    losses.advisory(Field::Reply("citations"), "citations are known to messages only");
-}
-
 /// Returns a 502 for a reply that breaks the format.
 pub(super) fn unreadable(reason: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(
@@ -156,7 +174,7 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     let parts = choice.map_or(&[][..], |choice| &choice.parts);
     let mut content: Vec<Block<'_>> = Vec::with_capacity(parts.len());
     for part in parts {
-        content.extend(block(&part.body, &id, content.len(), losses));
+        content.extend(block(part, &id, content.len(), losses));
     }
     let refused = parts.iter().any(|part| matches!(part.body, PartBody::Refusal(_)));
     let finish = choice.map(|choice| &choice.finish);
@@ -224,6 +242,8 @@ struct Message<'a> {
 pub(super) enum Block<'a> {
     Text {
         text: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        citations: Vec<Cited<'a>>,
     },
     Thinking {
         thinking: Cow<'a, str>,
@@ -241,10 +261,11 @@ pub(super) enum Block<'a> {
     Native(&'a RawValue),
 }
 
-fn block<'a>(body: &'a PartBody, message: &str, index: usize, losses: &mut Losses) -> Option<Block<'a>> {
-    match body {
+fn block<'a>(part: &'a Part, message: &str, index: usize, losses: &mut Losses) -> Option<Block<'a>> {
+    match &part.body {
         PartBody::Text(text) | PartBody::Refusal(text) => (!text.is_empty()).then(|| Block::Text {
             text: text.as_str().into(),
+            citations: cite::write_all(&part.citations),
         }),
         PartBody::Reasoning(reasoned) => {
             let seal = reasoned.seal.as_ref().map(wire::signature);
@@ -273,6 +294,11 @@ fn block<'a>(body: &'a PartBody, message: &str, index: usize, losses: &mut Losse
         }
         PartBody::Media(media) => {
             let reason = format!("a message from the model has no {} parts", media.kind.name());
+            losses.advisory(Field::Reply("content"), reason);
+            None
+        }
+        PartBody::SearchResult(_) => {
+            let reason = "a message from the model has no search results";
             losses.advisory(Field::Reply("content"), reason);
             None
         }

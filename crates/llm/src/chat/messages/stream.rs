@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     error,
-    reply::{Memory, lose_citations, lose_native, unreadable},
+    reply::{Memory, citation, citations, lose_native, unreadable},
     wire,
 };
 use crate::{
@@ -146,6 +146,9 @@ impl Decoder {
         let (kind, head) = match block.kind.as_str() {
             "text" => {
                 say(block.text);
+                let citations = block.citations.map(|raw| citations(raw, losses));
+                let citations = citations.unwrap_or_default().into_iter();
+                first.extend(citations.map(Box::new).map(Delta::Citation));
                 (BlockKind::Text, PartHead::Text)
             }
             "thinking" => {
@@ -212,9 +215,9 @@ impl Decoder {
         let kind = delta.kind.as_deref().unwrap_or_default();
         let delta = match (kind, block.kind) {
             (_, BlockKind::Native) => return Ok(()),
-            ("citations_delta", _) => {
-                lose_citations(losses);
-                return Ok(());
+            ("citations_delta", BlockKind::Text) => {
+                let citation = delta.citation.and_then(|raw| citation(raw, losses));
+                citation.map(Box::new).map(Delta::Citation)
             }
             ("text_delta", BlockKind::Text) => delta.text.map(Delta::Text),
             ("thinking_delta", BlockKind::Thinking) => delta.thinking.map(Delta::Text),
@@ -223,7 +226,10 @@ impl Decoder {
             }
             ("input_json_delta", BlockKind::ToolUse) => delta.partial_json.map(Delta::Arguments),
             ("input_json_delta", BlockKind::Answer) => delta.partial_json.map(Delta::Text),
-            ("text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta", _) => {
+            (
+                "text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta" | "citations_delta",
+                _,
+            ) => {
                 let reason = format!("a {kind} belongs to a block of another type");
                 return Err(unreadable(&reason));
             }
@@ -231,7 +237,7 @@ impl Decoder {
         };
         let said = delta.filter(|delta| match delta {
             Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
-            Delta::Seal(_) => true,
+            Delta::Seal(_) | Delta::Citation(_) => true,
         });
         block.empty &= said.is_none();
         let index = block.part;

@@ -175,6 +175,7 @@ fn offer<'a>(request: &'a Request, writer: &mut Writer<'_>) -> Result<Offer<'a>,
             PartBody::Text(_)
             | PartBody::Media(_)
             | PartBody::Reasoning(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_)
             | PartBody::Refusal(_)
             | PartBody::Native { .. } => None,

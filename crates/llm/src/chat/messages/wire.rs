@@ -349,14 +349,14 @@ pub(super) struct Event<'a> {
     #[serde(default, borrow)]
     pub(super) content_block: Option<&'a RawValue>,
     #[serde(default)]
-    pub(super) delta: Option<Delta>,
+    pub(super) delta: Option<Delta<'a>>,
     #[serde(default, deserialize_with = "counts")]
     pub(super) usage: Option<Counts>,
 }
 
 /// The `delta` of an event as it is read.
 #[derive(Debug, Deserialize)]
-pub(super) struct Delta {
+pub(super) struct Delta<'a> {
     #[serde(default, rename = "type")]
     pub(super) kind: Option<String>,
     #[serde(default)]
@@ -367,6 +367,8 @@ pub(super) struct Delta {
     pub(super) signature: Option<String>,
     #[serde(default)]
     pub(super) partial_json: Option<String>,
+    #[serde(default, borrow)]
+    pub(super) citation: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) stop_reason: Option<String>,
     #[serde(default)]

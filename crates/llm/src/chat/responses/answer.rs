@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{error::Failure, wire};
 use crate::{
     ApiError, Field, Losses, Usage,
-    chat::{FinishReason, Head, PartBody, Response, ToolKind},
+    chat::{FinishReason, Head, PartBody, Response, ToolKind, citation},
     json::Shallow,
     kept,
 };
@@ -405,7 +405,9 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     }
     let choice = response.choices.first();
     let mut items: Vec<Item> = Vec::new();
-    for part in choice.map_or(&[][..], |choice| &choice.parts) {
+    let parts = choice.map_or(&[][..], |choice| &choice.parts);
+    citation::lose_all(parts, losses);
+    for part in parts {
         add(&part.body, &id, &mut items, losses);
     }
     let reason = choice.map(|choice| choice.finish.reason).unwrap_or_default();
@@ -457,6 +459,9 @@ fn add(body: &PartBody, response: &str, items: &mut Vec<Item>, losses: &mut Loss
         PartBody::Media(media) => {
             let reason = format!("a response has no {} parts", media.kind.name());
             return losses.advisory(Field::Reply("output"), reason);
+        }
+        PartBody::SearchResult(_) => {
+            return losses.advisory(Field::Reply("output"), "a response has no search results");
         }
         PartBody::ToolResult(_) => {
             let reason = "the answer holds the result of a tool that the provider ran";

@@ -117,6 +117,8 @@ fn image(part: &mut Object<'_>, path: &Path<'_>) -> Result<Media, ApiError> {
         source,
         name: None,
         detail: detail.filter(|detail| detail != "auto"),
+        context: None,
+        citable: None,
     })
 }
 
@@ -150,6 +152,8 @@ fn file(part: &mut Object<'_>, path: &Path<'_>) -> Result<Media, ApiError> {
         source,
         name,
         detail: None,
+        context: None,
+        citable: None,
     })
 }
 
@@ -178,6 +182,8 @@ fn audio(
         source: inline(&media_type, data, &path.key("data"))?,
         name: None,
         detail: None,
+        context: None,
+        citable: None,
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ApiError, ErrorKind, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead},
+    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, citation},
 };
 
 /// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
@@ -67,6 +67,7 @@ impl EncodeStream for Encoder {
                 part,
             } => self.open(*index, part, out),
             Event::Open { .. } => answer::lose_choices(losses),
+            Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => self.delta(*index, delta, out),
             Event::Close { index } => {
                 if let Some(part) = self.parts.remove(index) {
@@ -229,6 +230,7 @@ impl Encoder {
         self.said += match delta {
             Delta::Text(text) | Delta::Arguments(text) => text.len(),
             Delta::Seal(seal) => seal.bytes.len(),
+            Delta::Citation(citation) => citation.weight(),
         };
         if self.said > MAX_ANSWER {
             let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's answer exceeds 16 MiB");

@@ -92,6 +92,7 @@ impl<'a, 'w> Writer<'a, 'w> {
             | PartBody::Text(_)
             | PartBody::Media(_)
             | PartBody::Reasoning(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_)
             | PartBody::Refusal(_)
             | PartBody::Native { .. } => None,
@@ -127,7 +128,9 @@ impl<'a, 'w> Writer<'a, 'w> {
         let mut message: Vec<&'a Part> = Vec::new();
         for part in &turn.parts {
             let alone = match &part.body {
-                PartBody::Text(_) | PartBody::Refusal(_) | PartBody::Media(_) => false,
+                PartBody::Text(_) | PartBody::Refusal(_) | PartBody::Media(_) | PartBody::SearchResult(_) => {
+                    false
+                }
                 PartBody::Native { format, kind, .. } => {
                     *format != Format::Responses || !content::stands_in_content(kind)
                 }
@@ -167,7 +170,7 @@ impl<'a, 'w> Writer<'a, 'w> {
                 self.losses.material(field.clone(), reason);
                 return Ok(());
             }
-            PartBody::Text(_) | PartBody::Refusal(_) | PartBody::Media(_) => None,
+            PartBody::Text(_) | PartBody::Refusal(_) | PartBody::Media(_) | PartBody::SearchResult(_) => None,
         };
         self.lose_members(part, field);
         if let Some(body) = body {
@@ -232,6 +235,7 @@ impl<'a, 'w> Writer<'a, 'w> {
             PartBody::Native { .. }
             | PartBody::Reasoning(_)
             | PartBody::ToolCall(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_) => {
                 let reason = "content is made of text and media";
                 self.losses.material(field.clone(), reason);

@@ -135,6 +135,7 @@ fn instructions(parts: &[Part], losses: &mut Losses) -> Option<String> {
             PartBody::Media(_)
             | PartBody::Reasoning(_)
             | PartBody::ToolCall(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_)
             | PartBody::Native { .. } => {
                 let reason = "instructions of the responses format are text";

@@ -292,6 +292,7 @@ fn parts<'a>(request: &'a Request, losses: &mut Losses) -> Vec<Piece<'a>> {
             },
             PartBody::Reasoning(_)
             | PartBody::ToolCall(_)
+            | PartBody::SearchResult(_)
             | PartBody::ToolResult(_)
             | PartBody::Refusal(_)
             | PartBody::Native { .. } => {

@@ -313,6 +313,8 @@ fn results_name_their_tool() {
             source: Source::inline("image/png", "AAAA").unwrap(),
             name: None,
             detail: None,
+            context: None,
+            citable: None,
         })
     };
     let blob = json!({"inlineData": {"mimeType": "image/png", "data": "AAAA"}});
@@ -588,6 +590,8 @@ fn says_what_is_lost() {
                 },
                 name: None,
                 detail: None,
+                context: None,
+                citable: None,
             })));
         },
         &["!contents[0]"],

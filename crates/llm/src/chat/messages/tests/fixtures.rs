@@ -88,7 +88,12 @@ fn sayable(mut reply: Value) -> Value {
         ["text", "thinking", "redacted_thinking", "tool_use"].contains(&kind)
     });
     for block in content {
-        block.as_object_mut().unwrap().remove("citations");
+        let citations = block.get_mut("citations").and_then(Value::as_array_mut);
+        for citation in citations.into_iter().flatten() {
+            if let Some(index) = citation.get_mut("encrypted_index") {
+                *index = json!("");
+            }
+        }
     }
     reply
 }

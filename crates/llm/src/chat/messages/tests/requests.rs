@@ -496,6 +496,8 @@ fn writes_media_or_refuses_them() {
             source,
             name: None,
             detail: None,
+            context: None,
+            citable: None,
         }));
         let losses: &[&str] = if expected.is_some() {
             &[]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ApiError, Field, Losses,
-    chat::{Choice, Client, EncodeStream, Part, PartBody, Request, Response, StreamOptions},
+    chat::{Choice, Client, EncodeStream, Part, PartBody, Request, Response, StreamOptions, citation},
 };
 
 mod conversation;
@@ -146,6 +146,7 @@ impl<'a> Message<'a> {
             role: "assistant",
             ..Self::default()
         };
+        citation::lose_all(parts, losses);
         for part in parts {
             match &part.body {
                 PartBody::Text(text) => wire::join(&mut message.content, text),
@@ -165,6 +166,10 @@ impl<'a> Message<'a> {
                         "the answer holds an {}, which this format cannot show",
                         media.kind.name()
                     ),
+                ),
+                PartBody::SearchResult(_) => losses.advisory(
+                    Field::Reply("choices[].message.content"),
+                    "the answer holds a search result, which this format cannot show",
                 ),
                 PartBody::ToolResult(_) => losses.advisory(
                     Field::Reply("choices[].message.content"),

@@ -69,6 +69,7 @@ pub(super) fn decode(
     Ok(Part {
         body,
         cache,
+        citations: Vec::new(),
         extensions,
     })
 }
@@ -114,6 +115,7 @@ fn native(kind: String, raw: &RawValue, cache: Option<CacheMark>) -> Part {
             raw: raw.to_owned(),
         },
         cache,
+        citations: Vec::new(),
         extensions: Extensions::default(),
     }
 }
@@ -123,6 +125,7 @@ fn thinking(raw: &RawValue, path: &Path<'_>, cache: Option<CacheMark>) -> Result
     Ok(Part {
         body: PartBody::Reasoning(reasoned),
         cache,
+        citations: Vec::new(),
         extensions: Extensions::default(),
     })
 }
@@ -148,6 +151,8 @@ fn image(
         source,
         name: None,
         detail: image.optional("detail", &path)?,
+        context: None,
+        citable: None,
     };
     lose_rest(image, field, losses);
     Ok(PartBody::Media(media))
@@ -175,6 +180,8 @@ fn audio(
         source,
         name: None,
         detail: None,
+        context: None,
+        citable: None,
     }))
 }
 
@@ -200,6 +207,8 @@ fn fetched(
         source,
         name: None,
         detail: None,
+        context: None,
+        citable: None,
     }))
 }
 
@@ -238,6 +247,8 @@ fn file(
         source,
         name,
         detail: None,
+        context: None,
+        citable: None,
     }))
 }
 

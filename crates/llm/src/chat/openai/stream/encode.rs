@@ -15,7 +15,7 @@ use super::super::{
 };
 use crate::{
     Field, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, StreamOptions, ToolKind},
+    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, StreamOptions, ToolKind, citation},
 };
 
 /// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
@@ -134,6 +134,7 @@ impl Encoder {
                 );
             }
             (Kind::Text | Kind::Refusal | Kind::Reasoning { .. }, Delta::Arguments(_))
+            | (_, Delta::Citation(_))
             | (Kind::ToolCall { .. }, Delta::Text(_)) => {
                 return debug_assert!(false, "a delta of another kind than its part");
             }
@@ -203,6 +204,7 @@ impl EncodeStream for Encoder {
         match event {
             Event::Start(head) => self.start(head),
             Event::Open { index, choice, part } => self.open(*index, *choice, part, out),
+            Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => {
                 if let Some(part) = self.parts.get(*index).copied().flatten() {
                     self.more(part, delta, out, losses);

@@ -124,6 +124,7 @@ impl<'a, 'l> Writer<'a, 'l> {
                 PartBody::Media(_)
                 | PartBody::Reasoning(_)
                 | PartBody::ToolCall(_)
+                | PartBody::SearchResult(_)
                 | PartBody::ToolResult(_)
                 | PartBody::Refusal(_)
                 | PartBody::Native { .. } => self
@@ -177,6 +178,9 @@ impl<'a, 'l> Writer<'a, 'l> {
                 PartBody::Native { format, kind, raw } => {
                     pieces.extend(self.native(*format, kind, raw, &field));
                 }
+                PartBody::SearchResult(_) => self
+                    .losses
+                    .material(field.clone(), "this upstream has no search results"),
                 PartBody::Reasoning(_) | PartBody::ToolCall(_) => self
                     .losses
                     .material(field.clone(), "only the model can think and call tools"),
@@ -214,7 +218,10 @@ impl<'a, 'l> Writer<'a, 'l> {
                 PartBody::Native { format, kind, raw } => {
                     texts.extend(self.native(*format, kind, raw, &field));
                 }
-                PartBody::Reasoning(_) | PartBody::ToolCall(_) | PartBody::ToolResult(_) => self
+                PartBody::SearchResult(_)
+                | PartBody::Reasoning(_)
+                | PartBody::ToolCall(_)
+                | PartBody::ToolResult(_) => self
                     .losses
                     .material(field.clone(), "the result of a tool is made of text and media"),
             }
@@ -275,10 +282,12 @@ impl<'a, 'l> Writer<'a, 'l> {
                 PartBody::Native { format, kind, raw } => {
                     pieces.extend(self.native(*format, kind, raw, &field));
                 }
-                PartBody::Media(_) | PartBody::ToolResult(_) => self.losses.material(
-                    field.clone(),
-                    "what the model said is text, reasoning and calls at this upstream",
-                ),
+                PartBody::Media(_) | PartBody::SearchResult(_) | PartBody::ToolResult(_) => {
+                    self.losses.material(
+                        field.clone(),
+                        "what the model said is text, reasoning and calls at this upstream",
+                    )
+                }
             }
         }
         // Without a seal, the blocks say nothing that the text does not.

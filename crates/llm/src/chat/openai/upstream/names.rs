@@ -86,6 +86,7 @@ fn all(request: &Request) -> impl Iterator<Item = &str> {
         PartBody::Text(_)
         | PartBody::Media(_)
         | PartBody::Reasoning(_)
+        | PartBody::SearchResult(_)
         | PartBody::ToolResult(_)
         | PartBody::Refusal(_)
         | PartBody::Native { .. } => None,
@@ -105,6 +106,7 @@ fn ids(request: &Request) -> impl Iterator<Item = &str> {
         PartBody::ToolResult(result) => Some(result.call.as_str()),
         PartBody::Text(_)
         | PartBody::Media(_)
+        | PartBody::SearchResult(_)
         | PartBody::Reasoning(_)
         | PartBody::Refusal(_)
         | PartBody::Native { .. } => None,

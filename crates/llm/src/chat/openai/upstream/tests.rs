@@ -58,6 +58,8 @@ fn media(kind: MediaKind, source: Source) -> PartBody {
         source,
         name: None,
         detail: None,
+        context: None,
+        citable: None,
     })
 }
 
