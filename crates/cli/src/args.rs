@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// in the environment, such as OPENAI_API_KEY and ANTHROPIC_API_KEY; without those, a simulated provider
     /// answers, so that the gateway can be tried at once. Files are watched: a change is served at once, and a change with a fault is not served
     /// at all and the fault is named.
-    Run(Run),
+    Run(Box<Run>),
     /// Check a configuration and say of every resource whether it is served
     ///
     /// Ends with 1 if anything is wrong. Nothing is started and no network is used.
@@ -135,9 +135,21 @@ pub(crate) struct Run {
     /// How long such an answer is kept
     #[arg(long, env = "TOLLGATE_KEPT_FOR", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub(crate) kept_for: Duration,
-    /// Where the Redis is whose counters of limits all gateways share, as redis://:password@host:6379/0
+    /// Where the Redis is whose counters of limits all gateways share, as redis://:password@host:6379/0, with
+    /// rediss:// for TLS and redis-sentinel://host,host/name where sentinels know it
     #[arg(long, env = "TOLLGATE_REDIS", hide_env_values = true, value_name = "URL", value_parser = secret)]
     pub(crate) redis: Option<Secret>,
+    /// A file with the authorities that the certificate of Redis is checked against [default: those of the system]
+    #[arg(long, env = "TOLLGATE_REDIS_CA", value_name = "FILE", requires = "redis")]
+    pub(crate) redis_ca: Option<PathBuf>,
+    /// A file with a certificate and its key, which Redis is shown
+    #[arg(
+        long,
+        env = "TOLLGATE_REDIS_CERTIFICATE",
+        value_name = "FILE",
+        requires = "redis"
+    )]
+    pub(crate) redis_certificate: Option<PathBuf>,
     /// How many recent requests `tollgate explain` can tell about; 0 for none
     #[arg(
         long,

@@ -16,8 +16,11 @@ use std::{
 };
 
 use anyhow::Context;
-use config::{Secret, Severity, Snapshot};
-use gateway::{AccessRecords, Gateway, LogLevel, Options, SessionOptions, Telemetry};
+use config::{
+    Secret, Severity, Snapshot,
+    certificate::{Authorities, Certificate},
+};
+use gateway::{AccessRecords, Gateway, LogLevel, Options, RedisOptions, SessionOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -48,6 +51,7 @@ pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
         None => Source::choose(arguments.paths.clone())?,
     };
     let sessions = sessions(&arguments)?;
+    let redis = redis(&arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from))
         .enable_all()
@@ -56,6 +60,7 @@ pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::from_environment(&|name| env::var(name).ok())?;
     let options = Options {
         sessions,
+        redis,
         log_level: Some(level),
         ..options(&arguments, telemetry)
     };
@@ -152,7 +157,6 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
         max_upload: arguments.max_upload,
         kept_memory: arguments.kept_memory,
         kept_for: arguments.kept_for,
-        redis: arguments.redis.clone(),
         drain: arguments.drain,
         variables: variables(),
         ..Options::default()
@@ -193,6 +197,33 @@ fn sessions(arguments: &Run) -> anyhow::Result<SessionOptions> {
         iterations: arguments.mcp_session_encryption_iterations,
         ..SessionOptions::default()
     })
+}
+
+/// Returns where the counters are that all gateways share, if any are.
+///
+/// # Errors
+/// If a file cannot be read, or has no certificates.
+fn redis(arguments: &Run) -> anyhow::Result<Option<RedisOptions>> {
+    let read =
+        |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let Some(address) = arguments.redis.clone() else {
+        return Ok(None);
+    };
+    let mut options = RedisOptions {
+        address,
+        authorities: None,
+        certificate: None,
+    };
+    if let Some(path) = &arguments.redis_ca {
+        let parsed = Authorities::parse(&read(path)?);
+        options.authorities = Some(parsed.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?);
+    }
+    if let Some(path) = &arguments.redis_certificate {
+        let both = Secret::new(read(path)?);
+        let parsed = Certificate::parse(&both, &both);
+        options.certificate = Some(parsed.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?);
+    }
+    Ok(Some(options))
 }
 
 /// The shortest seed.

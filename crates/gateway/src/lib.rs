@@ -37,7 +37,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use config::{Secret, Snapshot};
+use config::Snapshot;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -63,7 +63,7 @@ use crate::{
     upstream::Clients,
 };
 pub use crate::{
-    limit::AddressError,
+    limit::{AddressError, RedisOptions},
     telemetry::{
         attributes::{AttributesError, HeaderAttributes},
         level::LogLevel,
@@ -102,8 +102,8 @@ pub struct Options {
     pub kept_for: Duration,
     /// After this long without a byte a streaming client is told that we are still there; 10 s by default.
     pub keep_alive: Duration,
-    /// Where the Redis is whose counters all gateways share; `None` for counters of this one alone.
-    pub redis: Option<Secret>,
+    /// The Redis whose counters all gateways share; `None` for counters of this one alone.
+    pub redis: Option<RedisOptions>,
     /// How long open streams may take to finish once draining has begun; 30 s by default.
     pub drain: Duration,
     /// The environment in which the default credentials of clouds are looked for; empty by default.

@@ -21,7 +21,7 @@ use tracing::debug;
 use crate::{
     ctx::Ctx,
     facts::{Facts, Outcome},
-    limit::Denied,
+    limit::{Admitted, Denied},
     llm::Asked,
     refusal::Refusal,
 };
@@ -105,6 +105,7 @@ pub(crate) async fn open(
     }
     let admitted = ctx.runtime.limiter.admit(claims, now).await;
     let admitted = admitted.map_err(|denied| refuse(ctx, denied, limits.tells))?;
+    unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
         meter.ticket = admitted.ticket;
     }
@@ -139,6 +140,7 @@ pub(crate) async fn attempt(
     let claims = quota.claims(model, &request);
     let admitted = ctx.runtime.limiter.admit(claims, now).await;
     let admitted = admitted.map_err(|denied| refuse(ctx, denied, true))?;
+    unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
         meter.attempt = admitted.ticket;
     }
@@ -326,6 +328,13 @@ fn request<'a>(
         now,
         // In steps, so that what many requests hold is one number for each step.
         due: (now + limit.saturating_add(GRACE).min(MAX_HOLD)).next_multiple_of(GRACE),
+    }
+}
+
+/// Counts the rules that have let a request through because they could not be asked.
+fn unasked(ctx: &Ctx, admitted: &Admitted) {
+    for rule in &admitted.unasked {
+        ctx.runtime.metrics.limited(rule, "open");
     }
 }
 

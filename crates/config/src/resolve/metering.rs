@@ -30,6 +30,9 @@ const FAILURE: &str = "tollgate.dev/limit-failure";
 /// Names the time zone whose calendar windows follow.
 const CALENDAR: &str = "tollgate.dev/limit-calendar";
 
+/// Says whether windows slide: `fixed` or `sliding`.
+const SHAPE: &str = "tollgate.dev/limit-window";
+
 /// Says how the buckets of a quota go together: `any` or `all`.
 const BUCKETS: &str = "tollgate.dev/quota-buckets";
 
@@ -191,7 +194,7 @@ fn switches(annotations: &BTreeMap<String, String>) -> (Switches, Vec<(&str, Str
 }
 
 /// What annotations say of limits.
-pub(super) const SWITCHES: &[&str] = &[MODE, FAILURE, CALENDAR];
+pub(super) const SWITCHES: &[&str] = &[MODE, FAILURE, CALENDAR, SHAPE];
 
 /// Reads one of [`SWITCHES`].
 pub(super) fn switch(switches: &mut Switches, name: &str, value: &str) -> Result<(), String> {
@@ -199,6 +202,7 @@ pub(super) fn switch(switches: &mut Switches, name: &str, value: &str) -> Result
         MODE => switches.manner = Switch::parse(value, switch::manner)?,
         FAILURE => switches.failure = Switch::parse(value, switch::failure)?,
         CALENDAR => switches.calendar = Switch::parse(value, switch::calendar)?,
+        SHAPE => switches.shape = Switch::parse(value, switch::shape)?,
         _ => {}
     }
     Ok(())

@@ -29,7 +29,7 @@ impl Default for Memory {
 }
 
 impl Store for Memory {
-    fn admit<'a>(&'a self, claims: &'a [Claim], now: u64) -> Admitting<'a> {
+    fn admit<'a>(&'a self, claims: &'a mut [Claim], now: u64) -> Admitting<'a> {
         Box::pin(std::future::ready(self.lock().admit(claims, now)))
     }
 

@@ -3,9 +3,8 @@
 mod memory;
 mod redis;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use config::Secret;
 use policy::{
     cost::Subject,
     rate_limit::{
@@ -17,7 +16,7 @@ use policy::{
 use serde_json::{Value, json};
 use tracing::debug;
 
-pub use self::redis::AddressError;
+pub use self::redis::{AddressError, RedisOptions};
 use self::{memory::Memory, redis::Redis};
 
 /// The stores of counters.
@@ -33,6 +32,8 @@ pub(crate) struct Admitted {
     pub(crate) ticket: Ticket,
     /// What the client is told of what is left.
     pub(crate) told: Option<Told>,
+    /// The ids of the rules whose counters could not be asked.
+    pub(crate) unasked: Vec<Arc<str>>,
 }
 
 /// A request that a limit does not let through.
@@ -57,8 +58,8 @@ impl Limiter {
     /// Returns the stores; the one that all gateways share is at `redis`, if there is one.
     ///
     /// # Errors
-    /// If that is no address.
-    pub(crate) fn start(redis: Option<&Secret>) -> Result<Self, AddressError> {
+    /// If that is no address, or TLS cannot be spoken.
+    pub(crate) fn start(redis: Option<&RedisOptions>) -> Result<Self, AddressError> {
         Ok(Self {
             local: Memory::default(),
             shared: redis.map(Redis::start).transpose()?,
@@ -71,6 +72,12 @@ impl Limiter {
             redis.flush(limit).await;
         }
     }
+
+    /// Returns whether the store that all gateways share answers; `None` without one.
+    pub(crate) fn answers(&self) -> Option<bool> {
+        self.shared.as_ref().map(Redis::answers)
+    }
+
     /// Decides the claims of one request. What it is admitted with has to be settled.
     ///
     /// # Errors
@@ -85,6 +92,7 @@ impl Limiter {
             Ok(also) => {
                 admitted.ticket.append(also.ticket);
                 admitted.told = tighter(admitted.told, also.told);
+                admitted.unasked.extend(also.unasked);
                 Ok(admitted)
             }
             Err(denied) => {
@@ -122,11 +130,11 @@ impl Limiter {
         }
     }
 
-    async fn ask(store: &dyn Store, claims: Claims<'_>, now: u64) -> Result<Admitted, Denied> {
+    async fn ask(store: &dyn Store, mut claims: Claims<'_>, now: u64) -> Result<Admitted, Denied> {
         if claims.is_empty() {
             return Ok(Admitted::default());
         }
-        let states = match store.admit(&claims.claims, now).await {
+        let states = match store.admit(&mut claims.claims, now).await {
             Ok(states) => states,
             Err(error) => return unknown(&claims, error),
         };
@@ -135,6 +143,7 @@ impl Limiter {
             return Ok(Admitted {
                 ticket: claims.ticket(),
                 told,
+                unasked: Vec::new(),
             });
         }
         Err(denied(&claims, &states, told, now))
@@ -161,7 +170,10 @@ fn unknown(claims: &Claims<'_>, error: StoreError) -> Result<Admitted, Denied> {
         Some(rule) => Err(Denied::Unknown {
             rule: rule.id.to_string(),
         }),
-        None => Ok(Admitted::default()),
+        None => Ok(Admitted {
+            unasked: claims.rules.iter().map(|rule| Arc::clone(&rule.id)).collect(),
+            ..Admitted::default()
+        }),
     }
 }
 
@@ -170,6 +182,7 @@ pub(crate) fn usage(limiter: &Limiter, now: u64) -> Value {
     let entries = limiter.entries(now);
     let entries = entries.iter().map(|entry| {
         json!({
+            "rule": entry.rule,
             "counter": entry.counter,
             "used": entry.used,
             "held": entry.held,
@@ -178,7 +191,11 @@ pub(crate) fn usage(limiter: &Limiter, now: u64) -> Value {
             "resets": entry.end,
         })
     });
-    json!({ "counters": entries.collect::<Vec<_>>() })
+    let mut usage = json!({ "counters": entries.collect::<Vec<_>>() });
+    if let Some(answers) = limiter.answers() {
+        usage["redis"] = json!({ "answers": answers });
+    }
+    usage
 }
 
 fn tighter(one: Option<Told>, other: Option<Told>) -> Option<Told> {

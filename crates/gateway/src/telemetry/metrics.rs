@@ -156,7 +156,7 @@ impl Metrics {
         let limited = Family::default();
         registry.register(
             "tollgate_limited",
-            "Requests and attempts that a limit did not let through",
+            "Requests and attempts that a limit did not let through, or let through without being asked",
             limited.clone(),
         );
         let dropped_records = Gauge::default();

@@ -192,11 +192,7 @@ fn bucket(written: &Bucket, field: &str, owner: Owner<'_>, index: usize) -> Resu
         let message = format!("\"{}\" is not one of {}", written.duration, known.join(", "));
         return Err((format!("{field}.duration"), message));
     };
-    let window = match owner.switches.calendar.of(index) {
-        Some(zone) => Window::calendar(unit, zone),
-        None => Window::fixed(unit),
-    };
-    Ok((written.limit, window))
+    Ok((written.limit, owner.switches.window(unit, index)))
 }
 
 /// Returns the conditions of a rule: all headers together, sorted by name.

@@ -4,20 +4,21 @@
 //! once; a request that is admitted carries a [`Ticket`], which says what is held for it and is settled when it is
 //! known what the request has cost.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
-use http::HeaderName;
 use serde_json::Value;
 
+pub use self::claims::{Claims, Ticket, Told};
 use self::{
     selector::{Selectors, Subject},
     spec::{Cost, CostFrom, CostSource, MetadataKey, RateLimit, RateLimitType, Unit, XRateLimitHeaders},
-    store::{Claim, Manner, Settlement, State, Vote},
+    store::{Claim, Manner, Vote},
     switch::{Failure, Switch},
-    window::{Span, Window},
+    window::{Shape, Window},
 };
 use crate::cost::{self, Costs, Price};
 
+mod claims;
 pub mod selector;
 pub mod spec;
 pub mod store;
@@ -96,6 +97,19 @@ pub struct Switches {
     pub failure: Switch<Failure>,
     /// The time zones whose calendars windows follow.
     pub calendar: Switch<jiff::tz::TimeZone>,
+    /// Whether windows slide.
+    pub shape: Switch<Shape>,
+}
+
+impl Switches {
+    /// Returns the windows of the rule at `index`.
+    pub fn window(&self, unit: Unit, index: usize) -> Window {
+        let window = match self.calendar.of(index) {
+            Some(zone) => Window::calendar(unit, zone),
+            None => Window::fixed(unit),
+        };
+        window.shaped(self.shape.of(index).unwrap_or_default())
+    }
 }
 
 /// A request that limits are held against.
@@ -117,37 +131,10 @@ pub struct Request<'a> {
     pub due: u64,
 }
 
-/// What a request owes to counters; it is settled once.
-#[derive(Debug, Default)]
-#[must_use = "what is held stays held until it is due"]
-pub struct Ticket(Vec<Owed>);
-
-#[derive(Debug)]
-struct Owed {
-    local: bool,
-    key: String,
-    span: Span,
-    window: Window,
-    hold: u64,
-    due: u64,
-    manner: Manner,
-    charge: Charge,
-}
-
 #[derive(Clone, Debug)]
 enum Charge {
     Number(u64),
     Price(Price),
-}
-
-/// The claims of a request, in the order of the rules that make them.
-#[derive(Debug, Default)]
-pub struct Claims<'a> {
-    /// What is asked of the store.
-    pub claims: Vec<Claim>,
-    /// The rules that ask.
-    pub rules: Vec<&'a Rule>,
-    charges: Vec<Option<(Charge, Window)>>,
 }
 
 impl Limits {
@@ -231,7 +218,7 @@ impl Rule {
             prefix,
             selectors,
             limit: written.limit.requests,
-            window: window(unit, switches.calendar.of(index)),
+            window: switches.window(unit, index),
             dynamic: written.limit.from_metadata.clone(),
             request: request.unwrap_or(Amount::Number(1)),
             response,
@@ -303,13 +290,17 @@ impl Rule {
             }
             (Manner::Reserve, None) | (Manner::Check, _) => 0,
         };
+        let span = window.at(request.now);
         claims.claims.push(Claim {
+            rule: Arc::clone(&self.id),
             key,
-            span: window.at(request.now),
+            span,
+            before: window.before(span),
             limit,
             charge,
             hold,
             due: request.due,
+            ahead: 0,
             manner: self.manner,
             vote: self.vote,
         });
@@ -367,159 +358,6 @@ impl Charge {
             Charge::Number(number) => *number,
             Charge::Price(price) => price.or_tokens(subject),
         }
-    }
-}
-
-impl<'a> Claims<'a> {
-    /// Returns whether no rule is for the request.
-    pub fn is_empty(&self) -> bool {
-        self.claims.is_empty()
-    }
-
-    /// Takes apart what is asked of a store that each gateway has for itself, and of the one that all share.
-    pub fn split(self) -> (Self, Self) {
-        let (mut local, mut shared) = (Self::default(), Self::default());
-        let asked = self.claims.into_iter().zip(self.rules).zip(self.charges);
-        for ((claim, rule), charge) in asked {
-            let side = if rule.local { &mut local } else { &mut shared };
-            side.claims.push(claim);
-            side.rules.push(rule);
-            side.charges.push(charge);
-        }
-        (local, shared)
-    }
-
-    /// Returns what the request owes once it is admitted.
-    pub fn ticket(self) -> Ticket {
-        let asked = self.claims.into_iter().zip(self.rules).zip(self.charges);
-        Ticket(
-            asked
-                .filter_map(|((claim, rule), charge)| {
-                    let (charge, window) = charge?;
-                    Some(Owed {
-                        local: rule.local,
-                        key: claim.key,
-                        span: claim.span,
-                        window,
-                        hold: claim.hold,
-                        due: claim.due,
-                        manner: claim.manner,
-                        charge,
-                    })
-                })
-                .collect(),
-        )
-    }
-
-    /// Returns what clients are told of what is left, by the counters as the store has returned them.
-    pub fn told(&self, states: &[State], now: u64) -> Option<Told> {
-        let counted = self.claims.iter().zip(states);
-        let counted = counted.filter(|(claim, _)| claim.vote != Vote::Never);
-        let mut limits = String::new();
-        let mut tightest: Option<(u64, u64)> = None;
-        for (claim, state) in counted.clone() {
-            let _ = write!(
-                limits,
-                ", {};w={}",
-                claim.limit,
-                claim.span.end - claim.span.start
-            );
-            let held = match claim.manner {
-                Manner::Reserve => state.held,
-                Manner::Check => 0,
-            };
-            let left = claim.limit.saturating_sub(state.used.saturating_add(held));
-            let reset = claim.span.end.saturating_sub(now);
-            if tightest.is_none_or(|(known, _)| left < known) {
-                tightest = Some((left, reset));
-            }
-        }
-        let least = counted.map(|(claim, _)| claim.limit).min()?;
-        let (remaining, reset) = tightest?;
-        Some(Told {
-            limit: format!("{least}{limits}"),
-            remaining,
-            reset,
-        })
-    }
-
-    /// Returns the seconds after which all limits that have refused the request begin anew, and the first of their
-    /// rules; `None` if none has.
-    pub fn refused(&self, states: &[State], now: u64) -> Option<(u64, &'a Rule)> {
-        let over = self.claims.iter().zip(states).zip(&self.rules);
-        let mut over = over.filter(|((claim, state), _)| state.over && claim.vote != Vote::Never);
-        let ((claim, _), rule) = over.next()?;
-        let end = over.fold(claim.span.end, |end, ((claim, _), _)| end.max(claim.span.end));
-        Some((end.saturating_sub(now).max(1), *rule))
-    }
-}
-
-/// What clients are told of limits (draft-polli-ratelimit-headers-03).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// The smallest limit, then each with its window.
-    pub limit: String,
-    /// What is left of the tightest.
-    pub remaining: u64,
-    /// Seconds until the tightest begins anew.
-    pub reset: u64,
-}
-
-impl Told {
-    /// Returns the headers and their values.
-    pub fn headers(&self) -> [(HeaderName, String); 3] {
-        let name = HeaderName::from_static;
-        [
-            (name("x-ratelimit-limit"), self.limit.clone()),
-            (name("x-ratelimit-remaining"), self.remaining.to_string()),
-            (name("x-ratelimit-reset"), self.reset.to_string()),
-        ]
-    }
-}
-
-impl Ticket {
-    /// Returns whether nothing is owed.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Adds what is owed to other counters.
-    pub fn append(&mut self, mut other: Ticket) {
-        self.0.append(&mut other.0);
-    }
-
-    /// Returns what is booked for a request that has cost `spent`, nothing if it was not served: what is owed to
-    /// the store of this gateway, and to the one that all share.
-    ///
-    /// What was held is used in the window that it was held in. Where nothing was held, the window is the one of
-    /// `now`.
-    pub fn settle(self, spent: Option<&cost::Subject<'_>>, now: u64) -> (Vec<Settlement>, Vec<Settlement>) {
-        let (mut local, mut shared) = (Vec::new(), Vec::new());
-        for owed in self.0 {
-            let charge = spent.map_or(0, |spent| owed.charge.of(spent));
-            if charge == 0 && owed.hold == 0 {
-                continue;
-            }
-            let side = if owed.local { &mut local } else { &mut shared };
-            side.push(Settlement {
-                key: owed.key,
-                span: match owed.manner {
-                    Manner::Reserve => owed.span,
-                    Manner::Check => owed.window.at(now),
-                },
-                release: owed.hold,
-                due: owed.due,
-                charge,
-            });
-        }
-        (local, shared)
-    }
-}
-
-fn window(unit: Unit, calendar: Option<jiff::tz::TimeZone>) -> Window {
-    match calendar {
-        Some(zone) => Window::calendar(unit, zone),
-        None => Window::fixed(unit),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use jiff::tz::TimeZone;
 
-use super::{store::Manner, window};
+use super::{
+    store::Manner,
+    window::{self, Shape},
+};
 
 /// What is done with requests while the store of counters cannot be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +86,20 @@ pub fn failure(word: &str) -> Result<Failure, String> {
     }
 }
 
+/// Reads whether windows slide.
+///
+/// # Errors
+/// If it is neither `fixed` nor `sliding`.
+pub fn shape(word: &str) -> Result<Shape, String> {
+    match word {
+        "fixed" => Ok(Shape::Fixed),
+        "sliding" => Ok(Shape::Sliding),
+        _ => Err(format!(
+            "expected \"fixed\" or \"sliding\" in place of \"{word}\""
+        )),
+    }
+}
+
 /// Reads the time zone whose calendar windows follow.
 ///
 /// # Errors
@@ -107,5 +124,8 @@ mod tests {
         }
         assert!(Switch::parse("Europe/Berlin", calendar).is_ok());
         assert!(Switch::parse("reserve", manner).is_ok());
+        let sliding = Switch::parse("0=sliding", shape).expect("well-formed");
+        assert_eq!((sliding.of(0), sliding.of(1)), (Some(Shape::Sliding), None));
+        assert!(Switch::parse("round", shape).is_err());
     }
 }

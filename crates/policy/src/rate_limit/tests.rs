@@ -4,7 +4,12 @@ use http::{HeaderMap, Method, Uri};
 use llm::Usage;
 use serde_json::json;
 
-use super::{store::Ledger, *};
+use super::{
+    selector::Subject,
+    store::{self, Claim, Ledger, State},
+    window::Span,
+    *,
+};
 use crate::cost::spec::{CostKind, LLMRequestCost};
 
 const NOW: u64 = 1_735_689_661;
@@ -241,12 +246,15 @@ fn what_is_left_is_told() {
     ]);
     let client = Client::new(rules, &Switches::default());
     let claim = |limit, start, end| Claim {
+        rule: "rule".into(),
         key: String::new(),
         span: Span { start, end },
+        before: None,
         limit,
         charge: 1,
         hold: 0,
         due: 0,
+        ahead: 0,
         manner: Manner::Reserve,
         vote: Vote::Must,
     };
@@ -258,7 +266,7 @@ fn what_is_left_is_told() {
     let state = |used, held| State {
         used,
         held,
-        over: false,
+        ..State::default()
     };
     let told = claims.told(&[state(10, 0), state(2, 1)], 90).expect("limits");
     assert_eq!(told.limit, "5, 100;w=3600, 5;w=60");

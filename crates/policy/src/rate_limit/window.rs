@@ -2,7 +2,8 @@
 //!
 //! Windows have a fixed length and are aligned to the Unix epoch (compatibility specification, "Counter algorithm"),
 //! so that every gateway finds the same ones. As an extension they may follow the calendar of a time zone: then
-//! months have their real length and days begin at midnight there.
+//! months have their real length and days begin at midnight there. And they may slide: then as much of the window
+//! before counts as the present one has not come to yet, as if that had been used evenly.
 
 use jiff::{Timestamp, ToSpan as _, Unit as Round, Zoned, civil, tz::TimeZone};
 
@@ -13,6 +14,17 @@ use super::spec::Unit;
 pub struct Window {
     unit: Unit,
     calendar: Option<TimeZone>,
+    shape: Shape,
+}
+
+/// Whether windows slide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// Each begins with nothing used.
+    #[default]
+    Fixed,
+    /// The one before counts for as long as the present one has not come to.
+    Sliding,
 }
 
 /// One window, in seconds since the Unix epoch.
@@ -24,10 +36,26 @@ pub struct Span {
     pub end: u64,
 }
 
+impl Span {
+    /// Returns its length.
+    pub fn seconds(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Returns how much of it is not over at `now`.
+    pub fn left(self, now: u64) -> u64 {
+        self.end.saturating_sub(now).min(self.seconds())
+    }
+}
+
 impl Window {
     /// Returns windows of fixed length.
     pub fn fixed(unit: Unit) -> Self {
-        Self { unit, calendar: None }
+        Self {
+            unit,
+            calendar: None,
+            shape: Shape::Fixed,
+        }
     }
 
     /// Returns windows that follow the calendar of `zone`.
@@ -35,15 +63,29 @@ impl Window {
         Self {
             unit,
             calendar: Some(zone),
+            shape: Shape::Fixed,
         }
+    }
+
+    /// Returns the same windows in another shape.
+    pub fn shaped(self, shape: Shape) -> Self {
+        Self { shape, ..self }
     }
 
     /// Returns the same windows in another unit.
     pub fn with(&self, unit: Unit) -> Self {
-        Self {
-            unit,
-            calendar: self.calendar.clone(),
-        }
+        Self { unit, ..self.clone() }
+    }
+
+    /// Returns whether a window counts into the one after it. One of a second never does: time is told in seconds.
+    pub fn slides(&self) -> bool {
+        self.shape == Shape::Sliding && self.unit != Unit::Second
+    }
+
+    /// Returns the window before `span`, where that counts.
+    pub fn before(&self, span: Span) -> Option<Span> {
+        let last = span.start.checked_sub(1)?;
+        self.slides().then(|| self.at(last))
     }
 
     /// Returns the length of a window, in seconds; of one that follows the calendar, about.

@@ -3,16 +3,22 @@
 //! A counter belongs to one window of one key. It knows what was used, and what is held for requests that are under
 //! way. A request makes a claim on each counter that a rule finds for it; all of them are decided at once, so that
 //! nothing is taken from one limit when another refuses. [`Ledger`] is the arithmetic; a store that several
-//! processes share does the same where its counters are.
+//! processes share does the same where its counters are, and each of them may take a little ahead, in [`lease`].
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::window::Span;
 
+pub mod lease;
+mod ledger;
+
+pub use self::ledger::{Entry, Ledger};
+
 /// A store of counters.
 pub trait Store: Send + Sync {
-    /// Decides the claims of one request, and books them if it is admitted.
-    fn admit<'a>(&'a self, claims: &'a [Claim], now: u64) -> Admitting<'a>;
+    /// Decides the claims of one request, and books them if it is admitted. The store may take more than they ask
+    /// for.
+    fn admit<'a>(&'a self, claims: &'a mut [Claim], now: u64) -> Admitting<'a>;
 
     /// Books what requests have cost in the end. Never waits: what cannot be booked now is booked later.
     fn settle(&self, settlements: Vec<Settlement>, now: u64);
@@ -35,10 +41,14 @@ pub enum StoreError {
 /// What a request asks of one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// The rule that makes it.
+    pub rule: Arc<str>,
     /// The counter, without its window.
     pub key: String,
     /// The window.
     pub span: Span,
+    /// The window before it, which counts for as much of it as is not over yet; `None` where windows do not slide.
+    pub before: Option<Span>,
     /// How much the window has.
     pub limit: u64,
     /// What is used at once.
@@ -47,6 +57,8 @@ pub struct Claim {
     pub hold: u64,
     /// When what is held is given back if the request never is settled, in seconds since the Unix epoch.
     pub due: u64,
+    /// What would be held beside it for requests to come, if there is plenty.
+    pub ahead: u64,
     /// How it is decided.
     pub manner: Manner,
     /// What the decision is worth.
@@ -76,12 +88,16 @@ pub enum Vote {
 }
 
 /// A counter, after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// What was used.
     pub used: u64,
     /// What is held.
     pub held: u64,
+    /// What was used and is held of the window before, the whole of it.
+    pub before: u64,
+    /// What is held for requests to come.
+    pub granted: u64,
     /// Whether the claim does not hold.
     pub over: bool,
 }
@@ -89,10 +105,16 @@ pub struct State {
 /// What a request has cost in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
+    /// The rule that it was claimed by.
+    pub rule: Arc<str>,
     /// The counter, without its window.
     pub key: String,
     /// The window.
     pub span: Span,
+    /// Whether the window counts into the one after it.
+    pub slides: bool,
+    /// How much the window has.
+    pub limit: u64,
     /// What was held.
     pub release: u64,
     /// Until when it was held.
@@ -107,13 +129,60 @@ impl Claim {
         counter(&self.key, self.span)
     }
 
-    /// Returns whether the claim does not hold on a counter that has `used` and `held`.
-    pub fn is_over(&self, used: u64, held: u64) -> bool {
-        let after = used.saturating_add(self.charge);
-        match self.manner {
-            Manner::Reserve => after.saturating_add(held).saturating_add(self.hold) > self.limit,
-            Manner::Check => after > self.limit,
+    /// Returns the counter of the window before, where that counts.
+    pub fn counter_before(&self) -> Option<String> {
+        self.before.map(|before| counter(&self.key, before))
+    }
+
+    /// Returns for how many seconds from its start the window is needed.
+    pub fn kept(&self) -> u64 {
+        kept(self.span, self.before.is_some())
+    }
+
+    /// Returns how much of the limit the claim wants.
+    pub fn asks(&self) -> u64 {
+        self.charge.saturating_add(self.hold)
+    }
+
+    /// Returns what the claim finds taken already at `now`: what was `used`, what is `held`, and as much of what
+    /// the window `before` has had as still counts.
+    pub fn taken(&self, used: u64, held: u64, before: u64, now: u64) -> u64 {
+        let held = match self.manner {
+            Manner::Reserve => held,
+            Manner::Check => 0,
+        };
+        let seconds = self.span.seconds();
+        let slid = share(before, self.span.left(now), seconds);
+        used.saturating_add(held).saturating_add(slid)
+    }
+
+    /// Returns whether the claim does not hold where so much is taken already.
+    pub fn is_over(&self, taken: u64) -> bool {
+        taken.saturating_add(self.asks()) > self.limit
+    }
+
+    /// Returns what is left for others once the claim is granted, where so much was taken before it.
+    pub fn left(&self, taken: u64) -> u64 {
+        self.limit.saturating_sub(taken.saturating_add(self.asks()))
+    }
+
+    /// Returns the seconds after which there is room for the claim, if nobody else asks and all that is held is
+    /// used.
+    pub fn wait(&self, state: &State, now: u64) -> u64 {
+        let (rest, seconds) = (self.span.left(now), self.span.seconds());
+        if self.before.is_none() {
+            return rest.max(1);
         }
+        let own = self.taken(state.used, state.held, 0, now);
+        let room = self.limit.saturating_sub(self.asks());
+        let wait = if own <= room {
+            // As soon as enough of the window before is over.
+            rest.saturating_sub(share(seconds, room - own, state.before))
+        } else {
+            // In the window after this one, when enough of this one is over.
+            rest + seconds.saturating_sub(share(seconds, room, own))
+        };
+        wait.max(1)
     }
 }
 
@@ -122,10 +191,11 @@ impl Settlement {
     pub fn counter(&self) -> String {
         counter(&self.key, self.span)
     }
-}
 
-fn counter(key: &str, span: Span) -> String {
-    format!("{key}{}", span.start)
+    /// Returns for how many seconds from its start the window is needed.
+    pub fn kept(&self) -> u64 {
+        kept(self.span, self.slides)
+    }
 }
 
 /// Returns whether a request is admitted, by its claims and whether each is over.
@@ -144,182 +214,34 @@ pub fn decide(claims: &[Claim], over: impl Iterator<Item = bool>) -> bool {
     !any || one
 }
 
-/// Counters in memory.
-#[derive(Debug)]
-pub struct Ledger {
-    counters: HashMap<String, Counter>,
-    max: usize,
-    /// With this many counters those whose windows are over are forgotten.
-    sweep_at: usize,
+fn counter(key: &str, span: Span) -> String {
+    format!("{key}{}", span.start)
 }
 
-#[derive(Clone, Debug, Default)]
-struct Counter {
-    used: u64,
-    /// What is held, by when it is given back.
-    holds: Vec<(u64, u64)>,
-    end: u64,
-    /// What the window had when it was last asked.
-    limit: u64,
-}
-
-/// A counter, for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The counter with its window.
-    pub counter: Arc<str>,
-    /// What was used.
-    pub used: u64,
-    /// What is held.
-    pub held: u64,
-    /// What the window has.
-    pub limit: u64,
-    /// When the window ends, in seconds since the Unix epoch.
-    pub end: u64,
-}
-
-impl Ledger {
-    /// Returns a ledger of at most `max` counters.
-    pub fn new(max: usize) -> Self {
-        Self {
-            counters: HashMap::new(),
-            max,
-            sweep_at: FIRST_SWEEP.min(max),
-        }
-    }
-
-    /// Decides the claims of one request, and books them if it is admitted.
-    ///
-    /// # Errors
-    /// If there would be too many counters; nothing is booked then.
-    pub fn admit(&mut self, claims: &[Claim], now: u64) -> Result<Vec<State>, StoreError> {
-        let mut states = Vec::with_capacity(claims.len());
-        let mut keys = Vec::with_capacity(claims.len());
-        for claim in claims {
-            let key = claim.counter();
-            let state = match self.counters.get_mut(&key) {
-                Some(counter) => counter.look(claim, now),
-                None => Counter::default().look(claim, now),
-            };
-            states.push(state);
-            keys.push(key);
-        }
-        let admitted = decide(claims, states.iter().map(|state| state.over));
-        for ((claim, state), key) in claims.iter().zip(&mut states).zip(keys) {
-            // Who only looks at a counter that is not there leaves none behind.
-            let counts = claim.charge > 0 || (admitted && claim.hold > 0);
-            if !counts || (!admitted && claim.manner == Manner::Reserve) {
-                continue;
-            }
-            let counter = self.counter(key, claim, now)?;
-            counter.used = counter.used.saturating_add(claim.charge);
-            if admitted && claim.hold > 0 {
-                counter.hold(claim.hold, claim.due);
-            }
-            state.used = counter.used;
-            state.held = counter.held(now);
-        }
-        Ok(states)
-    }
-
-    /// Books what a request has cost in the end. A window that is forgotten is not opened again.
-    pub fn settle(&mut self, settlement: &Settlement, now: u64) {
-        let key = settlement.counter();
-        if !self.counters.contains_key(&key) {
-            let opens = settlement.charge > 0 && settlement.span.end > now;
-            if !opens || self.make_room(now).is_err() {
-                return;
-            }
-        }
-        let counter = self.counters.entry(key).or_default();
-        counter.end = settlement.span.end;
-        counter.used = counter.used.saturating_add(settlement.charge);
-        counter.release(settlement.release, settlement.due);
-    }
-
-    /// Returns the counters whose windows are not over, in order.
-    pub fn entries(&mut self, now: u64) -> Vec<Entry> {
-        let open = self.counters.iter_mut().filter(|(_, counter)| counter.end > now);
-        let mut entries: Vec<Entry> = open
-            .map(|(key, counter)| Entry {
-                counter: key.as_str().into(),
-                used: counter.used,
-                held: counter.held(now),
-                limit: counter.limit,
-                end: counter.end,
-            })
-            .collect();
-        entries.sort_by(|one, other| one.counter.cmp(&other.counter));
-        entries
-    }
-
-    /// Returns how many counters there are.
-    pub fn len(&self) -> usize {
-        self.counters.len()
-    }
-
-    /// Returns whether there are no counters.
-    pub fn is_empty(&self) -> bool {
-        self.counters.is_empty()
-    }
-
-    fn counter(&mut self, key: String, claim: &Claim, now: u64) -> Result<&mut Counter, StoreError> {
-        if !self.counters.contains_key(&key) {
-            self.make_room(now)?;
-        }
-        let counter = self.counters.entry(key).or_default();
-        counter.end = claim.span.end;
-        counter.limit = claim.limit;
-        Ok(counter)
-    }
-
-    /// Forgets windows that are over, from time to time.
-    fn make_room(&mut self, now: u64) -> Result<(), StoreError> {
-        if self.counters.len() >= self.sweep_at {
-            self.counters
-                .retain(|_, counter| counter.end > now || counter.held(now) > 0);
-            self.sweep_at = (self.counters.len() * 2).clamp(FIRST_SWEEP.min(self.max), self.max);
-        }
-        if self.counters.len() >= self.max {
-            return Err(StoreError::Full);
-        }
-        Ok(())
+/// A window that slides is looked at for as long as the next one lasts.
+fn kept(span: Span, slides: bool) -> u64 {
+    if slides {
+        span.seconds() * 2
+    } else {
+        span.seconds()
     }
 }
 
-impl Counter {
-    fn look(&mut self, claim: &Claim, now: u64) -> State {
-        let held = self.held(now);
-        State {
-            used: self.used,
-            held,
-            over: claim.is_over(self.used, held),
-        }
-    }
-
-    /// Returns what is held, without what was due.
-    fn held(&mut self, now: u64) -> u64 {
-        self.holds.retain(|(due, _)| *due > now);
-        self.holds.iter().map(|(_, amount)| *amount).sum()
-    }
-
-    fn hold(&mut self, amount: u64, due: u64) {
-        match self.holds.iter_mut().find(|(known, _)| *known == due) {
-            Some((_, held)) => *held += amount,
-            None => self.holds.push((due, amount)),
-        }
-    }
-
-    fn release(&mut self, amount: u64, due: u64) {
-        if let Some((_, held)) = self.holds.iter_mut().find(|(known, _)| *known == due) {
-            *held = held.saturating_sub(amount);
-        }
-        self.holds.retain(|(_, held)| *held > 0);
-    }
+/// Returns `number * part / whole`, rounded down.
+fn share(number: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(number) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
-/// With this many counters the first are forgotten.
-const FIRST_SWEEP: usize = 1024;
+/// Returns what is granted ahead of a claim where `left` is left: nothing, unless a request like it could be served
+/// from that.
+fn granted(claim: &Claim, left: u64) -> u64 {
+    let granted = claim.ahead.min(left / AHEAD_OF);
+    if granted < claim.asks() { 0 } else { granted }
+}
+
+/// One part in this many of what is left is what a process may hold for requests to come.
+pub const AHEAD_OF: u64 = 16;
 
 #[cfg(test)]
 mod tests;

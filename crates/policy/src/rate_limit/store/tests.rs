@@ -8,12 +8,15 @@ const SPAN: Span = Span { start: 0, end: 60 };
 
 fn claim(key: &str, limit: u64, charge: u64, hold: u64) -> Claim {
     Claim {
+        rule: "rule".into(),
         key: format!("{key}_"),
         span: SPAN,
+        before: None,
         limit,
         charge,
         hold,
         due: 30,
+        ahead: 0,
         manner: Manner::Reserve,
         vote: Vote::Must,
     }
@@ -21,8 +24,11 @@ fn claim(key: &str, limit: u64, charge: u64, hold: u64) -> Claim {
 
 fn settlement(claim: &Claim, charge: u64) -> Settlement {
     Settlement {
+        rule: claim.rule.clone(),
         key: claim.key.clone(),
         span: claim.span,
+        slides: claim.before.is_some(),
+        limit: claim.limit,
         release: claim.hold,
         due: claim.due,
         charge,
@@ -78,6 +84,49 @@ fn a_refusal_takes_nothing_from_other_limits() {
     let states = ledger.admit(&claims, 0).expect("room");
     assert_eq!((states[0].used, states[1].over), (0, true));
     assert!(ledger.is_empty());
+}
+
+#[test]
+fn windows_slide() {
+    let mut ledger = Ledger::new(10);
+    let at = |now: u64, charge| {
+        let start = now - now % 60;
+        let span = Span {
+            start,
+            end: start + 60,
+        };
+        let before = start.checked_sub(60).map(|start| Span {
+            start,
+            end: start + 60,
+        });
+        let asked = claim("a", 100, charge, 0);
+        Claim {
+            span,
+            before,
+            ..asked
+        }
+    };
+    let mut check = |now, charge, expected: Result<u64, u64>| {
+        let asked = at(now, charge);
+        let states = ledger.admit(std::slice::from_ref(&asked), now).expect("room");
+        let found = match states[0].over {
+            true => Err(asked.wait(&states[0], now)),
+            false => Ok(states[0].used),
+        };
+        assert_eq!(found, expected, "{charge} at {now}");
+    };
+    check(90, 100, Ok(100));
+    check(119, 1, Err(2));
+    // At its beginning a window finds the whole of the one before.
+    check(120, 1, Err(1));
+    check(121, 1, Ok(1));
+    check(150, 50, Err(1));
+    check(151, 50, Ok(51));
+    check(151, 10, Err(6));
+    check(157, 10, Ok(61));
+    check(181, 39, Ok(39));
+    // Two windows later nothing is left.
+    check(301, 100, Ok(100));
 }
 
 #[test]

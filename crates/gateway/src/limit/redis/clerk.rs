@@ -1,0 +1,188 @@
+//! The task that connects, and books what requests have cost.
+
+use std::{
+    collections::VecDeque,
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use policy::rate_limit::store::Settlement;
+use redis::{RedisError, Script, aio::MultiplexedConnection};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Interval, MissedTickBehavior, interval, sleep},
+};
+use tracing::{debug, info, warn};
+
+use super::{JITTER, Job, MAX_NUMBER, MAX_WAITING, Shared, dial::Dialer, holds, is_lost};
+
+/// How long is waited before connecting again: from the first to the last, doubled each time, up to half of it at
+/// random, so that gateways do not come back all at once.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How often leases are looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The most settlements of a batch.
+const BATCH: usize = 256;
+
+/// How long a batch is remembered, in seconds.
+const REMEMBERED: u64 = 3600;
+
+/// Connects, and books what requests have cost.
+pub(super) struct Clerk {
+    dialer: Dialer,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Job>,
+    waiting: VecDeque<Batch>,
+    /// When leases are looked at.
+    rounds: Interval,
+}
+
+/// Settlements that are booked at once, and once.
+struct Batch {
+    id: String,
+    settlements: Vec<Settlement>,
+    /// Who waits for them.
+    flushed: Vec<oneshot::Sender<()>>,
+}
+
+impl Clerk {
+    /// Returns one that books what comes by `queue`.
+    pub(super) fn new(dialer: Dialer, shared: Arc<Shared>, queue: mpsc::Receiver<Job>) -> Self {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            dialer,
+            shared,
+            queue,
+            waiting: VecDeque::new(),
+            rounds,
+        }
+    }
+
+    /// Connects and books until there is nothing more to come.
+    pub(super) async fn run(mut self) {
+        let mut pause = BACK_OFF.0;
+        loop {
+            match self.dialer.dial(&[&self.shared.admit, &self.shared.settle]).await {
+                Ok(connection) => {
+                    info!("redis answers");
+                    pause = BACK_OFF.0;
+                    self.shared.connection.store(Some(Arc::new(connection.clone())));
+                    if !self.book(connection).await {
+                        return;
+                    }
+                    self.shared.lose();
+                }
+                Err(error) => debug!(error = &error as &dyn Error, "redis cannot be reached"),
+            }
+            sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// Books batches until the connection is lost; returns whether there will be more to book.
+    async fn book(&mut self, mut connection: MultiplexedConnection) -> bool {
+        loop {
+            let Some(batch) = self.waiting.front_mut() else {
+                tokio::select! {
+                    () = self.shared.lost.notified() => {
+                        // Told of a connection before this one, perhaps.
+                        if self.shared.connection.load().is_none() {
+                            return true;
+                        }
+                    }
+                    job = self.queue.recv() => match job {
+                        Some(job) => self.gather(job),
+                        None => return false,
+                    },
+                    _ = self.rounds.tick() => self.give_back(),
+                }
+                continue;
+            };
+            if let Err(error) = batch.send(&self.shared.settle, &mut connection).await {
+                self.shared.fail(&error);
+                if is_lost(&error) {
+                    self.keep();
+                    return true;
+                }
+                warn!(%error, "redis refuses what was to be booked: it is lost");
+            }
+            for flushed in self
+                .waiting
+                .pop_front()
+                .into_iter()
+                .flat_map(|batch| batch.flushed)
+            {
+                // Who has stopped waiting need not be told.
+                let _ = flushed.send(());
+            }
+        }
+    }
+
+    /// Gives back what was taken ahead and has not been used.
+    fn give_back(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        let rests = self.shared.leases().end(now);
+        if !rests.is_empty() {
+            self.gather(Job::Settle(rests));
+        }
+    }
+
+    /// Makes a batch of `job` and what has come after it.
+    fn gather(&mut self, job: Job) {
+        let mut batch = Batch {
+            id: format!("tollgate_settled_{:032x}", fastrand::u128(..)),
+            settlements: Vec::new(),
+            flushed: Vec::new(),
+        };
+        let mut next = Some(job);
+        while let Some(job) = next {
+            match job {
+                Job::Settle(settlements) => batch.settlements.extend(settlements),
+                Job::Flush(flushed) => batch.flushed.push(flushed),
+            }
+            next = if batch.settlements.len() < BATCH {
+                self.queue.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.waiting.push_back(batch);
+    }
+
+    /// Empties the queue into batches, while Redis is away, and forgets the oldest where there are too many.
+    fn keep(&mut self) {
+        while let Ok(job) = self.queue.try_recv() {
+            self.gather(job);
+        }
+        while self.waiting.len() > MAX_WAITING / BATCH {
+            if let Some(batch) = self.waiting.pop_front() {
+                self.shared.drop_some(batch.settlements.len() as u64);
+            }
+        }
+    }
+}
+
+impl Batch {
+    async fn send(&self, script: &Script, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        if self.settlements.is_empty() {
+            return Ok(());
+        }
+        let mut call = script.prepare_invoke();
+        call.key(&self.id).arg(REMEMBERED);
+        for settlement in &self.settlements {
+            let counter = settlement.counter();
+            let holds = holds(&counter);
+            call.key(counter).key(holds);
+            call.arg(settlement.charge.min(MAX_NUMBER))
+                .arg(settlement.release.min(MAX_NUMBER));
+            call.arg(settlement.due)
+                .arg(settlement.kept() + fastrand::u64(..=JITTER));
+        }
+        call.invoke_async::<u64>(connection).await.map(|_| ())
+    }
+}

@@ -1,0 +1,330 @@
+//! Counters in Redis, which all gateways share.
+//!
+//! One script decides all claims of a request where the counters are: a request waits for one round trip, and never
+//! longer than [`WAIT`]; where a counter is asked for often, most requests are served from what was taken ahead and
+//! wait for nothing. What requests have cost is booked behind their backs, in batches, by the one task that also
+//! connects; while Redis is away nothing waits, and what is to be booked waits in a bounded queue. A batch carries
+//! a name by which it is booked once, however often it is sent. Keys are those of the compatibility specification
+//! ("Counter algorithm"); what is held lies beside each, under `:held`.
+
+mod address;
+mod clerk;
+mod dial;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use config::{
+    Secret,
+    certificate::{Authorities, Certificate},
+};
+use policy::rate_limit::store::{
+    AHEAD_OF, Admitting, Claim, Entry, Manner, Settlement, State, Store, StoreError, Vote, lease::Leases,
+};
+use redis::{RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+pub use self::address::AddressError;
+use self::{address::Address, clerk::Clerk, dial::Dialer};
+
+/// The longest that a request waits for Redis.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// The most settlements that wait to be booked; more are lost, and what was held for them is given back when due.
+const MAX_WAITING: usize = 65_536;
+
+/// The most that the time to live of counters is spread by, in seconds.
+const JITTER: u64 = 300;
+
+/// The most counters that are remembered for `/usage`.
+const MAX_SEEN: usize = 10_000;
+
+/// The largest number that scripts count exactly.
+const MAX_NUMBER: u64 = 1 << 53;
+
+/// Where the Redis is whose counters all gateways share.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// Its address, which may hold a password: `redis://:password@host:6379/0`, `rediss://` for TLS,
+    /// `redis-sentinel://host,host/name` where sentinels know the server.
+    pub address: Secret,
+    /// The authorities that its certificate is checked against; `None` for those of the system.
+    pub authorities: Option<Authorities>,
+    /// What it is shown.
+    pub certificate: Option<Certificate>,
+}
+
+/// Counters in Redis.
+pub(crate) struct Redis {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    /// `None` while Redis is away.
+    connection: ArcSwapOption<MultiplexedConnection>,
+    /// Tells the task that the connection is of no use.
+    lost: Notify,
+    admit: Script,
+    settle: Script,
+    seen: Mutex<HashMap<String, Entry>>,
+    leases: Mutex<Leases>,
+    dropped: AtomicU64,
+}
+
+/// What the task is given to do.
+enum Job {
+    Settle(Vec<Settlement>),
+    /// Tells when everything before it is booked.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Redis {
+    /// Returns the counters there, and begins to connect.
+    ///
+    /// # Errors
+    /// If the address is none, or TLS cannot be spoken.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection lives as long as the gateway"
+    )]
+    pub(crate) fn start(options: &RedisOptions) -> Result<Self, AddressError> {
+        let address = Address::parse(&options.address)?;
+        let (authorities, certificate) = (options.authorities.as_ref(), options.certificate.as_ref());
+        let dialer = Dialer::new(address, authorities, certificate)?;
+        let shared = Arc::new(Shared {
+            connection: ArcSwapOption::empty(),
+            lost: Notify::new(),
+            admit: Script::new(include_str!("admit.lua")),
+            settle: Script::new(include_str!("settle.lua")),
+            seen: Mutex::default(),
+            leases: Mutex::default(),
+            dropped: AtomicU64::new(0),
+        });
+        let (jobs, queue) = mpsc::channel(MAX_WAITING);
+        let clerk = Clerk::new(dialer, Arc::clone(&shared), queue);
+        Ok(Self {
+            shared,
+            jobs,
+            task: tokio::spawn(clerk.run()),
+        })
+    }
+
+    /// Returns whether Redis answers.
+    pub(crate) fn answers(&self) -> bool {
+        self.shared.connection.load().is_some()
+    }
+
+    /// Waits until everything is booked, for at most `limit`.
+    pub(crate) async fn flush(&self, limit: Duration) {
+        let leased = self.shared.leases().end(u64::MAX);
+        self.settle(leased, u64::MAX);
+        let (send, receive) = oneshot::channel();
+        let flushed = async {
+            if self.jobs.send(Job::Flush(send)).await.is_ok() {
+                // Whoever was to answer is gone: there is nothing left to wait for.
+                let _ = receive.await;
+            }
+        };
+        if timeout(limit, flushed).await.is_err() {
+            warn!("not everything that was used could be booked in time");
+        }
+    }
+
+    /// Returns the counters that this gateway has asked for and whose windows are open, as they were then.
+    pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
+        let seen = self.shared.seen();
+        let mut entries: Vec<Entry> = seen.values().filter(|entry| entry.end > now).cloned().collect();
+        entries.sort_by(|one, other| one.counter.cmp(&other.counter));
+        entries
+    }
+
+    async fn decide(&self, claims: &mut [Claim], now: u64) -> Result<Vec<State>, StoreError> {
+        let leased = self.shared.leases().admit(claims, now);
+        if let Some((states, booked)) = leased {
+            self.settle(booked, now);
+            return Ok(states);
+        }
+        self.shared.leases().ask(claims, now);
+        let states = self.ask(claims, now).await?;
+        let mut leases = self.shared.leases();
+        let kept = claims.iter().zip(&states);
+        let rests: Vec<Settlement> = kept
+            .filter_map(|(claim, state)| leases.keep(claim, state, now))
+            .collect();
+        drop(leases);
+        self.settle(rests, now);
+        Ok(states)
+    }
+
+    async fn ask(&self, claims: &[Claim], now: u64) -> Result<Vec<State>, StoreError> {
+        let shared = &self.shared;
+        let Some(connection) = shared.connection.load_full() else {
+            return Err(StoreError::Unreachable);
+        };
+        let mut connection = MultiplexedConnection::clone(&connection);
+        let mut script = shared.admit.prepare_invoke();
+        script.arg(now).arg(AHEAD_OF);
+        for claim in claims {
+            let counter = claim.counter();
+            script.key(&counter).key(holds(&counter));
+            let (mut seconds, mut left) = (0, 0);
+            if let Some(before) = claim.counter_before() {
+                script.key(&before).key(holds(&before));
+                (seconds, left) = (claim.span.seconds(), claim.span.left(now));
+            }
+            for number in [claim.limit, claim.charge, claim.hold] {
+                script.arg(number.min(MAX_NUMBER));
+            }
+            script.arg(claim.due).arg(claim.ahead.min(MAX_NUMBER));
+            script.arg(manner(claim.manner)).arg(vote(claim.vote));
+            script.arg(claim.kept() + fastrand::u64(..=JITTER));
+            script.arg(seconds).arg(left);
+        }
+        let asked = timeout(WAIT, script.invoke_async::<Vec<u64>>(&mut connection)).await;
+        match asked {
+            Ok(Ok(numbers)) if numbers.len() == claims.len() * 5 => {
+                let states = numbers.chunks_exact(5).filter_map(|state| match state {
+                    [used, held, before, granted, over] => Some(State {
+                        used: *used,
+                        held: *held,
+                        before: *before,
+                        granted: *granted,
+                        over: *over == 1,
+                    }),
+                    _ => None,
+                });
+                let states: Vec<State> = states.collect();
+                shared.note(claims, &states, now);
+                Ok(states)
+            }
+            Ok(Ok(_)) => Err(StoreError::Unreachable),
+            Ok(Err(error)) => {
+                shared.fail(&error);
+                Err(StoreError::Unreachable)
+            }
+            Err(_) => {
+                // Whoever comes next must not wait as long again.
+                shared.lose();
+                Err(StoreError::Unreachable)
+            }
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Store for Redis {
+    fn admit<'a>(&'a self, claims: &'a mut [Claim], now: u64) -> Admitting<'a> {
+        Box::pin(self.decide(claims, now))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>, _now: u64) {
+        if !settlements.is_empty() && self.jobs.try_send(Job::Settle(settlements)).is_err() {
+            self.shared.drop_some(1);
+        }
+    }
+}
+
+impl Shared {
+    /// Gives the connection up; the task makes another.
+    fn lose(&self) {
+        if self.connection.swap(None).is_some() {
+            warn!("redis does not answer: limits cannot be asked");
+        }
+        self.lost.notify_one();
+    }
+
+    fn fail(&self, error: &RedisError) {
+        debug!(%error, "redis refuses");
+        if is_lost(error) {
+            self.lose();
+        }
+    }
+
+    fn note(&self, claims: &[Claim], states: &[State], now: u64) {
+        let mut seen = self.seen();
+        if seen.len() >= MAX_SEEN {
+            seen.retain(|_, entry| entry.end > now);
+        }
+        for (claim, state) in claims.iter().zip(states) {
+            let counter = claim.counter();
+            if seen.len() >= MAX_SEEN && !seen.contains_key(&counter) {
+                continue;
+            }
+            let entry = Entry {
+                rule: Arc::clone(&claim.rule),
+                counter: counter.as_str().into(),
+                used: state.used,
+                held: state.held,
+                limit: claim.limit,
+                end: claim.span.end,
+            };
+            seen.insert(counter, entry);
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drop_some(&self, count: u64) {
+        if self.dropped.fetch_add(count, Ordering::Relaxed) == 0 {
+            warn!("too much waits to be booked: some of it is lost");
+        }
+    }
+}
+
+/// Returns whether the connection is of no use any longer: it is gone, or leads to a server that takes no writes, or
+/// not yet.
+fn is_lost(error: &RedisError) -> bool {
+    let away = [
+        ServerErrorKind::ReadOnly,
+        ServerErrorKind::BusyLoading,
+        ServerErrorKind::MasterDown,
+        ServerErrorKind::ClusterDown,
+    ];
+    let away = away.map(redis::ErrorKind::Server);
+    error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || away.contains(&error.kind())
+}
+
+/// Returns where it lies what is held of a counter.
+fn holds(counter: &str) -> String {
+    format!("{counter}:held")
+}
+
+fn manner(manner: Manner) -> &'static str {
+    match manner {
+        Manner::Reserve => "reserve",
+        Manner::Check => "check",
+    }
+}
+
+fn vote(vote: Vote) -> &'static str {
+    match vote {
+        Vote::Must => "must",
+        Vote::Any => "any",
+        Vote::Never => "never",
+    }
+}

@@ -1,0 +1,110 @@
+"""The ways to Redis: with TLS and a user of few rights, and by way of sentinels, who change their minds."""
+
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+from servers import TOKENS, Gateway, Redis, until, upstream
+
+# What a gateway needs of Redis.
+RIGHTS = (
+    "+ping +select +evalsha +eval +script|load "
+    "+get +set +incrby +expire +expireat +hgetall +hdel +hexists +hincrby"
+).split()
+
+
+def openssl(*words):
+    subprocess.run(["openssl", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def certificates(folder):
+    """Makes an authority, a certificate of the server, and one of the client with its key in one file."""
+    at = lambda name: os.path.join(folder, name)
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *new, "-keyout", at("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=authority", "-days", "2")
+    for name in ["server", "client"]:
+        with open(at(f"{name}.ext"), "w") as extensions:
+            extensions.write("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+        openssl("req", *new, "-keyout", at(f"{name}.key"), "-out", at(f"{name}.csr"), "-subj", f"/CN={name}")
+        openssl("x509", "-req", "-in", at(f"{name}.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial",
+                "-days", "2", "-extfile", at(f"{name}.ext"), "-out", at(f"{name}.pem"))
+    with open(at("both.pem"), "w") as both:
+        for name in ["client.pem", "client.key"]:
+            both.write(open(at(name)).read())
+
+
+def encrypted_and_with_few_rights(binary, config, folder):
+    certificates(folder)
+    at = lambda name: os.path.join(folder, name)
+    tls = ssl.create_default_context(cafile=at("ca.pem"))
+    tls.load_cert_chain(at("both.pem"))
+    users = ["user default off", "user root on >root ~* &* +@all",
+             f"user limits on >p@ss/word ~ai-gateway-quota_* ~tollgate_settled_* {' '.join(RIGHTS)}"]
+    with open(at("users.acl"), "w") as file:
+        file.write("\n".join(users))
+    arguments = ["--tls-cert-file", at("server.pem"), "--tls-key-file", at("server.key"),
+                 "--tls-ca-cert-file", at("ca.pem"), "--aclfile", at("users.acl")]
+    redis = Redis(folder, arguments, ("AUTH", "root", "root"), tls)
+    redis.start()
+    address = f"rediss://limits:p%40ss%2Fword@127.0.0.1:{redis.port}/0"
+    gateway = Gateway(binary, config, address, upstream(),
+                      ["--redis-ca", at("ca.pem"), "--redis-certificate", at("both.pem")])
+    try:
+        gateway.reaches_redis()
+        for _ in range(5):
+            assert gateway.chat("wide")[0] == 200
+        until("everything is booked", lambda: redis.used("wide") == (5 * TOKENS, 0))
+    finally:
+        gateway.stop()
+        redis.kill()
+    return "5 requests"
+
+
+def sentinels_say_where(binary, config, folder):
+    login = ("AUTH", "secret")
+    secret = ["--requirepass", "secret", "--masterauth", "secret"]
+    servers = [Redis(folder, secret, login) for _ in range(2)]
+    servers[0].start()
+    servers[1].arguments += ["--replicaof", f"127.0.0.1 {servers[0].port}"]
+    servers[1].start()
+    until("the copy is one", lambda: servers[1].ask("ROLE")[3] == "connected")
+    path = os.path.join(folder, "sentinel.conf")
+    with open(path, "w") as file:
+        file.write(f"sentinel monitor main 127.0.0.1 {servers[0].port} 1\nsentinel auth-pass main secret\n"
+                   "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n")
+    sentinel = Redis(folder, [path, "--sentinel"])
+    sentinel.start()
+    # The first one that is named is not there.
+    address = f"redis-sentinel://:secret@127.0.0.1:1,127.0.0.1:{sentinel.port}/main/0"
+    gateway = Gateway(binary, config, address, upstream())
+    try:
+        gateway.reaches_redis()
+        assert gateway.chat("wide")[0] == 200
+        until("everything is booked", lambda: servers[0].used("wide") == (TOKENS, 0))
+        until("the sentinel knows the copy", lambda: "slaves=1" in sentinel.ask("INFO", "sentinel"))
+        servers[0].kill()
+        begun = time.monotonic()
+        until("the copy has become the server", lambda: servers[1].ask("ROLE")[0] == "master", 60)
+        gateway.reaches_redis()
+        assert gateway.chat("wide")[0] == 200
+        until("the other server counts", lambda: servers[1].used("wide") == (2 * TOKENS, 0))
+    finally:
+        gateway.stop()
+        for server in [sentinel, *servers]:
+            server.kill()
+    return f"shared again after {time.monotonic() - begun:.1f} s"
+
+
+def main(binary, config):
+    for check in [encrypted_and_with_few_rights, sentinels_say_where]:
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.monotonic()
+            figures = check(binary, config, folder)
+            print(f"{check.__name__}: {figures} ({time.monotonic() - begun:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
