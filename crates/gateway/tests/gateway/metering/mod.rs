@@ -1,5 +1,10 @@
 //! What is counted: limits and quotas hold, and everything that was used is charged, however a request ends.
 
+mod budgets;
+mod declared;
+mod outcomes;
+mod quotas;
+
 use std::sync::Arc;
 
 use config::Snapshot;

@@ -1,0 +1,163 @@
+//! QuotaPolicies as they are declared: which backends are asked, and what is charged to whom.
+
+use super::declared::{Declared, TOKENS, quota, snapshot};
+
+const CHECK: &str = "tollgate.dev/limit-mode: check";
+const KEY: &str = "ai-gateway-quota_backend_name_default";
+
+/// A quota of each model, in tokens of a year.
+fn models(limits: &[(&str, u64)]) -> String {
+    let models = limits.iter().map(|(model, limit)| {
+        format!("\n- {{modelName: {model}, quota: {{defaultBucket: {{limit: {limit}, duration: 1y}}}}}}")
+    });
+    format!("perModelQuotas:{}", models.collect::<String>())
+}
+
+fn counters(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    let counters = expected.iter();
+    counters
+        .map(|(rest, used)| (format!("{KEY}/{rest}"), *used))
+        .collect()
+}
+
+/// One call may overshoot, the next is refused, and what is refused adds nothing.
+#[tokio::test]
+async fn a_call_above_the_quota_passes_and_the_next_does_not() {
+    let policy = quota("q", CHECK, &["one"], &models(&[("m", 10)]));
+    let mut gateway = Declared::serve(&[&[("m", "one")]], &policy).await;
+    assert_eq!(gateway.ask("m", &[]).await, 200);
+    assert_eq!(gateway.ask("m", &[]).await, 429);
+    assert_eq!(gateway.ask("m", &[]).await, 429);
+    let expected = counters(&[("one_model_name_override_m", TOKENS)]);
+    assert_eq!(gateway.used().await, expected);
+}
+
+#[tokio::test]
+async fn models_of_other_rules_have_counters_of_their_own() {
+    let policy = quota("q", "", &["one"], &models(&[("a", 10), ("b", 10)]));
+    let mut gateway = Declared::serve(&[&[("a", "one"), ("b", "one")]], &policy).await;
+    assert_eq!(gateway.exhaust("a", &[]).await, 1);
+    assert_eq!(gateway.exhaust("b", &[]).await, 1);
+    let expected = counters(&[
+        ("one_model_name_override_a", TOKENS),
+        ("one_model_name_override_b", TOKENS),
+    ]);
+    assert_eq!(gateway.used().await, expected);
+}
+
+/// In one rule an exhausted backend is left out, whatever the others have left.
+#[tokio::test]
+async fn an_exhausted_backend_is_left_out_while_another_has_quota() {
+    let policy = quota("q", CHECK, &["one", "two"], &models(&[("m", 3 * TOKENS - 1)]));
+    let mut gateway = Declared::serve(&[&[("m", "one;two")]], &policy).await;
+    assert_eq!(gateway.exhaust("m", &[]).await, 6);
+    assert_eq!(gateway.backends(), ["one", "one", "one", "two", "two", "two"]);
+}
+
+/// Provisioned throughput first, what is paid for by use after it.
+#[tokio::test]
+async fn a_backend_without_a_quota_takes_what_overflows() {
+    let policy = quota("q", "", &["one"], &models(&[("m", 10)]));
+    let mut gateway = Declared::serve(&[&[("m", "one;two")]], &policy).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.ask("m", &[]).await, 200);
+    }
+    assert_eq!(gateway.backends(), ["one", "two", "two"]);
+}
+
+/// Equal regions until one of them is empty.
+#[tokio::test]
+async fn equal_backends_are_used_until_both_are_empty() {
+    let policy = quota("q", "", &["one", "two"], &models(&[("m", 10)]));
+    let mut gateway = Declared::serve(&[&[("m", "one two")]], &policy).await;
+    assert_eq!(gateway.exhaust("m", &[]).await, 2);
+    let mut backends = gateway.backends();
+    backends.sort();
+    assert_eq!(backends, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn another_route_to_the_backend_is_charged_too() {
+    let policy = quota("q", "", &["one"], &models(&[("up", 10)]));
+    let routes: &[&[_]] = &[&[("a", "one=up")], &[("b", "one=up")]];
+    let mut gateway = Declared::serve(routes, &policy).await;
+    assert_eq!(gateway.ask("b", &[]).await, 200);
+    assert_eq!(gateway.ask("a", &[]).await, 429);
+    let expected = counters(&[("one_model_name_override_up", TOKENS)]);
+    assert_eq!(gateway.used().await, expected);
+}
+
+#[tokio::test]
+async fn a_shadow_rule_counts_and_does_not_refuse() {
+    let rule = "
+perModelQuotas:
+- modelName: m
+  quota:
+    bucketRules:
+    - clientSelectors: [{headers: [{name: x-team, type: Distinct}]}]
+      quota: {limit: 10, duration: 1y}
+      shadowMode: true";
+    let policy = quota("q", "", &["one"], rule);
+    let mut gateway = Declared::serve(&[&[("m", "one")]], &policy).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.ask("m", &[("x-team", "red")]).await, 200);
+    }
+    let entry = "one_model_name_override_m_rule-0-x-team-match-0_red";
+    assert_eq!(gateway.used().await, counters(&[(entry, 3 * TOKENS)]));
+}
+
+/// A share of a backend for each team, of which none uses that of another.
+#[tokio::test]
+async fn each_team_has_its_share() {
+    let rule = "
+perModelQuotas:
+- modelName: m
+  quota:
+    defaultBucket: {limit: 1000, duration: 1y}
+    bucketRules:
+    - clientSelectors: [{headers: [{name: x-team, type: Distinct}]}]
+      quota: {limit: 39, duration: 1y}";
+    let annotations = format!("{CHECK}, tollgate.dev/quota-buckets: all");
+    let all = quota("q", &annotations, &["one"], rule);
+    let mut gateway = Declared::serve(&[&[("m", "one")]], &all).await;
+    for team in ["red", "blue"] {
+        assert_eq!(gateway.exhaust("m", &[("x-team", team)]).await, 2, "{team}");
+    }
+    let expected = counters(&[
+        ("one_model_name_override_m_rule-0-x-team-match-0_blue", 40),
+        ("one_model_name_override_m_rule-0-x-team-match-0_red", 40),
+        ("one_model_name_override_m_rule-1-match--1_rule-1-match--1", 80),
+    ]);
+    assert_eq!(gateway.used().await, expected);
+}
+
+#[tokio::test]
+async fn a_quota_of_the_backend_is_over_all_its_models() {
+    let service = "serviceQuota: {quota: {limit: 39, duration: 1y}}";
+    let policy = quota("q", CHECK, &["one"], service);
+    let mut gateway = Declared::serve(&[&[("a", "one"), ("b", "one")]], &policy).await;
+    assert_eq!(gateway.ask("a", &[]).await, 200);
+    assert_eq!(gateway.exhaust("b", &[]).await, 1);
+    assert_eq!(gateway.ask("a", &[]).await, 429);
+    assert_eq!(gateway.used().await, counters(&[("one", 40)]));
+}
+
+#[tokio::test]
+async fn a_quota_of_nothing_refuses() {
+    let policy = quota("q", "", &["one"], &models(&[("m", 0)]));
+    let mut gateway = Declared::serve(&[&[("m", "one")]], &policy).await;
+    assert_eq!(gateway.ask("m", &[]).await, 429);
+    assert_eq!(gateway.upstream.requests().len(), 0);
+}
+
+/// What a policy is not for is said for each target and model.
+#[tokio::test]
+async fn what_a_policy_does_not_reach_is_reported() {
+    let upstream = testkit::Upstream::start(testkit::Reply::new()).await;
+    let policy = quota("q", "", &["one", "three"], &models(&[("unknown", 10)]));
+    let (_, report) = snapshot(&upstream, &[&[("m", "one=up")]], &policy);
+    let said = format!("{report:?}");
+    for reason in ["three does not exist", "no route asks default/one for"] {
+        assert!(said.contains(reason), "{reason}: {said}");
+    }
+}
