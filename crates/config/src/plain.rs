@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
-use crate::Secret;
+use crate::{Secret, snapshot::Backend};
 
 /// The filters of a rule.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +23,21 @@ pub struct Plain {
     pub path: Option<PathRewrite>,
     /// The credential for the backend.
     pub credential: Option<Injection>,
+    /// Who is sent copies of requests besides.
+    pub mirrors: Vec<Mirror>,
     /// For each candidate of the rule: further changes of the request's headers, and of the reply's.
     pub candidates: Vec<(Edits, Edits)>,
+}
+
+/// Somebody who is sent copies of requests, whose replies nobody waits for.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// Of `denominator` requests, how many are copied.
+    pub numerator: u32,
+    /// See `numerator`.
+    pub denominator: u32,
 }
 
 /// An answer of the gateway's own.

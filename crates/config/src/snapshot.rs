@@ -19,7 +19,7 @@ use policy::{
     headers::Headers,
     quota::Quota,
     rate_limit::Limits,
-    traffic::Traffic,
+    traffic::{Traffic, session::Carrier},
 };
 use serde_json::{Map, Value, json};
 
@@ -392,6 +392,10 @@ fn treated(traffic: &Traffic) -> Value {
             "backOff": [retry.base.as_secs_f64(), retry.max.as_secs_f64()],
         })),
         "also": { "contextLength": traffic.also.context_length, "contentFilter": traffic.also.content_filter },
+        "session": traffic.session.as_ref().map(|session| match &session.carrier {
+            Carrier::Cookie { name, .. } => name.as_str(),
+            Carrier::Header(name) => name.as_str(),
+        }),
         "passive": traffic.passive.map(|passive| json!({
             "serverErrors": passive.server_errors,
             "gatewayErrors": passive.gateway_errors,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    Runtime, State, access::Admitted, body, facts::Facts, headers, llm::wish::Wish, plain::path::normal,
+    Runtime, State, access::Admitted, body, facts::Facts, headers, lane::wish::Wish, plain::path::normal,
     server::Connection,
 };
 

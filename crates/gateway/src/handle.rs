@@ -69,7 +69,7 @@ async fn serve(
     }
     if let Some(rule) = ctx.plain(&head) {
         access::enter(ctx, &rule, &mut head).await?;
-        return Ok(plain::serve(ctx, &rule, head, Given::Arriving(body)).await);
+        return plain::serve(ctx, &rule, head, Given::Arriving(body)).await;
     }
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
@@ -92,7 +92,7 @@ async fn serve(
             let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head).await?;
             if rule.plain.is_some() {
                 let held = Given::Held(inbound.bytes().clone());
-                return Ok(plain::serve(ctx, &rule, head, held).await);
+                return plain::serve(ctx, &rule, head, held).await;
             }
             kept::prepare(ctx, &mut inbound)?;
             ctx.fits(&rule, inbound.len())?;

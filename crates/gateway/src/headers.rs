@@ -81,6 +81,19 @@ pub(crate) fn to_plain_client(headers: &mut HeaderMap) {
     });
 }
 
+/// Returns the seconds that `retry-after` asks to wait, be it a number or a date.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(seconds);
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    let wait = at
+        .duration_since(std::time::SystemTime::now())
+        .unwrap_or_default();
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
 /// Returns whether only the gateway may set a header.
 fn is_reserved(name: &str) -> bool {
     name.starts_with("x-ai-eg-")

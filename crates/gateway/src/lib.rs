@@ -48,10 +48,10 @@ use crate::{
     body::Memory,
     credential::{Credentials, World},
     kept::Shelf,
-    lane::{Lanes, Records},
+    lane::{Lanes, Records, retry::Budget},
     limit::Limiter,
-    llm::retry::Budget,
     mcp::{Programs, Sessions},
+    plain::mirror::Mirrors,
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
         decision::Decisions,
@@ -185,6 +185,7 @@ pub(crate) struct Runtime {
     /// What is known of endpoints that policies speak of.
     pub(crate) records: Records,
     pub(crate) limiter: Limiter,
+    pub(crate) mirrors: Mirrors,
     pub(crate) memory: Arc<Memory>,
     pub(crate) shelf: Shelf,
     /// What credentials are had with.
@@ -240,6 +241,7 @@ impl Gateway {
             retries: Budget::default(),
             records: Records::default(),
             limiter: Limiter::start(options.redis.as_ref())?,
+            mirrors: Mirrors::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
             world: Arc::new(World::new(options.variables.clone())),

@@ -12,7 +12,7 @@ use llm::{ApiError, Document, ErrorKind, Estimate, Operation, Usage};
 use policy::{
     cost::{Costs, Subject},
     rate_limit::{
-        Claims, Request, Ticket, Told,
+        Claims, Limits, Request, Ticket, Told,
         selector::{self},
     },
 };
@@ -36,6 +36,7 @@ const GRACE: u64 = 60;
 const MAX_HOLD: u64 = 3600;
 
 /// What a request owes, until it is known what it has cost.
+#[derive(Default)]
 pub(crate) struct Meter {
     costs: Option<Arc<Costs>>,
     estimate: Estimate,
@@ -93,15 +94,40 @@ pub(crate) async fn open(
     let Some(limits) = &rule.limits else {
         return Ok(None);
     };
+    hold(ctx, rule, limits, asked.model(), headers, estimate).await
+}
+
+/// Holds a plain request against the limits of `rule`. What the client is to be told of them is returned.
+///
+/// # Errors
+/// Those of [`open`].
+pub(crate) async fn open_plain(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    headers: &HeaderMap,
+) -> Result<Option<Told>, Box<Refusal>> {
+    let Some(limits) = &rule.limits else {
+        return Ok(None);
+    };
+    ctx.facts.meter = Some(Box::default());
+    hold(ctx, rule, limits, "", headers, Estimate::default()).await
+}
+
+async fn hold(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    limits: &Limits,
+    model: &str,
+    headers: &HeaderMap,
+    estimate: Estimate,
+) -> Result<Option<Told>, Box<Refusal>> {
     let usage = expected(ctx, estimate);
     let mut claims = Claims::default();
     let now = ctx.facts.now();
-    if let Some(candidate) = rule.candidates.first() {
-        let route = rule.id();
-        let request = request(ctx, rule, &route, (candidate, asked.model()), headers, &usage);
-        for limit in &limits.rules {
-            limit.claim(&request, &mut claims);
-        }
+    let route = rule.id();
+    let request = request(ctx, rule, &route, (rule.candidates.first(), model), headers, &usage);
+    for limit in &limits.rules {
+        limit.claim(&request, &mut claims);
     }
     let admitted = ctx.runtime.limiter.admit(claims, now).await;
     let admitted = admitted.map_err(|denied| refuse(ctx, denied, limits.tells))?;
@@ -136,7 +162,7 @@ pub(crate) async fn attempt(
     let usage = expected(ctx, usage);
     let model = candidate.model.as_deref().unwrap_or(asked.model());
     let route = rule.id();
-    let request = request(ctx, rule, &route, (candidate, model), headers, &usage);
+    let request = request(ctx, rule, &route, (Some(candidate), model), headers, &usage);
     let claims = quota.claims(model, &request);
     let admitted = ctx.runtime.limiter.admit(claims, now).await;
     let admitted = admitted.map_err(|denied| refuse(ctx, denied, true))?;
@@ -175,6 +201,10 @@ impl Meter {
             costs: Vec::new(),
         };
         let (limiter, now) = (facts.limiter(), facts.now());
+        if facts.plain {
+            limiter.settle(ticket, Some(&plain(facts)), now);
+            return bill;
+        }
         let Some((usage, attempted)) = usage.as_ref().zip(facts.attempt.as_ref()) else {
             limiter.settle(ticket, None, now);
             limiter.settle(attempt, None, now);
@@ -237,6 +267,26 @@ impl Spent {
     }
 }
 
+/// Returns a plain request as what it is charged for: being asked, whatever came of it.
+fn plain(facts: &Facts) -> Subject<'_> {
+    Subject {
+        model: "",
+        backend: facts.upstream.as_deref().unwrap_or_default(),
+        reference: "",
+        route: facts.route.as_deref().unwrap_or_default(),
+        usage: &NOTHING,
+    }
+}
+
+/// No tokens.
+const NOTHING: Usage = Usage {
+    input: None,
+    cache_read: None,
+    cache_write: None,
+    output: None,
+    reasoning: None,
+};
+
 /// What documents have that answer without counts, about.
 const BYTES_PER_TOKEN: u64 = 4;
 
@@ -296,7 +346,7 @@ fn request<'a>(
     ctx: &'a Ctx,
     rule: &'a Rule,
     id: &'a str,
-    (candidate, model): (&'a Candidate, &'a str),
+    (candidate, model): (Option<&'a Candidate>, &'a str),
     headers: &'a HeaderMap,
     usage: &'a Usage,
 ) -> Request<'a> {
@@ -319,9 +369,13 @@ fn request<'a>(
         rule: id,
         costs: rule.costs.as_deref(),
         estimate: Subject {
-            model: candidate.model.as_deref().unwrap_or(model),
-            backend: candidate.backend.as_ref().map_or("", |backend| &backend.id),
-            reference: &candidate.id,
+            model: candidate
+                .and_then(|candidate| candidate.model.as_deref())
+                .unwrap_or(model),
+            backend: candidate
+                .and_then(|candidate| candidate.backend.as_ref().ok())
+                .map_or("", |backend| &backend.id),
+            reference: candidate.map_or("", |candidate| &candidate.id),
             route: &rule.route,
             usage,
         },

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::{
     Duration, Opaque,
     ai_gateway_route::{HeaderMatch, HeaderMatchKind, ParentRef, Timeouts},
+    backend_traffic_policy::Fraction,
     reference::{BackendObjectRef, LocalRef},
 };
 
@@ -52,9 +53,70 @@ pub struct Rule {
     /// Time limits.
     pub timeouts: Option<Timeouts>,
     /// What is tried again.
-    pub retry: Option<Opaque>,
+    pub retry: Option<Retry>,
     /// Which backend a client comes back to.
-    pub session_persistence: Option<Opaque>,
+    pub session_persistence: Option<SessionPersistence>,
+}
+
+/// What is tried again; connections that fail always are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "HTTPRouteRetry")]
+pub struct Retry {
+    /// Statuses that are tried again.
+    #[serde(default)]
+    pub codes: Vec<u16>,
+    /// Attempts after the first; 2 by default.
+    pub attempts: Option<u32>,
+    /// What the wait between attempts grows from.
+    pub backoff: Option<Duration>,
+}
+
+/// Which backend a client comes back to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionPersistence {
+    /// What the cookie or header is called.
+    #[schemars(length(max = 128))]
+    pub session_name: Option<String>,
+    /// How long a session lasts at the most.
+    pub absolute_timeout: Option<Duration>,
+    /// How long a session lasts that is not used.
+    pub idle_timeout: Option<Duration>,
+    /// `Cookie` by default.
+    #[serde(rename = "type")]
+    pub kind: Option<SessionKind>,
+    /// With type Cookie.
+    pub cookie_config: Option<CookieConfig>,
+}
+
+/// What carries a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "SessionPersistenceType")]
+pub enum SessionKind {
+    /// A cookie.
+    Cookie,
+    /// A header of replies that clients repeat with their requests.
+    Header,
+}
+
+/// What the cookie of a session is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "SessionCookieConfig")]
+pub struct CookieConfig {
+    /// `Session` by default.
+    pub lifetime_type: Option<CookieLifetime>,
+}
+
+/// How long browsers keep a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "SessionCookieLifetime")]
+pub enum CookieLifetime {
+    /// For as long as the session lasts.
+    Permanent,
+    /// Until they are closed.
+    Session,
 }
 
 /// One alternative of a rule; all of it must hold.
@@ -140,7 +202,7 @@ pub struct Filter {
     /// Changes of the reply's headers.
     pub response_header_modifier: Option<HeaderFilter>,
     /// A copy of the request for another backend.
-    pub request_mirror: Option<Opaque>,
+    pub request_mirror: Option<Mirror>,
     /// An answer that names another place.
     pub request_redirect: Option<Redirect>,
     /// Another host or path for the backend.
@@ -218,6 +280,20 @@ pub struct Redirect {
     pub port: Option<u32>,
     /// 302 by default.
     pub status_code: Option<u16>,
+}
+
+/// A copy of the request for another backend, whose reply nobody waits for.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "HTTPRequestMirrorFilter")]
+pub struct Mirror {
+    /// The other backend.
+    pub backend_ref: BackendObjectRef,
+    /// How many of a hundred requests are copied; all by default.
+    #[schemars(range(max = 100))]
+    pub percent: Option<u32>,
+    /// The same as a fraction.
+    pub fraction: Option<Fraction>,
 }
 
 /// Another host or path for the backend.

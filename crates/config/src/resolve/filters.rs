@@ -101,7 +101,9 @@ fn apply(
             let path = written.path.as_ref();
             plain.path = path.and_then(|path| rewritten(scope, path)).or(plain.path.take());
         }
-        FilterKind::RequestMirror | FilterKind::Cors => {
+        // Where it leads is for the route to say.
+        FilterKind::RequestMirror => {}
+        FilterKind::Cors => {
             let message = "has no effect in this version";
             notes.unsupported(kind, key, Severity::Warning, field, message);
         }

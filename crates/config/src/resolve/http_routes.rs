@@ -12,7 +12,8 @@ use super::{
     backends::{Place, Reach, Trouble},
     filters::{self, Scope},
     listeners::Listeners,
-    routes::{add, guard},
+    routes::{Treatment, add, guard},
+    traffic::{self, Own},
 };
 use crate::{
     Key, Severity,
@@ -23,7 +24,7 @@ use crate::{
         http_route::{BackendRef, FilterKind, Match, Method, PathMatchKind, Rule},
         reference::BackendObjectRef,
     },
-    plain::{Answer, Edits, Plain},
+    plain::{Answer, Edits, Mirror, Plain},
     resources::Declared,
     router::{self, Entry, HeaderTest, PathTest, QueryTest},
     snapshot::{self, Backend, Candidate, Timeouts},
@@ -34,6 +35,7 @@ pub(super) fn resolve(
     reach: &Reach<'_>,
     listeners: &Listeners,
     access: &mut Access,
+    traffic: &mut traffic::Policies<'_>,
     entries: &mut BTreeMap<u16, Vec<Entry>>,
     notes: &mut Notes,
 ) {
@@ -70,7 +72,15 @@ pub(super) fn resolve(
         }
         // An expression that does not compile is found only now.
         if notes.accepts(KIND, key) {
-            add(entries, places, key, &rules, access, None);
+            let own = route.spec.rules.iter().enumerate();
+            let own: Vec<Own> = own.map(|(index, rule)| Own::of(key, index, rule)).collect();
+            let treatment = Treatment {
+                kind: KIND,
+                traffic,
+                own: &own,
+                notes,
+            };
+            add(entries, places, key, &rules, access, treatment);
         }
     }
 }
@@ -113,6 +123,7 @@ impl Resolving<'_> {
         };
         let plain = filters::compile(scope, &field, &rule.filters, self.notes);
         let mut plain = plain.unwrap_or_else(broken);
+        plain.mirrors = self.mirrors(&field, rule);
         let references = rule.backend_refs.iter().enumerate();
         let mut candidates = Vec::new();
         for (at, reference) in references {
@@ -148,26 +159,38 @@ impl Resolving<'_> {
         }
     }
 
+    /// Returns who is sent copies of the rule's requests; who cannot be is said, and sent none.
+    fn mirrors(&mut self, field: &str, rule: &Rule) -> Vec<Mirror> {
+        let filters = rule.filters.iter().enumerate();
+        let written = filters.filter_map(|(at, filter)| Some((at, filter.request_mirror.as_ref()?)));
+        let mirrors = written.filter_map(|(at, written)| {
+            let field = format!("{field}.filters[{at}].requestMirror.backendRef");
+            let backend = self.backend(&field, &written.backend_ref).ok()?;
+            let (numerator, denominator) = match (written.percent, written.fraction) {
+                (Some(percent), _) => (percent, 100),
+                (None, Some(fraction)) => (
+                    u32::try_from(fraction.numerator).unwrap_or(0),
+                    fraction.denominator.map_or(100, |below| u32::try_from(below).unwrap_or(1)),
+                ),
+                (None, None) => (1, 1),
+            };
+            Some(Mirror {
+                backend,
+                numerator,
+                denominator,
+            })
+        });
+        mirrors.collect()
+    }
+
     /// Says what a rule declares and this version does not do.
     fn remark(&mut self, index: usize, rule: &Rule) {
-        let unsupported = [
-            (
-                rule.retry.is_some(),
-                "retry",
-                "requests that are streamed are not sent twice",
-            ),
-            (
-                rule.session_persistence.is_some(),
-                "sessionPersistence",
-                "clients do not come back to the same backend in this version",
-            ),
-        ];
-        for (present, name, message) in unsupported {
-            if present {
-                let field = format!("spec.rules[{index}].{name}");
-                self.notes
-                    .unsupported(KIND, self.key, Severity::Warning, field.as_str(), message);
-            }
+        let session = rule.session_persistence.as_ref();
+        if session.is_some_and(|session| session.idle_timeout.is_some()) {
+            let field = format!("spec.rules[{index}].sessionPersistence.idleTimeout");
+            let message = "has no effect in this version: absoluteTimeout bounds a session";
+            self.notes
+                .unsupported(KIND, self.key, Severity::Warning, field.as_str(), message);
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     listeners::Listeners,
     metering, permitted, target,
     targets::Site,
-    traffic,
+    traffic::{self, Own},
 };
 use crate::{
     Key, Resources, Router, Severity, Snapshot,
@@ -63,29 +63,43 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        add(
-            &mut entries,
-            places,
-            key,
-            &rules,
-            access,
-            Some((&mut traffic, notes)),
-        );
+        let treatment = Treatment {
+            kind: KIND,
+            traffic: &mut traffic,
+            own: &[],
+            notes,
+        };
+        add(&mut entries, places, key, &rules, access, treatment);
     }
-    http_routes::resolve(reach, &listeners, access, &mut entries, notes);
+    http_routes::resolve(reach, &listeners, access, &mut traffic, &mut entries, notes);
     ports(&listeners, entries)
 }
 
+/// How the upstreams of a route are treated.
+pub(super) struct Treatment<'a, 'r> {
+    pub(super) kind: &'static str,
+    pub(super) traffic: &'a mut traffic::Policies<'r>,
+    /// What its rules say themselves; empty for an AIGatewayRoute.
+    pub(super) own: &'a [Own],
+    pub(super) notes: &'a mut Notes,
+}
+
 /// Adds the rules of the route `key` to those of the ports where it serves, each with what guards it there and
-/// with how `traffic` has its upstreams treated.
+/// with how its upstreams are treated.
 pub(super) fn add(
     entries: &mut BTreeMap<u16, Vec<Entry>>,
     places: Places,
     key: &Key,
     rules: &[Entry],
     access: &mut Access,
-    mut traffic: Option<(&mut traffic::Policies<'_>, &mut Notes)>,
+    treatment: Treatment<'_, '_>,
 ) {
+    let Treatment {
+        kind,
+        traffic,
+        own,
+        notes,
+    } = treatment;
     for (port, listeners) in places {
         let at_port = entries.entry(port).or_default();
         for (listener, hosts) in listeners {
@@ -95,15 +109,19 @@ pub(super) fn add(
                     listener: listener.clone(),
                     ..entry.clone()
                 };
-                if let (Some((gateway, listener)), Some((traffic, notes))) = (&reached, &mut traffic) {
-                    let treatment = traffic.at(Site {
+                if let Some((gateway, listener)) = &reached {
+                    let declared = traffic.at(Site {
                         gateway,
                         listener,
                         route: key,
                         rule: entry.rule.name.as_deref(),
                     });
-                    if let Some(traffic) = treatment {
-                        uncounted(key, &entry.rule, &traffic, notes);
+                    let declared = match own.get(entry.rule.index) {
+                        Some(own) => own.over(declared),
+                        None => declared,
+                    };
+                    if let Some(traffic) = declared {
+                        uncounted(kind, key, &entry.rule, &traffic, notes);
                         treat(Arc::make_mut(&mut entry.rule), traffic);
                     }
                 }
@@ -114,7 +132,7 @@ pub(super) fn add(
 }
 
 /// Says which costs the limits of a policy charge that are not counted for a rule.
-fn uncounted(key: &Key, rule: &snapshot::Rule, traffic: &Traffic, notes: &mut Notes) {
+fn uncounted(kind: &'static str, key: &Key, rule: &snapshot::Rule, traffic: &Traffic, notes: &mut Notes) {
     let charged = traffic.limits.iter().flat_map(|limits| limits.costs());
     for cost in charged {
         if rule
@@ -126,7 +144,8 @@ fn uncounted(key: &Key, rule: &snapshot::Rule, traffic: &Traffic, notes: &mut No
                 "{} charges \"{cost}\", which is not counted here: the rule limits nothing",
                 traffic.policy
             );
-            notes.warn(KIND, key, "NoSuchCost", "spec.llmRequestCosts", message);
+            let field = (kind == KIND).then_some("spec.llmRequestCosts");
+            notes.warn(kind, key, "NoSuchCost", field, message);
         }
     }
 }

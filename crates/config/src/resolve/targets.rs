@@ -152,8 +152,16 @@ fn place(policy: &Key, target: &TargetRef, resources: &Resources) -> Result<Plac
 
 /// Returns the names of a route's rules; `None` if there is no such route.
 fn rules<'r>(key: &Key, resources: &'r Resources) -> Option<Vec<Option<&'r str>>> {
-    let route = resources.ai_gateway_routes.get(key)?;
-    Some(route.spec.rules.iter().map(|rule| rule.name.as_deref()).collect())
+    let for_models = resources.ai_gateway_routes.get(key);
+    let for_models =
+        for_models.map(|route| route.spec.rules.iter().map(|rule| rule.name.as_deref()).collect());
+    let plain = resources.http_routes.get(key);
+    let plain = plain.map(|route| route.spec.rules.iter().map(|rule| rule.name.as_deref()));
+    match (for_models, plain) {
+        (None, plain) => plain.map(Iterator::collect),
+        (for_models, None) => for_models,
+        (Some(names), Some(plain)) => Some(Vec::into_iter(names).chain(plain).collect()),
+    }
 }
 
 /// Returns the Gateways and routes of the policy's namespace whose labels are as selected.
@@ -168,7 +176,12 @@ fn selected(policy: &Key, selector: &TargetSelector, resources: &Resources) -> V
             .into_iter()
             .map(Place::Gateway)
             .collect(),
-        (GATEWAY_API, "HTTPRoute") | (AI, "AIGatewayRoute") => keys(&resources.ai_gateway_routes, matching)
+        (GATEWAY_API, "HTTPRoute") => {
+            let plain = keys(&resources.http_routes, matching).into_iter();
+            let for_models = keys(&resources.ai_gateway_routes, matching);
+            plain.chain(for_models).map(Place::Route).collect()
+        }
+        (AI, "AIGatewayRoute") => keys(&resources.ai_gateway_routes, matching)
             .into_iter()
             .map(Place::Route)
             .collect(),

@@ -4,8 +4,12 @@
 //! runtime by candidate and address for as long as any snapshot names it, so that a reload forgets nothing. All
 //! of it is atomic: no request waits for another to look at it.
 
+pub(crate) mod affinity;
 mod cool;
+pub(crate) mod order;
 pub(crate) mod probe;
+pub(crate) mod retry;
+pub(crate) mod wish;
 
 use std::{
     collections::HashMap,

@@ -238,7 +238,7 @@ impl Attempt<'_> {
         losses: Losses,
     ) -> Result<Answer, Box<Refused>> {
         let (head, body) = response.into_parts();
-        let retry_after = retry_after(&head.headers);
+        let retry_after = headers::retry_after(&head.headers);
         let is_stream = is_of_type(&head.headers, reply.stream_type());
         reply.hear(&head.headers);
         let kind = head.headers.get(header::CONTENT_TYPE).cloned();
@@ -428,17 +428,4 @@ fn is_of_type(headers: &HeaderMap, media_type: &str) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
     kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes()))
-}
-
-/// Returns the seconds that `retry-after` asks to wait, be it a number or a date.
-fn retry_after(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(seconds);
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    let wait = at
-        .duration_since(std::time::SystemTime::now())
-        .unwrap_or_default();
-    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use super::{
     attempt::Attempt,
     limit::Alarm,
-    order::{Choice, Managed},
     refused::Refused,
 };
 use crate::{
     ctx::Ctx,
-    lane::Busy,
+    lane::{
+        Busy,
+        order::{Choice, Managed},
+    },
     refusal::{Answer, Content},
 };
 

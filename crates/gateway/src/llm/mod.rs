@@ -1,17 +1,13 @@
 //! Serves a model request: attempts over a rule's candidates until one answers.
 
-mod affinity;
 mod arriving;
 mod asked;
 mod attempt;
 mod limit;
 mod managed;
-mod order;
 mod refused;
 pub(crate) mod reply;
-pub(crate) mod retry;
 pub(crate) mod upload;
-pub(crate) mod wish;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,14 +20,17 @@ use tracing::debug;
 use crate::{
     State,
     ctx::Ctx,
-    headers, meter,
+    headers,
+    lane::{
+        affinity::Affinity,
+        order::{Managed, Order},
+    },
+    meter,
     refusal::{Answer, Refusal},
 };
-use affinity::Affinity;
 pub(crate) use asked::Asked;
 use attempt::Attempt;
 use limit::{Alarm, Limits};
-use order::Order;
 use refused::Refused;
 
 /// The longest silence of an upstream where a rule sets no other.
@@ -119,7 +118,7 @@ async fn attempts(
             error = %refused.error,
             "attempt refused"
         );
-        let goes_on = order.refused(&choice, &refused);
+        let goes_on = order.refused(&choice, refused.class(), refused.error.status);
         worst = Some(match worst {
             Some(before) if before.cause.tells_more_than(&refused.cause) => before,
             Some(_) | None => refused,
@@ -169,9 +168,11 @@ fn order<'a>(
     };
     ctx.facts.tells_attempts = traffic.tells_attempts;
     let query = ctx.facts.uri.query().unwrap_or_default();
-    let affinity = Affinity::of(&traffic.balance, ctx.peer(), headers, query, asked);
-    let order = Order::managed(rule, traffic, &state.lanes, wish, affinity);
-    order.ok_or_else(|| ApiError::invalid("x-ai-eg-fallback names no backend or model of the rule"))
+    let affinity = Affinity::of(&traffic.balance, ctx.peer(), headers, query, || asked.opening());
+    let managed = Managed::new(rule, traffic, &state.lanes, wish, affinity);
+    let managed =
+        managed.ok_or_else(|| ApiError::invalid("x-ai-eg-fallback names no backend or model of the rule"))?;
+    Ok(Order::Managed(Box::new(managed)))
 }
 
 /// Notes why no other candidate is tried.

@@ -160,24 +160,7 @@ impl Refused {
 
     /// Returns what the attempt tells of the upstream's health; `None` if it did not get there.
     pub(super) fn fared(&self) -> Option<Fared> {
-        match self.class() {
-            retry::Failure::Connect
-            | retry::Failure::Reset
-            | retry::Failure::Timeout
-            | retry::Failure::Deadline => Some(Fared::LocalFailure),
-            retry::Failure::GatewayStatus | retry::Failure::BadReply => Some(Fared::GatewayError),
-            retry::Failure::ServerStatus => Some(Fared::ServerError),
-            retry::Failure::Busy
-            | retry::Failure::Conflict
-            | retry::Failure::ClientStatus
-            | retry::Failure::ContextLength
-            | retry::Failure::ContentFilter => Some(Fared::Well),
-            retry::Failure::RefusedStream
-            | retry::Failure::Overflow
-            | retry::Failure::Unsayable
-            | retry::Failure::Unresolved
-            | retry::Failure::Client => None,
-        }
+        self.class().fared()
     }
 
     pub(super) fn overflow() -> Box<Self> {

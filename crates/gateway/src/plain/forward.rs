@@ -14,7 +14,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 pub(super) fn head(
     ctx: &Ctx,
     plain: &Plain,
-    edits: &Edits,
+    edits: Option<&Edits>,
     mut head: Parts,
     path: &str,
     own: &HeaderValue,
@@ -31,7 +31,9 @@ pub(super) fn head(
     }
     forwarded(ctx, &mut head.headers);
     plain.request.apply(&mut head.headers);
-    edits.apply(&mut head.headers);
+    if let Some(edits) = edits {
+        edits.apply(&mut head.headers);
+    }
     let host = match &plain.host {
         None => asked,
         Some(HostRewrite::Name(name)) => Some(name.clone()),

@@ -4,41 +4,46 @@
 //! speaks.
 
 mod arriving;
+mod attempt;
+mod failed;
 mod forward;
+mod limit;
+pub(crate) mod mirror;
 pub(crate) mod passing;
 pub(crate) mod path;
 pub(crate) mod tunnel;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use config::{
-    plain::{Answer as Own, Direct, Edits, Plain, Redirect},
-    snapshot::{Candidate, Rule},
+    plain::{Answer as Own, Direct, Plain, Redirect},
+    snapshot::Rule,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
+use policy::traffic::Traffic;
 use tokio::time::Instant;
 use tracing::debug;
 
-pub(crate) use arriving::Arriving;
-use arriving::Progress;
+pub(crate) use arriving::{Arriving, Cut};
+use arriving::{Keep, Sending};
+use attempt::{Handing, Replied};
+use failed::Failed;
+use limit::Limits;
+use mirror::Copies;
 use passing::Passing;
 use path::Path;
-use tunnel::Tunnel;
+use tunnel::{Tunnel, UPGRADE};
 
 use crate::{
     ctx::Ctx,
-    headers,
-    refusal::{Answer, Content},
-    upstream::{self, CallError, Outgoing},
+    headers, meter,
+    refusal::{Answer, Content, Refusal},
 };
 
-/// The longest silence of a backend within a reply.
-const IDLE: Duration = Duration::from_secs(300);
-
-/// The longest silence of a client within its request.
-const CLIENT_IDLE: Duration = Duration::from_secs(30);
+/// The most of a request that is kept, to be sent again, where a policy sets no other limit.
+const MAX_KEPT: usize = 1024 * 1024;
 
 /// The body of a request.
 pub(crate) enum Given {
@@ -48,16 +53,34 @@ pub(crate) enum Given {
     Held(Bytes),
 }
 
-/// Serves a request by a rule of plain requests.
-pub(crate) async fn serve(ctx: &mut Ctx, rule: &Rule, head: Parts, given: Given) -> Answer {
-    let Some(plain) = rule.plain.as_deref() else {
-        return text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "this route serves no plain requests",
-        );
-    };
+/// Holds a request against the limits of `rule`, if it has any, and serves it.
+///
+/// # Errors
+/// A 429.
+pub(crate) async fn serve(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    head: Parts,
+    given: Given,
+) -> Result<Answer, Box<Refusal>> {
     ctx.facts.route = Some(rule.route.as_str().into());
     ctx.facts.plain = true;
+    if rule.limits.is_none() {
+        return Ok(answer(ctx, rule, head, given).await);
+    }
+    let told = meter::open_plain(ctx, rule, &head.headers).await?;
+    let mut answer = answer(ctx, rule, head, given).await;
+    if let Some(told) = told {
+        meter::tell(&told, &mut answer.headers);
+    }
+    Ok(answer)
+}
+
+async fn answer(ctx: &mut Ctx, rule: &Rule, head: Parts, given: Given) -> Answer {
+    let Some(plain) = rule.plain.as_deref() else {
+        let message = "this route serves no plain requests";
+        return text(StatusCode::INTERNAL_SERVER_ERROR, message);
+    };
     let path = match Path::of(head.uri.path()) {
         Path::Elsewhere(path) => return elsewhere(&path, head.uri.query()),
         Path::Here(path) => path.into_owned(),
@@ -67,131 +90,95 @@ pub(crate) async fn serve(ctx: &mut Ctx, rule: &Rule, head: Parts, given: Given)
         Some(Own::Direct(direct)) => return direct_response(plain, direct),
         Some(Own::Broken(reason)) => {
             debug!(rule = %rule.id(), reason, "a rule cannot serve");
-            return text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this route cannot serve requests",
-            );
+            let message = "this route cannot serve requests";
+            return text(StatusCode::INTERNAL_SERVER_ERROR, message);
         }
         None => {}
     }
-    let Some(at) = pick(&rule.candidates) else {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "no backend serves this route");
-    };
-    let candidate = rule.candidates.get(at).map(|candidate| &candidate.backend);
-    let backend = match candidate {
-        Some(Ok(backend)) => backend,
-        Some(Err(reason)) => {
-            debug!(rule = %rule.id(), reason, "a backend is not usable");
-            return text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the backend of this route is not usable",
-            );
-        }
-        None => return text(StatusCode::INTERNAL_SERVER_ERROR, "no backend serves this route"),
-    };
-    ctx.facts.upstream = Some(backend.id.clone());
-    let Some(client) = ctx.state.clients.pick(backend).cloned() else {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "the backend has no endpoint");
-    };
-    let none = <(Edits, Edits)>::default();
-    let (request_edits, reply_edits) = plain.candidates.get(at).unwrap_or(&none);
-    let (mut head, upgrade) = forward::head(ctx, plain, request_edits, head, &path, &client.host);
-    if let Some(upgrade) = &upgrade {
-        head.headers.insert(header::CONNECTION, UPGRADE);
-        head.headers.insert(header::UPGRADE, upgrade.protocol.clone());
+    let policy = rule.traffic.as_deref();
+    if let Some(refusal) = policy.and_then(|traffic| too_large(traffic, &head.headers)) {
+        return refusal;
     }
-    let (body, progress) = outgoing(given);
-    let call = client.call(Request::from_parts(head, body));
-    let reply = within(ctx, rule, &progress, call).await;
+    let copies = match plain.mirrors.is_empty() {
+        true => None,
+        false => Copies::of(ctx, plain, &head, &path),
+    };
+    let sending = Sending::new(given, keep(ctx, policy, copies));
+    let progress = sending.progress().clone();
+    let handing = Handing {
+        rule,
+        plain,
+        head,
+        path: &path,
+        sending,
+    };
+    let replied = match policy {
+        None => attempt::once(ctx, handing).await,
+        Some(traffic) => {
+            let state = Arc::clone(&ctx.state);
+            attempt::managed(ctx, handing, traffic, &state).await
+        }
+    };
     ctx.facts.bytes_received = progress.bytes();
-    let reply = match reply {
-        Ok(reply) => reply,
-        Err(refusal) => return refusal,
-    };
-    respond(plain, reply_edits, reply, upgrade).await
-}
-
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
-
-fn outgoing(given: Given) -> (Outgoing, Progress) {
-    let progress = Progress::default();
-    let body = match given {
-        Given::Arriving(body) => Outgoing::Plain(Box::new(Arriving::new(body, progress.clone()))),
-        Given::Held(bytes) => {
-            progress.hold(bytes.len());
-            Outgoing::Whole(bytes.into())
+    match replied {
+        Ok(replied) => {
+            let limits = Limits::of(rule, ctx.began);
+            respond(plain, replied, limits.idle, limits.last(&progress)).await
         }
-    };
-    (body, progress)
-}
-
-/// Returns what `call` gives within the limits of the rule, which count once the client has sent everything.
-async fn within<T>(
-    ctx: &Ctx,
-    rule: &Rule,
-    progress: &Progress,
-    call: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, Answer> {
-    let limits = [rule.timeouts.request, rule.timeouts.attempt];
-    let limit = limits.into_iter().flatten().min();
-    let mut call = std::pin::pin!(call);
-    let mut seen = (progress.bytes(), Instant::now());
-    loop {
-        let ended = progress.ended();
-        let until = match (ended, limit) {
-            (Some(ended), Some(limit)) => ended + limit,
-            (Some(_), None) => ctx.deadline(None),
-            (None, limit) => Instant::now() + limit.map_or(CLIENT_IDLE, |limit| limit.min(CLIENT_IDLE)),
-        };
-        match tokio::time::timeout_at(until, call.as_mut()).await {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(_) if ended.is_some() => {
-                return Err(text(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
-            }
-            Err(_) => {}
-        }
-        let bytes = progress.bytes();
-        if bytes != seen.0 {
-            seen = (bytes, Instant::now());
-        } else if progress.ended().is_none() && seen.1.elapsed() >= CLIENT_IDLE {
-            return Err(text(
-                StatusCode::REQUEST_TIMEOUT,
-                "the request did not arrive in time",
-            ));
-        }
+        Err(refusal) => refusal,
     }
 }
 
-fn failed(error: &CallError) -> Answer {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    debug!(%error, cause, "no reply");
-    let status = match error {
-        CallError::Connect(_) => StatusCode::SERVICE_UNAVAILABLE,
-        CallError::Reset(_) => StatusCode::BAD_GATEWAY,
-    };
-    let mut answer = text(status, "");
-    answer.content = Content::Whole(Bytes::from(format!("{error}\n")));
-    answer
+/// Returns how much of a request is kept, to be sent again or to others.
+fn keep(ctx: &Ctx, traffic: Option<&Traffic>, copies: Option<Copies>) -> Option<Keep> {
+    let retry = traffic.and_then(|traffic| traffic.retry.as_ref());
+    let again = retry.is_some_and(|retry| retry.retries > 0);
+    let largest = traffic.and_then(|traffic| traffic.max_body);
+    (again || largest.is_some() || copies.is_some()).then(|| Keep {
+        reserved: ctx.runtime.memory.reserve(),
+        limit: largest.unwrap_or(MAX_KEPT),
+        refuses: largest.is_some(),
+        copies,
+    })
+}
+
+/// Returns the refusal of a request that says itself that it is larger than a policy lets it be.
+fn too_large(traffic: &Traffic, headers: &HeaderMap) -> Option<Answer> {
+    let limit = traffic.max_body?;
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    let length: usize = length.parse().ok()?;
+    (length > limit).then(|| Failed::TooLarge.into_answer())
 }
 
 async fn respond(
     plain: &Plain,
-    edits: &Edits,
-    reply: Response<upstream::Reply>,
-    upgrade: Option<tunnel::Wanted>,
+    replied: Replied<'_>,
+    idle: Duration,
+    last: Option<Instant>,
 ) -> Answer {
+    let Replied {
+        reply,
+        edits,
+        upgrade,
+        busy,
+        bound,
+    } = replied;
     let (head, body) = reply.into_parts();
     let mut headers = head.headers;
     let protocol = headers.remove(header::UPGRADE);
     headers::to_plain_client(&mut headers);
     plain.response.apply(&mut headers);
-    edits.apply(&mut headers);
+    if let Some(edits) = edits {
+        edits.apply(&mut headers);
+    }
+    for (name, value) in bound {
+        headers.append(name, value);
+    }
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Answer {
             status: head.status,
             headers,
-            content: Content::Passing(Box::new(Passing::new(body, IDLE))),
+            content: Content::Passing(Box::new(Passing::new(body, idle, last, busy))),
         };
     }
     // Whoever did not ask for another protocol cannot be told of one.
@@ -212,21 +199,6 @@ async fn respond(
         headers,
         content: Content::Tunnel(Box::new(tunnel)),
     }
-}
-
-/// Returns the place of a candidate, at random by weight. One that cannot be called has its share too: of refusals.
-fn pick(candidates: &[Candidate]) -> Option<usize> {
-    let weights = || candidates.iter().map(|candidate| u64::from(candidate.weight));
-    let sum: u64 = weights().sum();
-    if sum == 0 {
-        return None;
-    }
-    let mut drawn = fastrand::u64(..sum);
-    weights().position(|weight| {
-        let hit = drawn < weight;
-        drawn = drawn.saturating_sub(weight);
-        hit
-    })
 }
 
 fn redirected(ctx: &Ctx, plain: &Plain, redirect: &Redirect, head: &Parts, path: &str) -> Answer {

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::{
     facts::{Facts, Outcome},
+    lane::Busy,
     llm::reply::BrokenOff,
     server::drain::Stopped,
     upstream::Reply,
@@ -23,7 +24,11 @@ pub(crate) struct Passing {
     upstream: Reply,
     /// The longest silence.
     idle: Duration,
+    /// When it must have come to its end.
+    last: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    /// The attempt that it still is.
+    busy: Option<Busy>,
     recorded: Option<(Box<Facts>, Stopped)>,
 }
 
@@ -33,8 +38,8 @@ enum Cut {
     /// The upstream broke off.
     #[error("the upstream broke off")]
     Upstream(#[source] hyper::Error),
-    /// The upstream fell silent.
-    #[error("the upstream fell silent")]
+    /// The upstream fell silent, or took too long.
+    #[error("the upstream took too long")]
     Silent,
     /// The gateway is stopping.
     #[error("the gateway is shutting down")]
@@ -42,11 +47,15 @@ enum Cut {
 }
 
 impl Passing {
-    pub(super) fn new(upstream: Reply, idle: Duration) -> Self {
+    pub(super) fn new(upstream: Reply, idle: Duration, last: Option<Instant>, busy: Option<Busy>) -> Self {
+        let first = Instant::now() + idle;
+        let first = last.map_or(first, |last| last.min(first));
         Self {
             upstream,
             idle,
-            alarm: Box::pin(tokio::time::sleep(idle)),
+            last,
+            alarm: Box::pin(tokio::time::sleep_until(first)),
+            busy,
             recorded: None,
         }
     }
@@ -59,6 +68,7 @@ impl Passing {
     }
 
     fn settle(&mut self, outcome: Outcome) {
+        self.busy = None;
         if let Some((facts, _)) = self.recorded.take() {
             facts.emit(outcome);
         }
@@ -67,6 +77,10 @@ impl Passing {
     fn cut(&mut self, cut: &Cut) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let cause = std::error::Error::source(cut).map(ToString::to_string);
         debug!(error = %cut, cause, "reply cut off");
+        if let (Cut::Upstream(_) | Cut::Silent, Some(busy)) = (cut, &self.busy) {
+            busy.broke();
+        }
+        self.busy = None;
         self.settle(Outcome::Broken);
         Poll::Ready(Some(Err(BrokenOff)))
     }
@@ -82,7 +96,9 @@ impl Body for Passing {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.upstream).poll_frame(cx) {
-            this.alarm.as_mut().reset(Instant::now() + this.idle);
+            let next = Instant::now() + this.idle;
+            let next = this.last.map_or(next, |last| last.min(next));
+            this.alarm.as_mut().reset(next);
             return match frame {
                 None => {
                     this.settle(Outcome::Complete);

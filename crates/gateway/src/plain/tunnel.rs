@@ -27,6 +27,8 @@ use crate::{
     upstream::Io,
 };
 
+pub(super) const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+
 /// The longest silence of both sides.
 const IDLE: Duration = Duration::from_secs(3600);
 

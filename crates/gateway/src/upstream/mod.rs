@@ -150,6 +150,14 @@ impl Clients {
             .flat_map(|rule| &rule.candidates)
             .filter_map(|candidate| candidate.backend.as_ref().ok())
             .map(|backend| (&backend.id, &backend.endpoints, backend.tls.as_ref()));
+        let mirrors = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| listener.router.rules())
+            .filter_map(|rule| rule.plain.as_ref())
+            .flat_map(|plain| &plain.mirrors)
+            .map(|mirror| &mirror.backend)
+            .map(|backend| (&backend.id, &backend.endpoints, backend.tls.as_ref()));
         let tools = snapshot
             .listeners
             .values()
@@ -157,7 +165,7 @@ impl Clients {
             .flat_map(|route| &route.backends)
             .filter_map(|backend| backend.reach.as_ref().ok()?.http())
             .map(|http| (&http.id, &http.endpoints, http.tls.as_ref()));
-        for (id, endpoints, tls) in backends.chain(tools) {
+        for (id, endpoints, tls) in backends.chain(mirrors).chain(tools) {
             if clients.backends.contains_key(id) {
                 continue;
             }

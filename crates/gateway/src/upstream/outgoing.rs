@@ -11,7 +11,7 @@ use http_body_util::Full;
 
 use crate::{
     llm::upload::{Broken, Pull},
-    plain::Arriving,
+    plain::{Arriving, Cut},
 };
 
 /// The body of a call.
@@ -30,9 +30,9 @@ pub(crate) enum Unsent {
     /// The form is not whole.
     #[error(transparent)]
     Form(#[from] Broken),
-    /// The client broke off.
-    #[error("the client broke off")]
-    Client(#[source] hyper::Error),
+    /// What a client sends.
+    #[error(transparent)]
+    Plain(#[from] Cut),
 }
 
 impl Body for Outgoing {
@@ -45,7 +45,7 @@ impl Body for Outgoing {
                 .poll_frame(cx)
                 .map_err(|impossible| match impossible {}),
             Outgoing::Form(pull) => Pin::new(pull.as_mut()).poll_frame(cx).map_err(Unsent::Form),
-            Outgoing::Plain(arriving) => Pin::new(arriving.as_mut()).poll_frame(cx).map_err(Unsent::Client),
+            Outgoing::Plain(arriving) => Pin::new(arriving.as_mut()).poll_frame(cx).map_err(Unsent::Plain),
         }
     }
 

@@ -6,5 +6,6 @@ mod breaker;
 mod encryption;
 mod fallback;
 mod health;
+mod plain;
 mod setup;
 mod table;

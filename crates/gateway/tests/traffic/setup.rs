@@ -60,6 +60,31 @@ impl Backend {
     pub(crate) fn weighing(self, weight: u32) -> Self {
         Self { weight, ..self }
     }
+
+    /// Returns its weight.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Returns the document that declares it as `b` and `index`.
+    pub(crate) fn document(&self, index: usize) -> String {
+        let endpoints = self.endpoints.iter().map(|address| {
+            format!(
+                "{{ ip: {{ address: {}, port: {} }} }}, ",
+                address.ip(),
+                address.port()
+            )
+        });
+        let endpoints: String = endpoints.collect();
+        format!(
+            r"---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {{ name: b{index} }}
+spec: {{ endpoints: [{endpoints}] }}
+"
+        )
+    }
 }
 
 impl Setup {
@@ -89,7 +114,8 @@ impl Setup {
         Self::of(Options::default(), &format!("{yaml}{documents}")).await
     }
 
-    async fn of(options: Options, yaml: &str) -> Self {
+    /// Returns a gateway that serves `yaml`.
+    pub(crate) async fn of(options: Options, yaml: &str) -> Self {
         let snapshot = snapshot(yaml);
         let gateway = Gateway::start(options).await.expect("nothing is bound yet");
         gateway
@@ -166,23 +192,11 @@ fn yaml(annotations: &str, policy: &str, backends: &[Backend]) -> String {
     let mut references = String::new();
     let mut rest = String::new();
     for (index, backend) in backends.iter().enumerate() {
-        let Backend {
-            endpoints,
-            priority,
-            weight,
-        } = backend;
+        let Backend { priority, weight, .. } = backend;
         let _ = write!(
             references,
             "{{ name: b{index}, priority: {priority}, weight: {weight}, modelNameOverride: m{index} }}, "
         );
-        let endpoints = endpoints.iter().map(|address| {
-            format!(
-                "{{ ip: {{ address: {}, port: {} }} }}, ",
-                address.ip(),
-                address.port()
-            )
-        });
-        let endpoints: String = endpoints.collect();
         let _ = write!(
             rest,
             r"---
@@ -192,13 +206,9 @@ metadata: {{ name: b{index} }}
 spec:
   schema: {{ name: OpenAI }}
   backendRef: {{ group: gateway.envoyproxy.io, kind: Backend, name: b{index} }}
----
-apiVersion: gateway.envoyproxy.io/v1alpha1
-kind: Backend
-metadata: {{ name: b{index} }}
-spec: {{ endpoints: [{endpoints}] }}
 "
         );
+        rest += &backend.document(index);
     }
     format!(
         r"

@@ -6,6 +6,7 @@
 pub mod balance;
 pub mod health;
 pub mod retry;
+pub mod session;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use crate::rate_limit::Limits;
 pub use balance::Balance;
 pub use health::Passive;
 pub use retry::Retry;
+pub use session::Session;
 
 /// How a rule's upstreams are treated.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,8 @@ pub struct Traffic {
     pub retry: Option<Retry>,
     /// What is tried elsewhere beyond that.
     pub also: Also,
+    /// How clients are bound to the endpoint that served them first.
+    pub session: Option<Session>,
     /// Which endpoints are left out because of how requests fare.
     pub passive: Option<Passive>,
     /// How endpoints are asked for their health.

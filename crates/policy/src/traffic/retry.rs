@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::health::Fared;
+
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -286,6 +288,19 @@ impl Retry {
         }
     }
 
+    /// Returns whether a reply is tried again that has this status of gRPC (gRPC, "status codes").
+    pub fn covers_rpc(&self, status: &str) -> bool {
+        let trigger = match status {
+            "1" => Trigger::Cancelled,
+            "4" => Trigger::DeadlineExceeded,
+            "8" => Trigger::ResourceExhausted,
+            "13" => Trigger::Internal,
+            "14" => Trigger::Unavailable,
+            _ => return false,
+        };
+        self.triggers.contains(&trigger)
+    }
+
     /// Returns how long to wait before retry `count`, from 1: a share, by `random` from 0 to 1, of a bound that
     /// doubles.
     pub fn wait(&self, count: u32, random: f64) -> Duration {
@@ -312,6 +327,27 @@ impl Failure {
     pub fn when(self) -> When {
         let row = TABLE.iter().find(|row| row.failure == self);
         row.map_or(When::Never, |row| row.when)
+    }
+
+    /// Returns what an attempt that failed so tells of its upstream's health; `None` if it did not get there.
+    pub fn fared(self) -> Option<Fared> {
+        match self {
+            Failure::Connect | Failure::Reset | Failure::Timeout | Failure::Deadline => {
+                Some(Fared::LocalFailure)
+            }
+            Failure::GatewayStatus | Failure::BadReply => Some(Fared::GatewayError),
+            Failure::ServerStatus => Some(Fared::ServerError),
+            Failure::Busy
+            | Failure::Conflict
+            | Failure::ClientStatus
+            | Failure::ContextLength
+            | Failure::ContentFilter => Some(Fared::Well),
+            Failure::RefusedStream
+            | Failure::Overflow
+            | Failure::Unsayable
+            | Failure::Unresolved
+            | Failure::Client => None,
+        }
     }
 
     /// Returns whether another upstream is asked where no policy says anything.

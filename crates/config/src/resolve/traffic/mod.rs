@@ -5,6 +5,7 @@
 
 mod annotated;
 mod faults;
+mod own;
 mod settings;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,7 +14,7 @@ use policy::traffic::Traffic;
 use serde_json::Value;
 
 use self::annotated::Annotated;
-pub(super) use self::faults::faults;
+pub(super) use self::{faults::faults, own::Own};
 use super::{
     Notes,
     targets::{self, Attached, Site, Targets},

@@ -41,6 +41,7 @@ pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &A
         slow_start: slow_start.and_then(|slow_start| slow_start.window.limit()),
         retry: spec.retry.as_ref().map(retry),
         also: annotated.also.unwrap_or_default(),
+        session: None,
         passive: health.and_then(|health| health.passive.as_ref()).map(passive),
         active: health.and_then(|health| health.active.as_ref()).and_then(active),
         panic_threshold: health.and_then(|health| health.panic_threshold).unwrap_or(50),

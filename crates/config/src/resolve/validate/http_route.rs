@@ -6,7 +6,8 @@ use super::Faults;
 use crate::kind::{
     HTTPRoute, HTTPRouteFilter,
     http_route::{
-        Filter, FilterKind, Header, HeaderFilter, Match, PathMatchKind, PathModifier, PathModifierKind, Rule,
+        CookieLifetime, Filter, FilterKind, Header, HeaderFilter, Match, Mirror, PathMatchKind, PathModifier,
+        PathModifierKind, Rule, SessionKind, SessionPersistence,
     },
     http_route_filter::HostModifierKind,
 };
@@ -48,19 +49,41 @@ fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
     faults.add_if(redirects && !rule.backend_refs.is_empty(), field, message);
     for (index, reference) in rule.backend_refs.iter().enumerate() {
         let at = format!("{field}.backendRefs[{index}]");
-        faults.filled(&reference.name, format!("{at}.name"));
-        let group = reference.group.as_deref().unwrap_or_default();
-        let kind = reference.kind.as_deref().unwrap_or("Service");
-        let portless = (group, kind) == ("", "Service") && reference.port.is_none();
-        faults.add_if(portless, &at, "Must have port for Service reference");
-        if let Some(port) = reference.port {
-            faults.port(port, format!("{at}.port"));
-        }
+        faults.target(&reference.target(), &at);
         let heavy = reference.weight.is_some_and(|weight| weight > 1_000_000);
         faults.add_if(heavy, format!("{at}.weight"), "must be at most 1000000");
         filters(&reference.filters, false, &at, faults);
     }
     faults.timeouts(rule.timeouts, field);
+    if let Some(retry) = &rule.retry {
+        for (index, code) in retry.codes.iter().enumerate() {
+            let at = format!("{field}.retry.codes[{index}]");
+            faults.add_if(
+                !(400..600).contains(code),
+                at,
+                "a status is between 400 and 599",
+            );
+        }
+    }
+    if let Some(session) = &rule.session_persistence {
+        persistence(session, &format!("{field}.sessionPersistence"), faults);
+    }
+}
+
+fn persistence(own: &SessionPersistence, field: &str, faults: &mut Faults) {
+    let at = format!("{field}.sessionName");
+    if let Some(name) = &own.session_name {
+        let valid = name.len() <= 128 && http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+        let message = "expected a name of at most 128 characters that a header or a cookie can have";
+        faults.add_if(!valid, at, message);
+    }
+    let lifetime = own.cookie_config.unwrap_or_default().lifetime_type;
+    let endless = lifetime == Some(CookieLifetime::Permanent) && own.absolute_timeout.is_none();
+    let message = "AbsoluteTimeout must be specified when cookie lifetimeType is Permanent";
+    faults.add_if(endless, field, message);
+    let misplaced = own.kind == Some(SessionKind::Header) && own.cookie_config.is_some();
+    let message = "cookieConfig can only be set with type Cookie";
+    faults.add_if(misplaced, field, message);
 }
 
 fn matching(own: &Match, field: &str, faults: &mut Faults) {
@@ -130,6 +153,9 @@ fn filters(filters: &[Filter], prefix: bool, field: &str, faults: &mut Faults) {
                 modifier(headers, &format!("{at}.{name}"), faults);
             }
         }
+        if let Some(mirror) = &filter.request_mirror {
+            mirrored(mirror, &format!("{at}.requestMirror"), faults);
+        }
         if let Some(redirect) = &filter.request_redirect {
             let at = format!("{at}.requestRedirect");
             let scheme = redirect.scheme.as_deref();
@@ -156,6 +182,21 @@ fn filters(filters: &[Filter], prefix: bool, field: &str, faults: &mut Faults) {
     let message =
         "May specify either httpRouteFilterRequestRedirect or httpRouteFilterRequestRewrite, but not both";
     faults.add_if(both, format!("{field}.filters"), message);
+}
+
+fn mirrored(own: &Mirror, field: &str, faults: &mut Faults) {
+    faults.target(&own.backend_ref, &format!("{field}.backendRef"));
+    let message = "Only one of percent or fraction may be specified in HTTPRequestMirrorFilter";
+    faults.add_if(own.percent.is_some() && own.fraction.is_some(), field, message);
+    let large = own.percent.is_some_and(|percent| percent > 100);
+    faults.add_if(large, format!("{field}.percent"), "must be at most 100");
+    if let Some(fraction) = own.fraction {
+        let denominator = fraction.denominator.unwrap_or(100);
+        let at = format!("{field}.fraction");
+        faults.add_if(denominator < 1, &at, "denominator must be at least 1");
+        let message = "numerator must be between 0 and the denominator";
+        faults.add_if(!(0..=denominator).contains(&fraction.numerator), &at, message);
+    }
 }
 
 fn modifier(own: &HeaderFilter, field: &str, faults: &mut Faults) {

@@ -19,6 +19,7 @@ use crate::{
         backend_security_policy::{AzureCredentials, CredentialType, GcpCredentials},
         backend_tls_policy::SubjectAltNameType,
         gateway::{Listener, TlsMode},
+        reference::BackendObjectRef,
     },
     resources::{Declared, Map},
 };
@@ -157,6 +158,18 @@ impl Faults {
 
     pub(super) fn filled(&mut self, value: &str, field: impl Into<String>) {
         self.add_if(value.is_empty(), field, "must not be empty");
+    }
+
+    /// A reference to a network endpoint.
+    pub(super) fn target(&mut self, reference: &BackendObjectRef, field: &str) {
+        self.filled(&reference.name, format!("{field}.name"));
+        let group = reference.group.as_deref().unwrap_or_default();
+        let kind = reference.kind.as_deref().unwrap_or("Service");
+        let portless = (group, kind) == ("", "Service") && reference.port.is_none();
+        self.add_if(portless, field, "Must have port for Service reference");
+        if let Some(port) = reference.port {
+            self.port(port, format!("{field}.port"));
+        }
     }
 
     /// Only Gateways are parents.
@@ -368,13 +381,7 @@ fn service(spec: &AIServiceBackend, faults: &mut Faults) {
     let message = "BackendRef must be a Backend resource of Envoy Gateway, or a Service";
     let known = [(ENVOY, "Backend"), ("", "Service")].contains(&place);
     faults.add_if(!known, "spec.backendRef", message);
-    let portless = place == ("", "Service") && reference.port.is_none();
-    faults.add_if(
-        portless,
-        "spec.backendRef",
-        "Must have port for Service reference",
-    );
-    faults.filled(&reference.name, "spec.backendRef.name");
+    faults.target(reference, "spec.backendRef");
     if let Some(prefix) = &spec.api.prefix {
         let clean = prefix
             .bytes()

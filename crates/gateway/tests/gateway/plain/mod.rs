@@ -1,6 +1,7 @@
 //! HTTPRoutes on real sockets: what is matched, and what is handed on and back.
 
 mod conformance;
+mod mirror;
 mod streams;
 mod tunnel;
 

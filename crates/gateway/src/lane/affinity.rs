@@ -2,31 +2,32 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 use policy::traffic::{
     Balance,
     balance::{Cookie, HashKey, hash},
 };
 
-use super::Asked;
-
 /// What chooses the endpoint of a request.
 #[derive(Debug, Default)]
-pub(super) struct Affinity {
+pub(crate) struct Affinity {
     /// The hash of the property; `None` where the request does not have it.
-    pub(super) key: Option<u64>,
+    pub(crate) key: Option<u64>,
     /// The cookie that the client is given, because it has none.
-    pub(super) cookie: Option<HeaderValue>,
+    pub(crate) cookie: Option<HeaderValue>,
+    /// The hash of the endpoint's name that the client's session is bound to.
+    pub(crate) pinned: Option<u64>,
 }
 
 impl Affinity {
-    /// Returns what chooses the endpoint of a request from `peer`, with these headers and this query.
-    pub(super) fn of(
+    /// Returns what chooses the endpoint of a request from `peer`, with these headers and this query. `opening` is
+    /// what the conversation begins with.
+    pub(crate) fn of<'o>(
         balance: &Balance,
         peer: IpAddr,
         headers: &HeaderMap,
         query: &str,
-        asked: Asked<'_>,
+        opening: impl FnOnce() -> Vec<&'o str>,
     ) -> Self {
         let key = match balance {
             Balance::Random | Balance::RoundRobin | Balance::LeastRequest | Balance::Latency => None,
@@ -44,9 +45,12 @@ impl Affinity {
                 joined(values.map(|(_, value)| value.as_bytes()))
             }
             Balance::Consistent(HashKey::Cookie(cookie)) => return of_cookie(cookie, headers),
-            Balance::Consistent(HashKey::Prefix) => joined(asked.opening().into_iter().map(str::as_bytes)),
+            Balance::Consistent(HashKey::Prefix) => joined(opening().into_iter().map(str::as_bytes)),
         };
-        Self { key, cookie: None }
+        Self {
+            key,
+            ..Self::default()
+        }
     }
 }
 
@@ -56,12 +60,7 @@ fn joined<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Option<u64> {
 }
 
 fn of_cookie(cookie: &Cookie, headers: &HeaderMap) -> Affinity {
-    let lines = headers.get_all(header::COOKIE).iter();
-    let mut pairs = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    let found = pairs.find(|(name, _)| *name == cookie.name);
+    let found = policy::carrier::cookies(headers).find(|(name, _)| *name == cookie.name);
     let value = found.map_or_else(
         || Cow::Owned(format!("{:016x}", fastrand::u64(..))),
         |(_, value)| Cow::Borrowed(value),
@@ -74,6 +73,7 @@ fn of_cookie(cookie: &Cookie, headers: &HeaderMap) -> Affinity {
     Affinity {
         key: Some(hash(0, value.as_bytes())),
         cookie: given,
+        pinned: None,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use config::snapshot::{Candidate, Rule};
+use http::StatusCode;
 use policy::traffic::{
     Balance, Traffic,
     balance::Unit,
@@ -13,11 +14,10 @@ use policy::traffic::{
     retry::{Failure, When},
 };
 
-use super::{affinity::Affinity, refused::Refused, retry::Draw, wish::Wish};
-use crate::lane::{Lane, Lanes, Record, Records, Way};
+use super::{Lane, Lanes, Record, Records, Way, affinity::Affinity, retry::Draw, wish::Wish};
 
 /// Whom a request asks, and in which order.
-pub(super) enum Order<'a> {
+pub(crate) enum Order<'a> {
     /// Without a policy.
     Usual(Usual<'a>),
     /// As a policy says.
@@ -26,17 +26,17 @@ pub(super) enum Order<'a> {
 
 /// Who is asked next.
 #[derive(Clone, Copy)]
-pub(super) struct Choice<'a> {
-    pub(super) candidate: &'a Candidate,
+pub(crate) struct Choice<'a> {
+    pub(crate) candidate: &'a Candidate,
     /// The way there; `None` without a policy, or where there is none.
-    pub(super) lane: Option<(&'a Arc<Lane>, usize)>,
+    pub(crate) lane: Option<(&'a Arc<Lane>, usize)>,
     /// Whether it was asked by this request before.
-    pub(super) is_repeated: bool,
+    pub(crate) is_repeated: bool,
     unit: usize,
 }
 
 /// Each candidate once; one that was not reached, and is the only one, once more.
-pub(super) struct Usual<'a> {
+pub(crate) struct Usual<'a> {
     draw: Draw<'a>,
     again: Option<&'a Candidate>,
     asked: u32,
@@ -44,7 +44,7 @@ pub(super) struct Usual<'a> {
 }
 
 /// As a policy says.
-pub(super) struct Managed<'a> {
+pub(crate) struct Managed<'a> {
     traffic: &'a Traffic,
     endpoints: Vec<Endpoint<'a>>,
     affinity: Affinity,
@@ -77,7 +77,7 @@ enum Fitness {
 
 impl<'a> Order<'a> {
     /// Returns the order in which a request without a policy asks the candidates of `rule`.
-    pub(super) fn usual(rule: &'a Rule, wish: Option<&Wish>) -> Self {
+    pub(crate) fn usual(rule: &'a Rule, wish: Option<&Wish>) -> Self {
         Order::Usual(Usual {
             draw: Draw::new(&rule.candidates),
             again: None,
@@ -86,9 +86,76 @@ impl<'a> Order<'a> {
         })
     }
 
+    /// Returns who is asked next; `None` if nobody is left.
+    pub(crate) fn next(&mut self, records: &Records) -> Option<Choice<'a>> {
+        match self {
+            Order::Usual(usual) => usual.next(),
+            Order::Managed(managed) => managed.next(records),
+        }
+    }
+
+    /// Returns whether somebody is left.
+    pub(crate) fn has_more(&self) -> bool {
+        match self {
+            Order::Usual(usual) => usual.draw.has_more() && !usual.once,
+            Order::Managed(managed) => managed.has_more(),
+        }
+    }
+
+    /// Notes that an attempt failed, for which `status` stands; returns whether somebody else may be asked.
+    pub(crate) fn refused(&mut self, choice: &Choice<'a>, failure: Failure, status: StatusCode) -> bool {
+        match self {
+            Order::Usual(usual) => usual.refused(choice, failure),
+            Order::Managed(managed) => managed.refused(choice, failure, status),
+        }
+    }
+
+    /// Notes that the candidate is not to be asked at all; that it was chosen is no attempt.
+    pub(crate) fn leave_out(&mut self, choice: &Choice<'a>) {
+        match self {
+            Order::Usual(usual) => usual.asked = usual.asked.saturating_sub(1),
+            Order::Managed(managed) => managed.leave_out(choice.candidate),
+        }
+    }
+
+    /// Returns the policy's part.
+    pub(crate) fn as_managed(&self) -> Option<&Managed<'a>> {
+        match self {
+            Order::Usual(_) => None,
+            Order::Managed(managed) => Some(managed),
+        }
+    }
+}
+
+impl<'a> Usual<'a> {
+    fn next(&mut self) -> Option<Choice<'a>> {
+        if self.once && self.asked > 0 {
+            return None;
+        }
+        let again = self.again.take();
+        let is_repeated = again.is_some();
+        let candidate = again.or_else(|| self.draw.next())?;
+        self.asked += 1;
+        Some(Choice {
+            candidate,
+            lane: None,
+            is_repeated,
+            unit: 0,
+        })
+    }
+
+    fn refused(&mut self, choice: &Choice<'a>, failure: Failure) -> bool {
+        if failure == Failure::Connect && !self.draw.has_more() && self.asked == 1 {
+            self.again = Some(choice.candidate);
+        }
+        failure.usually()
+    }
+}
+
+impl<'a> Managed<'a> {
     /// Returns the order in which a request asks the candidates of `rule` under `traffic`; `None` if none of
     /// those that it wishes for is there.
-    pub(super) fn managed(
+    pub(crate) fn new(
         rule: &'a Rule,
         traffic: &'a Traffic,
         lanes: &'a Lanes,
@@ -125,98 +192,32 @@ impl<'a> Order<'a> {
             Some(retry) => retry.retries.saturating_add(1),
             None => u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
         };
-        Some(Order::Managed(Box::new(Managed {
+        Some(Self {
             traffic,
             endpoints,
             affinity,
             attempts: 0,
             most,
-        })))
-    }
-
-    /// Returns who is asked next; `None` if nobody is left.
-    pub(super) fn next(&mut self, records: &Records) -> Option<Choice<'a>> {
-        match self {
-            Order::Usual(usual) => usual.next(),
-            Order::Managed(managed) => managed.next(records),
-        }
-    }
-
-    /// Returns whether somebody is left.
-    pub(super) fn has_more(&self) -> bool {
-        match self {
-            Order::Usual(usual) => usual.draw.has_more() && !usual.once,
-            Order::Managed(managed) => managed.has_more(),
-        }
-    }
-
-    /// Notes that an attempt was refused; returns whether somebody else may be asked.
-    pub(super) fn refused(&mut self, choice: &Choice<'a>, refused: &Refused) -> bool {
-        match self {
-            Order::Usual(usual) => usual.refused(choice, refused.class()),
-            Order::Managed(managed) => managed.refused(choice, refused),
-        }
-    }
-
-    /// Notes that the candidate is not to be asked at all; that it was chosen is no attempt.
-    pub(super) fn leave_out(&mut self, choice: &Choice<'a>) {
-        match self {
-            Order::Usual(usual) => usual.asked = usual.asked.saturating_sub(1),
-            Order::Managed(managed) => managed.leave_out(choice.candidate),
-        }
-    }
-
-    /// Returns the policy's part.
-    pub(super) fn as_managed(&self) -> Option<&Managed<'a>> {
-        match self {
-            Order::Usual(_) => None,
-            Order::Managed(managed) => Some(managed),
-        }
-    }
-}
-
-impl<'a> Usual<'a> {
-    fn next(&mut self) -> Option<Choice<'a>> {
-        if self.once && self.asked > 0 {
-            return None;
-        }
-        let again = self.again.take();
-        let is_repeated = again.is_some();
-        let candidate = again.or_else(|| self.draw.next())?;
-        self.asked += 1;
-        Some(Choice {
-            candidate,
-            lane: None,
-            is_repeated,
-            unit: 0,
         })
     }
 
-    fn refused(&mut self, choice: &Choice<'a>, failure: Failure) -> bool {
-        if failure == Failure::Connect && !self.draw.has_more() && self.asked == 1 {
-            self.again = Some(choice.candidate);
-        }
-        failure.usually()
-    }
-}
-
-impl<'a> Managed<'a> {
     /// Returns what the request chooses its endpoint by.
-    pub(super) fn affinity(&self) -> &Affinity {
+    pub(crate) fn affinity(&self) -> &Affinity {
         &self.affinity
     }
 
     /// Returns the policy.
-    pub(super) fn traffic(&self) -> &'a Traffic {
+    pub(crate) fn traffic(&self) -> &'a Traffic {
         self.traffic
     }
 
     /// Returns how many attempts there were that count.
-    pub(super) fn attempts(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    fn next(&mut self, records: &Records) -> Option<Choice<'a>> {
+    /// Returns who is asked next; `None` if nobody is left.
+    pub(crate) fn next(&mut self, records: &Records) -> Option<Choice<'a>> {
         if self.attempts >= self.most {
             return None;
         }
@@ -241,7 +242,8 @@ impl<'a> Managed<'a> {
         }
     }
 
-    fn has_more(&self) -> bool {
+    /// Returns whether somebody is left.
+    pub(crate) fn has_more(&self) -> bool {
         self.attempts < self.most && (self.traffic.retry.is_some() || self.open().next().is_some())
     }
 
@@ -305,6 +307,9 @@ impl<'a> Managed<'a> {
             (Balance::RoundRobin, Some((_, endpoint, _))) => endpoint.lane.map_or(0, |(lane, _)| lane.turn()),
             (_, _) => 0,
         };
+        if let Some(place) = self.affinity.pinned.and_then(|name| named(&eligible, name)) {
+            return Some(place);
+        }
         let key = self.affinity.key;
         let picked = self.traffic.balance.pick(&units, turn, key, fastrand::f64)?;
         eligible.get(picked).map(|(place, _, _)| *place)
@@ -342,8 +347,8 @@ impl<'a> Managed<'a> {
         (*level, if panics { Fitness::Unhealthy } else { best })
     }
 
-    fn refused(&mut self, choice: &Choice<'a>, refused: &Refused) -> bool {
-        let failure = refused.class();
+    /// Notes that an attempt failed, for which `status` stands; returns whether somebody else may be asked.
+    pub(crate) fn refused(&mut self, choice: &Choice<'a>, failure: Failure, status: StatusCode) -> bool {
         if failure.when() == When::Always {
             self.attempts -= 1;
             if let Some(endpoint) = self.endpoints.get_mut(choice.unit) {
@@ -360,7 +365,7 @@ impl<'a> Managed<'a> {
             return true;
         }
         match &self.traffic.retry {
-            Some(retry) => retry.covers(failure, refused.error.status.as_u16()),
+            Some(retry) => retry.covers(failure, status.as_u16()),
             None => {
                 if failure == Failure::Connect
                     && let [only] = self.endpoints.as_mut_slice()
@@ -376,7 +381,7 @@ impl<'a> Managed<'a> {
     }
 
     /// Notes what an attempt tells of its endpoint's health.
-    pub(super) fn learn(&self, choice: &Choice<'a>, fared: Fared, records: &Records) {
+    pub(crate) fn learn(&self, choice: &Choice<'a>, fared: Fared, records: &Records) {
         let Some(record) = choice.record() else {
             return;
         };
@@ -436,14 +441,21 @@ impl Endpoint<'_> {
 
 impl<'a> Choice<'a> {
     /// Returns the way that was chosen.
-    pub(super) fn way(&self) -> Option<&'a Way> {
+    pub(crate) fn way(&self) -> Option<&'a Way> {
         way(self.lane)
     }
 
     /// Returns what is known of the endpoint.
-    pub(super) fn record(&self) -> Option<&'a Record> {
+    pub(crate) fn record(&self) -> Option<&'a Record> {
         self.way().map(|way| &*way.record)
     }
+}
+
+/// Returns the place of the endpoint whose name has this hash.
+fn named(eligible: &[&(usize, &Endpoint<'_>, Fitness)], name: u64) -> Option<usize> {
+    let mut named = eligible.iter();
+    let found = named.find(|(_, endpoint, _)| way(endpoint.lane).is_some_and(|way| way.name == name));
+    found.map(|(place, _, _)| *place)
 }
 
 fn way(lane: Option<(&Arc<Lane>, usize)>) -> Option<&Way> {
