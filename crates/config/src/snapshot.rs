@@ -150,12 +150,26 @@ pub struct Backend {
 /// A network address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// Host name or IP address, without brackets.
+    /// Host name or IP address, without brackets; with a socket, what it is called.
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// The path of the Unix socket that is connected to in place of host and port.
+    pub socket: Option<Arc<str>>,
     /// The proxy that it is reached through.
     pub proxy: Option<Arc<Proxy>>,
+    /// What is spoken in clear; where calls are encrypted, both sides agree on it (ALPN).
+    pub protocol: Protocol,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// A proxy that takes CONNECT.
@@ -456,11 +470,36 @@ impl Candidate {
 }
 
 impl Endpoint {
+    /// Returns the endpoint at `host` and `port`, which speaks HTTP/1.1 and is called directly.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            socket: None,
+            proxy: None,
+            protocol: Protocol::Http1,
+        }
+    }
+
+    /// Returns the endpoint at the Unix socket `path`.
+    pub fn at_socket(path: impl Into<Arc<str>>) -> Self {
+        Self {
+            socket: Some(path.into()),
+            ..Self::new("localhost", 80)
+        }
+    }
+
     fn dump(&self) -> Value {
-        let mut dump = json!({ "host": self.host, "port": self.port });
+        let mut dump = match &self.socket {
+            Some(path) => json!({ "socket": path }),
+            None => json!({ "host": self.host, "port": self.port }),
+        };
         if let Some(proxy) = &self.proxy {
             let of_proxy = json!({ "host": proxy.host, "port": proxy.port, "tls": proxy.tls.is_some() });
             dump["proxy"] = of_proxy;
+        }
+        if self.protocol == Protocol::Http2 {
+            dump["protocol"] = json!("h2c");
         }
         dump
     }

@@ -11,6 +11,7 @@ pub mod aws;
 pub mod client;
 pub mod event_stream;
 pub mod fixture;
+pub mod http2;
 pub mod issuer;
 pub mod provider;
 pub mod script;

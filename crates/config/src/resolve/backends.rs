@@ -25,7 +25,7 @@ use crate::{
         reference::BackendObjectRef,
     },
     resources::Declared,
-    snapshot::{self, Endpoint, Tls},
+    snapshot::{self, Endpoint, Protocol, Tls},
 };
 
 /// Every AIServiceBackend, resolved.
@@ -287,6 +287,15 @@ pub(super) fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
     if resolver {
         return Err("type DynamicResolver is not served by this version".to_owned());
     }
+    let is_http2 = backend
+        .app_protocols
+        .iter()
+        .any(|name| H2C.contains(&name.as_str()));
+    let protocol = if is_http2 {
+        Protocol::Http2
+    } else {
+        Protocol::Http1
+    };
     let endpoints = backend.endpoints.iter().map(|endpoint| {
         let (host, port) = match (&endpoint.fqdn, &endpoint.ip, &endpoint.unix) {
             (Some(fqdn), None, None) => (
@@ -294,14 +303,18 @@ pub(super) fn endpoints(backend: &Backend) -> Result<Vec<Endpoint>, String> {
                 fqdn.port,
             ),
             (None, Some(ip), None) => (ip.address.clone(), ip.port),
-            (None, None, Some(_)) => return Err("Unix sockets are not served by this version".to_owned()),
+            (None, None, Some(unix)) => {
+                return Ok(Endpoint {
+                    protocol,
+                    ..Endpoint::at_socket(unix.path.as_str())
+                });
+            }
             _ => return Err("an endpoint has exactly one of fqdn, ip and unix".to_owned()),
         };
         let port = u16::try_from(port).map_err(|_| "a port is out of range".to_owned())?;
         Ok(Endpoint {
-            host,
-            port,
-            proxy: None,
+            protocol,
+            ..Endpoint::new(host, port)
         })
     });
     let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, String>>()?;
@@ -335,6 +348,11 @@ pub(super) fn tls(
     }
     if tls.well_known_ca_certificates.as_deref() != Some("System") {
         return Err(format!("Backend {key}: spec.tls names no authorities"));
+    }
+    if tls.sni.is_none() && endpoints.iter().any(|endpoint| endpoint.socket.is_some()) {
+        return Err(format!(
+            "Backend {key}: spec.tls.sni is required with a Unix socket"
+        ));
     }
     let mut hosts = endpoints.iter().map(|endpoint| &endpoint.host);
     let hostname = match (&tls.sni, hosts.next()) {
@@ -382,9 +400,16 @@ fn remark(key: &Key, backend: &Backend, notes: &mut Notes) {
         }
         Some(BackendType::Endpoints) | None => {}
     }
-    if !backend.app_protocols.is_empty() {
-        let message = "the protocol is agreed with the upstream; this has no effect";
-        unsupported(Severity::Warning, "spec.appProtocols", message);
+    for (index, name) in backend.app_protocols.iter().enumerate() {
+        // WebSocket is spoken wherever a client asks for it.
+        if !H2C.iter().chain(&WEB_SOCKET).any(|known| known == name) {
+            let message = format!("\"{name}\" has no effect");
+            unsupported(
+                Severity::Warning,
+                &format!("spec.appProtocols[{index}]"),
+                &message,
+            );
+        }
     }
     if backend.fallback == Some(true) {
         let message = "has no effect; use the priority of the route's references";
@@ -395,10 +420,6 @@ fn remark(key: &Key, backend: &Backend, notes: &mut Notes) {
         unsupported(Severity::Error, &format!("spec.tls.{field}"), message);
     }
     for (index, endpoint) in backend.endpoints.iter().enumerate() {
-        if endpoint.unix.is_some() {
-            let message = "Unix sockets are not served by this version";
-            unsupported(Severity::Error, &format!("spec.endpoints[{index}].unix"), message);
-        }
         if endpoint.zone.is_some() {
             unsupported(
                 Severity::Note,
@@ -442,3 +463,14 @@ pub(super) fn unreadable(resources: &Resources, kind: &str, namespace: &str) -> 
 }
 
 const KIND: &str = "AIServiceBackend";
+
+/// The names of HTTP/2 in clear.
+const H2C: [&str; 2] = ["gateway.envoyproxy.io/h2c", "kubernetes.io/h2c"];
+
+/// The names of WebSocket.
+const WEB_SOCKET: [&str; 4] = [
+    "gateway.envoyproxy.io/ws",
+    "gateway.envoyproxy.io/wss",
+    "kubernetes.io/ws",
+    "kubernetes.io/wss",
+];

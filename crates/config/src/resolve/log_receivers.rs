@@ -26,7 +26,7 @@ pub(super) fn resolve(
         .map_err(|message| notes.refuse(KIND, key, "Invalid", format!("{field}.headers"), message))
         .ok()?;
     let (endpoint, tls) = match (sink.backend_refs.is_empty(), &sink.host) {
-        (true, Some(host)) => (address(host, sink.port), None),
+        (true, Some(host)) => (Endpoint::new(host, sink.port.unwrap_or(GRPC_PORT)), None),
         (true, None) => {
             notes.refuse(
                 KIND,
@@ -71,16 +71,9 @@ fn referred(
 }
 
 fn first(endpoints: Vec<Endpoint>) -> Result<Endpoint, Trouble> {
-    let first = endpoints.into_iter().next();
-    first.ok_or_else(|| ("BackendNotFound", "there is no endpoint".to_owned()))
-}
-
-fn address(host: &str, port: Option<u16>) -> Endpoint {
-    Endpoint {
-        host: host.to_owned(),
-        port: port.unwrap_or(GRPC_PORT),
-        proxy: None,
-    }
+    let mut called = endpoints.into_iter().filter(|endpoint| endpoint.socket.is_none());
+    let trouble = || ("BackendNotFound", "there is no endpoint with a port".to_owned());
+    called.next().ok_or_else(trouble)
 }
 
 fn headers(written: &[ReceiverHeader]) -> Result<HeaderMap, String> {

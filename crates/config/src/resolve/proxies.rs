@@ -79,9 +79,9 @@ pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mu
     }
 }
 
-/// Has `endpoint` reached through `proxy`, unless it is one of those that are called directly.
+/// Has `endpoint` reached through `proxy`, unless it is of this machine or one of those that are called directly.
 fn route(endpoint: &mut Endpoint, proxy: &Arc<Proxy>, direct: &[String]) {
-    if !direct.iter().any(|pattern| covers(pattern, &endpoint.host)) {
+    if endpoint.socket.is_none() && !direct.iter().any(|pattern| covers(pattern, &endpoint.host)) {
         endpoint.proxy = Some(Arc::clone(proxy));
     }
 }

@@ -6,7 +6,7 @@ use super::Notes;
 use crate::{
     Key, Resources,
     kind::{EndpointSlice, Service, service::ServicePort},
-    snapshot::Endpoint,
+    snapshot::{Endpoint, Protocol},
 };
 
 /// The EndpointSlices of each Service.
@@ -42,9 +42,8 @@ impl<'r> Services<'r> {
         let slices = self.slices.get(&(key.namespace.as_str(), key.name.as_str()));
         let Some(slices) = slices else {
             return Ok(vec![Endpoint {
-                host: address(key, spec),
-                port: number,
-                proxy: None,
+                protocol: protocol(declared),
+                ..Endpoint::new(address(key, spec), number)
             }]);
         };
         let mut found = Vec::new();
@@ -91,12 +90,19 @@ fn ready(slice: &EndpointSlice, service: &ServicePort) -> Vec<Endpoint> {
     addresses
         .flat_map(|address| {
             ports.iter().map(|port| Endpoint {
-                host: address.clone(),
-                port: *port,
-                proxy: None,
+                protocol: protocol(service),
+                ..Endpoint::new(address.clone(), *port)
             })
         })
         .collect()
+}
+
+/// Returns what is spoken at a port in clear.
+fn protocol(port: &ServicePort) -> Protocol {
+    match port.app_protocol.as_deref() {
+        Some("kubernetes.io/h2c") => Protocol::Http2,
+        Some(_) | None => Protocol::Http1,
+    }
 }
 
 /// The label by which an EndpointSlice names its Service.

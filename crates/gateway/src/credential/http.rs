@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri, header, uri::PathAndQu
 use http_body_util::{BodyExt, Full};
 use rustls::ClientConfig;
 
-use crate::upstream::{CallError, Client, Outgoing, TlsError, tls_config};
+use crate::upstream::{Broken, CallError, Client, Outgoing, TlsError, tls_config};
 use policy::traffic::Connections;
 
 /// The longest answer that is read: tokens are some kilobytes.
@@ -40,7 +40,7 @@ pub(crate) enum HttpError {
     },
     /// The answer broke off.
     #[error("the answer broke off")]
-    Cut(#[source] hyper::Error),
+    Cut(#[source] Broken),
     /// The answer is longer than any that can be meant.
     #[error("the answer is too long")]
     TooLong,
@@ -124,11 +124,7 @@ impl Target {
         };
         let port = uri.port_u16().unwrap_or(port);
         Ok(Self {
-            endpoint: Endpoint {
-                host,
-                port,
-                proxy: None,
-            },
+            endpoint: Endpoint::new(host, port),
             tls,
         })
     }

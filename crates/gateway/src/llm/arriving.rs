@@ -27,7 +27,7 @@ pub(super) struct Arriving {
 #[derive(Debug)]
 pub(super) enum Broken {
     /// The connection broke off.
-    Cut(hyper::Error),
+    Cut(upstream::Broken),
     /// What arrives cannot be decoded.
     Coding(Fault),
 }

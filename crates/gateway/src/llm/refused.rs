@@ -35,6 +35,8 @@ pub(super) enum Cause {
     Connect,
     /// The upstream is asked too much at once already.
     Overflow,
+    /// The upstream said that it has not looked at the request.
+    RefusedStream,
     /// The connection broke before the reply was whole, or had begun.
     Reset,
     /// The attempt took too long.
@@ -71,6 +73,7 @@ impl Cause {
             Cause::Stale => "stale_credential",
             Cause::Connect => "connect",
             Cause::Overflow => "overflow",
+            Cause::RefusedStream => "refused_stream",
             Cause::Reset => "reset",
             Cause::Timeout => "timeout",
             Cause::Deadline => "deadline",
@@ -90,7 +93,7 @@ impl Cause {
         match self {
             Cause::Unresolved => 0,
             Cause::Unsayable => 1,
-            Cause::Credential | Cause::Stale | Cause::Connect | Cause::Overflow => 2,
+            Cause::Credential | Cause::Stale | Cause::Connect | Cause::Overflow | Cause::RefusedStream => 2,
             Cause::Reset | Cause::Timeout | Cause::Deadline | Cause::BadReply => 3,
             Cause::Failed | Cause::Rejected => 4,
             Cause::Client | Cause::Filtered => 5,
@@ -118,6 +121,7 @@ impl Refused {
             | Cause::Credential
             | Cause::Connect
             | Cause::Overflow
+            | Cause::RefusedStream
             | Cause::Reset
             | Cause::Timeout
             | Cause::Deadline
@@ -138,6 +142,7 @@ impl Refused {
             Cause::Client => retry::Failure::Client,
             Cause::Connect => retry::Failure::Connect,
             Cause::Overflow => retry::Failure::Overflow,
+            Cause::RefusedStream => retry::Failure::RefusedStream,
             Cause::Reset => retry::Failure::Reset,
             Cause::Timeout => retry::Failure::Timeout,
             Cause::Deadline => retry::Failure::Deadline,
@@ -171,6 +176,7 @@ impl Refused {
     pub(super) fn call(error: CallError) -> Box<Self> {
         let (cause, kind) = match &error {
             CallError::Connect(_) => (Cause::Connect, ErrorKind::Unavailable),
+            CallError::Refused(_) => (Cause::RefusedStream, ErrorKind::BadUpstream),
             CallError::Reset(_) => (Cause::Reset, ErrorKind::BadUpstream),
         };
         tracing::debug!(error = &error as &dyn std::error::Error, "call failed");

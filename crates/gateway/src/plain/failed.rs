@@ -33,6 +33,7 @@ impl Failed {
     pub(super) fn failure(&self) -> Failure {
         match self {
             Failed::Call(CallError::Connect(_)) => Failure::Connect,
+            Failed::Call(CallError::Refused(_)) => Failure::RefusedStream,
             Failed::Call(CallError::Reset(_)) => Failure::Reset,
             Failed::Overflow => Failure::Overflow,
             Failed::Timeout => Failure::Timeout,
@@ -45,6 +46,7 @@ impl Failed {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Failed::Call(CallError::Connect(_)) => "connect",
+            Failed::Call(CallError::Refused(_)) => "refused_stream",
             Failed::Call(CallError::Reset(_)) => "reset",
             Failed::Overflow => "overflow",
             Failed::Timeout => "timeout",
@@ -57,7 +59,7 @@ impl Failed {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Failed::Call(CallError::Connect(_)) | Failed::Overflow => StatusCode::SERVICE_UNAVAILABLE,
-            Failed::Call(CallError::Reset(_)) => StatusCode::BAD_GATEWAY,
+            Failed::Call(CallError::Refused(_) | CallError::Reset(_)) => StatusCode::BAD_GATEWAY,
             Failed::Timeout | Failed::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Failed::Silent => StatusCode::REQUEST_TIMEOUT,
             Failed::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -16,7 +16,7 @@ use crate::{
     lane::Busy,
     llm::reply::BrokenOff,
     server::drain::Stopped,
-    upstream::Reply,
+    upstream::{Broken, Reply},
 };
 
 /// The body of a reply while it is handed through.
@@ -37,7 +37,7 @@ pub(crate) struct Passing {
 enum Cut {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Broken),
     /// The upstream fell silent, or took too long.
     #[error("the upstream took too long")]
     Silent,

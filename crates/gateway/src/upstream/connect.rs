@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use config::snapshot::{Endpoint, Tls};
+use config::snapshot::{Endpoint, Protocol, Tls};
 use policy::traffic::{Connections, KeepAlive};
 use rustls::{ClientConfig, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -77,15 +77,32 @@ pub(crate) enum ConnectError {
     /// The connection was made, but is not fit for HTTP.
     #[error("the connection cannot be used")]
     Http(#[source] hyper::Error),
+    /// The same, with HTTP/2.
+    #[error("the connection cannot be used")]
+    Http2(#[source] h2::Error),
+    /// The request cannot be said in HTTP/2.
+    #[error("the request cannot be said")]
+    Request(#[source] http::Error),
+}
+
+/// Which versions of HTTP are offered where a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// HTTP/2 and HTTP/1.1.
+    Any,
+    /// HTTP/1.1 alone.
+    Http1,
 }
 
 /// A connection, encrypted or not.
 pub(crate) enum Io {
     /// In the clear.
     Plain(TcpStream),
+    /// To a process of this machine.
+    Unix(UnixStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Encrypted, through a proxy.
+    /// Encrypted, through a proxy or to a process of this machine.
     Within(Box<TlsStream<Io>>),
 }
 
@@ -97,9 +114,14 @@ pub(crate) fn tls_config() -> Result<Arc<ClientConfig>, TlsError> {
         .and_then(|builder| builder.with_platform_verifier())
         .map_err(|error| TlsError::Authorities(error.to_string()))?
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(Arc::new(config))
 }
+
+/// What is offered where both versions of HTTP will do, the better one first.
+pub(super) const PROTOCOLS: [&[u8]; 2] = [HTTP2, HTTP1];
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
 
 impl Connector {
     /// Prepares connections to `endpoint`; `shared` is used where `tls` is set.
@@ -133,23 +155,38 @@ impl Connector {
         }
     }
 
+    /// Returns whether connections are encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Returns what is spoken where connections are not encrypted.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.endpoint.protocol
+    }
+
     /// Returns a new connection.
-    pub(crate) async fn connect(&self) -> Result<Io, ConnectError> {
+    pub(super) async fn connect(&self, offer: Offer) -> Result<Io, ConnectError> {
         let limit = self.connections.connect;
-        timeout(limit, self.open())
+        timeout(limit, self.open(offer))
             .await
             .unwrap_or(Err(ConnectError::Timeout(limit)))
     }
 
-    async fn open(&self) -> Result<Io, ConnectError> {
+    async fn open(&self, offer: Offer) -> Result<Io, ConnectError> {
+        if let Some(path) = &self.endpoint.socket {
+            let stream = UnixStream::connect(path.as_ref()).await;
+            let io = Io::Unix(stream.map_err(ConnectError::Tcp)?);
+            return secure(io, self.tls.as_ref(), offer).await;
+        }
         let Some(proxy) = &self.endpoint.proxy else {
             let io = Io::Plain(dial(&self.endpoint.host, self.endpoint.port, &self.connections).await?);
-            return secure(io, self.tls.as_ref()).await;
+            return secure(io, self.tls.as_ref(), offer).await;
         };
         let io = Io::Plain(dial(&proxy.host, proxy.port, &self.connections).await?);
-        let mut io = secure(io, self.proxy_tls.as_ref()).await?;
+        let mut io = secure(io, self.proxy_tls.as_ref(), Offer::Http1).await?;
         proxy::tunnel(proxy, &self.endpoint, &mut io).await?;
-        secure(io, self.tls.as_ref()).await
+        secure(io, self.tls.as_ref(), offer).await
     }
 }
 
@@ -166,6 +203,21 @@ impl Handshake {
             connector: TlsConnector::from(config),
             name,
         })
+    }
+
+    async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: S,
+        offer: Offer,
+    ) -> io::Result<TlsStream<S>> {
+        let name = self.name.clone();
+        match offer {
+            Offer::Any => self.connector.connect(name, io).await,
+            Offer::Http1 => {
+                let only = self.connector.with_alpn(vec![HTTP1.to_vec()]);
+                only.connect(name, io).await
+            }
+        }
     }
 }
 
@@ -197,23 +249,35 @@ fn keep_alive(tcp: &TcpStream, probes: &KeepAlive) -> io::Result<()> {
 }
 
 /// Speaks TLS on `io` where there is a handshake for it.
-async fn secure(io: Io, tls: Option<&Result<Handshake, TlsError>>) -> Result<Io, ConnectError> {
-    let Handshake { connector, name } = match tls {
+async fn secure(io: Io, tls: Option<&Result<Handshake, TlsError>>, offer: Offer) -> Result<Io, ConnectError> {
+    let handshake = match tls {
         None => return Ok(io),
         Some(Err(error)) => return Err(ConnectError::Tls(error.clone())),
         Some(Ok(handshake)) => handshake,
     };
     let secured = match io {
         Io::Plain(tcp) => {
-            let stream = connector.connect(name.clone(), tcp).await;
+            let stream = handshake.shake(tcp, offer).await;
             stream.map(|stream| Io::Tls(Box::new(stream)))
         }
-        io @ (Io::Tls(_) | Io::Within(_)) => {
-            let stream = connector.connect(name.clone(), io).await;
+        io @ (Io::Unix(_) | Io::Tls(_) | Io::Within(_)) => {
+            let stream = handshake.shake(io, offer).await;
             stream.map(|stream| Io::Within(Box::new(stream)))
         }
     };
     secured.map_err(verify::refused)
+}
+
+impl Io {
+    /// Returns whether both sides agreed on HTTP/2.
+    pub(super) fn speaks_http2(&self) -> bool {
+        let agreed = match self {
+            Io::Plain(_) | Io::Unix(_) => None,
+            Io::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Io::Within(stream) => stream.get_ref().1.alpn_protocol(),
+        };
+        agreed == Some(HTTP2)
+    }
 }
 
 impl AsyncRead for Io {
@@ -224,6 +288,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Io::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Io::Within(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
@@ -234,6 +299,7 @@ impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Io::Within(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
@@ -246,6 +312,7 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Io::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, pieces),
             Io::Within(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, pieces),
         }
@@ -254,6 +321,7 @@ impl AsyncWrite for Io {
     fn is_write_vectored(&self) -> bool {
         match self {
             Io::Plain(stream) => stream.is_write_vectored(),
+            Io::Unix(stream) => stream.is_write_vectored(),
             Io::Tls(stream) => stream.is_write_vectored(),
             Io::Within(stream) => stream.is_write_vectored(),
         }
@@ -262,6 +330,7 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Io::Within(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
@@ -270,6 +339,7 @@ impl AsyncWrite for Io {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Io::Within(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }

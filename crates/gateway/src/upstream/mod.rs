@@ -1,52 +1,43 @@
-//! Calls to upstreams over pooled HTTP/1.1 connections.
+//! Calls to upstreams over pooled connections, of HTTP/1.1 or HTTP/2.
 //!
-//! A connection has no task of its own: whoever waits for its reply drives it, in the same task that serves
-//! the client. So a reply wakes exactly one task, and dropping a reply that is not wholly read closes its
-//! connection, which is how a client's disconnect reaches the upstream. Idle connections are polled when they
-//! are next taken, which is when a close by the other side is noticed, before anything is sent.
+//! Which of the two is spoken is agreed on where the connection is encrypted (ALPN), and declared where it is not.
 
 mod connect;
+mod http1;
+mod http2;
 mod outgoing;
 mod proxy;
+mod reply;
 pub(crate) mod verify;
 
 use std::{
     collections::HashMap,
     fmt,
-    future::poll_fn,
     net::IpAddr,
-    pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError, Weak},
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use config::{
     Snapshot,
-    snapshot::{Backend, Endpoint, Tls},
+    snapshot::{Backend, Endpoint, Protocol, Tls},
 };
-use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Request, Response, header};
 use policy::traffic::Connections;
 use tokio::task::JoinHandle;
 
-use connect::Connector;
 pub(crate) use connect::{ConnectError, Io, TlsError, tls_config};
+use connect::{Connector, Offer};
 pub(crate) use outgoing::Outgoing;
+pub(crate) use reply::{Broken, Reply};
 
 use crate::Gateway;
 
 /// How often connections are looked at that have been idle for too long.
 const PRUNE_EVERY: Duration = Duration::from_secs(15);
 
-/// The most idle connections that are kept to one endpoint.
-const MAX_IDLE: usize = 1024;
+/// How often a request is moved to another connection that an upstream refused unseen.
+const MAX_MOVES: usize = 3;
 
 /// The clients for all backends of a snapshot. Pools of endpoints that stay are carried over.
 #[derive(Default)]
@@ -69,7 +60,9 @@ pub(crate) struct Client {
     pub(crate) host: HeaderValue,
     connector: Connector,
     connections: Connections,
-    idle: Mutex<Vec<Idle>>,
+    alone: Arc<http1::Pool>,
+    /// Set where HTTP/2 may be spoken.
+    shared: Option<http2::Pool>,
 }
 
 impl fmt::Debug for Client {
@@ -86,30 +79,12 @@ pub(crate) enum CallError {
     /// The upstream was certainly not reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The upstream said that it has not looked at the call.
+    #[error("the upstream refused the request unseen")]
+    Refused(#[source] h2::Error),
     /// The upstream may have seen the call.
     #[error("the upstream closed the connection without a reply")]
-    Reset(#[source] hyper::Error),
-}
-
-/// The body of a reply; drives its connection and gives it back once it is wholly read.
-pub(crate) struct Reply {
-    body: Incoming,
-    connection: Option<(Arc<Client>, Box<Connection>)>,
-}
-
-/// A connection and the handle to send on it.
-struct Connection {
-    sender: SendRequest<Outgoing>,
-    driver: http1::Connection<TokioIo<Io>, Outgoing>,
-    closed: bool,
-    since: Instant,
-    /// How many requests were sent on it.
-    served: u32,
-}
-
-struct Idle {
-    connection: Box<Connection>,
-    since: Instant,
+    Reset(#[source] Broken),
 }
 
 /// Closes idle connections from time to time, for as long as the gateway exists.
@@ -235,201 +210,114 @@ impl Client {
         shared: Option<&Result<Arc<rustls::ClientConfig>, connect::TlsError>>,
         connections: Connections,
     ) -> Self {
+        let connector = Connector::new(endpoint.clone(), tls, shared, connections);
+        Self::over(host(endpoint, tls), connector, connections)
+    }
+
+    fn over(host: HeaderValue, connector: Connector, connections: Connections) -> Self {
+        let shared = match (connector.is_encrypted(), connector.protocol()) {
+            (false, Protocol::Http1) => None,
+            (is_encrypted, _) => Some(http2::Pool::new(connections, !is_encrypted)),
+        };
         Self {
-            host: host(endpoint, tls),
-            connector: Connector::new(endpoint.clone(), tls, shared, connections),
+            host,
+            connector,
             connections,
-            idle: Mutex::default(),
+            alone: Arc::new(http1::Pool::new(connections)),
+            shared,
         }
     }
 
     /// Returns a client for the same endpoint at another port, with connections of its own.
     pub(crate) fn at_port(&self, port: u16) -> Self {
-        Self {
-            host: self.host.clone(),
-            connector: self.connector.at_port(port),
-            connections: self.connections,
-            idle: Mutex::default(),
-        }
+        Self::over(self.host.clone(), self.connector.at_port(port), self.connections)
     }
 
     /// Returns a connection on which nothing has been said.
     pub(crate) async fn connect(&self) -> Result<Io, ConnectError> {
-        self.connector.connect().await
+        self.connector.connect(Offer::Http1).await
     }
 
     /// Sends `request` and returns the head of the reply, with its body still to be read.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the connection.
-    pub(crate) async fn call(
-        self: &Arc<Self>,
+    /// Dropping the future gives the request up: its connection is closed, or its stream reset.
+    pub(crate) async fn call(&self, request: Request<Outgoing>) -> Result<Response<Reply>, CallError> {
+        match &self.shared {
+            // Only HTTP/1.1 connections switch to other protocols (RFC 9113, section 8.6).
+            Some(shared) if !request.headers().contains_key(header::UPGRADE) => {
+                self.call_shared(shared, request).await
+            }
+            Some(_) | None => self.call_alone(None, request).await,
+        }
+    }
+
+    async fn call_shared(
+        &self,
+        shared: &http2::Pool,
         mut request: Request<Outgoing>,
     ) -> Result<Response<Reply>, CallError> {
-        while let Some(mut connection) = self.take() {
-            if !connection.is_usable().await {
-                continue;
+        let mut moves = 0;
+        loop {
+            let open = match shared.way(&self.connector).await? {
+                http2::Way::Shared(open) => open,
+                http2::Way::Alone(io) => {
+                    let replied = self.call_alone(io, request).await;
+                    if let Err(CallError::Connect(_)) = &replied {
+                        shared.doubt();
+                    }
+                    return replied;
+                }
+            };
+            match http2::send(open, request, self.connector.is_encrypted()).await {
+                Ok(response) => return Ok(response.map(|body| Reply::Shared(Box::new(body)))),
+                Err(failed) => match failed.unseen {
+                    Some(unseen) if moves < MAX_MOVES => request = unseen,
+                    Some(_) | None => return Err(failed.error),
+                },
             }
-            match self.send(connection, request).await {
-                Ok(response) => return Ok(response),
-                Err((_, Some(unsent))) => request = unsent,
-                Err((error, None)) => return Err(CallError::Reset(error)),
-            }
+            moves += 1;
         }
-        let io = self.connector.connect().await?;
-        let (sender, driver) = http1::Builder::new()
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(ConnectError::Http)?;
-        let connection = Box::new(Connection {
-            sender,
-            driver,
-            closed: false,
-            since: Instant::now(),
-            served: 0,
-        });
-        self.send(connection, request)
-            .await
+    }
+
+    /// Sends `request` on a connection of its own: on `io`, if it was just opened.
+    async fn call_alone(
+        &self,
+        io: Option<Io>,
+        mut request: Request<Outgoing>,
+    ) -> Result<Response<Reply>, CallError> {
+        let io = match io {
+            Some(io) => io,
+            None => {
+                while let Some(mut connection) = self.alone.take() {
+                    if !connection.is_usable().await {
+                        continue;
+                    }
+                    match self.alone.send(connection, request).await {
+                        Ok(response) => return Ok(response.map(Reply::Alone)),
+                        Err((_, Some(unsent))) => request = unsent,
+                        Err((error, None)) => return Err(CallError::Reset(error.into())),
+                    }
+                }
+                self.connector.connect(Offer::Http1).await?
+            }
+        };
+        let connection = http1::Connection::open(io).await?;
+        let replied = self.alone.send(connection, request).await;
+        replied
+            .map(|response| response.map(Reply::Alone))
             .map_err(|(error, unsent)| match unsent {
                 Some(_) => CallError::Connect(ConnectError::Http(error)),
-                None => CallError::Reset(error),
+                None => CallError::Reset(error.into()),
             })
-    }
-
-    /// Sends on `connection`; hands the request back where not a byte of it was written.
-    async fn send(
-        self: &Arc<Self>,
-        mut connection: Box<Connection>,
-        request: Request<Outgoing>,
-    ) -> Result<Response<Reply>, (hyper::Error, Option<Request<Outgoing>>)> {
-        connection.served = connection.served.saturating_add(1);
-        let mut reply = pin!(connection.sender.try_send_request(request));
-        let (driver, closed) = (&mut connection.driver, &mut connection.closed);
-        let answered = poll_fn(|cx| {
-            drive(driver, closed, cx);
-            reply.as_mut().poll(cx)
-        });
-        match answered.await {
-            Ok(response) => Ok(response.map(|body| Reply {
-                body,
-                connection: Some((Arc::clone(self), connection)),
-            })),
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err((error.into_error(), unsent))
-            }
-        }
-    }
-
-    /// Returns the idle connection that was used last, so that the others can age.
-    fn take(&self) -> Option<Box<Connection>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        (idle.since.elapsed() < self.connections.idle).then_some(idle.connection)
-    }
-
-    fn put(&self, connection: Box<Connection>) {
-        let Connections {
-            lifetime, requests, ..
-        } = self.connections;
-        let old = lifetime.is_some_and(|lifetime| connection.since.elapsed() >= lifetime);
-        if old || requests.is_some_and(|requests| connection.served >= requests) {
-            return;
-        }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
-            idle.push(Idle {
-                connection,
-                since: Instant::now(),
-            });
-        }
     }
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn prune(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = idle.partition_point(|idle| idle.since.elapsed() >= self.connections.idle);
-        let old: Vec<Idle> = idle.drain(..old).collect();
-        // Sockets are closed without the lock.
-        drop(idle);
-        drop(old);
-    }
-}
-
-impl Connection {
-    /// Returns whether the other side still holds the connection open, as far as one can know.
-    async fn is_usable(&mut self) -> bool {
-        poll_fn(|cx| {
-            drive(&mut self.driver, &mut self.closed, cx);
-            Poll::Ready(())
-        })
-        .await;
-        !self.closed && self.sender.is_ready()
-    }
-}
-
-impl Reply {
-    /// Returns the connection of a reply that switches to another protocol, and what was already read from it; `None`
-    /// if it does not.
-    pub(crate) async fn into_io(self) -> Option<(Io, Bytes)> {
-        let (_, mut connection) = self.connection?;
-        poll_fn(|cx| {
-            drive(&mut connection.driver, &mut connection.closed, cx);
-            if connection.closed {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-        let parts = connection.driver.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
-    }
-}
-
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        if let Some((_, connection)) = &mut this.connection {
-            drive(&mut connection.driver, &mut connection.closed, cx);
+        self.alone.prune();
+        if let Some(shared) = &self.shared {
+            shared.prune();
         }
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
-        let ended = match &frame {
-            None => true,
-            Some(Ok(_)) => this.body.is_end_stream(),
-            Some(Err(_)) => {
-                this.connection = None;
-                false
-            }
-        };
-        if ended && let Some((client, mut connection)) = this.connection.take() {
-            // The end of the body may have been read, but not yet noted by the connection.
-            drive(&mut connection.driver, &mut connection.closed, cx);
-            if !connection.closed && connection.sender.is_ready() {
-                client.put(connection);
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Lets a connection read and write; its errors are told by what waits on it.
-fn drive(driver: &mut http1::Connection<TokioIo<Io>, Outgoing>, closed: &mut bool, cx: &mut Context<'_>) {
-    if !*closed {
-        *closed = Pin::new(driver).poll(cx).is_ready();
     }
 }
 

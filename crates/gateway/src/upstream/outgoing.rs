@@ -35,6 +35,16 @@ pub(crate) enum Unsent {
     Plain(#[from] Cut),
 }
 
+impl Outgoing {
+    /// Returns the body once more, where it is held.
+    pub(super) fn again(&self) -> Option<Self> {
+        match self {
+            Outgoing::Whole(body) => Some(Outgoing::Whole(body.clone())),
+            Outgoing::Form(_) | Outgoing::Plain(_) => None,
+        }
+    }
+}
+
 impl Body for Outgoing {
     type Data = Bytes;
     type Error = Unsent;

@@ -14,7 +14,7 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 
-use super::connect::{ConnectError, TlsError};
+use super::connect::{ConnectError, PROTOCOLS, TlsError};
 
 /// Trusts a certificate that is for one of several names, whatever name was asked for.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(crate) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(Arc::new(config))
 }
 

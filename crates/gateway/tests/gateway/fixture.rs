@@ -179,11 +179,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
         id: format!("default/backend-{index}").into(),
         provider: to.provider,
         site: Site::default(),
-        endpoints: vec![Endpoint {
-            host: to.address.ip().to_string(),
-            port: to.address.port(),
-            proxy: None,
-        }],
+        endpoints: vec![Endpoint::new(to.address.ip().to_string(), to.address.port())],
         tls: None,
         credential: Some(to.credential.clone().unwrap_or_else(|| {
             let source = Source::Key(Secret::new(KEY));

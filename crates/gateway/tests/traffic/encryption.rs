@@ -13,7 +13,6 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use testkit::Upstream;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -24,41 +23,43 @@ use tokio_rustls::TlsAcceptor;
 use crate::setup::{Setup, good, nowhere};
 
 /// An authority that signs the certificates of a test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// An encrypted way to an upstream; ends when dropped.
-struct Encrypted {
-    address: SocketAddr,
+pub(super) struct Encrypted {
+    pub(super) address: SocketAddr,
     _serving: JoinSet<()>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
-    /// Returns an encrypted way to `upstream` with a certificate for `host`, which is valid until `year`.
-    async fn serve(&self, upstream: &Upstream, host: &str, year: i32) -> Encrypted {
+    /// Returns an encrypted way to what listens at `to`, with a certificate for `host` that is valid until `year`, where
+    /// `protocols` are agreed to.
+    pub(super) async fn serve(&self, to: SocketAddr, host: &str, year: i32, protocols: &[&str]) -> Encrypted {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([host.to_owned()]).expect("a host name");
         params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("known versions")
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a certificate and its key");
+        let protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("loopback can be bound");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let to = upstream.address();
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let mut connections = JoinSet::new();
@@ -81,7 +82,7 @@ impl Authority {
     }
 
     /// Returns the documents that have an upstream trusted by this authority.
-    fn trusted(&self, validation: &str) -> String {
+    pub(super) fn trusted(&self, validation: &str) -> String {
         let pem = self.0.pem().replace('\n', "\n    ");
         format!(
             "---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: authority }}\nstringData:\n  ca.crt: |\n    {pem}\n{}",
@@ -108,7 +109,7 @@ spec:
 /// Asks an upstream whose certificate is for `host` and valid until `year`; returns the status and the text.
 async fn ask(host: &str, year: i32, documents: impl Fn(&Authority) -> String) -> (u16, String) {
     let (authority, upstream) = (Authority::new(), good().await);
-    let encrypted = authority.serve(&upstream, host, year).await;
+    let encrypted = authority.serve(upstream.address(), host, year, &[]).await;
     let setup = Setup::beside(&documents(&authority), &[nowhere(encrypted.address)]).await;
     let answer = setup.ask().await;
     assert_eq!(upstream.requests().len(), usize::from(answer.status == 200));

@@ -6,6 +6,8 @@ mod breaker;
 mod encryption;
 mod fallback;
 mod health;
+mod http2;
 mod plain;
 mod setup;
+mod socket;
 mod table;

@@ -1,6 +1,6 @@
 //! A gateway with one rule, its upstreams and a policy.
 
-use std::{fmt::Write, net::SocketAddr, sync::Arc};
+use std::{fmt::Write, net::SocketAddr, path::Path, sync::Arc};
 
 use config::{Resources, Snapshot, Surroundings};
 use gateway::{Gateway, Options};
@@ -22,7 +22,9 @@ pub(crate) struct Setup {
 
 /// One backend of the rule.
 pub(crate) struct Backend {
-    endpoints: Vec<SocketAddr>,
+    endpoints: Vec<String>,
+    /// Further members of its spec.
+    says: String,
     priority: u32,
     weight: u32,
 }
@@ -35,16 +37,31 @@ pub(crate) fn at(upstream: &Upstream) -> Backend {
 /// Returns a backend with several endpoints.
 pub(crate) fn over(upstreams: &[&Upstream]) -> Backend {
     Backend {
-        endpoints: upstreams.iter().map(|upstream| upstream.address()).collect(),
+        endpoints: upstreams.iter().map(|upstream| ip(upstream.address())).collect(),
+        says: String::new(),
         priority: 0,
         weight: 1,
     }
 }
 
-/// Returns a backend where nobody listens.
+/// Returns a backend at an address, whoever listens there.
 pub(crate) fn nowhere(address: SocketAddr) -> Backend {
+    endpoint(ip(address))
+}
+
+/// Returns a backend at a Unix socket.
+pub(crate) fn socket(path: &Path) -> Backend {
+    endpoint(format!("unix: {{ path: {} }}", path.display()))
+}
+
+fn ip(address: SocketAddr) -> String {
+    format!("ip: {{ address: {}, port: {} }}", address.ip(), address.port())
+}
+
+fn endpoint(endpoint: String) -> Backend {
     Backend {
-        endpoints: vec![address],
+        endpoints: vec![endpoint],
+        says: String::new(),
         priority: 0,
         weight: 1,
     }
@@ -54,6 +71,14 @@ impl Backend {
     /// Returns the same backend at a lower priority.
     pub(crate) fn after(self, priority: u32) -> Self {
         Self { priority, ..self }
+    }
+
+    /// Returns the same backend with further members of its spec.
+    pub(crate) fn saying(self, says: &str) -> Self {
+        Self {
+            says: format!(", {says}"),
+            ..self
+        }
     }
 
     /// Returns the same backend with another weight.
@@ -68,20 +93,15 @@ impl Backend {
 
     /// Returns the document that declares it as `b` and `index`.
     pub(crate) fn document(&self, index: usize) -> String {
-        let endpoints = self.endpoints.iter().map(|address| {
-            format!(
-                "{{ ip: {{ address: {}, port: {} }} }}, ",
-                address.ip(),
-                address.port()
-            )
-        });
+        let Self { endpoints, says, .. } = self;
+        let endpoints = endpoints.iter().map(|endpoint| format!("{{ {endpoint} }}, "));
         let endpoints: String = endpoints.collect();
         format!(
             r"---
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: Backend
 metadata: {{ name: b{index} }}
-spec: {{ endpoints: [{endpoints}] }}
+spec: {{ endpoints: [{endpoints}]{says} }}
 "
         )
     }

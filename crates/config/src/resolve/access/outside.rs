@@ -105,11 +105,8 @@ fn parse(written: &str) -> Option<(Uri, Endpoint)> {
         .unwrap_or(name);
     let is_address = name.parse::<std::net::IpAddr>().is_ok();
     (is_address || host::is_name(name)).then(|| {
-        let endpoint = Endpoint {
-            host: name.to_ascii_lowercase(),
-            port: authority.port_u16().unwrap_or(default),
-            proxy: None,
-        };
+        let port = authority.port_u16().unwrap_or(default);
+        let endpoint = Endpoint::new(name.to_ascii_lowercase(), port);
         (uri.clone(), endpoint)
     })
 }

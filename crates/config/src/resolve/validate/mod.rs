@@ -497,6 +497,9 @@ fn gcp_credentials(gcp: &GcpCredentials, version: &str, faults: &mut Faults) {
     faults.add("spec.gcpCredentials", message);
 }
 
+/// The longest path of a Unix socket that systems take.
+const MAX_SOCKET_PATH: usize = 107;
+
 fn backend(spec: &Backend, faults: &mut Faults) {
     faults.at_most(64, spec.endpoints.len(), "spec.endpoints");
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
@@ -522,6 +525,14 @@ fn backend(spec: &Backend, faults: &mut Faults) {
             let address: Result<std::net::IpAddr, _> = ip.address.parse();
             faults.add_if(address.is_err(), field("ip.address"), "expected an IP address");
             faults.port(ip.port, field("ip.port"));
+        }
+        if let Some(unix) = &endpoint.unix {
+            faults.filled(&unix.path, field("unix.path"));
+            faults.add_if(
+                unix.path.len() > MAX_SOCKET_PATH,
+                field("unix.path"),
+                format!("must have at most {MAX_SOCKET_PATH} bytes"),
+            );
         }
     }
 }
