@@ -8,15 +8,7 @@ import { Server } from "@modelcontextprotocol/sdk/server/index.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import * as types from "@modelcontextprotocol/sdk/types.js";
 
-const PIXEL =
-  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
-const SOUND = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA=";
-
-const text = (text) => ({ type: "text", text });
-const image = { type: "image", data: PIXEL, mimeType: "image/png" };
-const embedded = (uri) => ({ type: "resource", resource: { uri, mimeType: "text/plain", text: "This is an embedded resource content." } });
-const object = (properties = {}, required = []) => ({ type: "object", properties, required });
-const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
+import { PLAIN, PROMPTS, defaults, enums, lists, object, read, text, wait } from "./content.mjs";
 
 const elicit = (extra, properties) =>
   extra.sendRequest(
@@ -24,41 +16,9 @@ const elicit = (extra, properties) =>
     types.ElicitResultSchema,
   );
 
-const defaults = {
-  name: { type: "string", default: "John Doe" },
-  age: { type: "integer", default: 30 },
-  score: { type: "number", default: 95.5 },
-  status: { type: "string", enum: ["active", "inactive", "pending"], default: "active" },
-  verified: { type: "boolean", default: true },
-};
-
-const titled = ["value1", "value2", "value3"].map((value, index) => ({ const: value, title: `Option ${index + 1}` }));
-const enums = {
-  untitledSingle: { type: "string", enum: ["option1", "option2", "option3"] },
-  titledSingle: { type: "string", oneOf: titled },
-  legacyEnum: { type: "string", enum: ["opt1", "opt2", "opt3"], enumNames: ["Option 1", "Option 2", "Option 3"] },
-  untitledMulti: { type: "array", items: { type: "string", enum: ["option1", "option2", "option3"] } },
-  titledMulti: { type: "array", items: { anyOf: titled } },
-};
-
-const schema2020 = {
-  $schema: "https://json-schema.org/draft/2020-12/schema",
-  type: "object",
-  $defs: { address: { type: "object", properties: { street: { type: "string" }, city: { type: "string" } } } },
-  properties: { name: { type: "string" }, address: { $ref: "#/$defs/address" } },
-  additionalProperties: false,
-};
-
 // Name, schema and what is done.
 const TOOLS = {
-  test_simple_text: [object(), async () => [text("This is a simple text response for testing.")]],
-  test_image_content: [object(), async () => [image]],
-  test_audio_content: [object(), async () => [{ type: "audio", data: SOUND, mimeType: "audio/wav" }]],
-  test_embedded_resource: [object(), async () => [embedded("test://embedded-resource")]],
-  test_multiple_content_types: [
-    object(),
-    async () => [text("Multiple content types test:"), image, embedded("test://mixed-content-resource")],
-  ],
+  ...PLAIN,
   test_tool_with_logging: [
     object(),
     async (_, extra) => {
@@ -67,12 +27,6 @@ const TOOLS = {
         await wait(50);
       }
       return [text("Tool with logging executed successfully")];
-    },
-  ],
-  test_error_handling: [
-    object(),
-    async () => {
-      throw new Error("This tool intentionally returns an error for testing");
     },
   ],
   test_tool_with_progress: [
@@ -118,26 +72,6 @@ const TOOLS = {
       return [text("Reconnection test completed successfully")];
     },
   ],
-  json_schema_2020_12_tool: [schema2020, async (args) => [text(JSON.stringify(args))]],
-};
-
-const PROMPTS = {
-  test_simple_prompt: [[], () => [text("This is a simple prompt for testing.")]],
-  test_prompt_with_arguments: [
-    ["arg1", "arg2"],
-    ({ arg1, arg2 }) => [text(`Prompt with arguments: arg1='${arg1}', arg2='${arg2}'`)],
-  ],
-  test_prompt_with_embedded_resource: [
-    ["resourceUri"],
-    ({ resourceUri }) => [embedded(resourceUri), text("Please process the embedded resource above.")],
-  ],
-  test_prompt_with_image: [[], () => [image, text("Please analyze the image above.")]],
-};
-
-const RESOURCES = {
-  "test://static-text": { mimeType: "text/plain", text: "This is the content of the static text resource." },
-  "test://static-binary": { mimeType: "image/png", blob: PIXEL },
-  "test://watched-resource": { mimeType: "text/plain", text: "Watched resource content" },
 };
 
 function serve() {
@@ -150,9 +84,7 @@ function serve() {
   };
   const server = new Server({ name: "conformance-fixture", version: "1.0.0" }, { capabilities });
   const on = (schema, handle) => server.setRequestHandler(schema, handle);
-  on(types.ListToolsRequestSchema, async () => ({
-    tools: Object.entries(TOOLS).map(([name, [inputSchema]]) => ({ name, description: name, inputSchema })),
-  }));
+  on(types.ListToolsRequestSchema, async () => ({ tools: lists.tools(TOOLS) }));
   on(types.CallToolRequestSchema, async ({ params }, extra) => {
     const tool = TOOLS[params.name];
     if (!tool) throw new types.McpError(types.ErrorCode.InvalidParams, `unknown tool ${params.name}`);
@@ -162,28 +94,16 @@ function serve() {
       return { content: [text(error.message)], isError: true };
     }
   });
-  on(types.ListPromptsRequestSchema, async () => ({
-    prompts: Object.entries(PROMPTS).map(([name, [names]]) => ({
-      name,
-      description: name,
-      arguments: names.map((name) => ({ name, description: name, required: true })),
-    })),
-  }));
+  on(types.ListPromptsRequestSchema, async () => ({ prompts: lists.prompts(PROMPTS) }));
   on(types.GetPromptRequestSchema, async ({ params }) => ({
     messages: PROMPTS[params.name][1](params.arguments ?? {}).map((content) => ({ role: "user", content })),
   }));
-  on(types.ListResourcesRequestSchema, async () => ({
-    resources: Object.entries(RESOURCES).map(([uri, { mimeType }]) => ({ uri, name: uri, description: uri, mimeType })),
-  }));
-  on(types.ListResourceTemplatesRequestSchema, async () => ({
-    resourceTemplates: [{ uriTemplate: "test://template/{id}/data", name: "template", mimeType: "application/json" }],
-  }));
+  on(types.ListResourcesRequestSchema, async () => ({ resources: lists.resources() }));
+  on(types.ListResourceTemplatesRequestSchema, async () => ({ resourceTemplates: lists.templates() }));
   on(types.ReadResourceRequestSchema, async ({ params: { uri } }) => {
-    const id = /^test:\/\/template\/([^/]+)\/data$/.exec(uri)?.[1];
-    const templated = { mimeType: "application/json", text: JSON.stringify({ id, templateTest: true, data: `Data for ID: ${id}` }) };
-    const found = id ? templated : RESOURCES[uri];
+    const found = read(uri);
     if (!found) throw new types.McpError(-32002, `unknown resource ${uri}`, { uri });
-    return { contents: [{ uri, ...found }] };
+    return found;
   });
   on(types.SubscribeRequestSchema, async () => ({}));
   on(types.UnsubscribeRequestSchema, async () => ({}));

@@ -50,7 +50,7 @@ use crate::{
     kept::Shelf,
     lane::{Lanes, Records, retry::Budget},
     limit::Limiter,
-    mcp::{Programs, Sessions},
+    mcp::{Holding, Programs, Sessions},
     plain::mirror::Mirrors,
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
@@ -197,6 +197,8 @@ pub(crate) struct Runtime {
     pub(crate) sessions: LazyLock<Sessions, Box<dyn FnOnce() -> Sessions + Send>>,
     /// MCP servers that are programs of this machine.
     pub(crate) programs: Programs,
+    /// Calls to MCP servers that wait for an answer of their client.
+    pub(crate) held: Holding,
     /// What is served, for streams that outlive a snapshot.
     pub(crate) installed: watch::Sender<Option<Arc<State>>>,
     ready: AtomicBool,
@@ -252,6 +254,7 @@ impl Gateway {
                 Box::new(move || Sessions::new(&options))
             }),
             programs: Programs::default(),
+            held: Holding::default(),
             installed: watch::Sender::default(),
             ready: AtomicBool::new(false),
             options,

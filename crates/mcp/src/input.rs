@@ -122,7 +122,12 @@ impl Input {
             _ => return None,
         };
         let own = capabilities.object(name);
-        let has = own.is_some_and(|own| part.is_none_or(|part| own.get(part).is_some()));
+        let has = own.is_some_and(|own| match part {
+            Some(part) => own.get(part).is_some(),
+            // Clients that fill in forms need not say so, unless they say that they do something else.
+            None if name == "elicitation" => own.get("form").is_some() || own.members().next().is_none(),
+            None => true,
+        });
         let needed = part.map_or_else(|| json!({}), |part| json!({ part: {} }));
         (!has).then_some((name, needed))
     }
@@ -190,6 +195,12 @@ mod tests {
             json!({ "mode": "url" }),
             json!({ "elicitation": {} }),
             json!({ "elicitation": { "url": {} } }),
+        );
+        check(
+            "elicitation/create",
+            json!({}),
+            json!({ "elicitation": { "url": {} } }),
+            json!({ "elicitation": {} }),
         );
         check(
             "sampling/createMessage",

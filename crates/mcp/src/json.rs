@@ -182,6 +182,11 @@ pub fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
+/// Returns the document that `text` is; an empty object if it is none.
+pub fn document(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| empty())
+}
+
 /// Returns an empty object.
 pub fn empty() -> Box<RawValue> {
     raw(&Object::default())

@@ -83,6 +83,8 @@ pub const INITIALIZED: &str = "notifications/initialized";
 pub const CANCELLED: &str = "notifications/cancelled";
 /// How far a request has got.
 pub const PROGRESS: &str = "notifications/progress";
+/// Something for a log.
+pub const MESSAGE: &str = "notifications/message";
 /// The client's roots changed.
 pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 /// A resource changed.

@@ -7,7 +7,13 @@ use config::mcp_route::{Backend, Http, Key, Reach};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use llm::frame::sse::{Event, Sse};
-use mcp::{Message, session::Entry};
+use mcp::{
+    Message, Version,
+    header::{METHOD, NAME, PARAM, encode},
+    json::Object,
+    modern::{self, About},
+    session::Entry,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::stdio::{self, Programs, Talk};
@@ -74,14 +80,14 @@ enum From {
 
 impl Reply {
     /// Returns the reply that is what a program says.
-    pub(super) fn talk(backend: &Arc<str>, talk: Talk) -> Self {
+    pub(super) fn talk(backend: &Arc<str>, talk: Talk, opened: Option<String>) -> Self {
         let events = Events {
             backend: Arc::clone(backend),
             from: From::Program(talk),
             ready: VecDeque::new(),
             ended: false,
         };
-        Reply::Events(Box::new(events), None)
+        Reply::Events(Box::new(events), opened)
     }
 }
 
@@ -97,7 +103,7 @@ pub(super) struct Arrived {
 }
 
 /// A call that came to nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) backend: Arc<str>,
     pub(super) fault: Fault,
@@ -155,6 +161,12 @@ pub(super) struct Caller<'a> {
     /// The client's headers, of which those are sent on that the route names.
     pub(super) client: &'a HeaderMap,
     pub(super) request_id: &'a HeaderValue,
+    /// What servers that keep no session are told of the client.
+    pub(super) about: About<'a>,
+    /// Whether the client keeps none either.
+    pub(super) modern: bool,
+    /// Arguments that headers repeat, where the client does not send these headers itself.
+    pub(super) repeated: Vec<(String, String)>,
 }
 
 impl Caller<'_> {
@@ -166,6 +178,17 @@ impl Caller<'_> {
         limit: Duration,
     ) -> Result<Reply, Failure> {
         let fail = |fault, reason: String| Failure::new(&self.backend.name, fault, reason);
+        let in_line = match ask {
+            Ask::Post(message) if is_modern(entry) => {
+                // Servers of this line are told nothing but requests.
+                let Message::Request(_) = message else {
+                    return Ok(Reply::Nothing);
+                };
+                self.stamped(message)
+            }
+            Ask::Post(_) | Ask::Get(_) | Ask::Delete => None,
+        };
+        let ask = in_line.as_ref().map_or(ask, Ask::Post);
         let reach = self.backend.reach.as_ref();
         let reach = reach.map_err(|reason| fail(Fault::Unreachable, reason.clone()))?;
         let reach = match reach {
@@ -196,8 +219,46 @@ impl Caller<'_> {
             Err(_) => return Err(in_time()),
         };
         let (head, body) = response.into_parts();
-        let read = self.read(&head, body, ask);
+        let read = self.read(&head, body, entry, ask);
         timeout_at(until, read).await.unwrap_or_else(|_| Err(in_time()))
+    }
+
+    /// Returns a request with what servers of the line without sessions have to be told.
+    fn stamped(&self, message: &Message) -> Option<Message> {
+        let Message::Request(request) = message else {
+            return None;
+        };
+        let params = modern::stamped(request.params.as_deref(), &self.about)?;
+        Some(Message::Request(mcp::Request {
+            params: Some(params),
+            ..request.clone()
+        }))
+    }
+
+    /// Adds the headers that repeat what `message` says.
+    fn repeat(&self, message: &Message, headers: &mut HeaderMap) -> Option<()> {
+        let Message::Request(request) = message else {
+            return Some(());
+        };
+        let value = |text: &str| HeaderValue::try_from(text).ok();
+        headers.insert(HeaderName::from_static(METHOD), value(&request.method)?);
+        let params = request.params.as_deref().and_then(Object::parse);
+        if let Some(params) = &params
+            && let Some(name) = modern::name(&request.method, params)
+        {
+            headers.insert(HeaderName::from_static(NAME), value(&encode(&name))?);
+        }
+        if self.modern {
+            let own = self
+                .client
+                .iter()
+                .filter(|(name, _)| name.as_str().starts_with(PARAM));
+            headers.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        for (name, text) in &self.repeated {
+            headers.insert(HeaderName::try_from(name).ok()?, value(text)?);
+        }
+        Some(())
     }
 
     fn request(
@@ -232,6 +293,10 @@ impl Caller<'_> {
             Ask::Post(message) => {
                 headers.insert(header::CONTENT_TYPE, JSON);
                 headers.insert(header::ACCEPT, BOTH);
+                if is_modern(entry) {
+                    self.repeat(message, &mut headers)
+                        .ok_or_else(|| unfit("what headers repeat"))?;
+                }
                 (Method::POST, Bytes::from(message.to_bytes()))
             }
             Ask::Get(last) => {
@@ -286,6 +351,7 @@ impl Caller<'_> {
         &self,
         head: &http::response::Parts,
         body: upstream::Reply,
+        entry: Option<&Entry>,
         ask: Ask<'_>,
     ) -> Result<Reply, Failure> {
         let opened = head
@@ -297,7 +363,7 @@ impl Caller<'_> {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(Reply::Nothing),
             // A backend need not have a stream, nor end sessions.
             StatusCode::METHOD_NOT_ALLOWED if !matches!(ask, Ask::Post(_)) => return Ok(Reply::Nothing),
-            status if !status.is_success() => return self.refused(head, body).await,
+            status if !status.is_success() => return self.refused(head, body, entry).await,
             _ => {}
         }
         if matches!(ask, Ask::Delete) {
@@ -335,16 +401,23 @@ impl Caller<'_> {
     }
 
     /// Reads a reply whose status says that it is none; an error that it holds is an answer all the same.
-    async fn refused(&self, head: &http::response::Parts, body: upstream::Reply) -> Result<Reply, Failure> {
+    async fn refused(
+        &self,
+        head: &http::response::Parts,
+        body: upstream::Reply,
+        entry: Option<&Entry>,
+    ) -> Result<Reply, Failure> {
         let bytes = self.whole(body, MAX_ERROR).await.unwrap_or_default();
         let status = head.status;
         let message = Message::parse(&bytes).ok();
         let said = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
         // Revision 2025-03-26 wants a 404 for a session that is not known; some servers answer 400.
-        let lost = status == StatusCode::NOT_FOUND
-            || (status == StatusCode::BAD_REQUEST
-                && said.contains("session")
-                && !said.contains("initialized"));
+        let in_session = entry.is_some_and(|entry| !entry.session.is_empty());
+        let lost = in_session
+            && (status == StatusCode::NOT_FOUND
+                || (status == StatusCode::BAD_REQUEST
+                    && said.contains("session")
+                    && !said.contains("initialized")));
         match message {
             Some(message @ Message::Response(_)) if !lost && !demands_login(status) => {
                 Ok(Reply::Message(message, None))
@@ -467,8 +540,15 @@ fn answer_among(bytes: &[u8]) -> Option<Message> {
     found
 }
 
+/// Returns whether a backend is spoken with in the line without sessions.
+pub(super) fn is_modern(entry: Option<&Entry>) -> bool {
+    entry
+        .and_then(|entry| entry.version)
+        .is_some_and(Version::is_modern)
+}
+
 /// Returns whether a status is about who calls, which no other answer can stand for.
-fn demands_login(status: StatusCode) -> bool {
+pub(super) fn demands_login(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 

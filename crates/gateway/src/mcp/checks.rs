@@ -145,6 +145,16 @@ pub(super) fn version(headers: &HeaderMap) -> Result<(), Box<Refused>> {
     }
 }
 
+/// Returns the value of a header; an error if there are several, which two readers could take for different.
+pub(super) fn once<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(());
+    }
+    first.map(|value| value.to_str().map_err(|_| ())).transpose()
+}
+
 /// Returns the one value of a header as text.
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers

@@ -2,18 +2,20 @@
 
 use config::mcp_route::Backend;
 use mcp::{
-    List, Message, Response,
+    Level, List, Message, Notification, Request, Response,
     json::{self, Object},
     method,
 };
 use serde_json::value::RawValue;
 
-use super::turn::Turn;
+use super::turn::{Own, Turn};
 
 /// What a message of a backend means.
 pub(super) enum Heard {
     /// The client is told.
-    Tell(Box<RawValue>),
+    Tell(Message),
+    /// The client is asked, which has no session in which it could be.
+    Asks(Request),
     /// It was for the gateway, which has answered.
     Settled,
     /// It is an answer.
@@ -32,6 +34,7 @@ pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> He
             }
             Heard::Settled
         }
+        Message::Request(request) if turn.is_modern() => Heard::Asks(request),
         Message::Request(mut request) => {
             request.id = turn.ticket(&backend.name, request.id.raw());
             if let Some(params) = &request.params {
@@ -39,7 +42,7 @@ pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> He
                 let own = own.unwrap_or_else(|| params.clone());
                 request.params = Some(with_ticket(turn, backend, &own).unwrap_or(own));
             }
-            Heard::Tell(Message::Request(request).to_raw())
+            Heard::Tell(Message::Request(request))
         }
         Message::Notification(mut notification) => {
             if let Some(params) = &notification.params {
@@ -57,9 +60,38 @@ pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> He
                     .index
                     .forget(&turn.route.id, &backend.name, changed);
             }
-            Heard::Tell(Message::Notification(notification).to_raw())
+            match &turn.own {
+                Some(own) => for_one_request(own, notification),
+                None => Heard::Tell(Message::Notification(notification)),
+            }
         }
     }
+}
+
+/// Returns what a client without a session is told, which is what it asked for with the request.
+fn for_one_request(own: &Own, mut notification: Notification) -> Heard {
+    let params = notification.params.as_deref().and_then(Object::parse);
+    match notification.method.as_str() {
+        method::CANCELLED => return Heard::Settled,
+        method::MESSAGE => {
+            let level = params.as_ref().and_then(|params| params.text("level"));
+            let level = level
+                .and_then(|level| Level::parse(&level))
+                .unwrap_or(Level::Emergency);
+            if own.level.is_none_or(|least| level < least) {
+                return Heard::Settled;
+            }
+        }
+        method::PROGRESS => {
+            let (Some(mut params), Some(token)) = (params, &own.progress) else {
+                return Heard::Settled;
+            };
+            params.set("progressToken", token.clone());
+            notification.params = Some(params.to_raw());
+        }
+        _ => {}
+    }
+    Heard::Tell(Message::Notification(notification))
 }
 
 /// Returns parameters whose progress token, if there is one, is a ticket.

@@ -2,18 +2,18 @@
 //! asked is decided when it is asked.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mcp::{List, rewrite::Item, template};
+use mcp::{List, header::Repeated, rewrite::Item, template};
 
 /// Names by route and backend.
 #[derive(Default)]
 pub(crate) struct Index(Mutex<HashMap<Arc<str>, Names>>);
 
-/// The names of one route, by list and backend.
-type Names = BTreeMap<(List, Arc<str>), HashSet<String>>;
+/// The names of one route, by list and backend, and what headers repeat of a tool's arguments.
+type Names = BTreeMap<(List, Arc<str>), HashMap<String, Option<Arc<Repeated>>>>;
 
 /// The most routes whose names are kept; a route that is gone makes place for another.
 const MAX_ROUTES: usize = 4096;
@@ -21,7 +21,15 @@ const MAX_ROUTES: usize = 4096;
 impl Index {
     /// Takes note of a backend's whole list.
     pub(super) fn learn(&self, route: &Arc<str>, backend: &Arc<str>, list: List, items: &[Item]) {
-        let names = items.iter().map(|item| item.own.clone()).collect();
+        let names = items.iter().map(|item| {
+            let repeated = match list {
+                List::Tools => Repeated::read(&item.raw),
+                List::Prompts | List::Resources | List::Templates => Repeated::default(),
+            };
+            let repeated = (!repeated.is_empty()).then(|| Arc::new(repeated));
+            (item.own.clone(), repeated)
+        });
+        let names = names.collect();
         let mut index = self.lock();
         if index.len() >= MAX_ROUTES && !index.contains_key(route) {
             index.clear();
@@ -44,9 +52,9 @@ impl Index {
             let names = of_route.get(&(list, Arc::clone(backend)));
             names.is_some_and(|names| match list {
                 List::Templates => names
-                    .iter()
+                    .keys()
                     .any(|own| own == name || template::matches(own, name)),
-                List::Tools | List::Prompts | List::Resources => names.contains(name),
+                List::Tools | List::Prompts | List::Resources => names.contains_key(name),
             })
         };
         backends.iter().find(has).cloned()
@@ -62,7 +70,19 @@ impl Index {
     ) -> Option<String> {
         let index = self.lock();
         let names = index.get(route)?.get(&(list, Arc::clone(backend)))?;
-        names.iter().find(|own| shown(own)).cloned()
+        names.keys().find(|own| shown(own)).cloned()
+    }
+
+    /// Returns what headers repeat of the arguments of a tool; `None` if the tools of `backend` are not known.
+    pub(super) fn repeated(
+        &self,
+        route: &str,
+        backend: &Arc<str>,
+        tool: &str,
+    ) -> Option<Option<Arc<Repeated>>> {
+        let index = self.lock();
+        let tools = index.get(route)?.get(&(List::Tools, Arc::clone(backend)))?;
+        Some(tools.get(tool).cloned().flatten())
     }
 
     /// Forgets what a backend says has changed.

@@ -5,21 +5,21 @@ use std::time::Duration;
 use config::mcp_route::Backend;
 use http::{HeaderValue, StatusCode, header};
 use mcp::{
-    Capabilities, Message, Outcome, Request, RpcError, Session, Version, error,
+    Request, RpcError, Session, Version, error,
     json::{self, Object},
     merge::{self, Initialized},
-    method,
     session::{Client, Entry, Owner},
 };
 use serde_json::{json, value::RawValue};
 
 use super::{
-    call::{Ask, Caller, Failure, Fault, Reply, SESSION},
+    call::{Failure, Fault, SESSION},
     gather::gather,
+    line,
     outlet::Said,
     refused::Refused,
     sessions::now,
-    turn::{NOTE_TIMEOUT, Turn, own_notification, own_request},
+    turn::Turn,
 };
 
 /// A session with one backend.
@@ -30,7 +30,7 @@ pub(super) struct Opened {
 }
 
 /// How long a backend may take; those that take longer are left out.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a session for a client.
 pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
@@ -46,10 +46,14 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         capabilities: member("capabilities", &unsaid.capabilities),
         info: member("clientInfo", &unsaid.info),
     };
-    let calls = turn.route.backends.iter().map(|backend| {
-        let (turn, client) = (turn, &client);
-        async move { open(&turn.caller(backend), client, TIMEOUT.min(backend.list_timeout)).await }
-    });
+    let mut turn = turn.clone();
+    turn.session.client = client.clone();
+    let turn = &turn;
+    let calls = turn
+        .route
+        .backends
+        .iter()
+        .map(|backend| line::open(turn, backend, TIMEOUT.min(backend.list_timeout)));
     let answers = gather(calls).await;
     let mut failures = Vec::new();
     let mut opened: Vec<(&Backend, Opened)> = Vec::new();
@@ -88,69 +92,6 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     Ok(said)
 }
 
-/// Opens a session with one backend, for a client that says this about itself.
-pub(super) async fn open(caller: &Caller<'_>, client: &Client, limit: Duration) -> Result<Opened, Failure> {
-    let fail = |reason: String| Failure::new(&caller.backend.name, Fault::BadReply, reason);
-    let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap_or_else(|_| json::empty());
-    let mut params = Object::default();
-    // The newest that we speak, whatever the client does; features are the client's, so that no backend asks for
-    // what the client cannot do.
-    params.set("protocolVersion", json::raw(Version::NEWEST_LEGACY.name()));
-    params.set("capabilities", raw(&client.capabilities));
-    params.set("clientInfo", raw(&client.info));
-    let request = own_request("tollgate-initialize", "initialize", Some(params.to_raw()));
-    let message = Message::Request(request);
-    let reply = caller.ask(None, Ask::Post(&message), limit).await?;
-    let (answer, session) = match reply {
-        Reply::Message(message, session) => (Some(message), session),
-        Reply::Events(mut events, session) => {
-            let found = async {
-                while let Some(arrived) = events.next().await? {
-                    if let Some(message @ Message::Response(_)) = arrived.message {
-                        return Ok(Some(message));
-                    }
-                }
-                Ok(None)
-            };
-            let found = tokio::time::timeout(limit, found).await;
-            let late = |_| {
-                Failure::new(
-                    &caller.backend.name,
-                    Fault::Timeout,
-                    "no answer to initialize in time",
-                )
-            };
-            (found.map_err(late)??, session)
-        }
-        Reply::Nothing => (None, None),
-    };
-    let Some(Message::Response(response)) = answer else {
-        return Err(fail("it did not answer initialize".to_owned()));
-    };
-    let result = match response.outcome {
-        Outcome::Result(result) => result,
-        Outcome::Error(error) => {
-            let message =
-                Object::parse(&error).and_then(|error| error.text("message").map(|text| text.into_owned()));
-            return Err(fail(format!("it refused: {}", message.unwrap_or_default())));
-        }
-    };
-    let object = Object::parse(&result).ok_or_else(|| fail("its answer to initialize is none".to_owned()))?;
-    let entry = Entry {
-        backend: caller.backend.name.to_string(),
-        session: session.unwrap_or_default(),
-        capabilities: Capabilities::read(object.get("capabilities")),
-        version: object
-            .text("protocolVersion")
-            .and_then(|own| Version::parse(&own)),
-    };
-    let initialized = own_notification(method::INITIALIZED);
-    caller
-        .ask(Some(&entry), Ask::Post(&initialized), limit.min(NOTE_TIMEOUT))
-        .await?;
-    Ok(Opened { entry, result })
-}
-
 fn result(version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
     let answers: Vec<Initialized<'_>> = opened
         .iter()
@@ -172,7 +113,7 @@ fn result(version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
 
 /// Returns the refusal where no backend, or not every one that is needed, opened a session. The demands of the
 /// only backend are the client's business.
-fn none_opened(failures: Vec<Failure>) -> Box<Refused> {
+pub(super) fn none_opened(failures: Vec<Failure>) -> Box<Refused> {
     let reasons: Vec<_> = failures
         .iter()
         .map(|failure| json!({ "backend": &*failure.backend, "reason": failure.reason }))

@@ -2,31 +2,37 @@
 //! broke off.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, StatusCode};
-use mcp::{Capabilities, Message, RpcError, Version, event::Place, session::Entry, sse};
+use mcp::{
+    Capabilities, Message, Notification, RpcError, Version, event::Place, session::Entry, sse,
+    subscription::Filter,
+};
 
 use super::{
-    call::{Ask, Failure, Fault, LAST_EVENT, Reply},
+    answering::{Answering, Followed},
+    call::{Ask, Events, Failure, Fault, LAST_EVENT, Reply, is_modern},
     gather::gather,
     hear::{Heard, hear},
+    inband, join,
+    notices::{KINDS, Notices},
     outlet::{Outlet, Said},
     refused::Refused,
     sessions::{Listening, now},
-    single::{Answering, Followed},
-    turn::{Turn, own_notification, own_request},
+    subscribe,
+    turn::{Turn, own_request},
 };
 
 /// What ids of the gateway's own pings begin with; answers to them mean nothing.
 pub(super) const PING: &str = "aigw-server-to-client-ping";
 
 /// The first and the longest wait before a backend's stream is asked for again.
-const WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const WAIT: Duration = Duration::from_millis(500);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a client wants of a stream.
 pub(super) enum Wanted {
@@ -101,6 +107,7 @@ async fn rest(
         outlet,
         backend,
         method,
+        request: None,
     };
     match turn
         .ask(backend, Ask::Get(Some(event)), backend.list_timeout)
@@ -109,9 +116,10 @@ async fn rest(
         Reply::Events(events, _) => match answer.follow(events).await? {
             Followed::Answer(response, event) => Ok(Said {
                 event,
-                ..Said::message(answer.said(response, None))
+                ..answer.said(response, None)?
             }),
             Followed::Later => Ok(Said::nothing()),
+            Followed::Asks(asked, events) => answer.asks(asked, events),
         },
         Reply::Message(..) | Reply::Nothing => {
             let failure = Failure::new(&backend.name, Fault::BadReply, "it cannot resume a stream");
@@ -123,19 +131,27 @@ async fn rest(
 /// Listens to every backend that has a stream, until the client goes away or the route does.
 async fn all(turn: &Turn, outlet: &Outlet, events: Vec<(String, String)>) {
     outlet.write(|out| first_words(turn, out)).await;
-    let places = Mutex::new(events);
+    join::all(turn).await;
+    let hearing = Hearing {
+        turn,
+        places: Mutex::new(events),
+        notices: Notices::new(outlet, None),
+    };
     let backends = turn.able(Capabilities::NONE);
     let streams = async {
-        let streams = backends
-            .iter()
-            .map(|(backend, entry)| stream(turn, outlet, backend, entry, &places));
-        gather(streams).await;
+        gather(
+            backends
+                .iter()
+                .map(|(backend, entry)| hearing.stream(backend, entry)),
+        )
+        .await;
         // The client may still be told of changes here.
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = streams => {}
-        () = changes(turn, outlet) => {}
+        () = hearing.notices.rest() => {}
+        () = changes(turn, &hearing.notices) => {}
     }
 }
 
@@ -150,87 +166,133 @@ fn first_words(turn: &Turn, out: &mut Vec<u8>) {
     sse::write(out, None, ping.to_raw().get());
 }
 
-/// Hands on the stream of one backend, for as long as it has one.
-async fn stream(
-    turn: &Turn,
-    outlet: &Outlet,
-    backend: &Backend,
-    entry: &Entry,
-    places: &Mutex<Vec<(String, String)>>,
-) {
-    // Without a session there is nothing that could be said to this client only.
-    if entry.session.is_empty() {
-        return;
-    }
-    let mut wait = WAIT;
-    loop {
-        let last = lock(places)
-            .iter()
-            .find(|(name, _)| **name == *backend.name)
-            .map(|(_, event)| event.clone());
-        let last = last.filter(|last| !last.is_empty());
-        match turn
-            .ask(backend, Ask::Get(last.as_deref()), backend.list_timeout)
-            .await
-        {
-            Ok(Reply::Events(mut events, _)) => {
-                wait = WAIT;
-                loop {
-                    let arrived = match events.next().await {
-                        Ok(Some(arrived)) => arrived,
-                        Ok(None) => break,
-                        Err(failure) => {
-                            tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream ended");
-                            break;
-                        }
-                    };
-                    if let Some(retry) = arrived.retry {
-                        wait = Duration::from_millis(retry).min(LONGEST_WAIT);
-                    }
-                    let event = arrived
-                        .id
-                        .map(|id| turn.place(&Place::All(noted(places, &backend.name, id))));
-                    let Some(message) = arrived.message else { continue };
-                    match hear(turn, backend, message).await {
-                        Heard::Tell(document) => outlet.say(event.as_deref(), &document).await,
-                        // An answer to nobody.
-                        Heard::Answer(_) | Heard::Settled => {}
-                    }
+/// The stream of a session, while its client listens.
+struct Hearing<'a> {
+    turn: &'a Turn,
+    /// The last event of each backend.
+    places: Mutex<Vec<(String, String)>>,
+    notices: Notices<'a>,
+}
+
+impl Hearing<'_> {
+    /// Hands on the stream of one backend, for as long as it has one.
+    async fn stream(&self, backend: &Backend, entry: &Entry) {
+        if is_modern(Some(entry)) {
+            return self.subscription(backend, entry).await;
+        }
+        // Without a session there is nothing that could be said to this client only.
+        if entry.session.is_empty() {
+            return;
+        }
+        let mut wait = WAIT;
+        loop {
+            let last = self.last(&backend.name);
+            let ask = Ask::Get(last.as_deref());
+            match self.turn.ask(backend, ask, backend.list_timeout).await {
+                Ok(Reply::Events(mut events, _)) => {
+                    wait = self.hand_on(backend, &mut events).await;
+                }
+                Ok(Reply::Message(..) | Reply::Nothing) => return,
+                Err(Failure {
+                    fault: Fault::Status(status),
+                    ..
+                }) => {
+                    tracing::debug!(backend = %backend.name, status = status.as_u16(), "a backend has no stream");
+                    return;
+                }
+                Err(failure) => {
+                    tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream cannot be had");
                 }
             }
-            Ok(Reply::Message(..) | Reply::Nothing) => return,
-            Err(Failure {
-                fault: Fault::Status(status),
-                ..
-            }) => {
-                tracing::debug!(backend = %backend.name, status = status.as_u16(), "a backend has no stream");
-                return;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Hands on what a backend says until its stream ends; returns how long to wait before it is asked again.
+    async fn hand_on(&self, backend: &Backend, events: &mut Events) -> Duration {
+        let mut wait = WAIT;
+        loop {
+            let arrived = match events.next().await {
+                Ok(Some(arrived)) => arrived,
+                Ok(None) => return wait,
+                Err(failure) => {
+                    tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream ended");
+                    return wait;
+                }
+            };
+            if let Some(retry) = arrived.retry {
+                wait = Duration::from_millis(retry).min(LONGEST_WAIT);
             }
-            Err(failure) => {
-                tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream cannot be had");
+            let event = arrived
+                .id
+                .map(|id| self.turn.place(&Place::All(self.noted(&backend.name, id))));
+            let Some(message) = arrived.message else { continue };
+            match hear(self.turn, backend, message).await {
+                Heard::Tell(message) => self.notices.tell(event.as_deref(), message).await,
+                Heard::Asks(asked) => inband::decline(self.turn, backend, &asked).await,
+                // An answer to nobody.
+                Heard::Answer(_) | Heard::Settled => {}
             }
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
     }
-}
 
-/// Takes note of a backend's last event, and returns those of all.
-fn noted(places: &Mutex<Vec<(String, String)>>, backend: &str, event: String) -> Vec<(String, String)> {
-    let mut places = lock(places);
-    match places.iter_mut().find(|(name, _)| name == backend) {
-        Some((_, last)) => *last = event,
-        None => places.push((backend.to_owned(), event)),
+    /// Hands on what a backend without sessions tells, which is asked for anew when the client wants to know of
+    /// other resources.
+    async fn subscription(&self, backend: &Backend, entry: &Entry) {
+        let sessions = &self.turn.runtime.sessions;
+        let mut wait = WAIT;
+        loop {
+            let (uris, changed) = sessions.subscribed(self.turn.fingerprint, &backend.name);
+            let changed = changed.notified();
+            let filter = Filter::all(uris).within(entry.capabilities);
+            if filter.is_empty() {
+                changed.await;
+                continue;
+            }
+            let told = async {
+                let listening = subscribe::listen(self.turn, backend, &filter).await;
+                match listening {
+                    Ok(mut events) => {
+                        subscribe::hand_on(self.turn, backend, &mut events, &self.notices).await
+                    }
+                    Err(failure) => {
+                        tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream cannot be had");
+                    }
+                }
+                tokio::time::sleep(wait).await;
+            };
+            tokio::select! {
+                () = told => wait = (wait * 2).min(LONGEST_WAIT),
+                () = changed => wait = WAIT,
+            }
+        }
     }
-    places.clone()
-}
 
-fn lock(places: &Mutex<Vec<(String, String)>>) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self, backend: &str) -> Option<String> {
+        let places = self.lock();
+        let last = places.iter().find(|(name, _)| name == backend);
+        last.map(|(_, event)| event.clone())
+            .filter(|last| !last.is_empty())
+    }
+
+    /// Takes note of a backend's last event, and returns those of all.
+    fn noted(&self, backend: &str, event: String) -> Vec<(String, String)> {
+        let mut places = self.lock();
+        match places.iter_mut().find(|(name, _)| name == backend) {
+            Some((_, last)) => *last = event,
+            None => places.push((backend.to_owned(), event)),
+        }
+        places.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Tells the client when a reload changes what the route offers; returns when the route is gone.
-async fn changes(turn: &Turn, outlet: &Outlet) {
+pub(super) async fn changes(turn: &Turn, notices: &Notices<'_>) {
     let mut installed = turn.runtime.installed.subscribe();
     let mut offered = offer(&turn.route);
     while installed.changed().await.is_ok() {
@@ -246,9 +308,8 @@ async fn changes(turn: &Turn, outlet: &Outlet) {
             continue;
         }
         offered = now;
-        for what in ["tools", "prompts", "resources"] {
-            let changed = own_notification(&format!("notifications/{what}/list_changed"));
-            outlet.say(None, &changed.to_raw()).await;
+        for method in KINDS {
+            notices.say(Notification::new(method)).await;
         }
     }
 }

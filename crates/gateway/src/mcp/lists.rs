@@ -5,22 +5,24 @@ use std::collections::HashSet;
 use config::mcp_route::Backend;
 use http::StatusCode;
 use mcp::{
-    Capabilities, List, Message, Outcome, Request, RpcError, error,
+    Capabilities, Level, List, Message, Outcome, Request, RpcError, error,
     json::{self, Object},
     merge::{self, Missing},
     method,
+    modern::Hints,
     rewrite::{Item, Page},
 };
 use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 
 use super::{
-    call::{Ask, Failure, Fault, Reply},
+    call::{Ask, Failure, Fault, Reply, is_modern},
+    front,
     gather::gather,
     hear::{Heard, hear},
+    inband, join,
     outlet::{Outlet, Said},
     refused::Refused,
-    sessions::Open,
     turn::Turn,
 };
 
@@ -34,6 +36,8 @@ const MAX_ITEMS: usize = 50_000;
 struct Whole {
     items: Vec<Item>,
     meta: Option<Box<RawValue>>,
+    /// For how long, and by whom, it may be kept.
+    hints: Hints,
 }
 
 /// Returns a list of all backends.
@@ -50,6 +54,7 @@ pub(super) async fn serve(
         // Lists are given whole, so there is no cursor of ours.
         return Err(Refused::params("unknown cursor"));
     }
+    join::all(turn).await;
     let able = turn.able(list.capability());
     let asked = able.iter().enumerate();
     let asked = asked.map(|(index, (backend, _))| ask(turn, Some((outlet, index)), list, backend, request));
@@ -58,10 +63,12 @@ pub(super) async fn serve(
     let mut items = Vec::new();
     let mut metas = Vec::new();
     let mut missing = Vec::new();
+    let mut hints: Option<Hints> = None;
     for ((backend, _), answer) in able.iter().zip(answers) {
         match answer {
             Ok(whole) => {
                 items.extend(shown(turn, backend, list, &whole.items, &mut seen));
+                hints = Some(hints.map_or(whole.hints, |hints| hints.and(whole.hints)));
                 metas.extend(whole.meta.map(|meta| (&*backend.name, meta)));
             }
             Err(failure) => {
@@ -73,13 +80,22 @@ pub(super) async fn serve(
             }
         }
     }
+    let unmet = turn.own.iter().flat_map(|own| &own.unmet);
+    missing.extend(unmet.map(|failure| Missing {
+        backend: failure.backend.to_string(),
+        reason: failure.word(),
+    }));
     let failed = !missing.is_empty() && (turn.route.closed || missing.len() == able.len());
     if failed {
         let error = RpcError::new(error::SERVER, format!("{} failed", list.method()));
         let data = json!({ "backends": missing });
         return Err(Refused::new(StatusCode::OK, error.with_data(data)));
     }
-    let result = merge::listed(list, &items, &metas, &missing);
+    let mut result = merge::listed(list, &items, &metas, &missing);
+    if turn.is_modern() {
+        let hints = hints.filter(|_| missing.is_empty()).unwrap_or(Hints::NONE);
+        result = front::finished(&result, Some(front::shared(turn, hints)));
+    }
     Ok(Said::message(request.answer(result).to_raw()))
 }
 
@@ -129,7 +145,7 @@ async fn ask(
     backend: &Backend,
     request: &Request,
 ) -> Result<Whole, Failure> {
-    let _open = Open::new(&turn.runtime, turn.fingerprint, &request.id, &backend.name);
+    let _open = turn.opening(&request.id, backend);
     let asked = pages(turn, tell, list, backend, request);
     let whole = timeout(backend.list_timeout, asked).await.unwrap_or_else(|_| {
         let limit = backend.list_timeout.as_secs();
@@ -156,6 +172,7 @@ async fn pages(
     let mut whole = Whole {
         items: Vec::new(),
         meta: None,
+        hints: Hints::NONE,
     };
     let mut cursors: HashSet<Box<str>> = HashSet::new();
     let mut cursor: Option<Box<RawValue>> = None;
@@ -165,6 +182,15 @@ async fn pages(
         let result = answer(turn, progress, backend, &message).await?;
         let page = Page::read(list, &result)
             .ok_or_else(|| Failure::new(&backend.name, Fault::BadReply, "its answer is no list"))?;
+        let hints = Hints {
+            ttl: page.ttl.unwrap_or_default(),
+            public: page.public,
+        };
+        whole.hints = if cursors.is_empty() {
+            hints
+        } else {
+            whole.hints.and(hints)
+        };
         whole.items.extend(page.items);
         whole.meta = whole.meta.or(page.meta);
         let Some(next) = page.next else {
@@ -256,11 +282,16 @@ async fn answer(
             let Some(message) = arrived.message else { continue };
             match hear(turn, backend, message).await {
                 Heard::Answer(response) => break response,
-                Heard::Tell(document) => {
+                Heard::Tell(message) => {
                     if let Some(progress) = &progress {
-                        progress.outlet.say(None, &progress.restored(document)).await;
+                        progress
+                            .outlet
+                            .say(None, &progress.restored(message.to_raw()))
+                            .await;
                     }
                 }
+                // Nobody waits for answers in the middle of a list.
+                Heard::Asks(asked) => inband::decline(turn, backend, &asked).await,
                 Heard::Settled => {}
             }
         },
@@ -280,28 +311,20 @@ async fn answer(
 pub(super) async fn set_level(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
     let params = request.object();
     let level = params.as_ref().and_then(|params| params.text("level"));
-    if !level.is_some_and(|level| LEVELS.contains(&&*level)) {
-        return Err(Refused::params("invalid set logging level params"));
-    }
+    let level = level.and_then(|level| Level::parse(&level));
+    let level = level.ok_or_else(|| Refused::params("invalid set logging level params"))?;
     let message = Message::Request(request.clone());
     let able = turn.able(Capabilities::LOGGING);
+    // Servers without sessions are told with each request.
+    if able.iter().any(|(_, entry)| is_modern(Some(entry))) {
+        turn.runtime.sessions.set_level(turn.fingerprint, level);
+    }
     let told = able
         .iter()
+        .filter(|(_, entry)| !is_modern(Some(entry)))
         .map(|(backend, _)| answer(turn, None, backend, &message));
     for failure in gather(told).await.into_iter().filter_map(Result::err) {
         tracing::warn!(backend = %failure.backend, reason = %failure.reason, "a backend did not take the level");
     }
     Ok(Said::message(request.answer(json::empty()).to_raw()))
 }
-
-/// The levels of RFC 5424.
-const LEVELS: &[&str] = &[
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-];

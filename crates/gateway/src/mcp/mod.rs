@@ -4,19 +4,28 @@
 //! is a document where there is only the answer to be said, and a stream where there is more. Which methods there
 //! are, what names mean and how answers are joined is known by the `mcp` crate; here it is done.
 
+mod answering;
 mod call;
 mod checks;
+mod front;
 mod gather;
 mod hear;
+mod inband;
 mod index;
 mod initialize;
+mod join;
+mod line;
 mod listen;
 mod lists;
+mod notices;
 pub(crate) mod outlet;
+mod peers;
 mod refused;
+mod repeat;
 mod sessions;
 mod single;
 mod stdio;
+mod subscribe;
 mod told;
 mod turn;
 
@@ -29,12 +38,13 @@ use hyper::body::Incoming;
 use mcp::{
     Id, Message, Method, Request, RpcError, Session, Version, json,
     message::Payload,
+    modern,
     session::{Client, Owner},
 };
 use policy::Policies;
 
 use self::{
-    call::SESSION,
+    call::{SESSION, VERSION},
     checks::Takes,
     gather::gather,
     listen::Wanted,
@@ -48,6 +58,7 @@ use crate::{
     refusal::{Answer, Content},
 };
 
+pub(crate) use inband::Holding;
 pub use sessions::SessionOptions;
 pub(crate) use sessions::Sessions;
 pub(crate) use stdio::Programs;
@@ -56,6 +67,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const NO: HeaderValue = HeaderValue::from_static("no");
+const POST: HeaderValue = HeaderValue::from_static("POST");
 const VERBS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
 
 /// How long the end of a session may take.
@@ -109,18 +121,28 @@ async fn answer(
         token: String::new(),
         fingerprint: sessions::Fingerprint::default(),
         session: no_session(route),
+        own: None,
     };
     match head.method {
         Verb::POST => post(ctx, turn, body, id).await,
+        Verb::GET | Verb::DELETE if is_without_session(&turn.headers) => Err(not_allowed(POST)),
         Verb::GET => get(ctx, turn).await,
         Verb::DELETE => delete(turn).await,
-        _ => {
-            let error = RpcError::invalid_request("method not allowed");
-            let mut refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, error);
-            refused.headers.insert(header::ALLOW, VERBS);
-            Err(refused)
-        }
+        _ => Err(not_allowed(VERBS)),
     }
+}
+
+/// Returns whether the client says that it speaks a revision in which there is nothing to get and to delete.
+fn is_without_session(headers: &HeaderMap) -> bool {
+    let version = checks::text(headers, &VERSION).and_then(Version::parse);
+    version.is_some_and(Version::is_modern) && !headers.contains_key(SESSION)
+}
+
+fn not_allowed(verbs: HeaderValue) -> Box<Refused> {
+    let error = RpcError::invalid_request("method not allowed");
+    let mut refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, error);
+    refused.headers.insert(header::ALLOW, verbs);
+    refused
 }
 
 /// Answers a browser that asks whether a page may send a request.
@@ -176,10 +198,18 @@ async fn post(
         Payload::One(message) => message,
         Payload::Batch(messages) => return batch(ctx, resumed(turn)?, messages, takes).await,
     };
+    let version = checks::text(&turn.headers, &VERSION);
+    if modern::is_modern(&message, version, turn.headers.contains_key(SESSION)) {
+        if let Message::Request(request) = &message {
+            *id = Some(request.id.clone());
+        }
+        return front::serve(ctx, turn, message, takes).await;
+    }
     match message {
         Message::Request(request) => {
             *id = Some(request.id.clone());
             let method = Method::find(&request.method);
+            let method = method.filter(|method| method.is_of(Version::NEWEST_LEGACY));
             let turn = match method {
                 Some(Method::Initialize) => turn,
                 _ => resumed(turn)?,
@@ -226,7 +256,9 @@ async fn batch(ctx: &Ctx, turn: Turn, messages: Vec<Message>, takes: Takes) -> R
     let said = outlet.clone();
     let work: Work = Box::pin(async move {
         let answers = gather(requests.iter().map(|request| async {
-            match Method::find(&request.method).filter(|method| *method != Method::Initialize) {
+            let method = Method::find(&request.method);
+            let method = method.filter(|method| method.is_of(Version::NEWEST_LEGACY));
+            match method.filter(|method| *method != Method::Initialize) {
                 Some(method) => dispatch(&turn, &said, method, request).await.document,
                 None => Some(
                     RpcError::unknown_method(&request.method)
@@ -254,6 +286,8 @@ async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Reques
         Method::Named(_) | Method::Resource(_) | Method::Complete => {
             single::serve(turn, outlet, method, request).await
         }
+        // Methods of the other line were refused.
+        Method::Discover | Method::Listen => Err(RpcError::unknown_method(&request.method).into()),
     };
     said.unwrap_or_else(|refused| Said {
         status: refused.status,

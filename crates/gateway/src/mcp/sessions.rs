@@ -5,16 +5,17 @@ use std::{
     collections::{HashMap, VecDeque},
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use mcp::{
-    Id,
+    Id, Level,
     session::{self, Config, Entry, Form, Tokens},
 };
 use rustls::crypto::{SecureRandom, aws_lc_rs};
+use tokio::{sync::Notify, time::Instant};
 
-use super::index::Index;
+use super::{inband::Waits, index::Index, line::Lines, peers::Peers};
 use crate::Runtime;
 
 /// How session tokens are sealed.
@@ -46,6 +47,9 @@ impl Default for SessionOptions {
 pub(crate) struct Sessions {
     pub(super) tokens: Tokens,
     pub(super) index: Index,
+    pub(super) lines: Lines,
+    pub(super) peers: Peers,
+    pub(super) waits: Waits,
     random: &'static dyn SecureRandom,
     known: Mutex<Known>,
 }
@@ -67,8 +71,24 @@ struct Remembered {
     listened: bool,
     /// Backends that were opened, or opened anew, since the token was issued.
     healed: Vec<Entry>,
+    /// Backends that could not be opened since, and when.
+    away: Vec<(Arc<str>, Instant)>,
     /// Requests that are being served.
-    open: Vec<(Id, Arc<str>)>,
+    open: Vec<Served>,
+    /// Which log messages backends without sessions are asked for.
+    level: Option<Level>,
+    /// Resources whose changes they are asked for.
+    subscribed: Vec<(Arc<str>, String)>,
+    /// Goes off when these change.
+    resubscribed: Arc<Notify>,
+}
+
+/// A request that is being served.
+#[derive(Clone)]
+struct Served {
+    id: Id,
+    backend: Arc<str>,
+    cancel: Arc<Notify>,
 }
 
 /// The most sessions of which something is remembered.
@@ -78,8 +98,14 @@ const MAX_KNOWN: usize = 65_536;
 pub(super) struct Open {
     runtime: Arc<Runtime>,
     session: Fingerprint,
-    id: Id,
+    cancel: Arc<Notify>,
 }
+
+/// How long a backend that could not be opened is not asked again.
+const AWAY: Duration = Duration::from_secs(15);
+
+/// The most resources of which one session wants to know.
+const MAX_SUBSCRIBED: usize = 1024;
 
 /// A stream that is listened to; forgotten when it is dropped.
 pub(super) struct Listening {
@@ -104,6 +130,9 @@ impl Sessions {
         Self {
             tokens,
             index: Index::default(),
+            lines: Lines::default(),
+            peers: Peers::default(),
+            waits: Waits::default(),
             random,
             known: Mutex::default(),
         }
@@ -139,12 +168,73 @@ impl Sessions {
         healed.push(entry);
     }
 
+    /// Remembers that a backend could not be opened.
+    pub(super) fn away(&self, session: Fingerprint, backend: &Arc<str>) {
+        let mut known = self.lock();
+        let away = &mut known.of(session).away;
+        away.retain(|(of, since)| of != backend && since.elapsed() < AWAY);
+        away.push((Arc::clone(backend), Instant::now()));
+    }
+
+    /// Returns whether a backend could not be opened just now.
+    pub(super) fn is_away(&self, session: &Fingerprint, backend: &str) -> bool {
+        let known = self.lock();
+        let away = known.sessions.get(session).map(|known| &known.away);
+        let mut away = away.into_iter().flatten();
+        away.any(|(of, since)| **of == *backend && since.elapsed() < AWAY)
+    }
+
     /// Returns the backends that serve the request called `id`.
     pub(super) fn serving(&self, session: &Fingerprint, id: &Id) -> Vec<Arc<str>> {
+        let served = self.served(session, id);
+        served.into_iter().map(|served| served.backend).collect()
+    }
+
+    /// Ends the requests called `id` here, for backends that see it by that.
+    pub(super) fn cancel(&self, session: &Fingerprint, id: &Id) {
+        for served in self.served(session, id) {
+            served.cancel.notify_one();
+        }
+    }
+
+    fn served(&self, session: &Fingerprint, id: &Id) -> Vec<Served> {
         let known = self.lock();
         let open = known.sessions.get(session).map(|known| &known.open);
-        let of_id = open.into_iter().flatten().filter(|(open, _)| open == id);
-        of_id.map(|(_, backend)| Arc::clone(backend)).collect()
+        let of_id = open.into_iter().flatten().filter(|open| open.id == *id);
+        of_id.cloned().collect()
+    }
+
+    /// Returns which log messages backends without sessions are asked for.
+    pub(super) fn level(&self, session: &Fingerprint) -> Option<Level> {
+        self.lock().sessions.get(session)?.level
+    }
+
+    /// Remembers that.
+    pub(super) fn set_level(&self, session: Fingerprint, level: Level) {
+        self.lock().of(session).level = Some(level);
+    }
+
+    /// Remembers whether the session wants to know of changes of a resource of `backend`.
+    pub(super) fn subscribe(&self, session: Fingerprint, backend: &Arc<str>, uri: &str, wanted: bool) {
+        let mut known = self.lock();
+        let known = known.of(session);
+        known
+            .subscribed
+            .retain(|(of, own)| (of, own.as_str()) != (backend, uri));
+        if wanted && known.subscribed.len() < MAX_SUBSCRIBED {
+            known.subscribed.push((Arc::clone(backend), uri.to_owned()));
+        }
+        known.resubscribed.notify_waiters();
+    }
+
+    /// Returns the resources of `backend` of whose changes the session wants to know, and what goes off when
+    /// these are others.
+    pub(super) fn subscribed(&self, session: Fingerprint, backend: &str) -> (Vec<String>, Arc<Notify>) {
+        let mut known = self.lock();
+        let known = known.of(session);
+        let own = known.subscribed.iter().filter(|(of, _)| **of == *backend);
+        let own = own.map(|(_, uri)| uri.clone()).collect();
+        (own, Arc::clone(&known.resubscribed))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -169,18 +259,31 @@ impl Known {
 impl Open {
     /// Remembers that `backend` serves the request called `id`.
     pub(super) fn new(runtime: &Arc<Runtime>, session: Fingerprint, id: &Id, backend: &Arc<str>) -> Self {
+        let cancel = Arc::new(Notify::new());
         let mut known = runtime.sessions.lock();
-        known.of(session).open.push((id.clone(), Arc::clone(backend)));
+        known.of(session).open.push(Served {
+            id: id.clone(),
+            backend: Arc::clone(backend),
+            cancel: Arc::clone(&cancel),
+        });
         Self {
             runtime: Arc::clone(runtime),
             session,
-            id: id.clone(),
+            cancel,
         }
+    }
+
+    /// Waits until the client no longer wants it.
+    pub(super) async fn cancelled(&self) {
+        self.cancel.notified().await;
     }
 
     fn close(&self) {
         if let Some(known) = self.runtime.sessions.lock().sessions.get_mut(&self.session)
-            && let Some(at) = known.open.iter().position(|(id, _)| *id == self.id)
+            && let Some(at) = known
+                .open
+                .iter()
+                .position(|open| Arc::ptr_eq(&open.cancel, &self.cancel))
         {
             known.open.swap_remove(at);
         }

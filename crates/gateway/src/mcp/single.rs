@@ -5,27 +5,25 @@ use std::{sync::Arc, time::Duration};
 use config::mcp_route::Backend;
 use http::StatusCode;
 use mcp::{
-    Id, List, Message, Method, Outcome, Request, Response, RpcError, error,
-    event::Place,
-    json,
+    List, Message, Method, Request, RpcError, error, input,
+    json::{self, Object},
     method::{Named, Resource},
-    name, sse,
+    name,
+    session::Entry,
 };
 use serde_json::{json, value::RawValue};
-use tokio::time::{Instant, timeout_at};
 
 use super::{
-    call::{Ask, Events, Failure, Fault, Reply},
-    hear::{Heard, hear},
-    lists,
+    answering::Answering,
+    call::{Ask, Failure, Fault, Reply, is_modern},
+    inband::{self, Held},
+    join, lists,
     outlet::{Outlet, Said},
     refused::Refused,
+    repeat,
     sessions::Open,
     turn::{Turn, malformed},
 };
-
-/// How often a stream that breaks is asked for again.
-const RESUMES: usize = 3;
 
 /// A backend, and the parameters in its words.
 struct Asked<'a> {
@@ -42,152 +40,151 @@ pub(super) async fn serve(
 ) -> Result<Said, Box<Refused>> {
     let asked = find(turn, method, request).await?;
     let backend = asked.backend;
-    if turn.entry(&backend.name).is_none() {
+    join::one(turn, backend).await;
+    let Some(entry) = turn.entry(&backend.name) else {
         let message = format!("no MCP session found for backend {}", backend.name);
         return Err(Refused::params(message));
+    };
+    if turn.is_modern() {
+        check(turn, &entry, method, &asked).await?;
     }
-    let _open = Open::new(&turn.runtime, turn.fingerprint, &request.id, &backend.name);
-    let upstream = Message::Request(Request {
-        params: Some(asked.params),
-        ..request.clone()
-    });
-    let until = Instant::now() + backend.call_timeout;
     let answer = Answering {
         turn,
         outlet,
         backend,
         method: &request.method,
+        request: Some(request),
     };
+    if !is_modern(Some(&entry)) {
+        let _open = turn.opening(&request.id, backend);
+        return once(&answer, request, asked.params).await;
+    }
+    if turn.is_modern() {
+        return once(&answer, request, asked.params).await;
+    }
+    if let Method::Resource(resource @ (Resource::Subscribe | Resource::Unsubscribe)) = method {
+        return Ok(subscribed(turn, request, &asked, resource));
+    }
+    let open = Open::new(&turn.runtime, turn.fingerprint, &request.id, &backend.name);
+    tokio::select! {
+        said = rounds(&answer, request, asked.params) => said,
+        // Servers without sessions see by the end of the connection that nobody waits any more.
+        () = open.cancelled() => {
+            let error = RpcError::new(error::SERVER, "the request was cancelled");
+            Err(Refused::new(StatusCode::OK, error))
+        }
+    }
+}
+
+/// Goes on with a request whose client has answered what it was asked.
+pub(super) async fn go_on(
+    turn: &mut Turn,
+    outlet: &Outlet,
+    request: &Request,
+    held: Held,
+) -> Result<Said, Box<Refused>> {
+    turn.session.backends.push(held.entry.clone());
+    let turn = &*turn;
+    let backend = turn.route.backend(&held.entry.backend).ok_or_else(malformed)?;
+    let answer = Answering {
+        turn,
+        outlet,
+        backend,
+        method: &request.method,
+        request: Some(request),
+    };
+    let (events, asked) = inband::answer(turn, backend, request, held).await?;
+    match asked {
+        Some(asked) => answer.asks(asked, events),
+        None => answer
+            .conclude(Reply::Events(events, None))
+            .await?
+            .said(&answer, request),
+    }
+}
+
+/// Refuses what a client without a session may not send to this backend.
+async fn check(turn: &Turn, entry: &Entry, method: Method, asked: &Asked<'_>) -> Result<(), Box<Refused>> {
+    let meant = turn.own.as_ref().and_then(|own| own.meant.as_deref());
+    if meant.is_some_and(|meant| meant != &*asked.backend.name) {
+        return Err(Refused::params("invalid requestState"));
+    }
+    let params = Object::parse(&asked.params).unwrap_or_default();
+    match params.text("name") {
+        // Servers of the same line do this for themselves.
+        Some(own) if method == Method::Named(Named::Tool) && !is_modern(Some(entry)) => {
+            repeat::check(turn, asked.backend, &own, &asked.params).await
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Asks once.
+async fn once(
+    answer: &Answering<'_>,
+    request: &Request,
+    params: Box<RawValue>,
+) -> Result<Said, Box<Refused>> {
+    let upstream = Message::Request(Request {
+        params: Some(params),
+        ..request.clone()
+    });
+    let (turn, backend) = (answer.turn, answer.backend);
     let reply = turn
         .ask(backend, Ask::Post(&upstream), backend.call_timeout)
         .await?;
-    let response = match reply {
-        Reply::Message(message, _) => match hear(turn, backend, message).await {
-            Heard::Answer(response) => Some((response, None)),
-            Heard::Tell(_) | Heard::Settled => None,
-        },
-        Reply::Events(events, _) => match timeout_at(until, answer.follow(events)).await {
-            Ok(followed) => match followed? {
-                Followed::Answer(response, event) => Some((response, event)),
-                Followed::Later => return Ok(Said::nothing()),
-            },
-            Err(_) => return Err(late(backend).into()),
-        },
-        Reply::Nothing => None,
-    };
-    let Some((response, event)) = response else {
-        let failure = Failure::new(&backend.name, Fault::BadReply, "it gave no answer");
-        return Err(failure.into());
-    };
-    Ok(Said {
-        event,
-        ..Said::message(answer.said(response, Some(&request.id)))
-    })
+    answer.conclude(reply).await?.said(answer, request)
 }
 
-fn late(backend: &Backend) -> Failure {
-    let limit = backend.call_timeout.as_secs();
-    Failure::new(
-        &backend.name,
-        Fault::Timeout,
-        format!("no answer within {limit} s"),
-    )
-}
-
-/// What came of following a stream.
-pub(super) enum Followed {
-    /// The answer, and the id of its event.
-    Answer(Response, Option<String>),
-    /// The backend will go on when it is asked again, and so will the client.
-    Later,
-}
-
-/// A backend that answers a request, and whom it is told.
-pub(super) struct Answering<'a> {
-    pub(super) turn: &'a Turn,
-    pub(super) outlet: &'a Outlet,
-    pub(super) backend: &'a Backend,
-    /// What was asked.
-    pub(super) method: &'a str,
-}
-
-impl Answering<'_> {
-    /// Hands on what the backend says until it answers. A stream that breaks is asked for again.
-    pub(super) async fn follow(&self, mut events: Box<Events>) -> Result<Followed, Failure> {
-        let mut last: Option<String> = None;
-        let mut resumed = 0;
-        let mut wait = Duration::from_secs(1);
-        loop {
-            let failure = match events.next().await {
-                Ok(Some(arrived)) => {
-                    if let Some(retry) = arrived.retry {
-                        wait = Duration::from_millis(retry);
-                        if self.turn.resumes() {
-                            self.outlet.write(|out| sse::write_retry(out, retry)).await;
-                        }
-                    }
-                    let event = arrived.id.as_ref().map(|id| self.place(id));
-                    last = arrived.id.or(last);
-                    let Some(message) = arrived.message else {
-                        if let Some(event) = event.filter(|_| self.turn.resumes()) {
-                            self.outlet.write(|out| sse::write_place(out, &event)).await;
-                        }
-                        continue;
-                    };
-                    match hear(self.turn, self.backend, message).await {
-                        Heard::Answer(response) => return Ok(Followed::Answer(response, event)),
-                        Heard::Tell(document) => self.outlet.say(event.as_deref(), &document).await,
-                        Heard::Settled => {}
-                    }
-                    continue;
-                }
-                Ok(None) if last.is_some() && self.turn.resumes() => return Ok(Followed::Later),
-                Ok(None) => Failure::new(
-                    &self.backend.name,
-                    Fault::Broken,
-                    "its stream ended without an answer",
-                ),
-                Err(failure) => failure,
-            };
-            resumed += 1;
-            let Some(id) = last.as_deref().filter(|_| resumed <= RESUMES) else {
-                return Err(failure);
-            };
-            tokio::time::sleep(wait).await;
-            let again = self
-                .turn
-                .ask(self.backend, Ask::Get(Some(id)), self.backend.list_timeout);
-            match again.await? {
-                Reply::Events(again, _) => events = again,
-                Reply::Message(..) | Reply::Nothing => return Err(failure),
-            }
-        }
-    }
-
-    /// Returns an answer in the client's words, to the request that it knows as `id`.
-    pub(super) fn said(&self, response: Response, id: Option<&Id>) -> Box<RawValue> {
-        let outcome = match response.outcome {
-            Outcome::Result(result) => Outcome::Result(match Method::find(self.method) {
-                Some(method) => self
-                    .turn
-                    .naming(self.backend)
-                    .result(method, &result)
-                    .into_owned(),
-                None => result,
-            }),
-            error @ Outcome::Error(_) => error,
+/// Asks a backend without sessions for a client with one, and again for as long as it asks back.
+async fn rounds(
+    answer: &Answering<'_>,
+    request: &Request,
+    mut params: Box<RawValue>,
+) -> Result<Said, Box<Refused>> {
+    let (turn, backend) = (answer.turn, answer.backend);
+    for round in 0..MAX_ROUNDS {
+        let upstream = Message::Request(Request {
+            params: Some(params.clone()),
+            ..request.clone()
+        });
+        let reply = turn
+            .ask(backend, Ask::Post(&upstream), backend.call_timeout)
+            .await?;
+        let concluded = answer.conclude(reply).await?;
+        let Some(inputs) = concluded.asks_back() else {
+            return concluded.said(answer, request);
         };
-        let id = id.cloned().or(response.id);
-        Message::Response(Response { id, outcome }).to_raw()
+        let state = inputs.state.clone();
+        let responses = if inputs.requests.is_empty() {
+            // It only wants to be asked again.
+            tokio::time::sleep(AGAIN * (round + 1)).await;
+            Object::default()
+        } else {
+            let inputs = inputs.named(&turn.naming(backend));
+            inband::ask(turn, answer.outlet, backend, &inputs).await?
+        };
+        params = input::retried(&params, &responses, state.as_deref()).ok_or_else(malformed)?;
     }
+    let failure = Failure::new(&backend.name, Fault::BadReply, "it asks for ever");
+    Err(failure.into())
+}
 
-    fn place(&self, event: &str) -> String {
-        self.turn.place(&Place::Answer {
-            backend: self.backend.name.to_string(),
-            event: event.to_owned(),
-            method: self.method.to_owned(),
-        })
+/// How often a backend may ask back.
+const MAX_ROUNDS: u32 = 16;
+
+/// How long to wait, the longer the more often, before a backend is asked again that wanted to know nothing.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Takes note of what a client with a session wants to be told; whoever serves its stream asks the backend for it.
+fn subscribed(turn: &Turn, request: &Request, asked: &Asked<'_>, resource: Resource) -> Said {
+    let params = Object::parse(&asked.params).unwrap_or_default();
+    if let Some(own) = params.text("uri") {
+        let wanted = resource == Resource::Subscribe;
+        let sessions = &turn.runtime.sessions;
+        sessions.subscribe(turn.fingerprint, &asked.backend.name, &own, wanted);
     }
+    Said::message(request.answer(json::empty()).to_raw())
 }
 
 /// Returns who is meant, and what it is asked.
@@ -244,7 +241,12 @@ async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<A
             params.set("ref", reference);
             backend
         }
-        Method::Initialize | Method::Ping | Method::List(_) | Method::SetLevel => {
+        Method::Initialize
+        | Method::Ping
+        | Method::List(_)
+        | Method::SetLevel
+        | Method::Discover
+        | Method::Listen => {
             return Err(malformed().into());
         }
     };
@@ -323,7 +325,7 @@ async fn bare_backend<'t>(turn: &'t Turn, list: List, name: &str) -> Option<&'t 
 }
 
 /// Returns whose a resource is and what it is called there.
-async fn uri_backend<'t>(turn: &'t Turn, uri: &str) -> Option<(&'t Backend, String)> {
+pub(super) async fn uri_backend<'t>(turn: &'t Turn, uri: &str) -> Option<(&'t Backend, String)> {
     if !turn.route.prefixes() {
         for list in [List::Resources, List::Templates] {
             if let Some(backend) = bare_backend(turn, list, uri).await {
@@ -338,11 +340,9 @@ async fn uri_backend<'t>(turn: &'t Turn, uri: &str) -> Option<(&'t Backend, Stri
 /// Revisions with sessions have a code of their own for this.
 fn unknown_resource(resource: Resource, uri: &str) -> Box<Refused> {
     let code = match resource {
-        Resource::Read => RESOURCE_NOT_FOUND,
+        Resource::Read => error::RESOURCE_NOT_FOUND,
         Resource::Subscribe | Resource::Unsubscribe => error::INVALID_PARAMS,
     };
     let error = RpcError::new(code, format!("unknown resource: {uri}")).with_data(json!({ "uri": uri }));
     Refused::new(StatusCode::OK, error)
 }
-
-const RESOURCE_NOT_FOUND: i32 = -32002;

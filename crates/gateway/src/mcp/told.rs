@@ -7,7 +7,7 @@ use mcp::{
     method,
 };
 
-use super::{gather::gather, listen::PING, refused::Refused, turn::Turn};
+use super::{call::is_modern, gather::gather, listen::PING, refused::Refused, turn::Turn};
 
 /// What ids of notices begin with that the compatibility specification's gateway sends as requests.
 const CHANGED: &str = "aigw-server-to-client-tools-changed";
@@ -44,6 +44,13 @@ pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<
     let redeemed = turn.runtime.sessions.tokens.tickets.redeem(&turn.token, &ticket);
     let (backend, own) = redeemed.ok_or_else(invalid)?;
     let backend = turn.route.backend(backend).ok_or_else(invalid)?;
+    if is_modern(turn.entry(&backend.name).as_ref()) {
+        // It was asked on behalf of a backend that has given its question as a result.
+        let name = json::text(&own).ok_or_else(invalid)?.into_owned();
+        let waits = &turn.runtime.sessions.waits;
+        let waited = waits.answered(turn.fingerprint, name, response.outcome);
+        return if waited { Ok(()) } else { Err(invalid()) };
+    }
     let answer = Message::Response(Response {
         id: Id::parse(&own),
         outcome: response.outcome,
@@ -62,6 +69,7 @@ async fn cancelled(turn: &Turn, notification: Notification) {
         Id::parse(params.get("requestId")?)
     });
     let Some(id) = id else { return };
+    turn.runtime.sessions.cancel(&turn.fingerprint, &id);
     let serving = turn.runtime.sessions.serving(&turn.fingerprint, &id);
     let message = Message::Notification(notification);
     if serving.is_empty() {

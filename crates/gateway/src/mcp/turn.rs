@@ -5,15 +5,17 @@ use std::{sync::Arc, time::Duration};
 use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, HeaderValue};
 use mcp::{
-    Capabilities, Id, Message, Notification, Request, RpcError, Session, Version, event::Place,
-    rewrite::Naming, session::Entry,
+    Capabilities, Id, Level, Message, Notification, Request, RpcError, Session, Version, event::Place,
+    modern::About, rewrite::Naming, session::Entry,
 };
+use serde_json::value::RawValue;
 
 use super::{
-    call::{Ask, Caller, Failure, Fault, Reply},
-    initialize,
+    call::{Ask, Caller, Failure, Fault, Reply, is_modern},
+    line, peers,
     refused::Refused,
-    sessions::{Fingerprint, fingerprint, now},
+    repeat,
+    sessions::{Fingerprint, Open, fingerprint, now},
 };
 use crate::{Runtime, State};
 
@@ -33,6 +35,21 @@ pub(super) struct Turn {
     pub(super) token: String,
     pub(super) fingerprint: Fingerprint,
     pub(super) session: Session,
+    /// What the client says with each request, if it keeps no session.
+    pub(super) own: Option<Own>,
+}
+
+/// What a client without a session says of one request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    /// Which log messages it wants.
+    pub(super) level: Option<Level>,
+    /// What it calls the progress of the request.
+    pub(super) progress: Option<Box<RawValue>>,
+    /// Backends that could not be met.
+    pub(super) unmet: Vec<Failure>,
+    /// The backend that the request goes on with.
+    pub(super) meant: Option<String>,
 }
 
 impl Turn {
@@ -83,7 +100,19 @@ impl Turn {
             backend,
             client: &self.headers,
             request_id: &self.request_id,
+            about: About {
+                capabilities: &self.session.client.capabilities,
+                info: &self.session.client.info,
+                level: self.own.as_ref().and_then(|own| own.level),
+            },
+            modern: self.is_modern(),
+            repeated: Vec::new(),
         }
+    }
+
+    /// Returns whether the client keeps no session.
+    pub(super) fn is_modern(&self) -> bool {
+        self.own.is_some()
     }
 
     /// Asks `backend` in its session; one that it has lost is opened anew, once.
@@ -100,18 +129,40 @@ impl Turn {
                 "the session was opened without it",
             ));
         };
-        let caller = self.caller(backend);
+        let mut caller = self.caller(backend);
+        let in_common = match ask {
+            Ask::Post(message) => peers::in_common(self, &entry, message),
+            Ask::Get(_) | Ask::Delete => None,
+        };
+        let ask = in_common.as_ref().map_or(ask, Ask::Post);
+        if is_modern(Some(&entry)) && !self.is_modern() {
+            caller.about.level = self.runtime.sessions.level(&self.fingerprint);
+            if let Ask::Post(Message::Request(request)) = ask {
+                caller.repeated = repeat::headers(self, backend, request).await;
+            }
+        }
         let failure = match caller.ask(Some(&entry), ask, limit).await {
             Err(failure) if failure.lost && !entry.session.is_empty() => failure,
             answered => return answered,
         };
         tracing::info!(backend = %backend.name, "a backend lost its session");
-        let opened = initialize::open(&caller, &self.session.client, limit).await;
+        let opened = line::open(self, backend, limit).await;
         let Ok(opened) = opened else {
             return Err(failure);
         };
-        self.runtime.sessions.heal(self.fingerprint, opened.entry.clone());
-        caller.ask(Some(&opened.entry), ask, limit).await
+        let entry = opened.entry.clone();
+        if self.is_modern() {
+            peers::replace(self, backend, opened).await;
+        } else {
+            self.runtime.sessions.heal(self.fingerprint, entry.clone());
+        }
+        caller.ask(Some(&entry), ask, limit).await
+    }
+
+    /// Remembers that `backend` serves the request called `id`, if there is a session in which it can be cancelled.
+    pub(super) fn opening(&self, id: &Id, backend: &Backend) -> Option<Open> {
+        let in_session = !self.is_modern();
+        in_session.then(|| Open::new(&self.runtime, self.fingerprint, id, &backend.name))
     }
 
     /// Tells `backend` something that it does not answer.
@@ -128,23 +179,19 @@ impl Turn {
     }
 
     /// Returns what the client sees in place of an id or token of `backend`.
-    pub(super) fn ticket(&self, backend: &str, value: &serde_json::value::RawValue) -> Id {
+    pub(super) fn ticket(&self, backend: &str, value: &RawValue) -> Id {
         let tickets = &self.runtime.sessions.tokens.tickets;
         Id::text(&tickets.issue(&self.token, backend, value))
     }
 
     /// Returns whether the client can come back for the rest of an answer.
     pub(super) fn resumes(&self) -> bool {
-        self.session.version >= Version::V2025_11_25
+        self.session.version >= Version::V2025_11_25 && !self.is_modern()
     }
 }
 
 /// Returns a request of the gateway's own.
-pub(super) fn own_request(
-    id: &str,
-    method: &str,
-    params: Option<Box<serde_json::value::RawValue>>,
-) -> Request {
+pub(super) fn own_request(id: &str, method: &str, params: Option<Box<RawValue>>) -> Request {
     Request {
         id: Id::text(id),
         method: method.to_owned(),

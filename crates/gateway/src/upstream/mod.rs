@@ -102,6 +102,7 @@ pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
                     state.clients.prune();
                     state.services.prune();
                     gateway.runtime.programs.prune();
+                    gateway.runtime.held.prune();
                 }
                 None => return,
             }

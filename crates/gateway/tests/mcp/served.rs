@@ -145,6 +145,17 @@ impl Served {
         last(&answer)
     }
 
+    /// Asks for something without a session, with these capabilities.
+    pub(crate) async fn modern(&self, method: &str, params: Value, can: &Value) -> Answer {
+        let message = modern_request(method, params, can);
+        let headers = modern_headers(&message);
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        client::post(self.address, PATH, &headers, &message).await
+    }
+
     /// Calls a tool without arguments.
     pub(crate) async fn call(&self, name: &str) -> Value {
         self.ask("tools/call", json!({ "name": name })).await
@@ -171,6 +182,32 @@ impl Served {
 /// Returns a request.
 pub(crate) fn request(id: u32, method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
+}
+
+/// Returns a request that says for itself what it needs (revision 2026-07-28).
+pub(crate) fn modern_request(method: &str, mut params: Value, can: &Value) -> Value {
+    let meta = &mut params["_meta"];
+    meta["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    meta["io.modelcontextprotocol/clientCapabilities"] = can.clone();
+    request(5, method, &params)
+}
+
+/// Returns the headers that repeat what such a request says.
+pub(crate) fn modern_headers(message: &Value) -> Vec<(&'static str, String)> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let params = &message["params"];
+    let mut headers = vec![
+        ("mcp-protocol-version", "2026-07-28".to_owned()),
+        ("mcp-method", text(&message["method"]).unwrap_or_default()),
+    ];
+    if message["method"] != "completion/complete" {
+        headers.extend(
+            text(&params["name"])
+                .or_else(|| text(&params["uri"]))
+                .map(|name| ("mcp-name", name)),
+        );
+    }
+    headers
 }
 
 /// Returns a notification.

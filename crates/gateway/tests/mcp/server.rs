@@ -46,6 +46,53 @@ pub(crate) async fn start_with(capabilities: Value, name: &'static str, answer: 
     .await
 }
 
+/// A server that keeps no sessions (revision 2026-07-28): it insists on what requests must say, and has no `initialize`.
+pub(crate) async fn modern(name: &'static str, answer: Answer) -> Upstream {
+    Upstream::start(Script::answer(move |received| {
+        let message = received.json();
+        let (method, meta) = (message["method"].as_str().unwrap_or_default(), &message["params"]["_meta"]);
+        let error = |status: u16, code: i32| {
+            let error = json!({ "code": code, "message": "no" });
+            Reply::json(status, &json!({ "jsonrpc": "2.0", "id": message["id"], "error": error }))
+        };
+        let version = &meta["io.modelcontextprotocol/protocolVersion"];
+        if received.method != "POST" {
+            return Reply::whole(405, &[], "");
+        }
+        if *version != "2026-07-28" || !meta["io.modelcontextprotocol/clientCapabilities"].is_object() {
+            return error(400, -32602);
+        }
+        let named = message["params"]["name"].as_str().unwrap_or_default();
+        if received.header("mcp-protocol-version") != "2026-07-28"
+            || received.header("mcp-method") != method
+            || (method == "tools/call" && received.header("mcp-name") != named)
+        {
+            return error(400, -32020);
+        }
+        if let Some(reply) = answer(received, &message) {
+            return reply;
+        }
+        match method {
+            "server/discover" => result(
+                &message,
+                json!({ "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities(),
+                    "instructions": format!("use {name}"), "ttlMs": 1000, "cacheScope": "public" }),
+            ),
+            _ => error(404, -32601),
+        }
+    }))
+    .await
+}
+
+/// Returns what a server answers that needs to know something first.
+pub(crate) fn input_required(message: &Value, requests: Value, state: &str) -> Reply {
+    let mut asked = json!({ "resultType": "input_required", "inputRequests": requests });
+    if !state.is_empty() {
+        asked["requestState"] = json!(state);
+    }
+    result(message, asked)
+}
+
 /// A server that echoes what its tools are called with, as a document.
 pub(crate) async fn echo(name: &'static str) -> Upstream {
     start(name, Box::new(|_, message| echoed(message))).await

@@ -150,6 +150,12 @@ async fn a_server_that_was_away_does_not_spoil_a_session() {
     served.open().await;
     assert_eq!(served.call("one__echo").await["error"], Value::Null);
     assert_eq!(served.call("gone__echo").await["error"]["code"], -32602);
+    let listed = served.ask("tools/list", json!({})).await;
+    assert_eq!(
+        listed["result"]["tools"].as_array().map(Vec::len),
+        Some(2),
+        "{listed}"
+    );
 }
 
 #[tokio::test]

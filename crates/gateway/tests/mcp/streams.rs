@@ -110,4 +110,19 @@ async fn a_reload_that_changes_what_is_offered_is_told() {
     for what in ["tools", "prompts", "resources"] {
         assert_eq!(data(&next(&mut client).await), changed(what));
     }
+    // The session goes on, and the new server is in it.
+    let listed = served.ask("tools/list", serde_json::json!({})).await;
+    assert_eq!(
+        listed["result"]["tools"].as_array().map(Vec::len),
+        Some(4),
+        "{listed}"
+    );
+    assert_eq!(served.call("two__echo").await["error"], Value::Null);
+    assert_eq!(
+        two.requests()
+            .iter()
+            .filter(|request| request.json()["method"] == "initialize")
+            .count(),
+        1
+    );
 }

@@ -170,18 +170,14 @@ pub fn stamped(params: Option<&RawValue>, about: &About<'_>) -> Option<Box<RawVa
     let own = meta.get(CLIENT_CAPABILITIES).is_some();
     meta.set(PROTOCOL_VERSION, json::raw(Version::V2026_07_28.name()));
     if !own {
-        meta.set(CLIENT_CAPABILITIES, document(about.capabilities));
-        meta.set(CLIENT_INFO, document(about.info));
+        meta.set(CLIENT_CAPABILITIES, json::document(about.capabilities));
+        meta.set(CLIENT_INFO, json::document(about.info));
         if let Some(level) = about.level {
             meta.set(LOG_LEVEL, json::raw(level.name()));
         }
     }
     object.set("_meta", meta.to_raw());
     Some(object.to_raw())
-}
-
-fn document(text: &str) -> Box<RawValue> {
-    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| json::empty())
 }
 
 /// Returns `params` without what only servers of this line understand.

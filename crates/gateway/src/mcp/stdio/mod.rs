@@ -67,7 +67,8 @@ impl Call<'_> {
     pub(super) async fn ask(&self, ask: Ask<'_>, limit: Duration) -> Result<Reply, Failure> {
         let fail = |fault, reason: String| Failure::new(self.backend, fault, reason);
         let opens = matches!(ask, Ask::Post(Message::Request(request)) if request.method == "initialize");
-        let (process, opened) = match self.entry {
+        let begun = self.entry.filter(|entry| !entry.session.is_empty());
+        let (process, opened) = match begun {
             None => {
                 let (process, key) = self.start(limit).await?;
                 (process, Some(key))
@@ -91,11 +92,11 @@ impl Call<'_> {
                 let told = process.post(message).await;
                 let talk = told.map_err(|reason| fail(Fault::Broken, reason))?;
                 Ok(match talk {
-                    Some(talk) => Reply::talk(self.backend, talk),
+                    Some(talk) => Reply::talk(self.backend, talk, opened),
                     None => Reply::Nothing,
                 })
             }
-            Ask::Get(_) => Ok(Reply::talk(self.backend, process.listen())),
+            Ask::Get(_) => Ok(Reply::talk(self.backend, process.listen(), None)),
             Ask::Delete => {
                 if !self.program.shared {
                     self.programs.stop(&process);

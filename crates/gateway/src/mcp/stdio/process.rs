@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +12,14 @@ use std::{
 };
 
 use config::mcp_route::Program;
-use mcp::{Id, Message, Response, json};
+use mcp::{
+    Id, Message, Response,
+    json::{self, Object},
+    subscription,
+};
+#[cfg(unix)]
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -30,7 +37,7 @@ const MAX_LOG: usize = 2_000;
 /// How many messages wait for a client that does not read; more are lost, which is said in the log.
 const QUEUE: usize = 1_024;
 
-/// How long a program may take to end once its input is closed.
+/// How long a program may take to end once its input is closed, and again once it is asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A program that runs.
@@ -54,10 +61,19 @@ pub(super) struct Process {
 /// Who waits for what.
 #[derive(Default)]
 struct Open {
-    /// Requests by the id that the program knows them by, and the client's own.
-    requests: HashMap<u64, (Id, mpsc::Sender<Message>)>,
+    /// Requests by the id that the program knows them by.
+    requests: HashMap<u64, Asked>,
     /// Who listens to what is said unasked.
-    listener: Option<mpsc::Sender<Message>>,
+    listeners: Vec<mpsc::Sender<Message>>,
+}
+
+/// A request that the program works on.
+struct Asked {
+    /// What the client calls it.
+    id: Id,
+    /// What the client calls its progress.
+    progress: Option<Box<RawValue>>,
+    sender: mpsc::Sender<Message>,
 }
 
 /// Messages of a program for one request, or for whoever listens.
@@ -152,9 +168,18 @@ impl Process {
             Message::Request(request) => {
                 let number = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let (sender, messages) = mpsc::channel(QUEUE);
-                self.open().requests.insert(number, (request.id.clone(), sender));
                 let mut request = request.clone();
-                request.id = number_id(number);
+                let id = std::mem::replace(&mut request.id, number_id(number));
+                let progress = request.params.as_deref().and_then(progress);
+                if progress.is_some() {
+                    let marked = request
+                        .params
+                        .as_deref()
+                        .and_then(|params| marked(params, number));
+                    request.params = marked.or(request.params);
+                }
+                let asked = Asked { id, progress, sender };
+                self.open().requests.insert(number, asked);
                 let talk = Talk {
                     messages,
                     process: Arc::clone(self),
@@ -177,10 +202,12 @@ impl Process {
         Ok(talk)
     }
 
-    /// Returns what the program says unasked from now on; whoever listened before hears no more.
+    /// Returns what the program says unasked from now on, as all who listen hear it.
     pub(super) fn listen(self: &Arc<Self>) -> Talk {
         let (sender, messages) = mpsc::channel(QUEUE);
-        self.open().listener = Some(sender);
+        let listeners = &mut self.open().listeners;
+        listeners.retain(|listener| !listener.is_closed());
+        listeners.push(sender);
         Talk {
             messages,
             process: Arc::clone(self),
@@ -227,10 +254,10 @@ impl Process {
         };
         let mut notification = notification.clone();
         let changed = notification.params.as_ref().and_then(|params| {
-            let mut params = json::Object::parse(params)?;
+            let mut params = Object::parse(params)?;
             let id = Id::parse(params.get("requestId")?)?;
             let open = self.open();
-            let (number, _) = open.requests.iter().find(|(_, (client, _))| *client == id)?;
+            let (number, _) = open.requests.iter().find(|(_, asked)| asked.id == id)?;
             params.set("requestId", json::raw(number));
             Some(params.to_raw())
         });
@@ -273,33 +300,51 @@ impl Process {
         let number = response.id.as_ref().and_then(|id| id.raw().get().parse().ok());
         let waiting = number.and_then(|number: u64| self.open().requests.remove(&number));
         // Whoever asked may have gone.
-        if let Some((id, sender)) = waiting {
+        if let Some(asked) = waiting {
             let answer = Response {
-                id: Some(id),
+                id: Some(asked.id),
                 outcome: response.outcome,
             };
-            let _ = sender.try_send(Message::Response(answer));
+            let _ = asked.sender.try_send(Message::Response(answer));
         }
     }
 
-    /// Nothing tells which request a message belongs to: it goes to the one that was made last, or to whoever
-    /// listens.
+    /// Hands a message to the request that it says it belongs to. Where it says none, one that a request can have
+    /// caused goes to the last, and any other to whoever listens.
     fn said(&self, message: Message) {
-        let sender = {
-            let open = self.open();
-            let last = open.requests.iter().max_by_key(|(number, _)| **number);
-            let asked = matches!(&message, Message::Request(_))
-                || matches!(&message, Message::Notification(own) if own.method == mcp::method::PROGRESS
-                    || own.method == "notifications/message");
-            let last = last.map(|(_, (_, sender))| sender.clone());
-            if asked {
-                last.or_else(|| open.listener.clone())
-            } else {
-                open.listener.clone().or(last)
+        let mut open = self.open();
+        let message = match of_request(&message).and_then(|number| open.requests.get(&number)) {
+            Some(asked) => {
+                let told = restored(message, asked.progress.as_deref());
+                return self.hand(&asked.sender, told);
             }
+            None => message,
         };
-        let handed = sender.map(|sender| sender.try_send(message));
-        if !matches!(handed, Some(Ok(()))) {
+        let caused = match &message {
+            Message::Request(_) => true,
+            Message::Notification(own) => {
+                matches!(own.method.as_str(), mcp::method::PROGRESS | mcp::method::MESSAGE)
+            }
+            Message::Response(_) => false,
+        };
+        let last = open.requests.iter().max_by_key(|(number, _)| **number);
+        let last = last.map(|(_, asked)| asked.sender.clone());
+        open.listeners.retain(|listener| !listener.is_closed());
+        match last {
+            Some(last) if caused || open.listeners.is_empty() => self.hand(&last, message),
+            Some(_) | None => {
+                if open.listeners.is_empty() {
+                    tracing::debug!(backend = %self.backend, "nobody hears a program's message");
+                }
+                for listener in &open.listeners {
+                    self.hand(listener, message.clone());
+                }
+            }
+        }
+    }
+
+    fn hand(&self, to: &mpsc::Sender<Message>, message: Message) {
+        if to.try_send(message).is_err() {
             tracing::debug!(backend = %self.backend, "nobody hears a program's message");
         }
     }
@@ -311,13 +356,7 @@ impl Process {
             () = self.stop.notified() => {
                 // A server of this kind ends when its input does (revision 2025-11-25, "Lifecycle", stdio).
                 self.stdin.lock().await.take();
-                match timeout(GRACE, child.wait()).await {
-                    Ok(ended) => ended,
-                    Err(_) => match child.kill().await {
-                        Ok(()) => child.wait().await,
-                        Err(error) => Err(error),
-                    },
-                }
+                end(child).await
             }
         };
         match ended {
@@ -383,6 +422,78 @@ async fn next_line(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Opti
             return None;
         }
     }
+}
+
+/// Waits for a program to end whose input is closed, asks it to, and at last makes it.
+async fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    if let Ok(ended) = timeout(GRACE, child.wait()).await {
+        return ended;
+    }
+    terminate(child);
+    if let Ok(ended) = timeout(GRACE, child.wait()).await {
+        return ended;
+    }
+    child.kill().await?;
+    child.wait().await
+}
+
+/// Asks a program to end.
+#[cfg(unix)]
+fn terminate(child: &Child) {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    if let Some(pid) = pid.and_then(Pid::from_raw) {
+        // One that has ended by now is waited for all the same.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}
+
+/// There is no asking here.
+#[cfg(not(unix))]
+fn terminate(_: &Child) {}
+
+/// Returns what a client calls the progress of a request.
+fn progress(params: &RawValue) -> Option<Box<RawValue>> {
+    let params = Object::parse(params)?;
+    let meta = params.object("_meta")?;
+    meta.get("progressToken").map(RawValue::to_owned)
+}
+
+/// Returns parameters whose progress is known by the number of the request.
+fn marked(params: &RawValue, number: u64) -> Option<Box<RawValue>> {
+    let mut params = Object::parse(params)?;
+    params.edit("_meta", |meta| {
+        let mut meta = Object::parse(meta)?;
+        meta.set("progressToken", json::raw(&number));
+        Some(meta.to_raw())
+    });
+    Some(params.to_raw())
+}
+
+/// Returns the number of the request that a message says it belongs to.
+fn of_request(message: &Message) -> Option<u64> {
+    let Message::Notification(notification) = message else {
+        return None;
+    };
+    let params = Object::parse(notification.params.as_deref()?)?;
+    let number = match notification.method.as_str() {
+        mcp::method::PROGRESS => params.get("progressToken")?.get().parse().ok(),
+        _ => params.object("_meta")?.get(subscription::ID)?.get().parse().ok(),
+    };
+    number
+}
+
+/// Returns a message with the client's own word for the progress.
+fn restored(message: Message, progress: Option<&RawValue>) -> Message {
+    let (Message::Notification(mut notification), Some(progress)) = (message.clone(), progress) else {
+        return message;
+    };
+    let named = notification.params.as_deref().and_then(|params| {
+        let mut params = Object::parse(params)?;
+        params.edit("progressToken", |_| Some(progress.to_owned()));
+        Some(params.to_raw())
+    });
+    notification.params = named.or(notification.params);
+    Message::Notification(notification)
 }
 
 fn number_id(number: u64) -> Id {
