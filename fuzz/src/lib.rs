@@ -62,6 +62,8 @@ pub fn event_stream(data: &[u8]) {
 pub fn mcp_message(data: &[u8]) {
     use mcp::{
         List, Message, Method, Outcome,
+        input::Inputs,
+        modern,
         rewrite::{Naming, Page},
     };
 
@@ -71,6 +73,9 @@ pub fn mcp_message(data: &[u8]) {
     let bytes = message.to_bytes();
     let again = Message::parse(&bytes).map(|again| again.to_bytes());
     assert_eq!(again.as_ref(), Ok(&bytes), "a second time");
+    if let Message::Request(request) = &message {
+        mcp_request(request);
+    }
     let Message::Response(response) = &message else {
         return;
     };
@@ -89,6 +94,12 @@ pub fn mcp_message(data: &[u8]) {
             result.get().as_bytes().first()
         );
     }
+    if let Some(inputs) = Inputs::read(result) {
+        let again = Inputs::read(&inputs.to_raw()).expect("a result that asks back");
+        assert_eq!(again.to_raw().get(), inputs.to_raw().get());
+    }
+    let finished = modern::finished(result, &mcp::json::empty(), Some(modern::Hints::NONE));
+    assert_eq!(finished.is_some(), mcp::json::Object::parse(result).is_some());
     for list in List::ALL {
         let items = Page::read(*list, result)
             .map(|page| page.items)
@@ -99,29 +110,115 @@ pub fn mcp_message(data: &[u8]) {
     }
 }
 
-/// Takes `text` for every kind of token, name and URI that a client may send back.
+/// Reads what `request` says for itself, and tells a server.
 ///
 /// # Panics
-/// If what was never issued opens something, or a URI does not come back as it went.
-pub fn mcp_token(text: &str) {
+/// If what a server is told is not what a client without a session would have to say, or does not come off again.
+fn mcp_request(request: &mcp::Request) {
     use mcp::{
-        name,
-        session::{Config, Form, Tokens},
-        template,
+        header::encode,
+        json::Object,
+        modern::{self, About, Envelope, Headers},
+        subscription::Filter,
     };
 
+    let Some(params) = request.object() else { return };
+    if let Some(filter) = Filter::read(&params) {
+        let raw = filter.to_raw();
+        let again = Object::parse(&raw).and_then(|raw| Filter::read(&raw));
+        assert_eq!(again, Some(filter));
+    }
+    let about = About {
+        capabilities: "{}",
+        info: "{}",
+        level: None,
+    };
+    let told = modern::stamped(request.params.as_deref(), &about).expect("parameters are an object");
+    let told = mcp::Request {
+        params: Some(told),
+        ..request.clone()
+    };
+    let params = told.object().expect("an object");
+    let name = modern::name(&told.method, &params);
+    let name = name.as_deref().map(encode);
+    let headers = Headers {
+        version: Some("2026-07-28"),
+        method: Some(&told.method),
+        name: name.as_deref(),
+    };
+    // What a client says for itself stays, however wrong it is, and blanks around a header mean nothing.
+    let silent = request
+        .object()
+        .is_some_and(|params| params.get("_meta").is_none());
+    if silent && told.method.trim() == told.method {
+        let read = Envelope::read(&told, headers);
+        assert!(read.is_ok(), "{read:?}");
+    }
+    let plain = told.params.as_deref().and_then(modern::unstamped);
+    let plain = plain.expect("it was stamped");
+    let plain = Object::parse(&plain).expect("an object");
+    let meta = plain.object("_meta").unwrap_or_default();
+    assert!(meta.get(modern::PROTOCOL_VERSION).is_none());
+}
+
+/// Takes `data` for what is inside each kind of token, as if it had been sealed here.
+///
+/// # Panics
+/// If what opens does not come back as it went.
+pub fn mcp_sealed(data: &[u8]) {
+    use mcp::seal::Seal;
+
+    let (seed, unique, session) = (SEED.as_bytes(), [1; 12], "session");
+    let tokens = mcp_tokens();
+    let sealed = |purpose, bound: &str| Seal::new(purpose, seed, None).seal(bound.as_bytes(), unique, data);
+    let token = format!("g1.{}", sealed("session", ROUTE));
+    if let Some(opened) = tokens.open(&token, ROUTE, 0) {
+        let again = tokens.seal(&opened, unique);
+        assert_eq!(tokens.open(&again, ROUTE, 0), Some(opened));
+    }
+    let token = format!("e1.{}", sealed("event", session));
+    if let Some(place) = tokens.open_place(&token, session, 0) {
+        let again = tokens.seal_place(&place, session, unique);
+        assert_eq!(tokens.open_place(&again, session, 0), Some(place));
+    }
+    if let Some(state) = tokens.open_state(&sealed("state", ROUTE), ROUTE, 0) {
+        let again = tokens.seal_state(&state, ROUTE, unique);
+        assert_eq!(tokens.open_state(&again, ROUTE, 0), Some(state));
+    }
+}
+
+const SEED: &str = "seed of the fuzzer";
+const ROUTE: &str = "default/route";
+
+fn mcp_tokens() -> mcp::session::Tokens {
+    use mcp::session::{Config, Form, Tokens};
+
     let one = std::num::NonZeroU32::MIN;
-    let tokens = Tokens::new(&Config {
-        seed: b"seed of the fuzzer".to_vec(),
+    Tokens::new(&Config {
+        seed: SEED.as_bytes().to_vec(),
         fallback: None,
         iterations: one,
         fallback_iterations: one,
         form: Form::V1,
         salt: [0; 16],
-    });
-    assert!(tokens.open(text, "default/route", 0).is_none());
+    })
+}
+
+/// Takes `text` for every kind of token, name and URI that a client may send back.
+///
+/// # Panics
+/// If what was never issued opens something, or a URI does not come back as it went.
+pub fn mcp_token(text: &str) {
+    use mcp::{header, name, template};
+
+    let tokens = mcp_tokens();
+    assert!(tokens.open(text, ROUTE, 0).is_none());
     assert!(tokens.open_place(text, "session", 0).is_none());
+    assert!(tokens.open_state(text, ROUTE, 0).is_none());
     assert!(tokens.tickets.redeem("session", text).is_none());
+    let carried = header::encode(text);
+    assert_eq!(header::decode(&carried).as_deref(), Some(text));
+    let _ = header::decode(text);
     let mapped = name::prefixed_uri("backend", text);
     let back = name::split_uri(&mapped);
     assert_eq!(

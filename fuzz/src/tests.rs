@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use super::{
-    converse, documents, event_stream, mcp_message, mcp_token, multipart, request, resources, shallow, sse,
-    stream,
+    converse, documents, event_stream, mcp_message, mcp_sealed, mcp_token, multipart, request, resources,
+    shallow, sse, stream,
 };
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
@@ -96,6 +96,11 @@ fn mcp_messages() {
 #[test]
 fn mcp_tokens() {
     check("mcp_token", |bytes| mcp_token(&String::from_utf8_lossy(bytes)));
+}
+
+#[test]
+fn mcp_sealed_tokens() {
+    check("mcp_sealed", mcp_sealed);
 }
 
 #[test]
