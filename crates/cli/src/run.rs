@@ -44,7 +44,7 @@ use crate::{
 ///
 /// # Errors
 /// If it cannot start.
-pub(crate) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
     let level = log(&arguments.log_level);
     let source = match arguments.servers() {
         Some(list) => Source::tools(list)?,

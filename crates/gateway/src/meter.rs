@@ -125,7 +125,14 @@ async fn hold(
     let mut claims = Claims::default();
     let now = ctx.facts.now();
     let route = rule.id();
-    let request = request(ctx, rule, &route, (rule.candidates.first(), model), headers, &usage);
+    let request = request(
+        ctx,
+        rule,
+        &route,
+        (rule.candidates.first(), model),
+        headers,
+        &usage,
+    );
     for limit in &limits.rules {
         limit.claim(&request, &mut claims);
     }

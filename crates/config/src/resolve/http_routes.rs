@@ -170,7 +170,9 @@ impl Resolving<'_> {
                 (Some(percent), _) => (percent, 100),
                 (None, Some(fraction)) => (
                     u32::try_from(fraction.numerator).unwrap_or(0),
-                    fraction.denominator.map_or(100, |below| u32::try_from(below).unwrap_or(1)),
+                    fraction
+                        .denominator
+                        .map_or(100, |below| u32::try_from(below).unwrap_or(1)),
                 ),
                 (None, None) => (1, 1),
             };

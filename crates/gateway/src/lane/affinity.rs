@@ -81,6 +81,8 @@ fn of_cookie(cookie: &Cookie, headers: &HeaderMap) -> Affinity {
 mod tests {
     use std::time::Duration;
 
+    use http::header;
+
     use super::*;
 
     #[test]

@@ -4,11 +4,7 @@ use http::header;
 use policy::traffic::health::Fared;
 use tokio::time::Instant;
 
-use super::{
-    attempt::Attempt,
-    limit::Alarm,
-    refused::Refused,
-};
+use super::{attempt::Attempt, limit::Alarm, refused::Refused};
 use crate::{
     ctx::Ctx,
     lane::{

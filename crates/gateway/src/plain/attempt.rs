@@ -67,11 +67,17 @@ pub(super) async fn once<'a>(ctx: &mut Ctx, handing: Handing<'a>) -> Result<Repl
         mut sending,
     } = handing;
     let Some(at) = pick(&rule.candidates) else {
-        return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "no backend serves this route"));
+        return Err(text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "no backend serves this route",
+        ));
     };
     let backend = usable(ctx, rule, rule.candidates.get(at))?;
     let Some(client) = ctx.state.clients.pick(backend).cloned() else {
-        return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the backend has no endpoint"));
+        return Err(text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the backend has no endpoint",
+        ));
     };
     let limits = Limits::of(rule, ctx.began);
     let dressed = dress(ctx, plain, at, head, path, &client);
@@ -88,13 +94,7 @@ pub(super) async fn managed<'a>(
 ) -> Result<Replied<'a>, Answer> {
     ctx.facts.tells_attempts = traffic.tells_attempts;
     let affinity = affinity(ctx, traffic, &handing.head.headers);
-    let managed = Managed::new(
-        handing.rule,
-        traffic,
-        &state.lanes,
-        ctx.wish.as_ref(),
-        affinity,
-    );
+    let managed = Managed::new(handing.rule, traffic, &state.lanes, ctx.wish.as_ref(), affinity);
     let Some(mut managed) = managed else {
         let message = "x-ai-eg-fallback names no backend of the rule";
         return Err(text(StatusCode::BAD_REQUEST, message));
@@ -142,7 +142,10 @@ async fn turn<'a>(
         tokio::time::sleep_until(until.min(limits.end(&progress))).await;
     }
     let (Some(way), Some((lane, place))) = (choice.way(), choice.lane) else {
-        return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the backend has no endpoint"));
+        return Err(text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the backend has no endpoint",
+        ));
     };
     let admitted = timeout_at(limits.end(&progress), lane.admit(place, retry > 0)).await;
     let Ok(Ok(busy)) = admitted else {
@@ -268,7 +271,10 @@ fn usable<'a>(
             let message = "the backend of this route is not usable";
             Err(text(StatusCode::INTERNAL_SERVER_ERROR, message))
         }
-        None => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "no backend serves this route")),
+        None => Err(text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "no backend serves this route",
+        )),
     }
 }
 

@@ -150,12 +150,7 @@ fn too_large(traffic: &Traffic, headers: &HeaderMap) -> Option<Answer> {
     (length > limit).then(|| Failed::TooLarge.into_answer())
 }
 
-async fn respond(
-    plain: &Plain,
-    replied: Replied<'_>,
-    idle: Duration,
-    last: Option<Instant>,
-) -> Answer {
+async fn respond(plain: &Plain, replied: Replied<'_>, idle: Duration, last: Option<Instant>) -> Answer {
     let Replied {
         reply,
         edits,

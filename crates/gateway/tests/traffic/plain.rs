@@ -76,8 +76,7 @@ fn status(status: u16) -> Reply {
     Reply::whole(status, &[("x-backend", "failing")], "it broke")
 }
 
-const TWICE: &str =
-    "retry: { numRetries: 1, retryOn: { triggers: [connect-failure, reset, retriable-status-codes], httpStatusCodes: [503] } }";
+const TWICE: &str = "retry: { numRetries: 1, retryOn: { triggers: [connect-failure, reset, retriable-status-codes], httpStatusCodes: [503] } }";
 
 /// Posts to a site whose one backend has two endpoints, the first of which fails as `failing` says.
 #[track_caller]
@@ -121,9 +120,21 @@ async fn a_request_is_sent_again_whole() {
         (200, 1),
     )
     .await;
-    check("", "timeout: { http: { requestTimeout: 50ms } }", Reply::new().stall(), (504, 0)).await;
+    check(
+        "",
+        "timeout: { http: { requestTimeout: 50ms } }",
+        Reply::new().stall(),
+        (504, 0),
+    )
+    .await;
     let refused = Reply::whole(200, &[("grpc-status", "14")], "");
-    check("", "retry: { retryOn: { triggers: [unavailable] } }", refused, (200, 1)).await;
+    check(
+        "",
+        "retry: { retryOn: { triggers: [unavailable] } }",
+        refused,
+        (200, 1),
+    )
+    .await;
 }
 
 /// A rule alone needs no policy.
@@ -222,9 +233,17 @@ async fn a_reply_may_last_so_long() {
 /// Binds a client as `rule` says and checks that it comes back, by what it was given.
 async fn bound(rule: &str, given: &str, brought: &str) {
     let (first, second) = (named("first").await, named("second").await);
-    let site = Site::start(rule, "loadBalancer: { type: RoundRobin }", &[over(&[&first, &second])]).await;
+    let site = Site::start(
+        rule,
+        "loadBalancer: { type: RoundRobin }",
+        &[over(&[&first, &second])],
+    )
+    .await;
     let answer = site.get(&[]).await;
-    let (own, value) = (answer.header("x-backend").to_owned(), answer.header(given).to_owned());
+    let (own, value) = (
+        answer.header("x-backend").to_owned(),
+        answer.header(given).to_owned(),
+    );
     let value = value.split(';').next().unwrap_or_default();
     assert!(!value.is_empty(), "{rule}: {:?}", answer.headers);
     for _ in 0..4 {
@@ -234,12 +253,20 @@ async fn bound(rule: &str, given: &str, brought: &str) {
     }
     let others = [site.get(&[]).await, site.get(&[]).await];
     let others = others.map(|answer| answer.header("x-backend").to_owned());
-    assert_ne!(others[0], others[1], "{rule}: whoever is not bound is served in turn");
+    assert_ne!(
+        others[0], others[1],
+        "{rule}: whoever is not bound is served in turn"
+    );
 }
 
 #[tokio::test]
 async fn a_client_comes_back() {
-    bound("sessionPersistence: { sessionName: lane }", "set-cookie", "cookie").await;
+    bound(
+        "sessionPersistence: { sessionName: lane }",
+        "set-cookie",
+        "cookie",
+    )
+    .await;
     bound(
         "sessionPersistence: { absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent } }",
         "set-cookie",

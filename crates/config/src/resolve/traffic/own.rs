@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use policy::traffic::{
-    Retry, Session, Traffic, balance,
-    retry::Trigger,
-    session::Carrier,
-};
+use policy::traffic::{Retry, Session, Traffic, balance, retry::Trigger, session::Carrier};
 
 use super::{annotated::Annotated, settings};
 use crate::{

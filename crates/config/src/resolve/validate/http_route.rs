@@ -58,11 +58,7 @@ fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
     if let Some(retry) = &rule.retry {
         for (index, code) in retry.codes.iter().enumerate() {
             let at = format!("{field}.retry.codes[{index}]");
-            faults.add_if(
-                !(400..600).contains(code),
-                at,
-                "a status is between 400 and 599",
-            );
+            faults.add_if(!(400..600).contains(code), at, "a status is between 400 and 599");
         }
     }
     if let Some(session) = &rule.session_persistence {

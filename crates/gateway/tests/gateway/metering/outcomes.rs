@@ -23,7 +23,6 @@ async fn serve(to: To) -> Served {
 }
 
 /// Waits until a request is charged, and checks what; returns it.
-#[track_caller]
 async fn charged(served: &Served, expected: Charged, what: &str) -> u64 {
     served.metric_reaches("tollgate_requests_total", &[], 1.0).await;
     let usage = served.admin("/usage").await.json();
