@@ -1,12 +1,17 @@
 //! Certificates and their keys, as listeners show them to clients, and those of authorities, as upstreams are checked
 //! against.
 
-use std::{fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use rustls::{
     RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
@@ -42,6 +47,10 @@ impl Certificate {
         Ok(Self {
             certified: Arc::new(certified),
         })
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.certified.cert.iter().map(AsRef::as_ref)
     }
 
     /// Returns what a handshake is made with.
@@ -108,6 +117,48 @@ impl Authorities {
     }
 }
 
+/// Lists of certificates that are void.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Revoked {
+    lists: Arc<[Vec<u8>]>,
+    /// Whether authorities in between are not looked up in them.
+    pub only_leaf: bool,
+}
+
+impl Revoked {
+    /// Reads lists in PEM.
+    ///
+    /// # Errors
+    /// Why they are none.
+    pub fn parse(pem: &str, only_leaf: bool) -> Result<Self, String> {
+        let read = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes());
+        let read: Vec<CertificateRevocationListDer<'_>> = read
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("the list is not PEM: {error}"))?;
+        if read.is_empty() {
+            return Err("there is no list of revoked certificates in PEM".to_owned());
+        }
+        Ok(Self {
+            lists: read.iter().map(|list| list.to_vec()).collect(),
+            only_leaf,
+        })
+    }
+
+    /// Returns them as a handshake wants them.
+    pub fn lists(&self) -> Vec<CertificateRevocationListDer<'static>> {
+        let lists = self.lists.iter().cloned();
+        lists.map(CertificateRevocationListDer::from).collect()
+    }
+}
+
+impl fmt::Debug for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revoked")
+            .field("lists", &self.lists.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorities")
@@ -119,7 +170,27 @@ impl fmt::Debug for Authorities {
 /// Certificates are equal if their chains are: the key is that of the first.
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
-        self.certified.cert == other.certified.cert
+        self.chain().eq(other.chain())
+    }
+}
+
+impl Eq for Certificate {}
+
+impl PartialOrd for Certificate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Certificate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.chain().cmp(other.chain())
+    }
+}
+
+impl Hash for Certificate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.chain().for_each(|certificate| certificate.hash(state));
     }
 }
 

@@ -7,7 +7,9 @@
 
 pub mod certificate;
 pub mod credential;
+pub mod encryption;
 pub mod host;
+pub mod intake;
 pub mod kind;
 pub mod mcp_route;
 pub mod parse;

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, BackendTrafficPolicy,
-    ConfigMapData, EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig, Guard, HTTPRoute,
-    HTTPRouteFilter, MCPRoute, Metadata, Namespace, QuotaPolicy, ReferenceGrant, SecretData, SecurityPolicy,
-    Service,
+    ClientTrafficPolicy, ConfigMapData, EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig,
+    Guard, HTTPRoute, HTTPRouteFilter, MCPRoute, Metadata, Namespace, QuotaPolicy, ReferenceGrant,
+    SecretData, SecurityPolicy, Service,
 };
 
 /// The name of a resource within its kind.
@@ -70,6 +70,8 @@ pub struct Resources {
     pub gateway_configs: Map<GatewayConfig>,
     /// BackendTrafficPolicies.
     pub backend_traffic_policies: Map<BackendTrafficPolicy>,
+    /// ClientTrafficPolicies.
+    pub client_traffic_policies: Map<ClientTrafficPolicy>,
     /// QuotaPolicies.
     pub quota_policies: Map<QuotaPolicy>,
     /// Secrets.

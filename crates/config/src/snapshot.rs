@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderMap, HeaderName};
 use llm::{Operation, Site, provider::Provider};
 use policy::{
-    ClientAddress, Policies, Remote,
+    Policies, Remote,
     access_log::{AccessLog, Form},
     body::Body,
     cost::Costs,
@@ -26,7 +26,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     Credential, Router, Secret,
     certificate::{Authorities, Certificate},
-    host::{Host, Hosts},
+    encryption::ServerTls,
+    host::Hosts,
+    intake::Intake,
     plain::Plain,
     router::McpRouter,
 };
@@ -67,21 +69,13 @@ pub struct Listener {
     pub router: Router,
     /// Which paths have MCP servers behind them.
     pub mcp: McpRouter,
-    /// Whom to believe about clients' addresses.
-    pub client: ClientAddress,
+    /// Set where policies say how connections and requests are taken: how, by the host that clients name (SNI), or for
+    /// every host where nothing is encrypted.
+    pub intake: Option<Hosts<Arc<Intake>>>,
     /// Set where connections are encrypted: how, by the host that clients name (SNI).
     pub tls: Option<Hosts<Arc<ServerTls>>>,
     /// How records of requests look, where the resources say so; no record at all if it is empty.
     pub access_logs: Option<Vec<DeclaredLog>>,
-}
-
-/// How connections of clients are encrypted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServerTls {
-    /// The host of the listener.
-    pub host: Host,
-    /// Never empty. The first is shown to clients whose name none is for.
-    pub certificates: Vec<Certificate>,
 }
 
 /// One rule of a route.
@@ -216,6 +210,10 @@ pub struct Tls {
     pub authorities: Option<Authorities>,
     /// Names of which the certificate must be for one, in place of `hostname`.
     pub names: Vec<String>,
+    /// What the upstream is shown.
+    pub certificate: Option<Certificate>,
+    /// Versions of HTTP that are offered, the most wanted first; HTTP/2 and HTTP/1.1 if it is empty.
+    pub protocols: Vec<String>,
 }
 
 impl Tls {
@@ -225,6 +223,8 @@ impl Tls {
             hostname: hostname.into(),
             authorities: None,
             names: Vec::new(),
+            certificate: None,
+            protocols: Vec::new(),
         }
     }
 }
@@ -280,6 +280,17 @@ impl Outside {
 }
 
 impl Listener {
+    /// Returns how connections are taken whose clients asked for `name` in their handshake, if they made one; `None`
+    /// where no policy says so.
+    pub fn intake(&self, name: Option<&str>) -> Option<&Arc<Intake>> {
+        self.intake.as_ref()?.of(name.unwrap_or_default()).next()
+    }
+
+    /// Returns how connections are taken, of each listener that a policy is attached to.
+    pub fn intakes(&self) -> impl Iterator<Item = &Arc<Intake>> {
+        self.intake.iter().flat_map(Hosts::values)
+    }
+
     fn dump(&self, backends: &mut BTreeMap<String, Value>, policies: &mut BTreeMap<String, Value>) -> Value {
         let mut rules = BTreeMap::new();
         let mut routes = Vec::new();
@@ -315,6 +326,9 @@ impl Listener {
             });
             dump["certificates"] = Value::Object(certificates.collect());
         }
+        if let Some(intake) = &self.intake {
+            dump["intake"] = intake.values().map(|intake| &*intake.policy).collect();
+        }
         if let Some(logs) = &self.access_logs {
             dump["accessLogs"] = logs.iter().map(dump_log).collect();
         }
@@ -340,15 +354,6 @@ fn dump_log(declared: &DeclaredLog) -> Value {
     });
     let receivers: Vec<String> = receivers.collect();
     json!({ "matches": matches, "form": form, "files": log.files, "receivers": receivers })
-}
-
-impl ServerTls {
-    /// Adds what another listener of the same host has.
-    pub fn join(&mut self, other: &Self) {
-        let new = |certificate: &&Certificate| !self.certificates.contains(certificate);
-        let more: Vec<Certificate> = other.certificates.iter().filter(new).cloned().collect();
-        self.certificates.extend(more);
-    }
 }
 
 impl Rule {
@@ -442,6 +447,12 @@ impl Tls {
         }
         if !self.names.is_empty() {
             dump["names"] = json!(self.names);
+        }
+        if self.certificate.is_some() {
+            dump["certificate"] = json!(true);
+        }
+        if !self.protocols.is_empty() {
+            dump["protocols"] = json!(self.protocols);
         }
         dump
     }

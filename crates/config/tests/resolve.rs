@@ -71,6 +71,7 @@ fn the_schema_has_every_kind_and_closes_it() {
         "Backend",
         "BackendTLSPolicy",
         "BackendTrafficPolicy",
+        "ClientTrafficPolicy",
         "GatewayConfig",
         "QuotaPolicy",
         "Secret",

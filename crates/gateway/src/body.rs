@@ -16,7 +16,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use llm::{ApiError, ErrorKind};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     facts::{Facts, Outcome},
@@ -32,6 +32,32 @@ pub(crate) const READ_IDLE: Duration = Duration::from_secs(30);
 /// they have sent everything, and would see a reset in place of the answer.
 const LINGER: usize = 64 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(5);
+
+/// How fast a body has to arrive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The longest silence.
+    pub(crate) silence: Duration,
+    /// When it has to be whole.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            silence: READ_IDLE,
+            until: None,
+        }
+    }
+}
+
+impl Pace {
+    /// Returns when the next piece has to be here.
+    fn next(self) -> Instant {
+        let next = Instant::now() + self.silence;
+        self.until.map_or(next, |until| next.min(until))
+    }
+}
 
 /// The most that is reserved on a client's word alone; more follows as bytes arrive.
 const MAX_PROMISE: usize = 1024 * 1024;
@@ -85,6 +111,7 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     mut body: Incoming,
     limit: usize,
+    pace: Pace,
     memory: &Arc<Memory>,
 ) -> Result<(Bytes, Reserved), ApiError> {
     check_coding(headers)?;
@@ -98,7 +125,7 @@ pub(crate) async fn read(
     reserved.grow_to(announced)?;
     let mut read = Pieces::of(announced);
     while !body.is_end_stream() {
-        let frame = match timeout(READ_IDLE, body.frame()).await {
+        let frame = match timeout_at(pace.next(), body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(broken_off()),

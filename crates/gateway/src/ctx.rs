@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
+    intake::{Intake, Underscores},
     mcp_route::Route as McpRoute,
     router::{Asked, Gate},
     snapshot::{Listener, Rule},
@@ -14,8 +15,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    Runtime, State, access::Admitted, body, facts::Facts, headers, lane::wish::Wish, plain::path::normal,
-    server::Connection,
+    Runtime, State,
+    access::Admitted,
+    body::{self, Pace},
+    facts::Facts,
+    headers,
+    lane::wish::Wish,
+    plain::path::{Slashes, normal},
+    server::{Connection, usage::Usage},
 };
 
 /// Stands for "no limit": nothing that is served lasts longer.
@@ -38,6 +45,8 @@ pub(crate) struct Ctx {
     /// What the client says of fallback.
     pub(crate) wish: Option<Wish>,
     pub(crate) connection: Arc<Connection>,
+    /// How the request is taken; `None` where no policy says so.
+    pub(crate) intake: Option<Arc<Intake>>,
     /// What policies said of the request, by their namespaces.
     pub(crate) metadata: BTreeMap<String, Value>,
 }
@@ -48,10 +57,18 @@ impl Ctx {
         let gateway = &connection.port.gateway;
         let wish = Wish::read(&head.headers);
         headers::strip_reserved(&mut head.headers);
+        let state = gateway.state.load_full();
+        let listener = state.snapshot.listeners.get(&connection.port.declared);
+        let intake = listener
+            .and_then(|listener| listener.intake(connection.secured.as_deref()))
+            .cloned();
+        if let Some(intake) = &intake {
+            headers::early(&mut head.headers, intake);
+        }
         let request_id = headers::request_id(&head.headers);
         let mut facts = Facts::open(&gateway.runtime, head, request_id);
         facts.host = host(head);
-        let state = gateway.state.load_full();
+        facts.under_way = connection.usage.as_ref().map(Usage::enter);
         facts.details = state.logs.details(connection, head);
         Self {
             state,
@@ -62,6 +79,7 @@ impl Ctx {
             access: None,
             wish,
             connection: Arc::clone(connection),
+            intake,
             metadata: BTreeMap::new(),
         }
     }
@@ -90,6 +108,34 @@ impl Ctx {
             status: StatusCode::MISDIRECTED_REQUEST,
             ..ApiError::invalid("this host is served on connections of its own")
         })
+    }
+
+    /// Checks that the request is one that the policy for clients takes.
+    ///
+    /// # Errors
+    /// A 400 or a 403.
+    pub(crate) fn taken(&self, head: &Parts) -> Result<(), ApiError> {
+        let Some(intake) = &self.intake else {
+            return Ok(());
+        };
+        let underscored = || head.headers.keys().find(|name| name.as_str().contains('_'));
+        if intake.underscores == Underscores::Refuse
+            && let Some(name) = underscored()
+        {
+            let message = format!("the header \"{name}\" has an underscore in its name");
+            return Err(ApiError::invalid(message));
+        }
+        if intake.client(self.connection.peer.ip(), &head.headers).is_none() {
+            let message = "it cannot be told where the request comes from";
+            return Err(ApiError::new(ErrorKind::Permission, message));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the request asks whether the gateway is there.
+    pub(crate) fn is_health_check(&self, head: &Parts) -> bool {
+        let path = self.intake.as_ref().and_then(|intake| intake.health.as_deref());
+        path.is_some_and(|path| path == head.uri.path())
     }
 
     /// Returns the MCP route that the request is for, and who may use it.
@@ -138,7 +184,7 @@ impl Ctx {
         let asked = Asked {
             host: &self.facts.host,
             method: &head.method,
-            path: &normal(path),
+            path: &normal(path, &self.slashes()),
             query,
             headers: &head.headers,
             model: "",
@@ -176,7 +222,29 @@ impl Ctx {
 
     /// Returns the most bytes that a request may have whose rule is not known yet: what any rule allows.
     pub(crate) fn largest_body(&self) -> usize {
-        self.runtime.options.max_body.max(self.state.lanes.largest_body())
+        self.usual_body().max(self.state.lanes.largest_body())
+    }
+
+    /// Returns the most bytes that a request may have where its rule does not say.
+    pub(crate) fn usual_body(&self) -> usize {
+        let own = self.intake.as_ref().and_then(|intake| intake.max_body);
+        own.unwrap_or(self.runtime.options.max_body)
+    }
+
+    /// Returns how fast a body has to arrive.
+    pub(crate) fn pace(&self) -> Pace {
+        let Some(intake) = &self.intake else {
+            return Pace::default();
+        };
+        Pace {
+            silence: intake.silence.unwrap_or(body::READ_IDLE),
+            until: intake.received.map(|limit| self.began + limit),
+        }
+    }
+
+    /// Returns what is done with slashes in paths.
+    pub(crate) fn slashes(&self) -> Slashes {
+        self.intake.as_deref().map(Slashes::of).unwrap_or_default()
     }
 
     /// Checks that a request of `length` bytes is not larger than `rule` allows.
@@ -185,7 +253,7 @@ impl Ctx {
     /// A 413.
     pub(crate) fn fits(&self, rule: &Rule, length: usize) -> Result<(), ApiError> {
         let own = rule.traffic.as_ref().and_then(|traffic| traffic.max_body);
-        let limit = own.unwrap_or(self.runtime.options.max_body);
+        let limit = own.unwrap_or_else(|| self.usual_body());
         if length > limit {
             return Err(body::too_large(limit));
         }
@@ -219,10 +287,12 @@ impl Ctx {
 
     /// Returns the address of the client, as far as it can be believed.
     pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
-        match self.listener() {
-            Some(listener) => listener.client.of(self.connection.peer.ip(), headers),
-            None => self.connection.peer.ip(),
-        }
+        let peer = self.connection.peer.ip();
+        let known = self
+            .intake
+            .as_ref()
+            .and_then(|intake| intake.client(peer, headers));
+        known.unwrap_or(peer)
     }
 
     /// Returns the id of the request.
@@ -232,7 +302,8 @@ impl Ctx {
 
     /// Returns when a limit on the whole request passes.
     pub(crate) fn deadline(&self, limit: Option<Duration>) -> Instant {
-        self.began + limit.unwrap_or(FOREVER)
+        let longest = self.intake.as_ref().and_then(|intake| intake.longest);
+        self.began + limit.into_iter().chain(longest).min().unwrap_or(FOREVER)
     }
 }
 

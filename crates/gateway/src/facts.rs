@@ -17,7 +17,7 @@ use crate::{
     kept::Owner,
     limit::Limiter,
     meter::{Bill, Meter},
-    server::drain::Stopped,
+    server::{drain::Stopped, usage::UnderWay},
     telemetry::{
         attributes::{Captured, HeaderAttributes, Signal},
         decision::Decision,
@@ -77,6 +77,8 @@ pub(crate) struct Facts {
     pub(crate) details: Option<Box<Details>>,
     /// Headers that become attributes.
     pub(crate) captured: Captured,
+    /// Kept until the end, where a policy bounds how long the client's connection is used.
+    pub(crate) under_way: Option<UnderWay>,
     runtime: Arc<Runtime>,
     emitted: bool,
 }
@@ -159,6 +161,7 @@ impl Facts {
             bytes_received: 0,
             bytes_sent: 0,
             details: None,
+            under_way: None,
             captured: runtime.attributes.capture(&head.headers),
             trace: runtime
                 .tracer

@@ -8,7 +8,7 @@
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::Poll,
 };
 
@@ -44,7 +44,7 @@ pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incomin
     };
     let mut response = refusal::respond(ctx, answer);
     // HTTP/2 says so in a frame of its own.
-    if connection.port.closing.load(Ordering::Relaxed) && version != Version::HTTP_2 {
+    if connection.is_ending() && version != Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
@@ -57,6 +57,10 @@ async fn serve(
     body: Incoming,
 ) -> Result<Answer, Box<Refusal>> {
     ctx.directed()?;
+    ctx.taken(&head)?;
+    if ctx.is_health_check(&head) {
+        return Ok(Answer::empty());
+    }
     if let Some((route, policies)) = ctx.tools(&head) {
         return Ok(mcp::serve(ctx, &route, policies, head, body).await);
     }
@@ -81,8 +85,14 @@ async fn serve(
         }
         Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
-            let (bytes, _reserved) =
-                body::read(&head.headers, body, ctx.largest_body(), &ctx.runtime.memory).await?;
+            let (bytes, _reserved) = body::read(
+                &head.headers,
+                body,
+                ctx.largest_body(),
+                ctx.pace(),
+                &ctx.runtime.memory,
+            )
+            .await?;
             ctx.facts.bytes_received = bytes.len() as u64;
             if let Some(trace) = &mut ctx.facts.trace {
                 trace.asked(&bytes);

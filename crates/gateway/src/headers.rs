@@ -3,6 +3,7 @@
 //! Inwards nothing may pose as the gateway's own; towards upstreams go neither the client's credentials nor
 //! what concerns one connection only; towards clients nothing that binds them to the provider's host.
 
+use config::intake::{Intake, Underscores};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, Entry},
@@ -31,6 +32,17 @@ const MAX_REQUEST_ID: usize = 128;
 /// Removes what clients must not set.
 pub(crate) fn strip_reserved(headers: &mut HeaderMap) {
     remove_where(headers, is_reserved);
+}
+
+/// Changes a client's headers as the policy for clients says, before anything is made of them.
+pub(crate) fn early(headers: &mut HeaderMap, intake: &Intake) {
+    if intake.underscores == Underscores::LeaveOut {
+        remove_where(headers, |name| name.contains('_'));
+    }
+    if intake.own_request_id {
+        headers.remove(REQUEST_ID);
+    }
+    intake.early.apply(headers);
 }
 
 /// Returns the client's request id if it can be trusted in logs and headers, or a new one.

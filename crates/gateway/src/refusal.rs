@@ -87,6 +87,15 @@ impl Answer {
         }
     }
 
+    /// Returns an answer that says nothing, with status 200.
+    pub(crate) fn empty() -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            content: Content::Whole(Bytes::new()),
+        }
+    }
+
     /// Returns `refusal` as a document in `dialect`.
     pub(crate) fn refused(refusal: Refusal, dialect: Format) -> Self {
         let Refusal {
@@ -117,6 +126,7 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         mut facts,
         access,
         connection,
+        intake,
         ..
     } = ctx;
     let Answer {
@@ -151,6 +161,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         if let Some(backend) = backend.and_then(|backend| HeaderValue::from_str(backend).ok()) {
             headers.insert(headers::BACKEND, backend);
         }
+    }
+    if let Some(intake) = &intake {
+        intake.late.apply(&mut headers);
     }
     if let Some(details) = &mut facts.details {
         details.answered(&headers);

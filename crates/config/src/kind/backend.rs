@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Opaque;
+use super::{
+    backend_tls_policy::SubjectAltName,
+    reference::{LocalRef, SecretRef},
+};
 
 /// What a Backend says.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -90,16 +93,16 @@ pub struct BackendTls {
     pub well_known_ca_certificates: Option<String>,
     /// Authorities of one's own.
     #[serde(default)]
-    pub ca_certificate_refs: Vec<Opaque>,
+    pub ca_certificate_refs: Vec<LocalRef>,
     /// Whether certificates are not checked at all.
     pub insecure_skip_verify: Option<bool>,
     /// The name that is asked for, and that the certificate must be for.
     pub sni: Option<String>,
-    /// A certificate of the gateway's.
-    pub client_certificate_ref: Option<Opaque>,
+    /// A Secret with the certificate that the upstream is shown, and its key.
+    pub client_certificate_ref: Option<SecretRef>,
     /// Other names that the certificate may be for.
     #[serde(default)]
-    pub subject_alt_names: Vec<Opaque>,
+    pub subject_alt_names: Vec<SubjectAltName>,
     /// The oldest version.
     pub min_version: Option<String>,
     /// The newest version.

@@ -20,15 +20,73 @@ pub struct Gateway {
     pub addresses: Vec<Opaque>,
     /// Where the Gateway runs.
     pub infrastructure: Option<Infrastructure>,
-    /// TLS towards backends or clients for the whole Gateway.
-    pub tls: Option<Opaque>,
+    /// TLS towards backends and clients for the whole Gateway.
+    pub tls: Option<GatewayTls>,
     /// TLS towards backends, in older versions of the API.
     #[serde(rename = "backendTLS")]
-    pub backend_tls: Option<Opaque>,
+    pub backend_tls: Option<GatewayBackendTls>,
     /// Which ListenerSets may add listeners.
     pub allowed_listeners: Option<Opaque>,
     /// Which scopes the Gateway is the default of.
     pub default_scope: Option<String>,
+}
+
+/// TLS towards backends and clients for the whole Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct GatewayTls {
+    /// Towards backends.
+    pub backend: Option<GatewayBackendTls>,
+    /// Towards clients.
+    pub frontend: Option<FrontendTls>,
+}
+
+/// TLS towards backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayBackendTls {
+    /// A Secret with the certificate that backends are shown, and its key.
+    pub client_certificate_ref: Option<SecretRef>,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendTls {
+    /// At every port.
+    pub default: Option<FrontendPortTls>,
+    /// At single ports, in place of that.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub per_port: Vec<PortTls>,
+}
+
+/// TLS towards clients at a port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct PortTls {
+    /// The port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u32,
+    /// How TLS ends there.
+    pub tls: FrontendPortTls,
+}
+
+/// How TLS ends at a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct FrontendPortTls {
+    /// How the certificates of clients are checked.
+    pub validation: Option<FrontendValidation>,
+}
+
+/// How the certificates of clients are checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendValidation {
+    /// ConfigMaps and Secrets with the authorities that sign them, under `ca.crt`.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 8))]
+    pub ca_certificate_refs: Vec<SecretRef>,
+    /// `AllowValidOnly` by default.
+    pub mode: Option<String>,
 }
 
 /// One port with a protocol and a host name.
@@ -61,7 +119,7 @@ pub struct ListenerTls {
     #[schemars(length(max = 64))]
     pub certificate_refs: Vec<SecretRef>,
     /// How the certificates of clients are checked, in older versions of the API.
-    pub frontend_validation: Option<Opaque>,
+    pub frontend_validation: Option<FrontendValidation>,
     /// Options of an implementation.
     pub options: Option<Opaque>,
 }

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod backend_security_policy;
 pub mod backend_tls_policy;
 pub mod backend_traffic_policy;
+pub mod client_traffic_policy;
 pub mod config_map;
 pub mod duration;
 pub mod endpoint_slice;
@@ -41,6 +42,7 @@ pub use backend::Backend;
 pub use backend_security_policy::BackendSecurityPolicy;
 pub use backend_tls_policy::BackendTLSPolicy;
 pub use backend_traffic_policy::BackendTrafficPolicy;
+pub use client_traffic_policy::ClientTrafficPolicy;
 pub use config_map::ConfigMapData;
 pub use duration::Duration;
 pub use endpoint_slice::EndpointSlice;
@@ -190,6 +192,10 @@ pub fn schema() -> Value {
         (
             "BackendTrafficPolicy",
             reference::<BackendTrafficPolicy>(&mut generator),
+        ),
+        (
+            "ClientTrafficPolicy",
+            reference::<ClientTrafficPolicy>(&mut generator),
         ),
         ("QuotaPolicy", reference::<QuotaPolicy>(&mut generator)),
         ("ReferenceGrant", reference::<ReferenceGrant>(&mut generator)),

@@ -227,6 +227,9 @@ impl Parser<'_> {
             "BackendTrafficPolicy" => {
                 self.typed(document, |resources| &mut resources.backend_traffic_policies);
             }
+            "ClientTrafficPolicy" => {
+                self.typed(document, |resources| &mut resources.client_traffic_policies);
+            }
             "QuotaPolicy" => self.typed(document, |resources| &mut resources.quota_policies),
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "HTTPRoute" => self.typed(document, |resources| &mut resources.http_routes),

@@ -9,20 +9,22 @@ use llm::{
 use policy::{body::Body, headers::Headers};
 
 use super::{
-    End, Notes, permitted,
-    policies::Policies,
+    End, Notes, certificates, permitted,
+    policies::{Policies, in_place},
     schemas::{self, Serving},
     services::Services,
     target,
 };
 use crate::{
     Key, Resources, Severity,
+    certificate::Authorities,
     credential::{Credential, Scheme, Source},
     kind::{
         AIServiceBackend, Backend, ENVOY,
         ai_service_backend::{ApiName, ApiSchema},
         backend::{BackendTls, BackendType},
-        reference::BackendObjectRef,
+        backend_tls_policy::SubjectAltName,
+        reference::{BackendObjectRef, SecretRef},
     },
     resources::Declared,
     snapshot::{self, Endpoint, Protocol, Tls},
@@ -237,7 +239,14 @@ impl Reach<'_> {
         }
         let endpoints = endpoints(&backend.spec);
         let endpoints = endpoints.map_err(|reason| ("InvalidBackend", format!("Backend {to}: {reason}")))?;
-        let tls = tls(self.resources, to, &backend.spec, &endpoints, self.policies);
+        let tls = tls(
+            self.resources,
+            to,
+            &backend.spec,
+            &endpoints,
+            self.policies,
+            notes,
+        );
         let tls = tls.map_err(|message| ("InvalidTLS", message))?;
         Ok((endpoints, tls))
     }
@@ -331,24 +340,65 @@ pub(super) fn tls(
     backend: &Backend,
     endpoints: &[Endpoint],
     policies: &Policies,
+    notes: &mut Notes,
 ) -> Result<Option<Tls>, String> {
-    if let Some(policy) = policies.tls.get(key) {
-        return policy.clone().map(Some);
-    }
-    if unreadable(resources, "BackendTLSPolicy", &key.namespace) {
+    let policy = policies.tls.get(key);
+    if policy.is_none() && unreadable(resources, "BackendTLSPolicy", &key.namespace) {
         return Err("a BackendTLSPolicy of the namespace may not have been read".to_owned());
     }
-    let Some(tls) = &backend.tls else {
-        return Ok(None);
+    let Some(own) = &backend.tls else {
+        return policy.cloned().transpose();
     };
-    if let Some(field) = unsupported_tls(tls) {
+    if let Some(field) = unsupported_tls(own) {
         return Err(format!(
             "Backend {key}: spec.tls.{field} is not served by this version"
         ));
     }
-    if tls.well_known_ca_certificates.as_deref() != Some("System") {
+    // A policy says whom to trust; what the Backend is shown and offered is its own.
+    let trusted = match policy {
+        Some(policy) => policy.clone()?,
+        None => trusted(resources, key, own, endpoints, notes)?,
+    };
+    let certificate = own.client_certificate_ref.as_ref().map(|reference| {
+        let found = certificates::certificate(resources, End::backend(key), reference, notes);
+        found.map_err(|(reason, message)| {
+            let field = "spec.tls.clientCertificateRef".to_owned();
+            notes.unresolved("Backend", key, reason, field, &message);
+            format!("Backend {key}: {message}")
+        })
+    });
+    Ok(Some(Tls {
+        certificate: certificate.transpose()?,
+        protocols: own.alpn_protocols.clone(),
+        ..trusted
+    }))
+}
+
+/// Returns whose certificates a Backend itself says to be trusted.
+fn trusted(
+    resources: &Resources,
+    key: &Key,
+    tls: &BackendTls,
+    endpoints: &[Endpoint],
+    notes: &mut Notes,
+) -> Result<Tls, String> {
+    let system = tls.well_known_ca_certificates.as_deref() == Some("System");
+    if !system && tls.ca_certificate_refs.is_empty() {
         return Err(format!("Backend {key}: spec.tls names no authorities"));
     }
+    let references: Vec<SecretRef> = tls.ca_certificate_refs.iter().map(in_place).collect();
+    let texts = certificates::texts(resources, End::backend(key), &references, "ca.crt", notes);
+    let authorities = texts.and_then(|texts| match texts.is_empty() {
+        true => Ok(None),
+        false => Authorities::parse(&texts.join("\n"))
+            .map(Some)
+            .map_err(|message| (0, message)),
+    });
+    let authorities = authorities.map_err(|(index, message)| {
+        let field = format!("spec.tls.caCertificateRefs[{index}]");
+        notes.unresolved("Backend", key, "InvalidCACertificateRef", field, &message);
+        format!("Backend {key}: {message}")
+    })?;
     if tls.sni.is_none() && endpoints.iter().any(|endpoint| endpoint.socket.is_some()) {
         return Err(format!(
             "Backend {key}: spec.tls.sni is required with a Unix socket"
@@ -364,22 +414,31 @@ pub(super) fn tls(
             ));
         }
     };
-    Ok(Some(Tls::to(hostname)))
+    let names = tls.subject_alt_names.iter();
+    Ok(Tls {
+        authorities,
+        names: names.filter_map(|name| name.hostname.clone()).collect(),
+        ..Tls::to(hostname)
+    })
 }
 
 /// Returns the first member that this version cannot honour.
 fn unsupported_tls(tls: &BackendTls) -> Option<&'static str> {
+    let uri = |name: &SubjectAltName| name.hostname.is_none();
     [
-        (!tls.ca_certificate_refs.is_empty(), "caCertificateRefs"),
         (tls.insecure_skip_verify == Some(true), "insecureSkipVerify"),
-        (tls.client_certificate_ref.is_some(), "clientCertificateRef"),
-        (!tls.subject_alt_names.is_empty(), "subjectAltNames"),
+        (tls.subject_alt_names.iter().any(uri), "subjectAltNames"),
         (tls.min_version.is_some(), "minVersion"),
         (tls.max_version.is_some(), "maxVersion"),
         (!tls.ciphers.is_empty(), "ciphers"),
         (!tls.ecdh_curves.is_empty(), "ecdhCurves"),
         (!tls.signature_algorithms.is_empty(), "signatureAlgorithms"),
-        (!tls.alpn_protocols.is_empty(), "alpnProtocols"),
+        (
+            tls.alpn_protocols
+                .iter()
+                .any(|protocol| !["h2", "http/1.1"].contains(&protocol.as_str())),
+            "alpnProtocols",
+        ),
     ]
     .into_iter()
     .find_map(|(present, field)| present.then_some(field))

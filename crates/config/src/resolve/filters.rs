@@ -123,7 +123,11 @@ fn apply(
 }
 
 /// Compiles changes of headers, which were validated.
-fn edits(written: Option<&HeaderFilter>) -> Result<Edits, String> {
+/// Returns the changes that are written.
+///
+/// # Errors
+/// Which of them cannot be made.
+pub(super) fn edits(written: Option<&HeaderFilter>) -> Result<Edits, String> {
     let Some(written) = written else {
         return Ok(Edits::default());
     };

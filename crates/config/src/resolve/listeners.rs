@@ -5,19 +5,19 @@ use std::{
     sync::Arc,
 };
 
-use super::{End, Notes, permitted, target};
+use super::{End, Notes, certificates};
 use crate::{
     Key, Resources, Severity,
-    certificate::Certificate,
+    certificate::Authorities,
+    encryption::{ClientCertificates, ClientRules, Handshake, ServerTls},
     host::Host,
+    intake::Intake,
     kind::{
         AI, GATEWAY_API, Gateway,
-        gateway::{self, From, ListenerTls},
-        reference::SecretRef,
+        gateway::{self, From, FrontendTls, ListenerTls, PortTls},
     },
     report::{ConditionKind, ListenerStatus},
     resources::Declared,
-    snapshot::ServerTls,
 };
 
 /// The listeners that are served, by Gateway.
@@ -31,6 +31,8 @@ pub(super) struct Listener {
     pub(super) host: Host,
     /// Set where connections are encrypted.
     pub(super) tls: Option<Arc<ServerTls>>,
+    /// Set where a policy says how connections and requests are taken.
+    pub(super) intake: Option<Arc<Intake>>,
     kinds: Vec<&'static str>,
     /// The namespaces whose routes may attach; `None` for all.
     namespaces: Option<BTreeSet<String>>,
@@ -75,7 +77,7 @@ pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Listeners {
             let place = Place {
                 resources,
                 gateway: key,
-                frontend: gateway.spec.tls.is_some(),
+                frontend: gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref()),
                 index,
                 spec,
             };
@@ -127,16 +129,6 @@ fn remark(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) {
         "addresses have no effect: the command says where to listen",
     );
     unsupported(
-        spec.tls.is_some(),
-        "spec.tls",
-        "certificates of clients are not checked by this version: HTTPS listeners are not served",
-    );
-    unsupported(
-        spec.backend_tls.is_some(),
-        "spec.backendTLS",
-        "client certificates are not sent by this version",
-    );
-    unsupported(
         spec.allowed_listeners.is_some(),
         "spec.allowedListeners",
         "ListenerSets are not served by this version",
@@ -152,8 +144,8 @@ fn remark(key: &Key, gateway: &Declared<Gateway>, notes: &mut Notes) {
 struct Place<'a> {
     resources: &'a Resources,
     gateway: &'a Key,
-    /// Whether the Gateway wants something of TLS that is not served.
-    frontend: bool,
+    /// What the Gateway says of the certificates of clients.
+    frontend: Option<&'a FrontendTls>,
     index: usize,
     spec: &'a gateway::Listener,
 }
@@ -207,6 +199,7 @@ impl Place<'_> {
             port,
             host,
             tls: tls.map(Arc::new),
+            intake: None,
             kinds: self.kinds(notes),
             namespaces: self.namespaces(notes),
         })
@@ -246,21 +239,17 @@ impl Place<'_> {
     fn tls(&self, host: &Host, notes: &mut Notes) -> Result<ServerTls, Unserved> {
         let none = ListenerTls::default();
         let spec = self.spec.tls.as_ref().unwrap_or(&none);
-        if self.frontend || spec.frontend_validation.is_some() {
-            let message =
-                "certificates of clients are not checked by this version: the listener is not served";
-            return Err(self.unsupported("tls.frontendValidation", "UnsupportedValue", message, notes));
-        }
         if spec.options.is_some() {
             let message = "options of an implementation have no effect";
             let field = self.field("tls.options");
             notes.unsupported(KIND, self.gateway, Severity::Warning, field.as_str(), message);
         }
-        let mut certificates = Vec::new();
+        let from = End::gateway(self.gateway);
+        let mut shown = Vec::new();
         let mut trouble = None;
         for (index, reference) in spec.certificate_refs.iter().enumerate() {
-            match self.certificate(reference, notes) {
-                Ok(certificate) => certificates.push(certificate),
+            match certificates::certificate(self.resources, from, reference, notes) {
+                Ok(certificate) => shown.push(certificate),
                 Err((reason, message)) => {
                     let field = self.field(&format!("tls.certificateRefs[{index}]"));
                     notes.unresolved(KIND, self.gateway, reason, field, &message);
@@ -268,7 +257,7 @@ impl Place<'_> {
                 }
             }
         }
-        if certificates.is_empty() {
+        if shown.is_empty() {
             let (reason, message) =
                 trouble.unwrap_or(("InvalidCertificateRef", "there is no certificate".to_owned()));
             return Err(Unserved {
@@ -279,46 +268,87 @@ impl Place<'_> {
         }
         Ok(ServerTls {
             host: host.clone(),
-            certificates,
+            certificates: shown,
+            handshake: Handshake::default(),
+            clients: self.clients(notes)?,
         })
     }
 
-    fn certificate(
-        &self,
-        reference: &SecretRef,
-        notes: &mut Notes,
-    ) -> Result<Certificate, (&'static str, String)> {
-        let invalid = |message: String| ("InvalidCertificateRef", message);
-        let group = reference.group.as_deref().unwrap_or_default();
-        let kind = reference.kind.as_deref().unwrap_or("Secret");
-        if (group, kind) != ("", "Secret") {
-            return Err(invalid(format!(
-                "a {kind} holds no certificate: only a Secret does"
-            )));
-        }
-        let to = target(
-            reference.namespace.as_deref(),
-            &reference.name,
-            &self.gateway.namespace,
-        );
-        if !permitted(
-            self.resources,
-            End::gateway(self.gateway),
-            End::secret(&to),
-            notes,
-        ) {
-            let message = format!("no ReferenceGrant allows the reference to Secret {to}");
-            return Err(("RefNotPermitted", message));
-        }
-        let secret = self.resources.secrets.get(&to);
-        let secret = secret.ok_or_else(|| invalid(format!("Secret {to} does not exist")))?;
-        notes.used("Secret", &to);
-        let value = |name: &str| {
-            let value = secret.spec.data.get(name);
-            value.ok_or_else(|| invalid(format!("Secret {to} has no key \"{name}\"")))
+    /// Returns which certificates clients have to show: what the listener says, then what the Gateway says of its port,
+    /// then of all ports.
+    fn clients(&self, notes: &mut Notes) -> Result<ClientCertificates, Unserved> {
+        let own = self
+            .spec
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.frontend_validation.as_ref());
+        let port = |at: &PortTls| at.port == self.spec.port;
+        let (field, validation) = match (own, self.frontend) {
+            (Some(own), _) => (self.field("tls.frontendValidation"), own),
+            (None, Some(frontend)) => match frontend.per_port.iter().position(port) {
+                Some(index) => {
+                    let tls = frontend
+                        .per_port
+                        .get(index)
+                        .and_then(|at| at.tls.validation.as_ref());
+                    let Some(validation) = tls else {
+                        return Ok(ClientCertificates::Unasked);
+                    };
+                    (
+                        format!("spec.tls.frontend.perPort[{index}].tls.validation"),
+                        validation,
+                    )
+                }
+                None => match frontend.default.as_ref().and_then(|tls| tls.validation.as_ref()) {
+                    Some(validation) => ("spec.tls.frontend.default.validation".to_owned(), validation),
+                    None => return Ok(ClientCertificates::Unasked),
+                },
+            },
+            (None, None) => return Ok(ClientCertificates::Unasked),
         };
-        let parsed = Certificate::parse(value("tls.crt")?, value("tls.key")?);
-        parsed.map_err(|reason| invalid(format!("Secret {to}: {reason}")))
+        if validation.mode.as_deref() == Some("AllowInsecureFallback") {
+            let message = "certificates that nobody vouches for are not let in: the listener is not served";
+            notes.unsupported(
+                KIND,
+                self.gateway,
+                Severity::Error,
+                format!("{field}.mode").as_str(),
+                message,
+            );
+            return Err(Unserved {
+                about: ConditionKind::Accepted,
+                reason: "UnsupportedValue",
+                message: message.to_owned(),
+            });
+        }
+        let from = End::gateway(self.gateway);
+        let texts = certificates::texts(
+            self.resources,
+            from,
+            &validation.ca_certificate_refs,
+            "ca.crt",
+            notes,
+        );
+        let trusted = texts
+            .map_err(|(index, message)| (format!("{field}.caCertificateRefs[{index}]"), message))
+            .and_then(|texts| {
+                let parsed = Authorities::parse(&texts.join("\n"));
+                parsed.map_err(|message| (format!("{field}.caCertificateRefs"), message))
+            });
+        match trusted {
+            Ok(authorities) => Ok(ClientCertificates::Required(Arc::new(ClientRules::of(
+                authorities,
+            )))),
+            Err((field, message)) => {
+                let reason = "InvalidCACertificateRef";
+                notes.unresolved(KIND, self.gateway, reason, field, &message);
+                Err(Unserved {
+                    about: ConditionKind::ResolvedRefs,
+                    reason,
+                    message,
+                })
+            }
+        }
     }
 
     /// Returns the kinds of routes that may attach.

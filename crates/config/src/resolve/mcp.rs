@@ -243,7 +243,7 @@ fn reach(
     }
     let invalid = |reason| ("InvalidBackend", format!("Backend {to}: {reason}"));
     let endpoints = endpoints(&backend.spec).map_err(invalid)?;
-    let tls = backends::tls(resources, &to, &backend.spec, &endpoints, policies);
+    let tls = backends::tls(resources, &to, &backend.spec, &endpoints, policies, notes);
     let tls = tls.map_err(|message| ("InvalidTLS", message))?;
     let own = reference
         .security_policy

@@ -1,7 +1,7 @@
 //! Declared to resolved: the passes, in order.
 //!
 //! 1. `validate`: is each resource well-formed in itself?
-//! 2. `listeners`: which ports are served?
+//! 2. `listeners`: which ports are served? `intake`: how are clients taken there?
 //! 3. `policies`: which credential and which encryption does each backend have?
 //! 4. `backends`: which backends can be called, and how?
 //! 5. `proxies`: which of them are reached through a proxy?
@@ -27,9 +27,11 @@ mod access;
 mod access_logs;
 mod attach;
 mod backends;
+mod certificates;
 mod credential;
 mod filters;
 mod http_routes;
+mod intake;
 mod listeners;
 mod log_receivers;
 mod mcp;
@@ -57,7 +59,8 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     unserved(resources, &mut notes);
     validate::check(resources, &mut notes);
     metering::check(resources, &mut notes);
-    let listeners = listeners::resolve(resources, &mut notes);
+    let mut listeners = listeners::resolve(resources, &mut notes);
+    intake::resolve(resources, &mut listeners, &mut notes);
     let policies = policies::resolve(resources, &mut notes);
     let reach = Reach {
         resources,
@@ -134,6 +137,7 @@ impl Notes {
         notes.add("MCPRoute", &resources.mcp_routes);
         notes.add("GatewayConfig", &resources.gateway_configs);
         notes.add("BackendTrafficPolicy", &resources.backend_traffic_policies);
+        notes.add("ClientTrafficPolicy", &resources.client_traffic_policies);
         notes.add("QuotaPolicy", &resources.quota_policies);
         notes.add("Secret", &resources.secrets);
         notes.add("ReferenceGrant", &resources.reference_grants);

@@ -10,13 +10,15 @@ use std::{
 
 use policy::quota::Quota;
 
-use super::{Notes, backends::unreadable, credential, metering};
+use super::{End, Notes, backends::unreadable, certificates, credential, metering};
 use crate::{
     Key, Resources, Severity,
     certificate::Authorities,
     credential::Credential,
     kind::{
-        AI, BackendTLSPolicy, ENVOY, INFERENCE, backend_tls_policy::SubjectAltNameType, reference::LocalRef,
+        AI, BackendTLSPolicy, ENVOY, GATEWAY_API, INFERENCE,
+        backend_tls_policy::SubjectAltNameType,
+        reference::{LocalRef, SecretRef},
     },
     resources::{Declared, Map},
     snapshot::Tls,
@@ -169,12 +171,7 @@ fn encryption(
     let validation = &policy.validation;
     let names = &validation.subject_alt_names;
     let uris = names.iter().any(|name| name.kind == SubjectAltNameType::URI);
-    let maps = validation
-        .ca_certificate_refs
-        .iter()
-        .any(|reference| (reference.group.as_str(), reference.kind.as_str()) == ("", "ConfigMap"));
     let unsupported = [
-        (maps, "spec.validation.caCertificateRefs"),
         (uris, "spec.validation.subjectAltNames"),
         (policy.options.is_some(), "spec.options"),
     ];
@@ -185,47 +182,43 @@ fn encryption(
             return Err(format!("{kind} {key}: {field} is not served by this version"));
         }
     }
-    let mut texts = Vec::new();
-    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
-        match authority(resources, key, reference, notes) {
-            Ok(text) => texts.push(text),
-            Err(message) => {
-                let field = format!("spec.validation.caCertificateRefs[{index}]");
-                notes.unresolved(kind, key, "InvalidCACertificateRef", field, &message);
-                return Err(format!("{kind} {key}: {message}"));
-            }
+    let from = End {
+        group: GATEWAY_API,
+        kind,
+        key,
+    };
+    let references: Vec<SecretRef> = validation.ca_certificate_refs.iter().map(in_place).collect();
+    let texts = certificates::texts(resources, from, &references, "ca.crt", notes);
+    let texts = texts.and_then(|texts| {
+        for (index, text) in texts.iter().enumerate() {
+            Authorities::parse(text).map_err(|message| (index, message))?;
         }
-    }
+        Ok(texts)
+    });
+    let texts = texts.map_err(|(index, message)| {
+        let field = format!("spec.validation.caCertificateRefs[{index}]");
+        notes.unresolved(kind, key, "InvalidCACertificateRef", field, &message);
+        format!("{kind} {key}: {message}")
+    })?;
     // Each was read for itself, so that all together can be.
     let authorities = (!texts.is_empty()).then(|| Authorities::parse(&texts.join("\n")));
     Ok(Tls {
         hostname: validation.hostname.to_ascii_lowercase(),
         authorities: authorities.transpose()?,
         names: names.iter().filter_map(|name| name.hostname.clone()).collect(),
+        certificate: None,
+        protocols: Vec::new(),
     })
 }
 
-/// Returns the certificates in PEM that `reference` leads to.
-fn authority(
-    resources: &Resources,
-    policy: &Key,
-    reference: &LocalRef,
-    notes: &mut Notes,
-) -> Result<String, String> {
-    if (reference.group.as_str(), reference.kind.as_str()) != ("", "Secret") {
-        return Err(format!(
-            "a {} holds no authority: only a Secret or a ConfigMap does",
-            reference.kind
-        ));
+/// Returns a reference within a namespace as one that may leave it.
+pub(super) fn in_place(reference: &LocalRef) -> SecretRef {
+    SecretRef {
+        group: Some(reference.group.clone()),
+        kind: Some(reference.kind.clone()),
+        name: reference.name.clone(),
+        namespace: None,
     }
-    let to = Key::new(&policy.namespace, &reference.name);
-    let secret = resources.secrets.get(&to);
-    let secret = secret.ok_or_else(|| format!("Secret {to} does not exist"))?;
-    notes.used("Secret", &to);
-    let value = secret.spec.data.get("ca.crt");
-    let value = value.ok_or_else(|| format!("Secret {to} has no key \"ca.crt\""))?;
-    Authorities::parse(value.expose()).map_err(|reason| format!("Secret {to}: {reason}"))?;
-    Ok(value.expose().to_owned())
 }
 
 /// Returns the resources in the order in which they win conflicts: those that are accepted first, then by age

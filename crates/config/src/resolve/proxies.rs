@@ -1,21 +1,32 @@
-//! Which backends are reached through a proxy: that of the Gateway whose routes refer to them.
+//! Which backends are reached through a proxy, and which are shown a certificate: those of the Gateway whose routes
+//! refer to them.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 
-use super::{End, Notes, backends::Backends, permitted, target};
+use super::{End, Notes, backends::Backends, certificates, permitted, target};
 use crate::{
     Key, Resources, Secret, Severity,
-    kind::gateway_config::ForwardProxy,
-    snapshot::{Endpoint, Proxy, Tls},
+    certificate::Certificate,
+    kind::{Gateway, gateway_config::ForwardProxy},
+    snapshot::{Backend, Endpoint, Proxy, Tls},
 };
 
-/// What a Gateway says of proxies; an error where it cannot be honoured.
-type Declared = Result<Option<(Arc<Proxy>, Vec<String>)>, String>;
+/// What a Gateway says of calls to backends; an error where it cannot be honoured.
+type Declared = Result<Way, String>;
 
-/// Has the backends of routes reached through the proxies of their Gateways.
+/// How backends are called.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Way {
+    /// The proxy, and who is called directly all the same.
+    proxy: Option<(Arc<Proxy>, Vec<String>)>,
+    /// What those are shown that are called encrypted and have nothing of their own to be shown.
+    certificate: Option<Certificate>,
+}
+
+/// Has the backends of routes called as their Gateways say.
 pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mut Notes) {
     for (key, declared) in &resources.gateway_configs {
         if declared.spec.ext_proc.is_some() {
@@ -29,8 +40,15 @@ pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mu
         .map(|(key, gateway)| {
             let name = gateway.metadata.annotations.get(GATEWAY_CONFIG);
             let name = name.filter(|name| !name.is_empty());
-            let declared = name.map(|name| of(resources, key, name, notes));
-            (key, declared.unwrap_or(Ok(None)))
+            let proxy = name.map(|name| of(resources, key, name, notes));
+            let certificate = certificate(resources, key, &gateway.spec, notes);
+            let way = proxy.unwrap_or(Ok(None)).and_then(|proxy| {
+                Ok(Way {
+                    proxy,
+                    certificate: certificate?,
+                })
+            });
+            (key, way)
         })
         .collect();
     let mut reached: BTreeMap<Key, &Declared> = BTreeMap::new();
@@ -66,17 +84,54 @@ pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mu
             continue;
         };
         match declared {
-            Ok(None) => {}
-            Ok(Some((proxy, direct))) => {
+            Ok(way) if *way == Way::default() => {}
+            Ok(way) => {
                 if let Ok(backend) = &mut service.backend {
-                    for endpoint in &mut Arc::make_mut(backend).endpoints {
-                        route(endpoint, proxy, direct);
-                    }
+                    way.apply(Arc::make_mut(backend));
                 }
             }
             Err(message) => service.backend = Err(message.clone()),
         }
     }
+}
+
+impl Way {
+    fn apply(&self, backend: &mut Backend) {
+        if let Some((proxy, direct)) = &self.proxy {
+            for endpoint in &mut backend.endpoints {
+                route(endpoint, proxy, direct);
+            }
+        }
+        if let Some(tls) = &mut backend.tls
+            && tls.certificate.is_none()
+        {
+            tls.certificate.clone_from(&self.certificate);
+        }
+    }
+}
+
+/// Returns the certificate that the backends of a Gateway are shown.
+fn certificate(
+    resources: &Resources,
+    key: &Key,
+    gateway: &Gateway,
+    notes: &mut Notes,
+) -> Result<Option<Certificate>, String> {
+    let of_tls = gateway.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    let (field, backend) = match (of_tls, &gateway.backend_tls) {
+        (Some(backend), _) => ("spec.tls.backend", backend),
+        (None, Some(backend)) => ("spec.backendTLS", backend),
+        (None, None) => return Ok(None),
+    };
+    let Some(reference) = &backend.client_certificate_ref else {
+        return Ok(None);
+    };
+    let found = certificates::certificate(resources, End::gateway(key), reference, notes);
+    found.map(Some).map_err(|(reason, message)| {
+        let field = format!("{field}.clientCertificateRef");
+        notes.unresolved("Gateway", key, reason, field, &message);
+        format!("Gateway {key}: {message}")
+    })
 }
 
 /// Has `endpoint` reached through `proxy`, unless it is of this machine or one of those that are called directly.
@@ -102,8 +157,13 @@ fn covers(pattern: &str, host: &str) -> bool {
         })
 }
 
-/// Returns what the GatewayConfig `name` says to the Gateway `key`.
-fn of(resources: &Resources, key: &Key, name: &str, notes: &mut Notes) -> Declared {
+/// Returns the proxy that the GatewayConfig `name` says to the Gateway `key`, and who is called directly.
+fn of(
+    resources: &Resources,
+    key: &Key,
+    name: &str,
+    notes: &mut Notes,
+) -> Result<Option<(Arc<Proxy>, Vec<String>)>, String> {
     let to = Key::new(&key.namespace, name);
     let field = format!("metadata.annotations[{GATEWAY_CONFIG}]");
     let Some(declared) = resources.gateway_configs.get(&to) else {

@@ -175,6 +175,15 @@ fn ports(listeners: &Listeners, mut entries: BTreeMap<u16, Vec<Entry>>) -> Snaps
             });
             port.names.push(format!("{gateway}/{}", listener.name));
             port.router.listen(&listener.host);
+            if let Some(intake) = &listener.intake {
+                // Connections in clear name no host before their first request.
+                let host = match &listener.tls {
+                    Some(_) => &listener.host,
+                    None => &Host::Any,
+                };
+                let all = port.intake.get_or_insert_default();
+                all.entry(host, || Arc::clone(intake));
+            }
             if let Some(tls) = &listener.tls {
                 let all = port.tls.get_or_insert_default();
                 let own = all.entry(&listener.host, || Arc::clone(tls));

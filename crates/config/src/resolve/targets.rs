@@ -63,6 +63,13 @@ impl Attached {
             .filter_map(|place| self.0.get(&place))
     }
 
+    /// Returns the policy that holds at a listener, whatever the route.
+    pub(super) fn at_listener(&self, gateway: &Key, listener: &str) -> Option<&Key> {
+        let own = Place::Listener(gateway.clone(), listener.to_owned());
+        let found = self.0.get(&own);
+        found.or_else(|| self.0.get(&Place::Gateway(gateway.clone())))
+    }
+
     /// Returns whether no policy is attached to anything.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

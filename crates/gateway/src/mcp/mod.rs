@@ -191,8 +191,8 @@ async fn post(
     if !takes.document && !takes.stream {
         return Err(checks::not_acceptable("application/json and text/event-stream"));
     }
-    let limit = ctx.runtime.options.max_body;
-    let (bytes, _reserved) = body::read(&turn.headers, body, limit, &ctx.runtime.memory).await?;
+    let limit = ctx.usual_body();
+    let (bytes, _reserved) = body::read(&turn.headers, body, limit, ctx.pace(), &ctx.runtime.memory).await?;
     ctx.facts.bytes_received = bytes.len() as u64;
     let message = match Payload::parse(&bytes)? {
         Payload::One(message) => message,

@@ -81,7 +81,8 @@ async fn answer(ctx: &mut Ctx, rule: &Rule, head: Parts, given: Given) -> Answer
         let message = "this route serves no plain requests";
         return text(StatusCode::INTERNAL_SERVER_ERROR, message);
     };
-    let path = match Path::of(head.uri.path()) {
+    let path = match Path::of(head.uri.path(), &ctx.slashes()) {
+        Path::Refused => return text(StatusCode::BAD_REQUEST, "escaped slashes are not taken in paths"),
         Path::Elsewhere(path) => return elsewhere(&path, head.uri.query()),
         Path::Here(path) => path.into_owned(),
     };

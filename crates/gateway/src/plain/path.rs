@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use config::intake::{EscapedSlashes, Intake};
+
 /// A path, made unambiguous.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Path<'p> {
@@ -9,27 +11,61 @@ pub(crate) enum Path<'p> {
     Here(Cow<'p, str>),
     /// Its slashes are escaped, so that the client has to say what it means: this.
     Elsewhere(String),
+    /// Its slashes are escaped, which is not taken.
+    Refused,
 }
 
-impl<'p> Path<'p> {
-    /// Resolves dots, and joins slashes that follow one another.
-    pub(crate) fn of(path: &'p str) -> Self {
-        let escaped = ["%2f", "%2F", "%5c", "%5C"]
-            .iter()
-            .any(|escape| path.contains(escape));
-        if escaped {
-            let mut plain = path.to_owned();
-            for (escape, slash) in [("%2f", "/"), ("%2F", "/"), ("%5c", "/"), ("%5C", "/")] {
-                plain = plain.replace(escape, slash);
-            }
-            return Path::Elsewhere(normal(&plain).into_owned());
+/// What is done with slashes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slashes {
+    escaped: EscapedSlashes,
+    /// Whether those that follow one another stay so.
+    keep: bool,
+}
+
+impl Slashes {
+    /// Returns what `intake` says.
+    pub(crate) fn of(intake: &Intake) -> Self {
+        Self {
+            escaped: intake.escaped_slashes,
+            keep: intake.keeps_slashes,
         }
-        Path::Here(normal(path))
     }
 }
 
+impl<'p> Path<'p> {
+    /// Resolves dots, and does with slashes what is to be done.
+    pub(crate) fn of(path: &'p str, slashes: &Slashes) -> Self {
+        if !ESCAPES.iter().any(|(escape, _)| path.contains(escape)) {
+            return Path::Here(normal(path, slashes));
+        }
+        match slashes.escaped {
+            EscapedSlashes::Keep => Path::Here(normal(path, slashes)),
+            EscapedSlashes::Refuse => Path::Refused,
+            EscapedSlashes::Unescape => Path::Here(normal(path, slashes).into_owned().into()),
+            EscapedSlashes::Redirect => Path::Elsewhere(joined(&unescaped(path), slashes.keep).into_owned()),
+        }
+    }
+}
+
+const ESCAPES: [(&str, &str); 4] = [("%2f", "/"), ("%2F", "/"), ("%5c", "/"), ("%5C", "/")];
+
+fn unescaped(path: &str) -> String {
+    let replaced = |path: String, (escape, slash): (&str, &str)| path.replace(escape, slash);
+    ESCAPES.into_iter().fold(path.to_owned(), replaced)
+}
+
 /// Returns the path as it is matched, whatever is to become of the request.
-pub(crate) fn normal(path: &str) -> Cow<'_, str> {
+pub(crate) fn normal<'p>(path: &'p str, slashes: &Slashes) -> Cow<'p, str> {
+    let reads = slashes.escaped == EscapedSlashes::Unescape;
+    if reads && ESCAPES.iter().any(|(escape, _)| path.contains(escape)) {
+        return Cow::Owned(joined(&unescaped(path), slashes.keep).into_owned());
+    }
+    joined(path, slashes.keep)
+}
+
+/// Resolves dots, and joins slashes that follow one another unless those are to be kept.
+fn joined(path: &str, keep: bool) -> Cow<'_, str> {
     let suspect = path.contains("//") || path.contains("/.") || path.contains("/%2");
     if !suspect || !path.starts_with('/') {
         return Cow::Borrowed(path);
@@ -43,7 +79,7 @@ pub(crate) fn normal(path: &str) -> Cow<'_, str> {
             Some(_) => {
                 segments.pop();
             }
-            None if segment.is_empty() && !last => continue,
+            None if segment.is_empty() && !last && !keep => continue,
             None => {
                 segments.push(segment);
                 continue;
@@ -83,10 +119,36 @@ mod tests {
             ("/a%20b", "/a%20b"),
             ("*", "*"),
         ] {
-            assert_eq!(Path::of(path), Path::Here(expected.into()), "{path}");
+            assert_eq!(
+                Path::of(path, &Slashes::default()),
+                Path::Here(expected.into()),
+                "{path}"
+            );
         }
         for (path, expected) in [("/public%2f..%2fadmin", "/admin"), ("/a%5Cb", "/a/b")] {
-            assert_eq!(Path::of(path), Path::Elsewhere(expected.to_owned()), "{path}");
+            let found = Path::of(path, &Slashes::default());
+            assert_eq!(found, Path::Elsewhere(expected.to_owned()), "{path}");
         }
+    }
+
+    #[test]
+    fn a_policy_says_what_is_done_with_slashes() {
+        let check = |escaped: EscapedSlashes, keep: bool, path: &str, expected: Path<'_>| {
+            let slashes = Slashes { escaped, keep };
+            assert_eq!(Path::of(path, &slashes), expected, "{slashes:?} {path}");
+        };
+        let here = |path: &'static str| Path::Here(path.into());
+        check(EscapedSlashes::Keep, false, "/a%2Fb//c", here("/a%2Fb/c"));
+        check(EscapedSlashes::Keep, true, "/a%2Fb//c", here("/a%2Fb//c"));
+        check(EscapedSlashes::Refuse, false, "/a%2Fb", Path::Refused);
+        check(EscapedSlashes::Refuse, false, "/a/b", here("/a/b"));
+        check(EscapedSlashes::Unescape, false, "/a%2F..%5Cb", here("/b"));
+        check(EscapedSlashes::Unescape, true, "/a%2F%2fb", here("/a//b"));
+        check(
+            EscapedSlashes::Redirect,
+            true,
+            "/a%2F%2fb",
+            Path::Elsewhere("/a//b".to_owned()),
+        );
     }
 }

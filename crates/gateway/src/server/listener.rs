@@ -6,11 +6,16 @@ use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
 
+use bytes::Bytes;
+use config::intake::Intake;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -31,8 +36,8 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Connection, Port, stall::WriteLimit, tls};
-use crate::{BindError, body::Body, handle::handle, refusal};
+use super::{Connection, Port, proxied, stall::WriteLimit, tls, usage::Usage};
+use crate::{BindError, body::Body, handle::handle, refusal, upstream::keep_alive};
 
 /// How many connections the system may queue.
 const BACKLOG: i32 = 4096;
@@ -147,7 +152,7 @@ async fn accept(
     mut closed: oneshot::Receiver<()>,
     unbind: oneshot::Sender<()>,
 ) {
-    let server = Arc::new(builder());
+    let server = Arc::new(builder(None));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -193,44 +198,132 @@ async fn accept(
 
 type Builder = auto::Builder<TokioExecutor>;
 
-fn builder() -> Builder {
+/// Returns how HTTP is spoken, where a policy says otherwise as it says.
+fn builder(intake: Option<&Intake>) -> Builder {
+    let streams = intake.map(|intake| intake.streams).unwrap_or_default();
+    let idle = intake.and_then(|intake| intake.idle);
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(idle.unwrap_or(HEAD_TIMEOUT))
         .max_buf_size(MAX_BUFFER)
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING_EVERY)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .keep_alive_interval(streams.ping_every.unwrap_or(PING_EVERY))
+        .max_concurrent_streams(streams.at_once.unwrap_or(MAX_STREAMS))
+        .initial_stream_window_size(streams.window.unwrap_or(STREAM_WINDOW))
+        .initial_connection_window_size(streams.connection_window.unwrap_or(CONNECTION_WINDOW));
+    if let Some(limit) = streams.pong_within {
+        server.http2().keep_alive_timeout(limit);
+    }
     server
 }
 
-/// Serves what one client sends, once the connection is encrypted where it is to be.
-async fn serve_stream(server: Arc<Builder>, stream: TcpStream, mut connection: Connection, watcher: Watcher) {
+/// Serves what one client sends, once it is known whose the connection is, and it is encrypted where it is to be.
+async fn serve_stream(
+    server: Arc<Builder>,
+    mut stream: TcpStream,
+    mut connection: Connection,
+    watcher: Watcher,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     connection.local = stream.local_addr().ok();
-    let stream = WriteLimit::new(stream, WRITE_TIMEOUT);
     let gateway = Arc::clone(&connection.port.gateway);
     let declared = connection.port.declared;
+    let first = match begin(&mut stream, &mut connection).await {
+        Ok(first) => first,
+        Err(error) => return debug!(%error, "connection not taken"),
+    };
+    let stream = WriteLimit::new(stream, first, WRITE_TIMEOUT);
     if !gateway.state.load().encryption.covers(declared) {
-        return serve_connection(&server, stream, connection, watcher).await;
+        return serve_bounded(&server, stream, connection, watcher).await;
     }
     let find = |name: &str| gateway.state.load().encryption.find(declared, name);
     match tls::accept(stream, find).await {
         Ok((stream, name)) => {
             connection.secured = Some(name);
-            serve_connection(&server, stream, connection, watcher).await;
+            serve_bounded(&server, stream, connection, watcher).await;
         }
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             debug!(%error, cause, "connection not encrypted");
         }
+    }
+}
+/// Does what policies want before anything else is read; returns what was read all the same.
+///
+/// The host is not known yet: of listeners that share a port each has its word.
+async fn begin(stream: &mut TcpStream, connection: &mut Connection) -> io::Result<Bytes> {
+    let mut proxied = None;
+    {
+        let state = connection.port.gateway.state.load();
+        let listener = state.snapshot.listeners.get(&connection.port.declared);
+        for intake in listener.iter().flat_map(|listener| listener.intakes()) {
+            if let Some(probes) = &intake.keep_alive {
+                keep_alive(stream, probes)?;
+            }
+            proxied = proxied.or(intake.proxied);
+        }
+    }
+    let Some(optional) = proxied else {
+        return Ok(Bytes::new());
+    };
+    let (peer, first) = proxied::read(stream, optional).await?;
+    connection.peer = peer.unwrap_or(connection.peer);
+    Ok(first)
+}
+
+/// Serves a connection within the bounds of the policy that holds for it.
+async fn serve_bounded(
+    server: &Builder,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    mut connection: Connection,
+    watcher: Watcher,
+) {
+    let Some(intake) = connection.intake() else {
+        return serve_connection(server, stream, connection, watcher).await;
+    };
+    let port = Arc::clone(&connection.port);
+    let _bounded = match intake.connections {
+        None => None,
+        Some((most, delay)) => match Bounded::within(&port.bounded, most) {
+            Some(bounded) => Some(bounded),
+            None => {
+                debug!(policy = %intake.policy, "too many connections");
+                return tokio::time::sleep(delay).await;
+            }
+        },
+    };
+    let usage = Usage::of(&intake);
+    connection.usage.clone_from(&usage);
+    let server = builder(Some(&intake));
+    let serving = serve_connection(&server, stream, connection, watcher);
+    match usage {
+        None => serving.await,
+        Some(usage) => tokio::select! {
+            () = serving => {}
+            () = usage.ended() => debug!("connection used for long enough"),
+        },
+    }
+}
+
+/// One of the connections that are bounded, until it is dropped.
+struct Bounded<'a>(&'a AtomicUsize);
+
+impl<'a> Bounded<'a> {
+    fn within(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = count.fetch_update(set, fetch, |count| (count < most).then_some(count + 1));
+        taken.is_ok().then_some(Self(count))
+    }
+}
+
+impl Drop for Bounded<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,21 +1,29 @@
 //! Ports: what is bound, and how the set of them follows the snapshot.
 
+mod clients;
 pub(crate) mod drain;
 pub(crate) mod listener;
+mod proxied;
 mod stall;
 pub(crate) mod tls;
+pub(crate) mod usage;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
+use config::intake::Intake;
 use tokio::{net::TcpListener, sync::oneshot};
 use tracing::info;
 
 use crate::{BindError, Gateway, plain::tunnel::Tunnel};
 use listener::Serving;
+use usage::Usage;
 
 /// A port that is served, as its connections see it.
 pub(crate) struct Port {
@@ -24,6 +32,8 @@ pub(crate) struct Port {
     pub(crate) declared: u16,
     /// Whether connections are to end with their next answer.
     pub(crate) closing: AtomicBool,
+    /// How many connections there are that a policy bounds.
+    pub(crate) bounded: AtomicUsize,
 }
 
 /// A client's connection, as its requests see it.
@@ -35,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) local: Option<SocketAddr>,
     /// The name that the client asked for in its handshake, empty if none; `None` where nothing is encrypted.
     pub(crate) secured: Option<String>,
+    /// How much it is used; `None` where no policy bounds that.
+    pub(crate) usage: Option<Arc<Usage>>,
     /// What becomes of the connection once it speaks another protocol.
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -47,13 +59,27 @@ impl Connection {
             peer,
             local: None,
             secured: None,
+            usage: None,
             tunnel: Mutex::default(),
         }
+    }
+
+    /// Returns how the connection and its requests are taken, as things are now; `None` where no policy says so.
+    fn intake(&self) -> Option<Arc<Intake>> {
+        let state = self.port.gateway.state.load();
+        let listener = state.snapshot.listeners.get(&self.port.declared)?;
+        listener.intake(self.secured.as_deref()).cloned()
     }
 
     /// Leaves the connection to `tunnel` once its last answer is out.
     pub(crate) fn tunnel(&self, tunnel: Tunnel) {
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// Returns whether the connection is to end with its next answer.
+    pub(crate) fn is_ending(&self) -> bool {
+        let of_port = self.port.closing.load(Ordering::Relaxed);
+        of_port || self.usage.as_ref().is_some_and(|usage| usage.is_up())
     }
 
     fn take_tunnel(&self) -> Option<Tunnel> {
@@ -110,6 +136,7 @@ impl Server {
                 gateway: Arc::clone(gateway),
                 declared,
                 closing: AtomicBool::new(false),
+                bounded: AtomicUsize::new(0),
             });
             let serving = listener::serve(listener, port);
             info!(address = %serving.address, "listening");

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -19,6 +20,8 @@ use tokio::{
 /// A client's connection, on which no write may wait longer than a limit.
 pub(crate) struct WriteLimit {
     stream: TcpStream,
+    /// What was read of it before.
+    first: Bytes,
     limit: Duration,
     /// Made when a write first has to wait.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -26,10 +29,11 @@ pub(crate) struct WriteLimit {
 }
 
 impl WriteLimit {
-    /// Returns `stream` with a limit on how long one write may wait.
-    pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
+    /// Returns `stream`, of which `first` was read already, with a limit on how long one write may wait.
+    pub(crate) fn new(stream: TcpStream, first: Bytes, limit: Duration) -> Self {
         Self {
             stream,
+            first,
             limit,
             alarm: None,
             waiting: false,
@@ -64,6 +68,11 @@ impl AsyncRead for WriteLimit {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let piece = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(piece));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -111,7 +120,10 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (near, _) = near.expect("accepted");
-        (WriteLimit::new(near, limit), far.expect("connected"))
+        (
+            WriteLimit::new(near, Bytes::new(), limit),
+            far.expect("connected"),
+        )
     }
 
     #[tokio::test]

@@ -5,18 +5,26 @@
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
-use config::{Snapshot, certificate::Certificate, host::Hosts, snapshot::ServerTls};
+use config::{
+    Snapshot,
+    certificate::Certificate,
+    encryption::{ClientCertificates, Handshake, ServerTls, TlsVersion},
+    host::Hosts,
+};
 use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    server::{Acceptor, ClientHello, ResolvesServerCert},
+    ServerConfig, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{Acceptor, ClientHello, NoClientAuth, ResolvesServerCert},
     sign::CertifiedKey,
+    version::{TLS12, TLS13},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::clients;
 
 /// How long a client may take for its side of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +39,8 @@ pub(crate) struct Encryption {
 #[derive(Clone)]
 struct Encrypted {
     tls: Arc<ServerTls>,
-    config: Arc<ServerConfig>,
+    /// `None` where nobody is let in.
+    config: Option<Arc<ServerConfig>>,
 }
 
 /// No connection came about.
@@ -43,8 +52,8 @@ pub(crate) enum HandshakeError {
     /// The client speaks no TLS that we do, or went away.
     #[error("the handshake failed")]
     Failed(#[source] io::Error),
-    /// No listener is for the name that the client asks for.
-    #[error("no listener is for the name that the client asks for")]
+    /// No listener is for the name that the client asks for, or that one lets nobody in.
+    #[error("no listener lets in who asks for this name")]
     Unknown,
 }
 
@@ -79,23 +88,62 @@ impl Encryption {
 
     /// Returns what encrypts a connection to `port` whose client asks for `name`.
     pub(crate) fn find(&self, port: u16, name: &str) -> Option<Arc<ServerConfig>> {
-        let found = self.ports.get(&port)?.of(name).next()?;
-        Some(Arc::clone(&found.config))
+        self.ports.get(&port)?.of(name).next()?.config.clone()
     }
 }
 
 impl Encrypted {
     fn new(tls: &Arc<ServerTls>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(provider(&tls.handshake));
+        let clients = match &tls.clients {
+            ClientCertificates::Unasked => Arc::new(NoClientAuth),
+            ClientCertificates::Required(rules) => clients::verifier(rules, &provider)?,
+            ClientCertificates::Nobody(reason) => {
+                tracing::warn!(host = %tls.host, reason, "nobody is let in");
+                return Ok(Self {
+                    tls: Arc::clone(tls),
+                    config: None,
+                });
+            }
+        };
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_protocol_versions(versions(&tls.handshake))?
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::new(Shown(Arc::clone(tls))));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let protocols = tls.handshake.protocols.iter();
+        config.alpn_protocols = protocols.map(|protocol| protocol.as_bytes().to_vec()).collect();
         Ok(Self {
             tls: Arc::clone(tls),
-            config: Arc::new(config),
+            config: Some(Arc::new(config)),
         })
+    }
+}
+
+/// Returns what encrypts, as far as it is agreed to.
+fn provider(handshake: &Handshake) -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    if !handshake.ciphers.is_empty() {
+        // Those of TLS 1.3 are not for choosing.
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some() || handshake.ciphers.contains(&suite.suite()));
+    }
+    if !handshake.groups.is_empty() {
+        provider
+            .kx_groups
+            .retain(|group| handshake.groups.contains(&group.name()));
+    }
+    provider
+}
+
+fn versions(handshake: &Handshake) -> &'static [&'static SupportedProtocolVersion] {
+    const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+    const OLDER: &[&SupportedProtocolVersion] = &[&TLS12];
+    const NEWER: &[&SupportedProtocolVersion] = &[&TLS13];
+    match (handshake.oldest, handshake.newest) {
+        (TlsVersion::Tls12, TlsVersion::Tls13) => BOTH,
+        (TlsVersion::Tls12, TlsVersion::Tls12) => OLDER,
+        (TlsVersion::Tls13, TlsVersion::Tls12 | TlsVersion::Tls13) => NEWER,
     }
 }
 

@@ -68,6 +68,9 @@ pub(crate) enum ConnectError {
     /// The certificate is not one to be trusted.
     #[error("the upstream's certificate {0}")]
     Certificate(&'static str, #[source] io::Error),
+    /// The upstream wants another certificate of us, or one at all.
+    #[error("the upstream does not take the certificate that it is shown, or wants one")]
+    Unwelcome(#[source] io::Error),
     /// The proxy on the way did not connect.
     #[error("the proxy does not connect")]
     Proxy(#[from] ProxyError),
@@ -195,7 +198,7 @@ impl Handshake {
         let name =
             ServerName::try_from(tls.hostname.clone()).map_err(|_| TlsError::Name(tls.hostname.clone()))?;
         let config = match shared {
-            _ if tls.authorities.is_some() || !tls.names.is_empty() => verify::config(tls)?,
+            _ if *tls != Tls::to(tls.hostname.as_str()) => verify::config(tls)?,
             Some(shared) => shared.clone()?,
             None => tls_config()?,
         };
@@ -234,7 +237,8 @@ async fn dial(host: &str, port: u16, connections: &Connections) -> Result<TcpStr
     Ok(tcp)
 }
 
-fn keep_alive(tcp: &TcpStream, probes: &KeepAlive) -> io::Result<()> {
+/// Has the system probe a connection that is silent.
+pub(crate) fn keep_alive(tcp: &TcpStream, probes: &KeepAlive) -> io::Result<()> {
     let mut wanted = TcpKeepalive::new();
     if let Some(idle) = probes.idle {
         wanted = wanted.with_time(idle);

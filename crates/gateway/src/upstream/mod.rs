@@ -26,7 +26,7 @@ use http::{HeaderValue, Request, Response, header};
 use policy::traffic::Connections;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::{ConnectError, Io, TlsError, tls_config};
+pub(crate) use connect::{ConnectError, Io, TlsError, keep_alive, tls_config};
 use connect::{Connector, Offer};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use reply::{Broken, Reply};
@@ -297,7 +297,7 @@ impl Client {
                     match self.alone.send(connection, request).await {
                         Ok(response) => return Ok(response.map(Reply::Alone)),
                         Err((_, Some(unsent))) => request = unsent,
-                        Err((error, None)) => return Err(CallError::Reset(error.into())),
+                        Err((error, None)) => return Err(broken(error)),
                     }
                 }
                 self.connector.connect(Offer::Http1).await?
@@ -309,7 +309,7 @@ impl Client {
             .map(|response| response.map(Reply::Alone))
             .map_err(|(error, unsent)| match unsent {
                 Some(_) => CallError::Connect(ConnectError::Http(error)),
-                None => CallError::Reset(error.into()),
+                None => broken(error),
             })
     }
 
@@ -319,6 +319,14 @@ impl Client {
         if let Some(shared) = &self.shared {
             shared.prune();
         }
+    }
+}
+
+/// Returns what it means that a connection broke before the reply.
+fn broken(error: hyper::Error) -> CallError {
+    match verify::unwelcome(&error) {
+        Some(error) => CallError::Connect(error),
+        None => CallError::Reset(error.into()),
     }
 }
 

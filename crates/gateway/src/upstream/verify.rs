@@ -2,15 +2,16 @@
 
 use std::{io, sync::Arc};
 
-use config::snapshot::Tls;
+use config::{certificate::Certificate, snapshot::Tls};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        ResolvesClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::CertifiedKey,
 };
 use rustls_platform_verifier::Verifier;
 
@@ -46,14 +47,36 @@ pub(crate) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
             names: names.collect::<Result<_, _>>()?,
         });
     }
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match &tls.certificate {
+        Some(certificate) => builder.with_client_cert_resolver(Arc::new(Shown(certificate.clone()))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = match tls.protocols.as_slice() {
+        [] => PROTOCOLS.map(<[u8]>::to_vec).into(),
+        own => own.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
+    };
     Ok(Arc::new(config))
+}
+
+/// Shows one certificate to whoever asks for one that it can check.
+#[derive(Debug)]
+struct Shown(Certificate);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let certified = self.0.certified();
+        certified.key.choose_scheme(schemes)?;
+        Some(Arc::clone(certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// Returns what a handshake that failed amounts to: what is wrong with the certificate, if that is the reason.
@@ -72,9 +95,40 @@ pub(super) fn refused(error: io::Error) -> ConnectError {
             CertificateError::Revoked => "has been revoked",
             _ => "cannot be trusted",
         },
+        Some(alert) if is_unwelcome(alert) => return ConnectError::Unwelcome(error),
         Some(_) | None => return ConnectError::Handshake(error),
     };
     ConnectError::Certificate(reason, error)
+}
+
+/// Returns what it means that a connection broke before the reply, if the reason is the certificate that the upstream
+/// was shown: that is told only once the handshake is done (RFC 8446, section 4.4.2.4).
+pub(super) fn unwelcome(error: &hyper::Error) -> Option<ConnectError> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref()?.downcast_ref::<Error>());
+        if let Some(alert) = inner.filter(|inner| is_unwelcome(inner)) {
+            return Some(ConnectError::Unwelcome(io::Error::other(alert.clone())));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn is_unwelcome(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::AlertReceived(
+            AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied,
+        )
+    )
 }
 
 impl ServerCertVerifier for AnyOf {

@@ -9,11 +9,13 @@ use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -21,21 +23,33 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::fixture::{Served, options};
 
 /// An authority whose certificates the clients of a test trust.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
-    /// Returns a Secret called `name` with a certificate for `host`.
-    fn secret(&self, name: &str, host: &str) -> String {
+    /// Returns the authority's own certificate, in PEM.
+    pub(super) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Returns a certificate that is valid until `year`, and its key.
+    pub(super) fn issue(&self, host: &str, year: i32) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([host.to_owned()]).expect("a host name");
+        let mut params = CertificateParams::new([host.to_owned()]).expect("a host name");
+        params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        (certificate, key)
+    }
+
+    /// Returns a Secret called `name` with a certificate for `host`.
+    pub(super) fn secret(&self, name: &str, host: &str) -> String {
+        let (certificate, key) = self.issue(host, 2100);
         let indent = |pem: String| pem.replace('\n', "\n    ");
         let (chain, key) = (indent(certificate.pem()), indent(key.serialize_pem()));
         format!(
@@ -51,13 +65,31 @@ impl Authority {
         name: &str,
         protocol: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_as(None, served, name, protocol).await
+    }
+
+    /// Connects to `served` with a certificate.
+    pub(super) async fn connect_as(
+        &self,
+        own: Option<(Certificate, KeyPair)>,
+        served: &Served,
+        name: &str,
+        protocol: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut trusted = RootCertStore::empty();
         trusted.add(self.0.der().clone()).expect("a certificate");
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("known versions")
-            .with_root_certificates(trusted)
-            .with_no_client_auth();
+            .with_root_certificates(trusted);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+                let shown = builder.with_client_auth_cert(vec![certificate.der().clone()], key.into());
+                shown.expect("a certificate and its key")
+            }
+        };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(served.address).await?;
         let name = ServerName::try_from(name.to_owned()).expect("a host name");
@@ -68,7 +100,7 @@ impl Authority {
 }
 
 /// Returns what `yaml` means, with its one port moved to any that is free.
-fn snapshot(yaml: &str) -> Snapshot {
+pub(super) fn snapshot(yaml: &str) -> Snapshot {
     let surroundings = Surroundings {
         environment: &|_| None,
         reader: &|_| Err("no files".to_owned()),
@@ -83,7 +115,7 @@ fn snapshot(yaml: &str) -> Snapshot {
 }
 
 /// Returns a Gateway with a listener for each of `hosts`, each with the Secret that is named for it.
-fn edge(hosts: &[(&str, &str)]) -> String {
+pub(super) fn edge(hosts: &[(&str, &str)]) -> String {
     let mut yaml =
         "kind: Gateway\napiVersion: gateway.networking.k8s.io/v1\nmetadata: {name: edge}\nspec:\n  \
                     gatewayClassName: tollgate\n  listeners:\n"
@@ -97,7 +129,7 @@ fn edge(hosts: &[(&str, &str)]) -> String {
     yaml
 }
 
-async fn serve(yaml: &str) -> Served {
+pub(super) async fn serve(yaml: &str) -> Served {
     let gateway = Gateway::start(options()).await.expect("the admin port is free");
     gateway.install(snapshot(yaml)).await.expect("the port is free");
     let address = *gateway.addresses().first().expect("one listener");
@@ -117,28 +149,33 @@ fn list(host: &str, version: Version) -> Request<Empty<Bytes>> {
 }
 
 /// An HTTP/1.1 connection that is driven while it is used.
-struct Asking {
+pub(super) struct Asking {
     sender: http1::SendRequest<Empty<Bytes>>,
     connection: http1::Connection<TokioIo<TlsStream<TcpStream>>, Empty<Bytes>>,
 }
 
 impl Asking {
-    async fn new(stream: TlsStream<TcpStream>) -> Self {
+    pub(super) async fn new(stream: TlsStream<TcpStream>) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         Self { sender, connection }
     }
 
     async fn status(&mut self, host: &str) -> StatusCode {
+        self.answer(host).await.expect("the connection is open")
+    }
+
+    /// Returns the status of an answer; `None` if the connection ends in its place.
+    pub(super) async fn answer(&mut self, host: &str) -> Option<StatusCode> {
         let asked = async {
             let reply = self.sender.send_request(list(host, Version::HTTP_11)).await;
-            let reply = reply.expect("a reply");
+            let reply = reply.ok()?;
             let status = reply.status();
             reply.into_body().collect().await.expect("a whole reply");
-            status
+            Some(status)
         };
         tokio::select! {
             status = asked => status,
-            ended = &mut self.connection => panic!("the connection ended: {ended:?}"),
+            _ = &mut self.connection => None,
         }
     }
 }

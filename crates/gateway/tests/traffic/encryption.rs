@@ -7,11 +7,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{
     io::copy_bidirectional,
@@ -39,18 +42,45 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
-    /// Returns an encrypted way to what listens at `to`, with a certificate for `host` that is valid until `year`, where
-    /// `protocols` are agreed to.
-    pub(super) async fn serve(&self, to: SocketAddr, host: &str, year: i32, protocols: &[&str]) -> Encrypted {
+    /// Returns a certificate for `host` that is valid until `year`, and its key.
+    fn issue(&self, host: &str, year: i32) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([host.to_owned()]).expect("a host name");
         params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        (certificate, key)
+    }
+
+    /// Returns the Secret `own` with a certificate and its key.
+    fn own(&self, year: i32) -> String {
+        let (certificate, key) = self.issue("gateway.test", year);
+        let indent = |pem: String| pem.replace('\n', "\n    ");
+        let (chain, key) = (indent(certificate.pem()), indent(key.serialize_pem()));
+        format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: own }}\nstringData:\n  tls.crt: |\n    {chain}\n  \
+             tls.key: |\n    {key}\n"
+        )
+    }
+
+    /// Returns an encrypted way to what listens at `to`, with a certificate for `host` that is valid until `year`, where
+    /// `protocols` are agreed to.
+    pub(super) async fn serve(&self, to: SocketAddr, host: &str, year: i32, protocols: &[&str]) -> Encrypted {
+        let (certificate, key) = self.issue(host, year);
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier: Arc<dyn ClientCertVerifier> = match clients {
+            None => Arc::new(NoClientAuth),
+            Some(authority) => {
+                let mut trusted = RootCertStore::empty();
+                trusted.add(authority.0.der().clone()).expect("a certificate");
+                let builder = WebPkiClientVerifier::builder_with_provider(trusted.into(), provider.clone());
+                builder.build().expect("an authority")
+            }
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("known versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a certificate and its key");
         let protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec());
@@ -157,5 +187,47 @@ async fn what_is_wrong_with_a_certificate_is_said() {
     assert!(
         status == 503 && text.contains("not signed by a trusted"),
         "{status}: {text}"
+    );
+}
+
+#[tokio::test]
+async fn an_authority_may_lie_in_a_config_map() {
+    let documents = |authority: &Authority| {
+        let secret = authority.trusted("hostname: a.test");
+        secret
+            .replace("kind: Secret", "kind: ConfigMap")
+            .replace("stringData:", "data:")
+    };
+    let (status, text) = ask("a.test", 2100, documents).await;
+    assert_eq!(status, 200, "{text}");
+    let (status, _) = ask("b.test", 2100, documents).await;
+    assert_eq!(status, 503);
+}
+
+#[tokio::test]
+async fn who_wants_a_certificate_is_shown_one() {
+    let shows = "tls: { wellKnownCACertificates: System, clientCertificateRef: { name: own } }";
+    let (authority, clients, upstream) = (Authority::new(), Authority::new(), good().await);
+    let to = upstream.address();
+    let encrypted = authority.serve_to(Some(&clients), to, "a.test", 2100, &[]).await;
+    let trusted = authority.trusted("hostname: a.test");
+    let backend = || nowhere(encrypted.address).saying(shows);
+    for (own, status) in [
+        (clients.own(2100), 200),
+        (clients.own(2001), 503),
+        (Authority::new().own(2100), 503),
+    ] {
+        let setup = Setup::beside(&format!("{trusted}{own}"), &[backend()]).await;
+        let answer = setup.ask().await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let told = answer.text().contains("does not take the certificate");
+        assert_eq!(told, status == 503, "{}", answer.text());
+    }
+    let setup = Setup::beside(&trusted, &[nowhere(encrypted.address)]).await;
+    let answer = setup.ask().await;
+    assert!(
+        answer.status == 503 && answer.text().contains("or wants one"),
+        "{}",
+        answer.text()
     );
 }

@@ -8,7 +8,7 @@ use policy::{
     headers::{Headers, spec::HeaderMutation},
 };
 
-use super::{Notes, mcp, traffic};
+use super::{Notes, intake, mcp, traffic};
 use crate::{
     Key, Resources,
     host::{self, Host},
@@ -76,6 +76,14 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
         notes,
         |declared, faults| {
             faults.0.extend(traffic::faults(&declared.spec));
+        },
+    );
+    each(
+        "ClientTrafficPolicy",
+        &resources.client_traffic_policies,
+        notes,
+        |declared, faults| {
+            faults.0.extend(intake::faults(&declared.spec));
         },
     );
 }

@@ -1,0 +1,179 @@
+//! What a policy says, as listeners understand it. What is malformed was refused before.
+
+use std::time::Duration;
+
+use policy::{ClientAddress, address::Cidr, traffic::KeepAlive};
+use rustls::{CipherSuite, NamedGroup};
+
+use crate::{
+    Key,
+    encryption::{Handshake, TlsVersion},
+    intake::{self, Intake, Streams},
+    kind::{
+        ClientTrafficPolicy, Duration as Written,
+        client_traffic_policy::{
+            self as kind, ClientIpDetection, ClientTls, EscapedSlashes, RequestId, Underscores,
+        },
+    },
+    resolve::filters,
+};
+
+/// Returns how connections and requests are taken.
+pub(super) fn intake(key: &Key, spec: &ClientTrafficPolicy) -> Intake {
+    let path = spec.path.unwrap_or_default();
+    let headers = spec.headers.clone().unwrap_or_default();
+    let times = spec.timeout.unwrap_or_default().http.unwrap_or_default();
+    let bounds = spec.connection.unwrap_or_default();
+    let limit = bounds.connection_limit;
+    let written = |own: Option<Written>, of_limit: fn(&kind::ConnectionLimit) -> Option<Written>| {
+        own.or(limit.as_ref().and_then(of_limit)).and_then(Written::limit)
+    };
+    let detection = spec.client_ip_detection.as_ref();
+    let custom = detection.and_then(|detection| detection.custom_header.as_ref());
+    Intake {
+        policy: key.to_string().into(),
+        keep_alive: spec.tcp_keepalive.map(|own| KeepAlive {
+            idle: own.idle_time.and_then(Written::limit),
+            interval: own.interval.and_then(Written::limit),
+            probes: own.probes,
+        }),
+        proxied: proxied(spec),
+        connections: limit.map(|limit| {
+            let most = usize::try_from(limit.value).unwrap_or(0);
+            (most, limit.close_delay.map_or(Duration::ZERO, |delay| delay.0))
+        }),
+        lifetime: written(bounds.max_connection_duration, |limit| {
+            limit.max_connection_duration
+        }),
+        requests: bounds
+            .max_requests_per_connection
+            .or(limit.and_then(|limit| limit.max_requests_per_connection))
+            .filter(|requests| *requests > 0),
+        idle: times.idle_timeout.and_then(Written::limit),
+        received: times.request_received_timeout.and_then(Written::limit),
+        silence: times.stream_idle_timeout.and_then(Written::limit),
+        longest: written(bounds.max_stream_duration, |limit| limit.max_stream_duration),
+        max_body: bounds
+            .buffer_limit
+            .map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
+        streams: streams(spec),
+        address: detection.and_then(address).unwrap_or_default(),
+        address_required: custom.is_some_and(|header| header.fail_closed == Some(true)),
+        escaped_slashes: match path.escaped_slashes_action {
+            Some(EscapedSlashes::KeepUnchanged) => intake::EscapedSlashes::Keep,
+            Some(EscapedSlashes::RejectRequest) => intake::EscapedSlashes::Refuse,
+            Some(EscapedSlashes::UnescapeAndForward) => intake::EscapedSlashes::Unescape,
+            Some(EscapedSlashes::UnescapeAndRedirect) | None => intake::EscapedSlashes::Redirect,
+        },
+        keeps_slashes: path.disable_merge_slashes == Some(true),
+        underscores: match headers.with_underscores_action {
+            Some(Underscores::Allow) | None => intake::Underscores::Take,
+            Some(Underscores::RejectRequest) => intake::Underscores::Refuse,
+            Some(Underscores::DropHeader) => intake::Underscores::LeaveOut,
+        },
+        own_request_id: headers.request_id == Some(RequestId::Generate),
+        early: filters::edits(headers.early_request_headers.as_ref()).unwrap_or_default(),
+        late: filters::edits(headers.late_response_headers.as_ref()).unwrap_or_default(),
+        health: spec.health_check.as_ref().map(|health| health.path.clone()),
+    }
+}
+
+fn proxied(spec: &ClientTrafficPolicy) -> Option<bool> {
+    match spec.proxy_protocol {
+        Some(own) => Some(own.optional == Some(true)),
+        None => (spec.enable_proxy_protocol == Some(true)).then_some(false),
+    }
+}
+
+fn streams(spec: &ClientTrafficPolicy) -> Streams {
+    let http2 = spec.http2.unwrap_or_default();
+    let size = |written: Option<crate::kind::Quantity>| u32::try_from(written?.0).ok();
+    let pings = http2.connection_keepalive.unwrap_or_default();
+    Streams {
+        at_once: http2.max_concurrent_streams,
+        window: size(http2.initial_stream_window_size),
+        connection_window: size(http2.initial_connection_window_size),
+        ping_every: pings.interval.and_then(Written::limit),
+        pong_within: pings.timeout.and_then(Written::limit),
+    }
+}
+
+/// Returns whom to believe; `None` where that is not to be read.
+pub(super) fn address(spec: &ClientIpDetection) -> Option<ClientAddress> {
+    if let Some(custom) = &spec.custom_header {
+        let name = http::HeaderName::try_from(custom.name.as_str()).ok()?;
+        return Some(ClientAddress::Header(name));
+    }
+    let forwarded = spec.x_forwarded_for.as_ref()?;
+    if let Some(hops) = forwarded.num_trusted_hops {
+        return Some(ClientAddress::Hops(usize::try_from(hops).ok()?));
+    }
+    let blocks = forwarded.trusted_cidrs.iter().map(|block| Cidr::parse(block));
+    Some(ClientAddress::Proxies(blocks.collect::<Option<_>>()?))
+}
+
+/// Returns how connections are encrypted.
+pub(super) fn handshake(spec: &ClientTls) -> Handshake {
+    let usual = Handshake::default();
+    let version = |written: &Option<String>| match written.as_deref() {
+        Some("1.2") => Some(TlsVersion::Tls12),
+        Some("1.3") => Some(TlsVersion::Tls13),
+        Some(_) | None => None,
+    };
+    Handshake {
+        oldest: version(&spec.min_version).unwrap_or(usual.oldest),
+        newest: version(&spec.max_version).unwrap_or(usual.newest),
+        ciphers: spec.ciphers.iter().filter_map(|name| cipher(name)).collect(),
+        groups: spec.ecdh_curves.iter().filter_map(|name| group(name)).collect(),
+        protocols: match &spec.alpn_protocols {
+            Some(protocols) => protocols.clone(),
+            None => usual.protocols,
+        },
+    }
+}
+
+/// Returns the cipher of TLS 1.2 with this name in OpenSSL.
+pub(super) fn cipher(name: &str) -> Option<CipherSuite> {
+    let found = CIPHERS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, cipher)| *cipher)
+}
+
+/// Returns the group with this name in OpenSSL.
+pub(super) fn group(name: &str) -> Option<NamedGroup> {
+    let found = GROUPS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, group)| *group)
+}
+
+const CIPHERS: &[(&str, CipherSuite)] = &[
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+];
+
+const GROUPS: &[(&str, NamedGroup)] = &[
+    ("X25519", NamedGroup::X25519),
+    ("P-256", NamedGroup::secp256r1),
+    ("P-384", NamedGroup::secp384r1),
+    ("X25519MLKEM768", NamedGroup::X25519MLKEM768),
+];
