@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::contender::{CONVERSED, GENERATED, RELAYED, TRANSLATED};
+
 /// One kind of traffic, played against every contender.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -13,9 +15,8 @@ pub(crate) struct Case {
     pub(crate) size: usize,
     /// Whether the reply is streamed.
     pub(crate) stream: bool,
-    /// Whether the gateway sends it to an upstream of the other format. Plain proxies relay it, which is what
-    /// translation is compared with.
-    pub(crate) translate: bool,
+    /// What the gateway makes of it.
+    pub(crate) way: Way,
     /// Requests in flight.
     pub(crate) connections: usize,
     /// Between two events of a stream.
@@ -24,7 +25,37 @@ pub(crate) struct Case {
     pub(crate) field: Field,
     /// The most processor time per request, as a multiple of plain Envoy's.
     pub(crate) limit: Option<f64>,
+    /// The same, as a multiple of the gateway's own where it relays such a stream.
+    pub(crate) relay_limit: Option<f64>,
 }
+
+/// What the gateway makes of a request. Plain proxies relay it, which is what translation is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The upstream's format is the client's.
+    Relay,
+    /// It is Anthropic's.
+    Messages,
+    /// It is Bedrock's, with signed calls and binary streams.
+    Converse,
+    /// It is Google's.
+    Gemini,
+}
+
+impl Way {
+    /// Returns the model that goes this way.
+    pub(crate) fn model(self) -> &'static str {
+        match self {
+            Way::Relay => RELAYED,
+            Way::Messages => TRANSLATED,
+            Way::Converse => CONVERSED,
+            Way::Gemini => GENERATED,
+        }
+    }
+}
+
+/// The case that `relay_limit` is held against.
+pub(crate) const RELAY_STREAM: &str = "relay-stream";
 
 /// Who takes part in a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +96,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         stream: true,
         limit: Some(1.0),
-        ..Case::relay("relay-stream", "50-chunk stream, relay")
+        ..Case::relay(RELAY_STREAM, "50-chunk stream, relay")
     },
     Case {
         stream: true,
@@ -110,6 +141,18 @@ pub(crate) const CASES: &[Case] = &[
             "translate-stream-1",
             "50-chunk stream, OpenAI to Anthropic, one at a time",
         )
+    },
+    Case {
+        stream: true,
+        way: Way::Converse,
+        relay_limit: Some(2.0),
+        ..Case::relay("converse-stream", "50-chunk stream, OpenAI to Bedrock Converse")
+    },
+    Case {
+        stream: true,
+        way: Way::Gemini,
+        relay_limit: Some(2.0),
+        ..Case::relay("gemini-stream", "50-chunk stream, OpenAI to Gemini")
     },
     Case {
         size: 100 * KB,
@@ -160,17 +203,18 @@ impl Case {
             title,
             size: KB,
             stream: false,
-            translate: false,
+            way: Way::Relay,
             connections: 32,
             pace: Duration::ZERO,
             field: Field::Proxies,
             limit: None,
+            relay_limit: None,
         }
     }
 
     const fn translate(name: &'static str, title: &'static str) -> Self {
         Self {
-            translate: true,
+            way: Way::Messages,
             ..Self::relay(name, title)
         }
     }

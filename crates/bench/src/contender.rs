@@ -21,6 +21,10 @@ use crate::{process::Process, script};
 pub(crate) const RELAYED: &str = "bench-relay";
 /// The model that the gateway translates.
 pub(crate) const TRANSLATED: &str = "bench-translate";
+/// The model that the gateway translates to Bedrock Converse.
+pub(crate) const CONVERSED: &str = "bench-converse";
+/// The model that the gateway translates to Gemini.
+pub(crate) const GENERATED: &str = "bench-gemini";
 /// How many models are configured in "many" cases.
 pub(crate) const MANY: usize = 10_000;
 /// How many models are configured otherwise.
@@ -276,8 +280,8 @@ fn envoy(address: SocketAddr, upstream: SocketAddr, log: &Path) -> String {
     )
 }
 
-/// Returns the gateway's resources: one upstream in both forms, and `models` models of which the measured two
-/// come last.
+/// Returns the gateway's resources: one upstream in every form, and `models` models of which the measured ones come
+/// last.
 pub(crate) fn tollgate(port: u16, upstream: SocketAddr, models: usize) -> String {
     let mut yaml = format!(
         "apiVersion: gateway.networking.k8s.io/v1
@@ -300,13 +304,10 @@ spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
         upstream.ip(),
         upstream.port()
     );
-    for (name, schema, policy, block) in [
-        ("openai", "OpenAI", "APIKey", "apiKey"),
-        ("anthropic", "Anthropic", "AnthropicAPIKey", "anthropicAPIKey"),
-    ] {
-        backend(&mut yaml, name, schema, policy, block);
+    for form in FORMS {
+        backend(&mut yaml, form);
     }
-    let fillers: Vec<String> = (2..models).map(|index| format!("model-{index:05}")).collect();
+    let fillers: Vec<String> = (FORMS.len()..models).map(|index| format!("model-{index:05}")).collect();
     // As many matches to a rule and rules to a route as the resource allows.
     let rules: Vec<&[String]> = fillers.chunks(128).collect();
     for (index, rules) in rules.chunks(15).enumerate() {
@@ -316,19 +317,86 @@ spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
         }
     }
     route(&mut yaml, "measured");
-    rule(&mut yaml, &[RELAYED.to_owned()], "openai");
-    rule(&mut yaml, &[TRANSLATED.to_owned()], "anthropic");
+    for form in FORMS {
+        rule(&mut yaml, &[form.model.to_owned()], form.name);
+    }
     yaml
 }
 
-fn backend(yaml: &mut String, name: &str, schema: &str, policy: &str, block: &str) {
+/// A form in which the upstream is asked.
+struct Form {
+    name: &'static str,
+    /// The model that is asked for in it.
+    model: &'static str,
+    schema: &'static str,
+    /// The row of the provider, where the schema does not tell.
+    provider: &'static str,
+    policy: &'static str,
+    /// The credential, and the member of the Secret that it is in.
+    credential: &'static str,
+    secret: &'static str,
+}
+
+const FORMS: &[Form] = &[
+    Form {
+        name: "openai",
+        model: RELAYED,
+        schema: "OpenAI",
+        provider: "",
+        policy: "APIKey",
+        credential: "apiKey: {secretRef: {name: openai}}",
+        secret: "apiKey: upstream-key",
+    },
+    Form {
+        name: "anthropic",
+        model: TRANSLATED,
+        schema: "Anthropic",
+        provider: "",
+        policy: "AnthropicAPIKey",
+        credential: "anthropicAPIKey: {secretRef: {name: anthropic}}",
+        secret: "apiKey: upstream-key",
+    },
+    Form {
+        name: "bedrock",
+        model: CONVERSED,
+        schema: "AWSBedrock",
+        provider: "",
+        policy: "AWSCredentials",
+        credential: "awsCredentials: {region: us-east-1, credentialsFile: {secretRef: {name: bedrock}}}",
+        secret: r#"credentials: "[default]\naws_access_key_id = upstream\naws_secret_access_key = upstream-key\n""#,
+    },
+    Form {
+        name: "gemini",
+        model: GENERATED,
+        schema: "GCPVertexAI",
+        provider: "google-ai-studio",
+        policy: "APIKey",
+        credential: "apiKey: {secretRef: {name: gemini}}",
+        secret: "apiKey: upstream-key",
+    },
+];
+
+fn backend(yaml: &mut String, form: &Form) {
+    let Form {
+        name,
+        model: _,
+        schema,
+        provider,
+        policy,
+        credential,
+        secret,
+    } = form;
+    let annotations = match provider {
+        &"" => String::new(),
+        provider => format!(", annotations: {{tollgate.dev/provider: {provider}}}"),
+    };
     // Writing to a string cannot fail.
     let _ = write!(
         yaml,
         "---
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: AIServiceBackend
-metadata: {{name: {name}, namespace: default}}
+metadata: {{name: {name}, namespace: default{annotations}}}
 spec:
   schema: {{name: {schema}}}
   backendRef: {{group: gateway.envoyproxy.io, kind: Backend, name: mock}}
@@ -336,7 +404,7 @@ spec:
 apiVersion: v1
 kind: Secret
 metadata: {{name: {name}, namespace: default}}
-stringData: {{apiKey: upstream-key}}
+stringData: {{{secret}}}
 ---
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: BackendSecurityPolicy
@@ -344,7 +412,7 @@ metadata: {{name: {name}, namespace: default}}
 spec:
   targetRefs: [{{group: aigateway.envoyproxy.io, kind: AIServiceBackend, name: {name}}}]
   type: {policy}
-  {block}: {{secretRef: {{name: {name}}}}}
+  {credential}
 "
     );
 }

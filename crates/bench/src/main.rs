@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     case::{CASES, Case},
-    contender::{FEW, RELAYED, TRANSLATED},
+    contender::FEW,
     load::Load,
     machine::Machine,
     run::Plan,
@@ -187,10 +187,9 @@ fn load(case: &str, address: SocketAddr, upstream: SocketAddr, seconds: f64) -> 
             ..Manner::default()
         },
     )?;
-    let model = if case.translate { TRANSLATED } else { RELAYED };
     let load = Load {
         address,
-        body: script::prompt(model, case.stream, case.size),
+        body: script::prompt(case.way.model(), case.stream, case.size),
         stream: case.stream,
         connections: case.connections,
         warm_up: Duration::ZERO,

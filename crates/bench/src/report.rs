@@ -249,6 +249,16 @@ impl Results {
                     unit: "×",
                 });
             }
+            if let Some(limit) = result.case.relay_limit {
+                let relay = self.cases.iter().find(|other| other.case.name == case::RELAY_STREAM);
+                let relay = relay.and_then(|relay| relay.row(TOLLGATE));
+                verdicts.push(Verdict {
+                    target: format!("CPU per request to that of the relayed stream: {}", result.case.title),
+                    limit,
+                    measured: tollgate.map_or(f64::NAN, |row| row.ratio(relay, cpu)),
+                    unit: "×",
+                });
+            }
             if result.case.field == case::Field::Models {
                 let many = result.row(TOLLGATE_MANY);
                 verdicts.push(Verdict {

@@ -298,10 +298,9 @@ impl Field {
 
 /// Measures one contender, or the upstream itself, for one round.
 fn measure(plan: &Plan, case: &Case, mock: &Mock, running: Option<&Running>) -> anyhow::Result<Figures> {
-    let model = if case.translate { TRANSLATED } else { RELAYED };
     let load = Load {
         address: running.map_or(mock.address, |running| running.address),
-        body: script::prompt(model, case.stream, case.size),
+        body: script::prompt(case.way.model(), case.stream, case.size),
         stream: case.stream,
         connections: case.connections,
         warm_up: plan.warm_up,

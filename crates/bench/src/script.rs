@@ -1,11 +1,12 @@
-//! What is said: the prompts that the load generator sends and the replies that the mock upstream gives, in both
-//! formats, and the check that a reply said what it should.
+//! What is said: the prompts that the load generator sends and the replies that the mock upstream gives, in every
+//! format, and the check that a reply said what it should.
 //!
-//! Both formats tell the same story (the same words, the same token counts), so one check serves a reply that was
+//! All formats tell the same story (the same words, the same token counts), so one check serves a reply that was
 //! relayed and one that was translated.
 
 use bytes::Bytes;
 use serde_json::json;
+use testkit::event_stream::event;
 
 /// Content chunks of a streamed reply.
 pub(crate) const CHUNKS: usize = 50;
@@ -153,6 +154,46 @@ pub(crate) fn messages_stream() -> Vec<String> {
                 event["type"].as_str().unwrap_or_default()
             )
         })
+        .collect()
+}
+
+/// Returns the messages of a Converse upstream, in the binary framing of AWS.
+pub(crate) fn converse_stream() -> Vec<Vec<u8>> {
+    let mut messages = vec![event("messageStart", &json!({"role": "assistant"}))];
+    messages.extend((0..CHUNKS).map(|index| {
+        let payload = json!({"contentBlockIndex": 0, "delta": {"text": word(index)}, "p": "abcdefgh"});
+        event("contentBlockDelta", &payload)
+    }));
+    messages.extend([
+        event("contentBlockStop", &json!({"contentBlockIndex": 0})),
+        event("messageStop", &json!({"stopReason": "end_turn"})),
+        event(
+            "metadata",
+            &json!({
+                "usage": {"inputTokens": INPUT_TOKENS, "outputTokens": CHUNKS, "totalTokens": TOTAL_TOKENS},
+                "metrics": {"latencyMs": 1},
+            }),
+        ),
+    ]);
+    messages
+}
+
+/// Returns the events of a Gemini upstream, each with the token counts so far.
+pub(crate) fn gemini_stream() -> Vec<String> {
+    let chunk = |index: usize| {
+        let mut candidate = json!({"content": {"parts": [{"text": word(index)}], "role": "model"}, "index": 0});
+        if index + 1 == CHUNKS {
+            candidate["finishReason"] = json!("STOP");
+        }
+        let said = index + 1;
+        let usage = json!({
+            "promptTokenCount": INPUT_TOKENS, "candidatesTokenCount": said,
+            "totalTokenCount": INPUT_TOKENS + said as u64,
+        });
+        json!({"candidates": [candidate], "usageMetadata": usage, "modelVersion": "bench", "responseId": "bench"})
+    };
+    (0..CHUNKS)
+        .map(|index| format!("data: {}\r\n\r\n", chunk(index)))
         .collect()
 }
 

@@ -89,6 +89,8 @@ struct Replies {
     chat_stream_usage: Vec<Vec<u8>>,
     messages: Vec<u8>,
     messages_stream: Vec<Vec<u8>>,
+    converse_stream: Vec<Vec<u8>>,
+    gemini_stream: Vec<Vec<u8>>,
 }
 
 impl Replies {
@@ -96,10 +98,12 @@ impl Replies {
         Self {
             manner: Cell::default(),
             chat: unary("200 OK", &script::chat_reply()),
-            chat_stream: chunked(script::chat_stream(false)),
-            chat_stream_usage: chunked(script::chat_stream(true)),
+            chat_stream: events(script::chat_stream(false)),
+            chat_stream_usage: events(script::chat_stream(true)),
             messages: unary("200 OK", &script::messages_reply()),
-            messages_stream: chunked(script::messages_stream()),
+            messages_stream: events(script::messages_stream()),
+            converse_stream: chunked("application/vnd.amazon.eventstream", script::converse_stream()),
+            gemini_stream: events(script::gemini_stream()),
         }
     }
 }
@@ -110,14 +114,23 @@ fn unary(status: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+fn events(events: Vec<String>) -> Vec<Vec<u8>> {
+    chunked(
+        "text/event-stream",
+        events.into_iter().map(String::into_bytes).collect(),
+    )
+}
+
 /// Returns head, events and end of a stream, each in HTTP's framing.
-fn chunked(events: Vec<String>) -> Vec<Vec<u8>> {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
-                transfer-encoding: chunked\r\n\r\n";
-    let events = events
-        .iter()
-        .map(|event| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes());
-    let mut parts = vec![head.as_bytes().to_vec()];
+fn chunked(kind: &str, events: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let events = events.iter().map(|event| {
+        let length = format!("{:x}\r\n", event.len());
+        [length.as_bytes(), event, b"\r\n"].concat()
+    });
+    let mut parts = vec![head.into_bytes()];
     parts.extend(events);
     parts.push(b"0\r\n\r\n".to_vec());
     parts
@@ -144,6 +157,12 @@ async fn connection(mut stream: TcpStream, replies: &Replies) -> anyhow::Result<
             ("/v1/chat/completions", true) => write_stream(&mut stream, &replies.chat_stream, manner).await?,
             ("/v1/messages", false) => stream.write_all(&replies.messages).await?,
             ("/v1/messages", true) => write_stream(&mut stream, &replies.messages_stream, manner).await?,
+            (path, _) if path.ends_with("/converse-stream") => {
+                write_stream(&mut stream, &replies.converse_stream, manner).await?;
+            }
+            (path, _) if path.ends_with(":streamGenerateContent?alt=sse") => {
+                write_stream(&mut stream, &replies.gemini_stream, manner).await?;
+            }
             (path, _) => {
                 let refusal =
                     serde_json::json!({"error": {"message": format!("the mock does not serve {path}")}});

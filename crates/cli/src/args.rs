@@ -5,6 +5,7 @@ use std::{env, ffi::OsStr, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Du
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::Resettable};
 use clap_complete::Shell;
 use config::Secret;
+use llm::Prefixes;
 
 use crate::source::tools::List;
 
@@ -119,6 +120,12 @@ pub(crate) struct Run {
     /// as in `warn,gateway=debug`
     #[arg(long, env = "TOLLGATE_LOG_LEVEL", default_value = "warn", value_name = "LEVEL", value_parser = level)]
     pub(crate) log_level: String,
+    /// What stands before the paths of all endpoints
+    #[arg(long, env = "TOLLGATE_ROOT_PREFIX", default_value = "/", value_name = "PATH")]
+    pub(crate) root_prefix: String,
+    /// What stands before those of each provider's form, as in `openai:/x,cohere:/y,anthropic:/z`
+    #[arg(long, env = "TOLLGATE_ENDPOINT_PREFIXES", default_value = "", value_name = "NAME:PATH,...", value_parser = Prefixes::parse)]
+    pub(crate) endpoint_prefixes: Prefixes,
     /// How long open requests may take to finish after SIGTERM
     #[arg(long, env = "TOLLGATE_DRAIN", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub(crate) drain: Duration,

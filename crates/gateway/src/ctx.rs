@@ -9,7 +9,7 @@ use config::{
     snapshot::{Listener, Rule},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use llm::{ApiError, Endpoint, ErrorKind, Format, operation::Place};
+use llm::{ApiError, Endpoint, ErrorKind, Format, Prefixes, operation::Place};
 use policy::Policies;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ impl Ctx {
         Self {
             state,
             runtime: Arc::clone(&gateway.runtime),
-            dialect: Endpoint::dialect(head.uri.path()),
+            dialect: Endpoint::dialect(&gateway.runtime.options.prefixes.canonical(head.uri.path())),
             began: Instant::from_std(facts.start),
             facts,
             access: None,
@@ -157,7 +157,9 @@ impl Ctx {
     pub(crate) fn place<'a>(&mut self, head: &'a Parts) -> Result<Place<'a>, ApiError> {
         let path = head.uri.path();
         let query = head.uri.query().unwrap_or_default();
-        let place = Endpoint::find(path, query).ok_or_else(|| unknown_path(path))?;
+        let prefixes = &self.runtime.options.prefixes;
+        let place = Endpoint::find(&prefixes.canonical(path), query);
+        let place = place.ok_or_else(|| unknown_path(prefixes, path))?;
         let endpoint = place.endpoint;
         self.facts.endpoint = Some(endpoint);
         // Whoever serves GET serves HEAD (RFC 9110, section 9.3.2).
@@ -172,6 +174,12 @@ impl Ctx {
             ));
         }
         Ok(place)
+    }
+
+    /// Returns the endpoint that clients find at `path`.
+    pub(crate) fn endpoint(&self, path: &str) -> Option<&'static Endpoint> {
+        let path = self.runtime.options.prefixes.canonical(path);
+        Endpoint::find(&path, "").map(|place| place.endpoint)
     }
 
     /// Returns the rule that serves the request whatever its body says.
@@ -189,7 +197,7 @@ impl Ctx {
             headers: &head.headers,
             model: "",
         };
-        let operation = Endpoint::find(path, query).is_some();
+        let operation = self.endpoint(path).is_some();
         router.plain(&asked, operation).cloned()
     }
 
@@ -319,13 +327,14 @@ fn host(head: &Parts) -> String {
     host.unwrap_or_default().to_ascii_lowercase()
 }
 
-fn unknown_path(path: &str) -> ApiError {
+fn unknown_path(prefixes: &Prefixes, path: &str) -> ApiError {
     let nearest = llm::operation::ENDPOINTS
         .iter()
-        .map(|endpoint| (strsim::normalized_levenshtein(path, endpoint.path), endpoint))
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+        .map(|endpoint| (endpoint, prefixes.written(endpoint.path)))
+        .map(|(endpoint, written)| (strsim::normalized_levenshtein(path, &written), endpoint, written))
+        .max_by(|(one, ..), (other, ..)| one.total_cmp(other));
     let hint = match nearest {
-        Some((_, endpoint)) => format!("; did you mean {} {}?", endpoint.allowed(), endpoint.path),
+        Some((_, endpoint, written)) => format!("; did you mean {} {written}?", endpoint.allowed()),
         None => String::new(),
     };
     let shown: String = path.chars().take(200).collect();

@@ -73,6 +73,7 @@ pub use crate::{
     },
 };
 
+pub use ::llm::Prefixes;
 pub use mcp::SessionOptions;
 
 /// How the process serves, beside what the resources say.
@@ -90,6 +91,8 @@ pub struct Options {
     pub log_level: Option<LogLevel>,
     /// How many recent requests can be explained on the admin listener; 1,000 by default, 0 for none.
     pub decisions: usize,
+    /// What stands before the paths of endpoints.
+    pub prefixes: Prefixes,
     /// The most bytes that a request body may have; 32 MiB by default.
     pub max_body: usize,
     /// The most bytes that a form with a file may have, which is not held; 512 MiB by default.
@@ -121,6 +124,7 @@ impl Default for Options {
             telemetry: Telemetry::default(),
             log_level: None,
             decisions: 1000,
+            prefixes: Prefixes::default(),
             max_body: 32 * 1024 * 1024,
             max_upload: 512 * 1024 * 1024,
             body_memory: 1024 * 1024 * 1024,

@@ -255,7 +255,7 @@ impl Stream {
                 self.observed.meaningful = true;
                 match delta {
                     Delta::Text(text) | Delta::Arguments(text) => self.observed.said.text(text),
-                    Delta::Seal(_) | Delta::Citation(_) => {}
+                    Delta::Seal(_) | Delta::Tokens(_) | Delta::Citation(_) => {}
                 }
             }
             Event::Close { .. } => {}

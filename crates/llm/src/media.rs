@@ -1,6 +1,8 @@
 //! Pictures, documents and sound in a conversation: what they are and where their bytes are.
 
-use crate::Format;
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use crate::{ApiError, Format, json::Path};
 
 /// A piece of content that is not text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,42 @@ impl Source {
             media_type: media_type.into(),
             data,
         })
+    }
+
+    /// Returns bytes inside the request, which lie at `path`.
+    ///
+    /// # Errors
+    /// A 400, if `data` is empty or not standard base64 with padding.
+    pub(crate) fn read(
+        media_type: impl Into<String>,
+        data: impl Into<String>,
+        path: &Path<'_>,
+    ) -> Result<Self, ApiError> {
+        Self::inline(media_type, data)
+            .filter(|source| !matches!(source, Source::Inline { data, .. } if data.is_empty()))
+            .ok_or_else(|| path.invalid("the data is not standard base64"))
+    }
+
+    /// Returns plain text as text, which more formats can say than a file of it.
+    pub(crate) fn into_text(self) -> Self {
+        match &self {
+            Source::Inline { media_type, data } if media_type.starts_with("text/") => BASE64_STANDARD
+                .decode(data)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .map_or(self, Source::Text),
+            Source::Inline { .. } | Source::Text(_) | Source::Url(_) | Source::File { .. } => self,
+        }
+    }
+}
+
+/// Returns the media type that a file name stands for, where a file comes without one.
+pub(crate) fn type_of(name: Option<&str>) -> &'static str {
+    let end = name.and_then(|name| name.rsplit_once('.')).map(|(_, end)| end);
+    match end.map(str::to_ascii_lowercase).as_deref() {
+        Some("pdf") | None => "application/pdf",
+        Some("txt" | "md") => "text/plain",
+        Some(_) => "application/octet-stream",
     }
 }
 

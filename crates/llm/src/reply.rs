@@ -234,7 +234,7 @@ impl Observed {
         self.finish = Some(Finish {
             reason,
             raw: Some(raw.to_owned()),
-            stop_sequence: None,
+            ..Finish::default()
         });
     }
 }

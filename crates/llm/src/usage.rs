@@ -3,6 +3,8 @@
 //! Providers disagree on whether the prompt count includes cached tokens (OpenAI: yes, Anthropic: no). Here
 //! the three input counts exclude one another, so that nothing is counted twice; formats convert.
 
+use serde::{Deserialize, Deserializer};
+
 /// Token counts of one exchange. Absolute, not increments; a count never reported is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -82,5 +84,16 @@ impl Usage {
     /// Returns whether no count was ever reported.
     pub fn is_unknown(&self) -> bool {
         *self == Usage::default()
+    }
+}
+
+/// A token count as it is read; some servers write a decimal number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The cast saturates: a negative count is none.
+        f64::deserialize(deserializer).map(|count| Count(count as u64))
     }
 }

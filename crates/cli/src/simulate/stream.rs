@@ -101,7 +101,7 @@ fn cut(delta: Delta) -> Vec<Delta> {
         Delta::Arguments(text) => pieces(&text)
             .map(|piece| Delta::Arguments(piece.to_owned()))
             .collect(),
-        whole @ (Delta::Seal(_) | Delta::Citation(_)) => vec![whole],
+        whole @ (Delta::Seal(_) | Delta::Tokens(_) | Delta::Citation(_)) => vec![whole],
     }
 }
 

@@ -289,6 +289,7 @@ fn user(text: &str) -> Request {
         max_output: None,
         stream: None,
         user: None,
+        user_is_pseudonym: false,
         service_tier: None,
         extensions: Extensions::default(),
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use config::{router::Gate, snapshot::Rule};
 use http::{HeaderMap, Method, header, request::Parts};
-use llm::{ApiError, Endpoint, ErrorKind};
+use llm::{ApiError, ErrorKind};
 use policy::{Caller, Policies, PolicyCtx};
 use tracing::debug;
 
@@ -76,7 +76,7 @@ pub(crate) async fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Ref
     };
     let policies = Arc::clone(policies);
     // Whoever is refused is counted for what was asked.
-    ctx.facts.endpoint = Endpoint::find(head.uri.path(), "").map(|place| place.endpoint);
+    ctx.facts.endpoint = ctx.endpoint(head.uri.path());
     Box::pin(admit(ctx, &policies, head)).await
 }
 

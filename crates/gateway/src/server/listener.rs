@@ -350,7 +350,8 @@ async fn guard(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let dialect = Endpoint::dialect(request.uri().path());
+    let prefixes = &connection.port.gateway.runtime.options.prefixes;
+    let dialect = Endpoint::dialect(&prefixes.canonical(request.uri().path()));
     Ok(caught(handle(connection, request), || refusal::internal(dialect)).await)
 }
 

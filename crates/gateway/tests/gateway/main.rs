@@ -23,6 +23,7 @@ mod matrix;
 mod metering;
 mod models;
 mod plain;
+mod prefixes;
 mod relay;
 mod reload;
 mod retry;

@@ -2,7 +2,7 @@
 //!
 //! Messages and Converse let a request mark material that is to be cited, documents and search results; their
 //! answers then say for each text where it is taken from. Other formats have no such material: for them
-//! [`lower`] makes text of search results, once, before a request is written.
+//! [`lower`] makes text of search results, once, before a request is written. Pages on the web are cited in all.
 
 use super::{Delta, Part, PartBody, Request, Role};
 use crate::{Field, Format, Losses};
@@ -18,6 +18,9 @@ pub struct Citation {
     pub quote: Option<String>,
     /// Where these words stand; `None` on the web, or where the provider does not say.
     pub place: Option<Place>,
+    /// The characters of the answer's text that are taken from there, up to the one after the last; `None` is all of
+    /// them.
+    pub span: Option<(usize, usize)>,
 }
 
 /// Where in the material of a request something stands.
@@ -60,6 +63,14 @@ pub struct SearchResult {
 }
 
 impl Citation {
+    /// Returns the address of the page that is cited, if it is one on the web.
+    pub(super) fn page(&self) -> Option<&str> {
+        match self.place {
+            Some(_) => None,
+            None => self.source.as_deref(),
+        }
+    }
+
     /// Returns about how many bytes the citation takes in memory.
     pub fn weight(&self) -> usize {
         let texts = [&self.source, &self.title, &self.quote];
@@ -140,26 +151,28 @@ fn lower_part(part: &mut Part, field: &Field, losses: &mut Losses) {
     }
 }
 
-/// Records that the sources of an answer's parts are not told to a client whose format has none.
+/// Records that what an answer's parts cite of the request is not told to a client whose format knows pages alone.
 pub(super) fn lose_all(parts: &[Part], losses: &mut Losses) {
-    if parts.iter().any(|part| !part.citations.is_empty()) {
+    let mut citations = parts.iter().flat_map(|part| &part.citations);
+    if citations.any(|citation| citation.page().is_none()) {
         lose(losses);
     }
 }
 
-/// Records that what `delta` cites is not told to a client whose format has no citations; returns whether it
-/// cites anything.
+/// Records that what `delta` cites is not told to a client whose format knows pages alone; returns whether it cites
+/// anything else.
 pub(super) fn lose_delta(delta: &Delta, losses: &mut Losses) -> bool {
     match delta {
-        Delta::Citation(_) => {
+        Delta::Citation(citation) if citation.page().is_none() => {
             lose(losses);
             true
         }
-        Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) => false,
+        Delta::Citation(_) | Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) | Delta::Tokens(_) => false,
     }
 }
 
-fn lose(losses: &mut Losses) {
+/// Records that what is cited is not told.
+pub(super) fn lose(losses: &mut Losses) {
     losses.advisory(
         Field::Reply("citations"),
         "the sources of the answer are not told in this format",

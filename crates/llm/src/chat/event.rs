@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Citation, Finish, Seal, ToolKind};
+use super::{Citation, Finish, Seal, Token, ToolKind};
 use crate::{ApiError, Usage};
 
 /// One step of a streamed answer.
@@ -95,6 +95,8 @@ pub enum Delta {
     Arguments(String),
     /// The seal of a reasoning part. A seal that its issuer hangs on another part is a redacted part before it.
     Seal(Seal),
+    /// Tokens of a text or refusal part, which stand before the text that they make up.
+    Tokens(Vec<Token>),
     /// Where a text part is taken from.
     Citation(Box<Citation>),
 }

@@ -117,6 +117,9 @@ fn open(head: &PartHead) -> PartBody {
 
 fn append(part: &mut Part, delta: &Delta) {
     match (&mut part.body, delta) {
+        (PartBody::Text(_) | PartBody::Refusal(_), Delta::Tokens(tokens)) => {
+            part.tokens.extend_from_slice(tokens);
+        }
         (PartBody::Text(_) | PartBody::Refusal(_), Delta::Citation(citation)) => {
             part.citations.push(Citation::clone(citation));
         }
@@ -130,8 +133,9 @@ fn append(part: &mut Part, delta: &Delta) {
 
 fn split(part: &Part) -> Option<(PartHead, Vec<Delta>)> {
     let said = |text: &String| {
+        let tokens = (!part.tokens.is_empty()).then(|| Delta::Tokens(part.tokens.clone()));
         let citations = part.citations.iter().cloned().map(Box::new);
-        let text = std::iter::once(Delta::Text(text.clone()));
+        let text = tokens.into_iter().chain([Delta::Text(text.clone())]);
         text.chain(citations.map(Delta::Citation)).collect()
     };
     Some(match &part.body {

@@ -4,7 +4,7 @@
 //! with a seal that only its issuer can read, tool results made of parts. What at least two formats can say
 //! is a variant, matched exhaustively, so that adding one makes the compiler list every encoder that must
 //! decide. What only one format can say is an [`Extension`] (a member) or [`PartBody::Native`] (a part) and
-//! reaches only that format; elsewhere it becomes a loss.
+//! reaches only that format; elsewhere it becomes a loss. Members that two formats carry unread are in `shared`.
 //!
 //! A format is a folder with the same parts everywhere: `wire` (its JSON, as tables), `client` (we answer in
 //! it), `upstream` (we ask in it), `stream` (both directions of its events), `listen` (what a relay
@@ -28,14 +28,18 @@ pub mod citation;
 pub mod converse;
 pub(crate) mod custom;
 pub mod event;
+mod fingerprint;
 pub mod fold;
 pub mod gemini;
 pub mod messages;
+pub mod note;
 pub mod openai;
 pub mod responses;
+mod shared;
 
 pub use citation::{Citation, SearchResult};
 pub use event::{Delta, Event, Grammar, Head, PartHead};
+pub use note::Token;
 
 /// The half of a format that speaks with clients.
 pub trait Client: Sync {
@@ -199,6 +203,8 @@ pub struct Request {
     pub stream: Option<StreamOptions>,
     /// The end user, opaque to us.
     pub user: Option<String>,
+    /// Whether that is what OpenAI calls a safety identifier: a name that tells users apart and nothing of them.
+    pub user_is_pseudonym: bool,
     /// The tier of service, in the client's word.
     pub service_tier: Option<String>,
     /// Top-level members that only the client's format has.
@@ -240,6 +246,8 @@ pub struct Part {
     pub cache: Option<CacheMark>,
     /// Where a text of the model's is taken from.
     pub citations: Vec<Citation>,
+    /// The tokens of a text of the model's, as far as the provider tells them.
+    pub tokens: Vec<Token>,
     /// Members that only the client's format has.
     pub extensions: Extensions,
 }
@@ -515,7 +523,29 @@ pub struct Finish {
     pub raw: Option<String>,
     /// The stop sequence that was met.
     pub stop_sequence: Option<String>,
+    /// What else the provider says about the answer, in words that only its format has.
+    pub remarks: Vec<Remark>,
 }
+
+/// What a provider says about an answer, in words that only its format has.
+#[derive(Clone, Debug)]
+pub struct Remark {
+    /// The format.
+    pub format: Format,
+    /// What it is called there.
+    pub key: &'static str,
+    /// As it was written.
+    pub value: Box<RawValue>,
+}
+
+impl PartialEq for Remark {
+    fn eq(&self, other: &Self) -> bool {
+        let told = |remark: &Self| (remark.format, remark.key, remark.value.get().to_owned());
+        told(self) == told(other)
+    }
+}
+
+impl Eq for Remark {}
 
 /// Why an answer ended, in the words that all formats share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -587,6 +617,7 @@ impl Part {
             body,
             cache: None,
             citations: Vec::new(),
+            tokens: Vec::new(),
             extensions: Extensions::default(),
         }
     }
@@ -594,6 +625,16 @@ impl Part {
     /// Returns a text part.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(PartBody::Text(text.into()))
+    }
+}
+
+impl Finish {
+    /// Records the remarks as losses, but for those that the client is told under the names of `told`.
+    pub fn lose_remarks(&self, told: &[&str], losses: &mut Losses) {
+        for remark in self.remarks.iter().filter(|remark| !told.contains(&remark.key)) {
+            let reason = format!("{} is known to {} only", remark.key, remark.format.name());
+            losses.advisory(Field::Reply(remark.key), reason);
+        }
     }
 }
 
@@ -606,15 +647,7 @@ impl Extensions {
     /// Records the members that `format` cannot read as losses, each named by `field`.
     pub fn lose(&self, format: Format, losses: &mut Losses, field: impl Fn(&str) -> Field) {
         for extension in self.0.iter().filter(|extension| extension.format != format) {
-            losses.push(crate::Loss {
-                field: field(&extension.key),
-                severity: extension.severity,
-                reason: Cow::Owned(format!(
-                    "{} is known to {} only",
-                    extension.key,
-                    extension.format.name()
-                )),
-            });
+            losses.push(extension.loss(field(&extension.key)));
         }
     }
 }

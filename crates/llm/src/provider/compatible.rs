@@ -75,6 +75,7 @@ pub const MISTRAL: Compatible = Compatible {
         renames: &[LIMIT, ("seed", "random_seed")],
         refuses: &[
             Member::Logprobs,
+            Member::Metadata,
             Member::Name,
             Member::ServiceTier,
             Member::StreamOptions,
@@ -107,7 +108,12 @@ pub const COHERE: Compatible = Compatible {
     responses: false,
     documents: Documents::Cohere,
     dialect: Dialect {
-        refuses: &[Member::Choices, Member::ParallelToolCalls, Member::ServiceTier],
+        refuses: &[
+            Member::Choices,
+            Member::Metadata,
+            Member::ParallelToolCalls,
+            Member::ServiceTier,
+        ],
         ..Dialect::PLAIN
     },
     preset: Some(Preset {
@@ -145,6 +151,7 @@ pub const DEEPSEEK: Compatible = Compatible {
         refuses: &[
             Member::Choices,
             Member::JsonSchema,
+            Member::Metadata,
             Member::ParallelToolCalls,
             Member::Seed,
             Member::ServiceTier,
@@ -212,6 +219,7 @@ pub const GROQ: Compatible = Compatible {
         refuses: &[
             Member::Choices,
             Member::Logprobs,
+            Member::Metadata,
             Member::Name,
             Member::ServiceTier,
         ],
@@ -397,6 +405,7 @@ pub const OLLAMA: Compatible = Compatible {
         renames: &[LIMIT],
         refuses: &[
             Member::Choices,
+            Member::Metadata,
             Member::ParallelToolCalls,
             Member::ServiceTier,
             Member::ToolChoice,

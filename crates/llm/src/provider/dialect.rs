@@ -61,6 +61,8 @@ pub enum Member {
     JsonSchema,
     /// `logprobs` and `top_logprobs`.
     Logprobs,
+    /// `metadata`, and what else OpenAI's own service is told beside the question: `prompt_cache_key`, `verbosity`.
+    Metadata,
     /// `name` in messages.
     Name,
     /// `parallel_tool_calls`.
@@ -109,6 +111,7 @@ impl Member {
             Member::Choices => "n",
             Member::JsonSchema => "json_schema",
             Member::Logprobs => "logprobs",
+            Member::Metadata => "metadata",
             Member::Name => "messages[].name",
             Member::ParallelToolCalls => "parallel_tool_calls",
             Member::Penalties => "penalties",

@@ -2,9 +2,7 @@
 //!
 //! The model stands in the path alone. Streams are asked for as server-sent events, whatever the client reads.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-use super::{Ask, CredentialKind, Preset, Provider, Target, serve};
+use super::{Ask, CredentialKind, Preset, Provider, Target, segment, serve};
 use crate::{Document, Format, Operation, document::Served};
 
 /// AI Studio at `generativelanguage.googleapis.com`.
@@ -104,19 +102,6 @@ const PRESET: Preset = Preset {
     ..Preset::NONE
 };
 
-/// What stays as it is in a model's name; the compatibility specification, "Upstream path".
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
-
 fn formats(operation: Operation) -> &'static [Format] {
     match operation {
         Operation::Chat => &[Format::Gemini],
@@ -131,7 +116,7 @@ fn formats(operation: Operation) -> &'static [Format] {
 /// Returns the model and what it is asked for: the last segment of the path, and the query.
 fn method(ask: Ask, target: &Target<'_>) -> String {
     let model = target.model.strip_prefix("models/").unwrap_or(target.model);
-    let model = utf8_percent_encode(model, PLAIN);
+    let model = segment(model);
     if ask.stream {
         format!("{model}:streamGenerateContent?alt=sse")
     } else {

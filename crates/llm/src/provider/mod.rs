@@ -226,7 +226,8 @@ pub(crate) fn segment(model: &str) -> String {
     utf8_percent_encode(model, SEGMENT).to_string()
 }
 
-/// What is escaped in a segment: all but letters, digits and `-_.~$&+=:@`.
+/// What is escaped in a segment: all but letters, digits and `-_.~$&+=:@`; the compatibility specification, "Upstream
+/// path".
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')

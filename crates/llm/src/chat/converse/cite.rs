@@ -82,6 +82,7 @@ impl From<Cited<'_>> for Citation {
             title: cited.title.map(Cow::into_owned),
             quote: (!quote.is_empty()).then_some(quote),
             place,
+            span: None,
         }
     }
 }

@@ -187,7 +187,7 @@ impl Decoder {
     fn say(&mut self, at: u64, kind: BlockKind, head: PartHead, delta: Option<Delta>, out: &mut Vec<Event>) {
         let said = delta.filter(|delta| match delta {
             Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
-            Delta::Seal(_) | Delta::Citation(_) => true,
+            Delta::Seal(_) | Delta::Tokens(_) | Delta::Citation(_) => true,
         });
         let Some(delta) = said else {
             return;

@@ -32,6 +32,7 @@ pub(super) fn finish(word: Option<&str>, more: Option<More>) -> Finish {
         reason: known.map_or(FinishReason::Stop, |(_, reason)| *reason),
         raw: word.map(str::to_owned),
         stop_sequence: more.and_then(|more| more.stop_sequence),
+        remarks: Vec::new(),
     }
 }
 

@@ -52,6 +52,7 @@ impl Client for Gemini {
             max_output: None,
             stream: None,
             user: None,
+            user_is_pseudonym: false,
             service_tier: service_tier.map(|tier| tier.to_ascii_lowercase()),
             extensions: Extensions::default(),
         };

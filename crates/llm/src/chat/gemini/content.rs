@@ -121,6 +121,7 @@ impl Reader {
                 }),
                 cache: None,
                 citations: Vec::new(),
+                tokens: Vec::new(),
                 extensions: wire::extensions(part, "", |_| Severity::Advisory),
             }]);
         }
@@ -146,6 +147,7 @@ impl Reader {
             body,
             cache: None,
             citations: Vec::new(),
+            tokens: Vec::new(),
             extensions,
         };
         let signed = seal.map(redacted).map(Part::new);
@@ -463,6 +465,7 @@ fn result_part(raw: &RawValue, path: &Path<'_>) -> Result<Part, ApiError> {
         body,
         cache: None,
         citations: Vec::new(),
+        tokens: Vec::new(),
         extensions,
     })
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     error,
+    note::{Grounding, Logprobs},
     part::{self, Block, Body},
     reply::{self, Candidate, Content, Reply},
     wire::{self, Totals},
@@ -17,7 +18,9 @@ use super::{
 use crate::{
     ApiError, Losses, Usage,
     chat::{
-        Delta, EncodeStream, Event, Finish, Head, PartHead, Reframe, Seal, StreamOptions, ToolCall, citation,
+        Citation, Delta, EncodeStream, Event, Finish, Head, PartHead, Reframe, Seal, StreamOptions,
+        ToolCall, citation,
+        note::Notes,
     },
     frame::Frame,
 };
@@ -38,6 +41,9 @@ pub(super) fn keep_alive(stream: StreamOptions) -> &'static [u8] {
 pub(super) fn error_event(error: &ApiError) -> Vec<u8> {
     format!("data: {}\n\n", error::encode_line(error)).into_bytes()
 }
+
+/// The most bytes of a text that are kept to tell in it what is from where.
+const MAX_GROUNDED: usize = 1024 * 1024;
 
 /// How chunks are told apart.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +125,8 @@ pub(super) struct Encoder {
     /// The signature of the part that comes next, by answer.
     signatures: BTreeMap<usize, Seal>,
     finishes: BTreeMap<usize, Finish>,
+    /// Where answers are from.
+    groundings: BTreeMap<usize, Grounding>,
     ended: bool,
 }
 
@@ -131,7 +139,11 @@ struct Part {
 
 #[derive(Debug)]
 enum Kind {
-    Text,
+    /// A text as far as it was said, and what is noted about it and was not told.
+    Text {
+        said: String,
+        notes: Notes,
+    },
     Thought,
     /// What is withheld: only its seal counts.
     Redacted,
@@ -150,13 +162,17 @@ impl Encoder {
             parts: BTreeMap::new(),
             signatures: BTreeMap::new(),
             finishes: BTreeMap::new(),
+            groundings: BTreeMap::new(),
             ended: false,
         }
     }
 
     fn open(&mut self, index: usize, choice: usize, head: &PartHead) {
         let kind = match head {
-            PartHead::Text | PartHead::Refusal => Kind::Text,
+            PartHead::Text | PartHead::Refusal => Kind::Text {
+                said: String::new(),
+                notes: Notes::default(),
+            },
             PartHead::Reasoning { redacted: false } => Kind::Thought,
             PartHead::Reasoning { redacted: true } => Kind::Redacted,
             PartHead::ToolCall { id, name, kind } => Kind::Call(ToolCall {
@@ -175,11 +191,19 @@ impl Encoder {
         };
         let choice = part.choice;
         match (&mut part.kind, delta) {
-            (Kind::Text, Delta::Text(text)) if !text.is_empty() => {
+            (Kind::Text { said, notes }, Delta::Text(text)) if !text.is_empty() => {
+                if said.len() < MAX_GROUNDED {
+                    said.push_str(text);
+                }
+                let tokens = std::mem::take(&mut notes.tokens);
                 let signature = self.signatures.remove(&choice);
                 let block = reply::block(Body::Text(text.into()));
                 let block = block.signed(signature.as_ref().map(wire::signature));
-                self.chunk(choice, block, out);
+                self.say(choice, block, Logprobs::new(&tokens), out);
+            }
+            (Kind::Text { notes, .. }, Delta::Tokens(tokens)) => notes.tokens.extend_from_slice(tokens),
+            (Kind::Text { notes, .. }, Delta::Citation(citation)) => {
+                notes.citations.push(Citation::clone(citation));
             }
             (Kind::Thought, Delta::Text(text)) if !text.is_empty() => {
                 self.chunk(choice, reply::thought(text, None), out);
@@ -193,7 +217,7 @@ impl Encoder {
                 }
             }
             (Kind::Call(call), Delta::Arguments(more)) => call.arguments.push_str(more),
-            (Kind::Text | Kind::Thought | Kind::Redacted | Kind::Call(_), _) => {}
+            (Kind::Text { .. } | Kind::Thought | Kind::Redacted | Kind::Call(_), _) => {}
         }
     }
 
@@ -208,14 +232,26 @@ impl Encoder {
                 let block = block.signed(signature.as_ref().map(wire::signature));
                 self.chunk(choice, block, out);
             }
-            Kind::Text | Kind::Thought | Kind::Redacted => {}
+            Kind::Text { said, notes } => {
+                if !notes.citations.is_empty() {
+                    let grounding = self.groundings.entry(choice).or_default();
+                    grounding.add(&notes.citations, &said);
+                }
+            }
+            Kind::Thought | Kind::Redacted => {}
         }
     }
 
     fn chunk(&mut self, index: usize, block: Block<'_>, out: &mut BytesMut) {
+        self.say(index, block, None, out);
+    }
+
+    fn say(&mut self, index: usize, block: Block<'_>, logprobs: Option<Logprobs<'_>>, out: &mut BytesMut) {
         let candidate = Candidate {
             content: Content::new(vec![block]),
             finish_reason: None,
+            logprobs_result: logprobs,
+            grounding_metadata: None,
             index,
         };
         let reply = Reply {
@@ -234,10 +270,13 @@ impl Encoder {
         }
         let candidates = self.finishes.iter().map(|(index, finish)| {
             reply::lose_stop_sequence(finish, losses);
+            finish.lose_remarks(&[], losses);
             let signature = self.signatures.get(index).map(wire::signature);
             Candidate {
                 content: Content::new(signature.map(part::bare).into_iter().collect()),
                 finish_reason: Some(wire::finish_reason(finish)),
+                logprobs_result: None,
+                grounding_metadata: self.groundings.remove(index),
                 index: *index,
             }
         });

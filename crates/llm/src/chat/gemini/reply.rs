@@ -4,9 +4,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     content, error,
+    guide::Wrap,
+    note::{self, Grounding, Logprobs},
     part::{self, Block, Body, FunctionCall, Written},
     stream,
     wire::{self, Totals},
@@ -30,6 +33,10 @@ pub(super) struct Memory {
     pub(super) turns: usize,
     /// The client's names of tools that are called otherwise upstream, by the name they have there.
     pub(super) names: BTreeMap<String, String>,
+    /// Whether the answer may be from pages that the provider's own tools have found.
+    pub(super) grounded: bool,
+    /// What has to come off the texts of the answer.
+    pub(super) wrap: Option<Wrap>,
 }
 
 impl DecodeReply for Memory {
@@ -48,7 +55,7 @@ impl DecodeReply for Memory {
         let mut calls = 0;
         let mut choices = Vec::with_capacity(candidates.len());
         for candidate in candidates {
-            lose_metadata(&candidate, losses);
+            let remarks = wire::remarks(&candidate);
             let mut parts: Vec<Part> = Vec::new();
             let said = candidate.content.and_then(|content| content.parts);
             for part in said.unwrap_or_default() {
@@ -58,6 +65,10 @@ impl DecodeReply for Memory {
                     content::append(&mut parts, Part::new(piece.into_body()));
                 }
             }
+            if let Some(wrap) = self.wrap {
+                unwrap(&mut parts, wrap);
+            }
+            annotate(&mut parts, candidate.logprobs_result, candidate.grounding_metadata, losses);
             let called = parts
                 .iter()
                 .any(|part| matches!(part.body, PartBody::ToolCall(_)));
@@ -66,6 +77,7 @@ impl DecodeReply for Memory {
                 (None, Some(word)) => wire::blocked(word),
                 (None, None) => Finish::default(),
             };
+            let finish = Finish { remarks, ..finish };
             choices.push(Choice { parts, finish });
         }
         if let Some(word) = blocked.filter(|_| choices.is_empty()) {
@@ -193,19 +205,46 @@ impl Memory {
     }
 }
 
-/// Records what is said about an answer and cannot be said in another format.
-pub(super) fn lose_metadata(candidate: &wire::Candidate<'_>, losses: &mut Losses) {
-    for (value, name) in [
-        (candidate.safety_ratings, "safetyRatings"),
-        (candidate.grounding_metadata, "groundingMetadata"),
-        (candidate.citation_metadata, "citationMetadata"),
-        (candidate.url_context_metadata, "urlContextMetadata"),
-        (candidate.logprobs_result, "logprobsResult"),
-    ] {
-        if value.is_some_and(|value| !matches!(value.get(), "[]" | "{}" | "null")) {
-            losses.advisory(Field::Reply(name), format!("{name} is known to gemini only"));
+/// Takes off the texts of an answer what nobody asked for.
+fn unwrap(parts: &mut Vec<Part>, wrap: Wrap) {
+    for part in parts.iter_mut() {
+        if let PartBody::Text(text) = &mut part.body {
+            *text = wrap.unwrap(text).to_owned();
         }
     }
+    parts.retain(|part| !matches!(&part.body, PartBody::Text(text) if text.is_empty()));
+}
+
+/// Notes on the text of an answer how likely its tokens were and where it is from.
+fn annotate(
+    parts: &mut [Part],
+    logprobs: Option<&RawValue>,
+    grounding: Option<&RawValue>,
+    losses: &mut Losses,
+) {
+    let tokens = logprobs.map(note::read_tokens).unwrap_or_default();
+    let said = |part: &Part| {
+        if let PartBody::Text(text) = &part.body {
+            Some(text.clone())
+        } else {
+            None
+        }
+    };
+    let Some((text, part)) = parts.iter_mut().find_map(|part| Some((said(part)?, part))) else {
+        if !tokens.is_empty() {
+            lose_logprobs(losses);
+        }
+        return;
+    };
+    let citations = grounding.map(|raw| note::read_citations(raw, &text));
+    let citations = citations.unwrap_or_default();
+    part.tokens = tokens;
+    part.citations = citations;
+}
+
+/// Records that log-probabilities belong to no text.
+pub(super) fn lose_logprobs(losses: &mut Losses) {
+    losses.advisory(Field::Reply("logprobsResult"), "the answer has no text");
 }
 
 /// Returns a 502 for a reply that breaks the format.
@@ -236,6 +275,10 @@ pub(super) struct Candidate<'a> {
     pub(super) content: Content<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) logprobs_result: Option<Logprobs<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) grounding_metadata: Option<Grounding>,
     pub(super) index: usize,
 }
 
@@ -261,9 +304,12 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     let answers = response.choices.iter().enumerate();
     let candidates = answers.map(|(index, choice)| {
         lose_stop_sequence(&choice.finish, losses);
+        choice.finish.lose_remarks(&[], losses);
         Candidate {
             content: Content::new(blocks(&choice.parts, losses)),
             finish_reason: Some(wire::finish_reason(&choice.finish)),
+            logprobs_result: Logprobs::new(choice.parts.iter().flat_map(|part| &part.tokens)),
+            grounding_metadata: grounding(&choice.parts).unless_empty(),
             index,
         }
     });
@@ -274,6 +320,17 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
         response_id: &response.head.id,
     };
     Bytes::from(serde_json::to_vec(&reply).unwrap_or_default())
+}
+
+/// Returns where the texts of an answer are from.
+fn grounding(parts: &[Part]) -> Grounding {
+    let mut grounding = Grounding::default();
+    for part in parts {
+        if let PartBody::Text(text) = &part.body {
+            grounding.add(&part.citations, text);
+        }
+    }
+    grounding
 }
 
 /// Records that the format does not tell which stop sequence was met.

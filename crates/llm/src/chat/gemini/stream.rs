@@ -6,14 +6,18 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use super::{
     error,
-    reply::{Memory, Piece, lose_metadata, unreadable},
+    guide::Unwrapped,
+    note,
+    reply::{Memory, Piece, lose_logprobs, unreadable},
     wire,
 };
 use crate::{
     ApiError, ErrorKind, Field, Losses, Usage,
-    chat::{DecodeStream, Delta, Event, Head, PartHead, Seal},
+    chat::{DecodeStream, Delta, Event, Finish, Head, PartHead, Remark, Seal, Token},
     frame::Frame,
     reply::End,
 };
@@ -53,6 +57,14 @@ struct Answer {
     called: bool,
     /// The reason why it ended.
     word: Option<String>,
+    /// The text that is open, where it may be from pages that were found.
+    said: String,
+    /// What was taken off it.
+    unwrapped: Unwrapped,
+    /// Where it is from.
+    grounding: Option<Box<RawValue>>,
+    /// What is said about it.
+    remarks: Vec<Remark>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,12 +115,21 @@ impl Decoder {
     }
 
     fn candidate(&mut self, candidate: wire::Candidate<'_>, out: &mut Vec<Event>, losses: &mut Losses) {
-        lose_metadata(&candidate, losses);
+        let remarks = wire::remarks(&candidate);
+        let mut tokens = candidate.logprobs_result.map(note::read_tokens).unwrap_or_default();
         let choice = candidate
             .index
             .and_then(|index| usize::try_from(index).ok())
             .unwrap_or(0);
         let answer = self.answers.entry(choice).or_default();
+        // What is said again is said better.
+        answer
+            .remarks
+            .retain(|known| remarks.iter().all(|remark| remark.key != known.key));
+        answer.remarks.extend(remarks);
+        if let Some(grounding) = candidate.grounding_metadata {
+            answer.grounding = Some(grounding.to_owned());
+        }
         let mut writer = Writer {
             answer,
             choice,
@@ -123,7 +144,20 @@ impl Decoder {
             }
             match piece {
                 None => {}
-                Some(Piece::Text(text)) => writer.more(Kind::Text, text, None),
+                Some(Piece::Text(text)) => {
+                    let text = match self.memory.wrap {
+                        Some(wrap) => wrap.unwrap_more(&text, &mut writer.answer.unwrapped),
+                        None => text,
+                    };
+                    if text.is_empty() {
+                        continue;
+                    }
+                    writer.note(std::mem::take(&mut tokens));
+                    if self.memory.grounded {
+                        writer.answer.said.push_str(&text);
+                    }
+                    writer.more(Kind::Text, text, None);
+                }
                 Some(Piece::Thought(text, seal)) => writer.more(Kind::Thought, text, seal),
                 Some(Piece::Call(call)) => {
                     writer.answer.called = true;
@@ -139,6 +173,9 @@ impl Decoder {
                     losses.advisory(Field::Reply("inlineData"), reason);
                 }
             }
+        }
+        if !tokens.is_empty() {
+            lose_logprobs(losses);
         }
         if candidate.finish_reason.is_some() {
             writer.answer.word = candidate.finish_reason;
@@ -158,12 +195,21 @@ impl Decoder {
                 (None, Some(word)) => wire::blocked(word),
                 (None, None) => return None,
             };
-            if let Some((index, _)) = answer.open.take() {
+            if let Some((index, kind)) = answer.open.take() {
+                let grounding = answer.grounding.take().filter(|_| kind == Kind::Text);
+                let citations = grounding.map(|raw| note::read_citations(&raw, &answer.said));
+                out.extend(citations.into_iter().flatten().map(|citation| {
+                    let delta = Delta::Citation(Box::new(citation));
+                    Event::Delta { index, delta }
+                }));
                 out.push(Event::Close { index });
             }
             out.push(Event::Finish {
                 choice: *choice,
-                reason,
+                reason: Finish {
+                    remarks: std::mem::take(&mut answer.remarks),
+                    ..reason
+                },
             });
         }
         Some(out)
@@ -211,7 +257,30 @@ struct Writer<'w> {
 impl Writer<'_> {
     /// Adds to the open part, or opens one of `kind`. A seal completes what was thought.
     fn more(&mut self, kind: Kind, text: String, seal: Option<Seal>) {
-        let index = match self.answer.open {
+        let index = self.part(kind);
+        if !text.is_empty() {
+            let delta = Delta::Text(text);
+            self.out.push(Event::Delta { index, delta });
+        }
+        if let Some(seal) = seal {
+            let delta = Delta::Seal(seal);
+            self.out.push(Event::Delta { index, delta });
+            self.close();
+        }
+    }
+
+    /// Notes the tokens of the text that comes next.
+    fn note(&mut self, tokens: Vec<Token>) {
+        if !tokens.is_empty() {
+            let index = self.part(Kind::Text);
+            let delta = Delta::Tokens(tokens);
+            self.out.push(Event::Delta { index, delta });
+        }
+    }
+
+    /// Returns the part of `kind` that is open, or opens one.
+    fn part(&mut self, kind: Kind) -> usize {
+        match self.answer.open {
             Some((index, open)) if open == kind => index,
             Some(_) | None => {
                 self.close();
@@ -223,15 +292,6 @@ impl Writer<'_> {
                 self.answer.open = Some((index, kind));
                 index
             }
-        };
-        if !text.is_empty() {
-            let delta = Delta::Text(text);
-            self.out.push(Event::Delta { index, delta });
-        }
-        if let Some(seal) = seal {
-            let delta = Delta::Seal(seal);
-            self.out.push(Event::Delta { index, delta });
-            self.close();
         }
     }
 
@@ -259,6 +319,8 @@ impl Writer<'_> {
 
     fn close(&mut self) {
         if let Some((index, _)) = self.answer.open.take() {
+            self.answer.said.clear();
+            self.answer.unwrapped = Unwrapped::default();
             self.out.push(Event::Close { index });
         }
     }

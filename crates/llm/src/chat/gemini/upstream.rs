@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Gemini, error, listen,
+    Gemini, error, guide, listen,
     message::Writer,
     part::Content,
     reply::Memory,
@@ -19,14 +19,11 @@ use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
     capability::Capability,
     chat::{
-        DecodeReply, Extension, Extensions, Listen, Output, Request, Sampling, Tool, ToolBody, ToolChoice,
+        DecodeReply, Extensions, Listen, Output, Request, Sampling, Tool, ToolBody, ToolChoice,
         Upstream,
     },
     json::{self, Edit, Kind, Path, Shallow},
 };
-
-/// Members of servers of OpenAI's format that this one can say too.
-const GUIDED: &[&str] = &["guided_choice", "guided_json"];
 
 impl Upstream for Gemini {
     fn encode_request(
@@ -39,6 +36,8 @@ impl Upstream for Gemini {
         let mut memory = Memory {
             model: target.model.to_owned(),
             turns: request.turns.len(),
+            grounded: request.tools.iter().any(is_native),
+            wrap: guide::of(request)?.and_then(guide::wrap),
             ..Memory::default()
         };
         let mut writer = Writer {
@@ -293,7 +292,12 @@ fn output(
     losses: &mut Losses,
 ) -> Result<(), ApiError> {
     let (description, schema) = match &request.output {
-        Output::Text => return guided(request, fields),
+        Output::Text => {
+            return match guide::of(request)? {
+                Some(guide) => guide::write(guide, fields),
+                None => Ok(()),
+            };
+        }
         Output::JsonObject => (None, None),
         Output::JsonSchema {
             description, schema, ..
@@ -302,10 +306,7 @@ fn output(
     if description.is_some() {
         losses.advisory(Field::Output, "the gemini format has no description of a schema");
     }
-    if let Some(other) = request.extensions.0.iter().find(|extension| is_guided(extension)) {
-        let message = format!("{} excludes any other form of the answer", other.key);
-        return Err(ApiError::new(ErrorKind::Unprocessable, message).with_param(&other.key));
-    }
+    guide::of(request)?;
     fields.put("responseMimeType", Some("application/json"));
     let Some(schema) = schema else {
         return Ok(());
@@ -325,37 +326,8 @@ fn output(
     Ok(())
 }
 
-/// Writes the form of the answer that servers of OpenAI's format are told in members of their own.
-fn guided(request: &Request, fields: &mut Fields) -> Result<(), ApiError> {
-    let mut guides = request
-        .extensions
-        .0
-        .iter()
-        .filter(|extension| is_guided(extension));
-    let (Some(guide), others) = (guides.next(), guides.next()) else {
-        return Ok(());
-    };
-    if others.is_some() {
-        let message = format!("{} excludes any other form of the answer", guide.key);
-        return Err(ApiError::new(ErrorKind::Unprocessable, message).with_param(&guide.key));
-    }
-    if guide.key == "guided_json" {
-        fields.put("responseMimeType", Some("application/json"));
-        fields.put("responseJsonSchema", Some(&guide.value));
-        return Ok(());
-    }
-    let path = Path::Root;
-    let choices: Vec<String> = json::read(&guide.value, &path.key("guided_choice"))?;
-    fields.put("responseMimeType", Some("text/x.enum"));
-    fields.put(
-        "responseSchema",
-        Some(serde_json::json!({"type": "STRING", "enum": choices})),
-    );
-    Ok(())
-}
-
-fn is_guided(extension: &Extension) -> bool {
-    extension.format == Format::OpenAi && GUIDED.contains(&extension.key.as_str())
+fn is_native(tool: &Tool) -> bool {
+    matches!(tool.body, ToolBody::Native { .. })
 }
 
 fn service_tier(tier: Option<&str>, losses: &mut Losses) -> Option<&'static str> {
@@ -384,7 +356,7 @@ fn lose_rest(request: &Request, losses: &mut Losses) {
     let extensions = request.extensions.0.iter();
     let extensions = Extensions(
         extensions
-            .filter(|extension| !is_guided(extension))
+            .filter(|extension| !guide::is_guide(extension))
             .cloned()
             .collect(),
     );

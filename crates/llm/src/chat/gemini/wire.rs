@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     ApiError, ErrorKind, Format, Severity, Usage,
-    chat::{Extension, Extensions, Finish, FinishReason, Seal},
+    chat::{Extension, Extensions, Finish, FinishReason, Remark, Seal, fingerprint::fingerprint},
     json::{self, Object, Path},
 };
 
@@ -230,6 +230,7 @@ pub(super) fn finish(word: &str, calls: bool) -> Finish {
         reason,
         raw: Some(word.to_owned()),
         stop_sequence: None,
+        remarks: Vec::new(),
     }
 }
 
@@ -239,6 +240,7 @@ pub(super) fn blocked(word: &str) -> Finish {
         reason: FinishReason::ContentFilter,
         raw: Some(word.to_owned()),
         stop_sequence: None,
+        remarks: Vec::new(),
     }
 }
 
@@ -254,6 +256,24 @@ pub(super) fn finish_reason(finish: &Finish) -> &'static str {
         FinishReason::ContentFilter | FinishReason::Refusal => "SAFETY",
         FinishReason::Pause => "OTHER",
     }
+}
+
+/// What is said about an answer beside the answer, by the name that it has in the format.
+pub(super) fn remarks(candidate: &Candidate<'_>) -> Vec<Remark> {
+    let told = [
+        (candidate.safety_ratings, "safetyRatings"),
+        (candidate.grounding_metadata, "groundingMetadata"),
+        (candidate.citation_metadata, "citationMetadata"),
+        (candidate.url_context_metadata, "urlContextMetadata"),
+    ];
+    let said = told.into_iter().filter_map(|(value, key)| Some((value?, key)));
+    said.filter(|(value, _)| !matches!(value.get(), "[]" | "{}" | "null"))
+        .map(|(value, key)| Remark {
+            format: Format::Gemini,
+            key,
+            value: value.to_owned(),
+        })
+        .collect()
 }
 
 /// Returns the status word that says `kind`.
@@ -337,14 +357,6 @@ pub(super) fn tool_name(name: &str) -> Cow<'_, str> {
     let letters = name.chars().map(|char| if fits(char) { char } else { '_' });
     let kept = first.chars().chain(letters).take(LIMIT - mark.len());
     Cow::Owned(kept.chain(mark.chars()).collect())
-}
-
-/// Returns a number that stands for `words` (FNV-1a).
-fn fingerprint(words: &[&str]) -> u64 {
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// Token counts as they are read. The prompt's include what was read from a cache, but not what the provider's

@@ -148,6 +148,7 @@ fn block(raw: &RawValue, place: Place, path: &Path<'_>, losses: &mut Losses) -> 
         body,
         cache: cache(&mut object, path, losses)?,
         citations,
+        tokens: Vec::new(),
         extensions: extensions(object, "", |_| Severity::Advisory),
     })
 }

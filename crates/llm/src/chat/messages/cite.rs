@@ -139,6 +139,7 @@ pub(super) fn read(raw: &RawValue) -> Option<Citation> {
         title,
         quote: read.cited_text,
         place,
+        span: None,
     })
 }
 

@@ -56,6 +56,7 @@ impl Client for Messages {
                     ..StreamOptions::default()
                 }),
             user,
+            user_is_pseudonym: false,
             service_tier: object.optional("service_tier", &root)?,
             extensions: Extensions::default(),
         };

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ApiError, ErrorKind, Field, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, ToolKind},
+    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, ToolKind, note},
     json,
 };
 
@@ -140,7 +140,10 @@ impl EncodeStream for Encoder {
                     self.close(out);
                 }
             }
-            Event::Finish { choice: 0, reason } => self.finish = Some(reason.clone()),
+            Event::Finish { choice: 0, reason } => {
+                reason.lose_remarks(&[], losses);
+                self.finish = Some(reason.clone());
+            }
             Event::Finish { .. } => {}
             Event::Ping => out.put_slice(PING),
             Event::Error(error) => {
@@ -186,6 +189,10 @@ impl Encoder {
     }
 
     fn delta(&mut self, index: usize, delta: &Delta, out: &mut BytesMut, losses: &mut Losses) {
+        match delta {
+            Delta::Tokens(_) => return note::lose_tokens(losses),
+            Delta::Citation(_) | Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) => {}
+        }
         if let Some(open) = self.parts.front_mut().filter(|part| part.index == index) {
             open.write(delta, &mut self.next, out);
             return;
@@ -302,7 +309,7 @@ impl Part {
             (PartHead::Reasoning { .. }, Delta::Seal(seal)) => BlockDelta::Signature {
                 signature: wire::signature(seal),
             },
-            (_, Delta::Seal(_)) => return,
+            (_, Delta::Seal(_) | Delta::Tokens(_)) => return,
             (_, Delta::Citation(citation)) => BlockDelta::Citations {
                 citation: cite::write(citation),
             },
@@ -366,5 +373,6 @@ fn size(delta: &Delta) -> usize {
         Delta::Text(text) | Delta::Arguments(text) => text.len(),
         Delta::Seal(seal) => seal.bytes.len(),
         Delta::Citation(citation) => citation.weight(),
+        Delta::Tokens(_) => 0,
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     chat::{
         Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
         Response, ToolCall, ToolKind,
+        fingerprint::fingerprint, note,
     },
     json::{self, Kind, Path},
 };
@@ -174,10 +175,14 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     let parts = choice.map_or(&[][..], |choice| &choice.parts);
     let mut content: Vec<Block<'_>> = Vec::with_capacity(parts.len());
     for part in parts {
+        note::lose(&part.tokens, losses);
         content.extend(block(part, &id, content.len(), losses));
     }
     let refused = parts.iter().any(|part| matches!(part.body, PartBody::Refusal(_)));
     let finish = choice.map(|choice| &choice.finish);
+    if let Some(finish) = finish {
+        finish.lose_remarks(&[], losses);
+    }
     let message = Message {
         kind: "message",
         role: "assistant",
@@ -197,7 +202,7 @@ pub(super) fn message_id(head: &Head) -> String {
         head.id.clone()
     } else if head.id.is_empty() {
         let created = head.created.unwrap_or(0).to_string();
-        format!("msg_{:016x}", wire::fingerprint(&[&head.model, &created]))
+        format!("msg_{:016x}", fingerprint(&[&head.model, &created]))
     } else {
         format!("msg_{}", head.id)
     }
@@ -208,7 +213,7 @@ pub(super) fn message_id(head: &Head) -> String {
 pub(super) fn call_id<'a>(id: &'a str, message: &str, index: usize) -> Cow<'a, str> {
     if id.is_empty() {
         let index = index.to_string();
-        Cow::Owned(format!("toolu_{:016x}", wire::fingerprint(&[message, &index])))
+        Cow::Owned(format!("toolu_{:016x}", fingerprint(&[message, &index])))
     } else {
         wire::tool_id(id)
     }

@@ -237,7 +237,7 @@ impl Decoder {
         };
         let said = delta.filter(|delta| match delta {
             Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
-            Delta::Seal(_) | Delta::Citation(_) => true,
+            Delta::Seal(_) | Delta::Tokens(_) | Delta::Citation(_) => true,
         });
         block.empty &= said.is_none();
         let index = block.part;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     ErrorKind, Format, Severity, Usage,
-    chat::{CacheMark, CacheTtl, Finish, FinishReason, Seal},
+    chat::{CacheMark, CacheTtl, Finish, FinishReason, Seal, fingerprint::fingerprint},
 };
 
 /// Top-level members without a neutral counterpart whose loss changes what is asked for; the loss of any
@@ -69,6 +69,7 @@ pub(super) fn finish(word: Option<&str>, stop_sequence: Option<String>) -> Finis
         reason: known.map_or(FinishReason::Stop, |(_, reason)| *reason),
         raw: word.map(str::to_owned),
         stop_sequence,
+        remarks: Vec::new(),
     }
 }
 
@@ -164,14 +165,6 @@ pub(in crate::chat) fn fit(word: &str, limit: usize) -> Cow<'_, str> {
             .chain(mark.chars())
             .collect(),
     )
-}
-
-/// Returns a number that stands for `words` (FNV-1a): for ids that must be the same whenever they are made.
-pub(super) fn fingerprint(words: &[&str]) -> u64 {
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// A mark on what is to be cached.

@@ -1,7 +1,8 @@
 //! OpenAI chat completions, and what imitations of it have added.
 //!
 //! `wire` and `reasoning` hold the words and shapes, `client` answers in the format, `upstream` asks in it, `stream` does
-//! both for streams, `listen` overhears relayed replies and `error` is about error documents. Conventions
+//! both for streams, `note` is what is said about texts, `listen` overhears relayed replies and `error` is about error
+//! documents. Conventions
 //! that spread from LiteLLM are read everywhere and written where the dialect takes them: `cache_control`,
 //! `thinking`, `thinking_blocks` and `reasoning_content`.
 //!
@@ -10,10 +11,11 @@
 mod client;
 pub(super) mod error;
 mod listen;
+pub(super) mod note;
 mod reasoning;
 mod stream;
 pub(super) mod upstream;
-mod wire;
+pub(super) mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,14 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
+use super::note::Tokens;
 use crate::{
-    Format, Severity, Usage,
-    chat::{self, CacheMark, Extension, Extensions, Finish, FinishReason, ToolKind},
+    Format, Losses, Severity, Usage,
+    chat::{self, CacheMark, Extension, Extensions, Finish, FinishReason, Token, ToolKind},
+    usage::Count,
 };
 
 /// Top-level members without which the answer would not be an answer to what was asked. Every other member
@@ -89,6 +91,49 @@ pub(super) fn read_finish(word: &str, called: bool) -> Finish {
         reason,
         raw: (!plain).then(|| word.to_owned()),
         stop_sequence: None,
+        remarks: Vec::new(),
+    }
+}
+
+/// Members of messages for what only Google says about an answer, and what it is called there; the compatibility
+/// specification, "Non-standard message members".
+const SAFETY_RATINGS: &str = "safetyRatings";
+const GROUNDING_METADATA: &str = "groundingMetadata";
+
+/// What a provider says about an answer in words of its own, as far as clients of this format know them.
+pub(super) struct Remarks<'a> {
+    pub(super) safety_ratings: Option<&'a RawValue>,
+    pub(super) grounding_metadata: Option<&'a RawValue>,
+}
+
+impl<'a> Remarks<'a> {
+    /// Returns what is said about the answer that ended with `finish`.
+    pub(super) fn new(finish: &'a Finish, losses: &mut Losses) -> Self {
+        finish.lose_remarks(&[SAFETY_RATINGS, GROUNDING_METADATA], losses);
+        let told = |key: &str| {
+            let remark = finish.remarks.iter().find(|remark| remark.key == key)?;
+            Some(&*remark.value)
+        };
+        Self {
+            safety_ratings: told(SAFETY_RATINGS),
+            grounding_metadata: told(GROUNDING_METADATA),
+        }
+    }
+}
+
+/// Log-probabilities of an answer.
+#[derive(Serialize)]
+pub(super) struct Logprobs<'a> {
+    content: Option<Tokens<'a>>,
+    refusal: Option<Tokens<'a>>,
+}
+
+impl<'a> Logprobs<'a> {
+    /// Returns the log-probabilities of these tokens; `None` if there are none.
+    pub(super) fn new(content: Cow<'a, [Token]>, refusal: Cow<'a, [Token]>) -> Option<Self> {
+        let tokens = |tokens: Cow<'a, [Token]>| (!tokens.is_empty()).then_some(Tokens(tokens));
+        let (content, refusal) = (tokens(content), tokens(refusal));
+        (content.is_some() || refusal.is_some()).then_some(Self { content, refusal })
     }
 }
 
@@ -120,7 +165,7 @@ const PLAIN: &[&str] = &[
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// Returns the string in `raw`; `None` if it is something else.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub(in crate::chat) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(raw.get())
         .ok()
         .map(|Text(text)| text)
@@ -222,17 +267,6 @@ pub(super) fn read_usage(raw: &RawValue) -> Option<Usage> {
         ),
     };
     (!usage.is_unknown()).then_some(usage)
-}
-
-/// A token count, which some servers write as a decimal number.
-#[derive(Clone, Copy)]
-struct Count(u64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The cast saturates: a negative count is none.
-        f64::deserialize(deserializer).map(|count| Count(count as u64))
-    }
 }
 
 /// A call of a tool; in streams with its position, and without what was said before.

@@ -1,6 +1,6 @@
 //! Whole replies, written; the items are those that a stream tells piece by piece.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -9,7 +9,12 @@ use serde_json::value::RawValue;
 use super::{error::Failure, wire};
 use crate::{
     ApiError, Field, Losses, Usage,
-    chat::{FinishReason, Head, PartBody, Response, ToolKind, citation},
+    chat::{
+        FinishReason, Head, Part, PartBody, Response, ToolKind, citation,
+        fingerprint::fingerprint,
+        note::{self, Notes},
+        openai::note::{Tokens, UrlCitation},
+    },
     json::Shallow,
     kept,
 };
@@ -94,6 +99,21 @@ pub(super) enum Body {
 pub(super) struct Piece {
     pub(super) refusal: bool,
     pub(super) text: String,
+    pub(super) notes: Notes,
+    /// How many of the tokens were told.
+    pub(super) told: usize,
+}
+
+impl Piece {
+    /// Returns a text, or a refusal, of which nothing was said yet.
+    pub(super) fn new(refusal: bool) -> Self {
+        Self {
+            refusal,
+            text: String::new(),
+            notes: Notes::default(),
+            told: 0,
+        }
+    }
 }
 
 /// Returns the id of the response: the upstream's, behind the prefix that this format's ids have.
@@ -102,7 +122,7 @@ pub(super) fn response_id(head: &Head) -> String {
         head.id.clone()
     } else if head.id.is_empty() {
         let created = head.created.unwrap_or(0).to_string();
-        format!("resp_{:016x}", wire::fingerprint(&[&head.model, &created]))
+        format!("resp_{:016x}", fingerprint(&[&head.model, &created]))
     } else {
         format!("resp_{}", head.id)
     }
@@ -161,7 +181,7 @@ impl Body {
 }
 
 fn item_hash(response: &str, index: usize) -> String {
-    format!("{:016x}", wire::fingerprint(&[response, &index.to_string()]))
+    format!("{:016x}", fingerprint(&[response, &index.to_string()]))
 }
 
 impl Serialize for Item {
@@ -257,6 +277,31 @@ impl<'a> Summary<'a> {
     }
 }
 
+impl Piece {
+    /// Notes what is said about the text; refusals have no such members.
+    fn note(&mut self, part: &Part, losses: &mut Losses) {
+        let pages = part.citations.iter().filter(|citation| citation.page().is_some());
+        if !self.refusal {
+            self.notes.tokens.clone_from(&part.tokens);
+            self.notes.citations.extend(pages.cloned());
+            return;
+        }
+        note::lose(&part.tokens, losses);
+        if pages.count() > 0 {
+            citation::lose(losses);
+        }
+    }
+
+    /// Returns how many characters the text has, where somebody asks.
+    pub(super) fn length(&self) -> usize {
+        if self.notes.citations.is_empty() {
+            0
+        } else {
+            self.text.chars().count()
+        }
+    }
+}
+
 impl Serialize for Piece {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -264,8 +309,8 @@ impl Serialize for Piece {
         enum Wire<'a> {
             OutputText {
                 text: &'a str,
-                annotations: [(); 0],
-                logprobs: [(); 0],
+                annotations: Vec<UrlCitation<'a>>,
+                logprobs: Tokens<'a>,
             },
             Refusal {
                 refusal: &'a str,
@@ -275,10 +320,14 @@ impl Serialize for Piece {
         let wire = if self.refusal {
             Wire::Refusal { refusal: &self.text }
         } else {
+            let length = self.length();
+            let citations = self.notes.citations.iter();
             Wire::OutputText {
                 text: &self.text,
-                annotations: [],
-                logprobs: [],
+                annotations: citations
+                    .map(|citation| UrlCitation::new(citation, length))
+                    .collect(),
+                logprobs: Tokens(Cow::from(&self.notes.tokens)),
             }
         };
         wire.serialize(serializer)
@@ -405,10 +454,12 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     }
     let choice = response.choices.first();
     let mut items: Vec<Item> = Vec::new();
-    let parts = choice.map_or(&[][..], |choice| &choice.parts);
-    citation::lose_all(parts, losses);
-    for part in parts {
-        add(&part.body, &id, &mut items, losses);
+    for part in choice.map_or(&[][..], |choice| &choice.parts) {
+        add(part, &id, &mut items, losses);
+    }
+    if let Some(choice) = choice {
+        citation::lose_all(&choice.parts, losses);
+        choice.finish.lose_remarks(&[], losses);
     }
     let reason = choice.map(|choice| choice.finish.reason).unwrap_or_default();
     lose_finish(reason, losses);
@@ -418,15 +469,14 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
 }
 
-fn add(body: &PartBody, response: &str, items: &mut Vec<Item>, losses: &mut Losses) {
+fn add(part: &Part, response: &str, items: &mut Vec<Item>, losses: &mut Losses) {
     let index = items.len();
-    let body = match body {
+    let body = match &part.body {
         PartBody::Text(text) | PartBody::Refusal(text) if text.is_empty() => return,
         PartBody::Text(text) | PartBody::Refusal(text) => {
-            let piece = Piece {
-                refusal: matches!(body, PartBody::Refusal(_)),
-                text: text.clone(),
-            };
+            let mut piece = Piece::new(matches!(part.body, PartBody::Refusal(_)));
+            piece.text.clone_from(text);
+            piece.note(part, losses);
             if let Some(Item {
                 body: Body::Message(pieces),
                 ..

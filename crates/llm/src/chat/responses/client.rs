@@ -45,8 +45,8 @@ impl Client for Responses {
         let reasoning = reasoning(&mut object, &mut extensions)?;
         let logprobs = include(&mut object, &mut extensions)?;
         let user: Option<String> = object.optional("user", &root)?;
-        let user = match user {
-            Some(user) => Some(user),
+        let pseudonym = match user {
+            Some(_) => None,
             None => object.optional("safety_identifier", &root)?,
         };
         let mut request = Request {
@@ -72,7 +72,8 @@ impl Client for Responses {
                     include_usage: true,
                     ..StreamOptions::default()
                 }),
-            user,
+            user_is_pseudonym: pseudonym.is_some(),
+            user: user.or(pseudonym),
             service_tier: object.optional("service_tier", &root)?,
             extensions,
         };

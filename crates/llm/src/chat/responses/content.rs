@@ -1,6 +1,5 @@
 //! Reads the parts of an item's content.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::value::RawValue;
 
 use super::wire;
@@ -8,7 +7,7 @@ use crate::{
     ApiError, Field, Format, Losses, Severity,
     chat::{CacheMark, CacheTtl, Part, PartBody},
     json::{self, Kind, Object, Path},
-    media::{DataUrl, Media, MediaKind, Source},
+    media::{self, DataUrl, Media, MediaKind, Source},
 };
 
 /// Whether a part of type `kind` stands in the content of an item; what does not is an item of its own.
@@ -137,12 +136,12 @@ fn file(part: &mut Object<'_>, path: &Path<'_>) -> Result<Media, ApiError> {
                 None => return Err(path.invalid("a file must have data, an address or an id")),
             };
             match DataUrl::parse(&data) {
-                Some(url) => inline(url.media_type, url.data.to_owned(), &path)?,
-                None => inline(media_type(name.as_deref()), data, &path)?,
+                Some(url) => Source::read(url.media_type, url.data, &path)?,
+                None => Source::read(media::type_of(name.as_deref()), data, &path)?,
             }
         }
     };
-    let source = as_text(source);
+    let source = source.into_text();
     let kind = match &source {
         Source::Inline { media_type, .. } => MediaKind::of(media_type),
         Source::Text(_) | Source::Url(_) | Source::File { .. } => MediaKind::Document,
@@ -179,7 +178,7 @@ fn audio(
     };
     Ok(Media {
         kind: MediaKind::Audio,
-        source: inline(&media_type, data, &path.key("data"))?,
+        source: Source::read(media_type, data, &path.key("data"))?,
         name: None,
         detail: None,
         context: None,
@@ -198,36 +197,8 @@ fn stored(id: String) -> Source {
 /// Reads bytes in a `data:` URL, or an address.
 fn address(url: String, path: &Path<'_>) -> Result<Source, ApiError> {
     match DataUrl::parse(&url) {
-        Some(url) => inline(url.media_type, url.data.to_owned(), path),
+        Some(url) => Source::read(url.media_type, url.data, path),
         None if url.is_empty() => Err(path.invalid("an address must not be empty")),
         None => Ok(Source::Url(url)),
-    }
-}
-
-fn inline(media_type: &str, data: String, path: &Path<'_>) -> Result<Source, ApiError> {
-    Source::inline(media_type, data)
-        .filter(|source| !matches!(source, Source::Inline { data, .. } if data.is_empty()))
-        .ok_or_else(|| path.invalid("the data is not standard base64"))
-}
-
-/// Returns plain text as text, which more formats can say than a file of it.
-fn as_text(source: Source) -> Source {
-    match &source {
-        Source::Inline { media_type, data } if media_type.starts_with("text/") => BASE64_STANDARD
-            .decode(data)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .map_or(source, Source::Text),
-        Source::Inline { .. } | Source::Text(_) | Source::Url(_) | Source::File { .. } => source,
-    }
-}
-
-/// Returns the media type that a file name stands for, where a file comes without one.
-fn media_type(name: Option<&str>) -> &'static str {
-    let end = name.and_then(|name| name.rsplit_once('.')).map(|(_, end)| end);
-    match end.map(str::to_ascii_lowercase).as_deref() {
-        Some("pdf") | None => "application/pdf",
-        Some("txt" | "md") => "text/plain",
-        Some(_) => "application/octet-stream",
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ApiError, ErrorKind, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, citation},
+    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, Token, citation, note},
 };
 
 /// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
@@ -68,7 +68,7 @@ impl EncodeStream for Encoder {
             } => self.open(*index, part, out),
             Event::Open { .. } => answer::lose_choices(losses),
             Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
-            Event::Delta { index, delta } => self.delta(*index, delta, out),
+            Event::Delta { index, delta } => self.delta(*index, delta, out, losses),
             Event::Close { index } => {
                 if let Some(part) = self.parts.remove(index) {
                     self.close(&part, out);
@@ -82,6 +82,7 @@ impl EncodeStream for Encoder {
             }
             Event::Finish { choice: 0, reason } => {
                 answer::lose_finish(reason.reason, losses);
+                reason.lose_remarks(&[], losses);
                 self.finish = Some(reason.clone());
             }
             Event::Finish { .. } => {}
@@ -191,7 +192,6 @@ impl Encoder {
     }
 
     fn begin_piece(&mut self, item: usize, refusal: bool, out: &mut BytesMut) -> Place {
-        let text = String::new();
         let mut place = Place { item, piece: 0 };
         if let Some(Item {
             id,
@@ -200,7 +200,7 @@ impl Encoder {
         }) = self.items.get_mut(item)
         {
             place.piece = pieces.len();
-            pieces.push(Piece { refusal, text });
+            pieces.push(Piece::new(refusal));
             write(
                 &mut self.sequence,
                 Data {
@@ -222,7 +222,7 @@ impl Encoder {
         item.is_some_and(|item| matches!(item.body, Body::Message(_)))
     }
 
-    fn delta(&mut self, index: usize, delta: &Delta, out: &mut BytesMut) {
+    fn delta(&mut self, index: usize, delta: &Delta, out: &mut BytesMut, losses: &mut Losses) {
         // A part that is not here belongs to an answer that is lost as a whole.
         let Some(part) = self.parts.get(&index) else {
             return;
@@ -230,6 +230,9 @@ impl Encoder {
         self.said += match delta {
             Delta::Text(text) | Delta::Arguments(text) => text.len(),
             Delta::Seal(seal) => seal.bytes.len(),
+            Delta::Tokens(_) if part.head == PartHead::Refusal => return note::lose_tokens(losses),
+            Delta::Tokens(tokens) => tokens.iter().map(Token::weight).sum(),
+            Delta::Citation(_) if part.head == PartHead::Refusal => return citation::lose(losses),
             Delta::Citation(citation) => citation.weight(),
         };
         if self.said > MAX_ANSWER {

@@ -1,5 +1,7 @@
 //! The events of a stream, as they are written.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
@@ -7,7 +9,10 @@ use super::{
     answer::{Body, Document, Item, Piece, Summary},
     wire,
 };
-use crate::chat::{Delta, ToolKind};
+use crate::chat::{
+    Citation, Delta, ToolKind,
+    openai::note::{Tokens, UrlCitation},
+};
 
 /// The data of an event; which members it has depends on its type.
 #[derive(Default, Serialize)]
@@ -42,7 +47,11 @@ pub(super) struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) logprobs: Option<[(); 0]>,
+    pub(super) logprobs: Option<Tokens<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) annotation_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) annotation: Option<UrlCitation<'a>>,
 }
 
 /// A part of an item, in an event of its own.
@@ -85,8 +94,28 @@ pub(super) fn say(
                 data.kind = "response.refusal.delta";
             } else {
                 data.kind = "response.output_text.delta";
-                data.logprobs = Some([]);
+                let told = std::mem::replace(&mut piece.told, piece.notes.tokens.len());
+                let tokens = piece.notes.tokens.get(told..).unwrap_or_default();
+                data.logprobs = Some(Tokens(tokens.into()));
             }
+        }
+        (Body::Message(pieces), Delta::Tokens(tokens)) => {
+            if let Some(piece) = pieces.get_mut(place.piece) {
+                piece.notes.tokens.extend_from_slice(tokens);
+            }
+            return;
+        }
+        (Body::Message(pieces), Delta::Citation(citation)) => {
+            let Some(piece) = pieces.get_mut(place.piece) else {
+                return;
+            };
+            let index = piece.notes.citations.len();
+            piece.notes.citations.push(Citation::clone(citation));
+            // One of the whole text is said when that is complete.
+            if citation.span.is_some() {
+                annotate(&item.id, place, piece, index, sequence, out);
+            }
+            return;
         }
         (Body::Reasoning { text, .. }, Delta::Text(more)) => {
             if text.is_empty() {
@@ -126,6 +155,29 @@ pub(super) fn say(
     write(sequence, data, out);
 }
 
+/// Says the citation of `piece` at `index`.
+fn annotate(
+    item_id: &str,
+    place: Place,
+    piece: &Piece,
+    index: usize,
+    sequence: &mut u64,
+    out: &mut BytesMut,
+) {
+    let citation = piece.notes.citations.get(index);
+    let length = piece.length();
+    let data = Data {
+        kind: "response.output_text.annotation.added",
+        item_id: Some(item_id),
+        output_index: Some(place.item),
+        content_index: Some(place.piece),
+        annotation_index: Some(index),
+        annotation: citation.map(|citation| UrlCitation::new(citation, length)),
+        ..Data::default()
+    };
+    write(sequence, data, out);
+}
+
 /// Says that the part of `item` at `place` is complete.
 pub(super) fn hush(item: &Item, place: Place, sequence: &mut u64, out: &mut BytesMut) {
     let data = |kind| Data {
@@ -139,6 +191,10 @@ pub(super) fn hush(item: &Item, place: Place, sequence: &mut u64, out: &mut Byte
             let Some(piece) = pieces.get(place.piece) else {
                 return;
             };
+            let citations = piece.notes.citations.iter().enumerate();
+            for (index, _) in citations.filter(|(_, citation)| citation.span.is_none()) {
+                annotate(&item.id, place, piece, index, sequence, out);
+            }
             let content_index = Some(place.piece);
             let text = Some(piece.text.as_str());
             let done = if piece.refusal {
@@ -151,7 +207,7 @@ pub(super) fn hush(item: &Item, place: Place, sequence: &mut u64, out: &mut Byte
                 Data {
                     content_index,
                     text,
-                    logprobs: Some([]),
+                    logprobs: Some(Tokens(Cow::from(&piece.notes.tokens))),
                     ..data("response.output_text.done")
                 }
             };

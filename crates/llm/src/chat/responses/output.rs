@@ -11,8 +11,10 @@ use super::{
 };
 use crate::{
     Field, Losses,
-    chat::{Delta, Event, PartHead, ToolKind, openai::upstream::Names},
-    json,
+    chat::{
+        Delta, Event, PartHead, Token, ToolKind,
+        openai::{note, upstream::Names},
+    },
 };
 
 /// The output so far.
@@ -43,6 +45,9 @@ enum Item {
 struct Part {
     index: usize,
     said: usize,
+    /// How many of its tokens were told, and how many annotations.
+    tokens: usize,
+    annotations: usize,
     open: bool,
 }
 
@@ -165,14 +170,14 @@ impl Output {
             .entry(at)
             .or_insert_with(|| Item::Message(BTreeMap::new()));
         for (piece, said) in (0..).zip(item.content.into_iter().flatten()) {
-            for (raw, what) in [(said.annotations, "annotations"), (said.logprobs, "logprobs")] {
-                if raw.is_some_and(|raw| json::kind(raw) == json::Kind::Array && raw.get() != "[]") {
-                    lose(what, losses);
-                }
-            }
             match (said.kind.as_str(), said.text, said.refusal) {
                 ("output_text" | "text", Some(text), _) => {
+                    self.note_rest(at, piece, said.logprobs, out);
                     self.rest(at, piece, PartHead::Text, &text, out);
+                    let (_, cited) = self.noted(at, piece);
+                    let annotations = said.annotations.map(RawValue::get).unwrap_or("[]");
+                    let annotations: Vec<&RawValue> = serde_json::from_str(annotations).unwrap_or_default();
+                    self.cite(at, piece, annotations.into_iter().skip(cited), out, losses);
                 }
                 ("refusal", _, Some(refusal)) => {
                     self.rest(at, piece, PartHead::Refusal, &refusal, out);
@@ -187,18 +192,80 @@ impl Output {
 
     /// Says more of a text or refusal.
     pub(super) fn say(&mut self, at: u64, piece: u64, head: PartHead, more: &str, out: &mut Vec<Event>) {
-        let item = self
-            .items
-            .entry(at)
-            .or_insert_with(|| Item::Message(BTreeMap::new()));
-        let Item::Message(pieces) = item else {
-            return;
-        };
-        if more.is_empty() {
+        if let Some(pieces) = pieces(&mut self.items, at)
+            && !more.is_empty()
+        {
+            let part = pieces.entry(piece).or_insert_with(|| self.parts.open(head, out));
+            part.say(more, Delta::Text, out);
+        }
+    }
+
+    /// Notes the tokens of the text that comes next.
+    pub(super) fn note(&mut self, at: u64, piece: u64, tokens: Vec<Token>, out: &mut Vec<Event>) {
+        if tokens.is_empty() {
             return;
         }
-        let part = pieces.entry(piece).or_insert_with(|| self.parts.open(head, out));
-        part.say(more, Delta::Text, out);
+        if let Some(part) = self.text(at, piece, out).filter(|part| part.open) {
+            part.tokens += tokens.len();
+            let (index, delta) = (part.index, Delta::Tokens(tokens));
+            out.push(Event::Delta { index, delta });
+        }
+    }
+
+    /// Notes the tokens that are still missing, of all that there are.
+    pub(super) fn note_rest(&mut self, at: u64, piece: u64, all: Option<&RawValue>, out: &mut Vec<Event>) {
+        let (told, _) = self.noted(at, piece);
+        let tokens = all.map(note::read_tokens).unwrap_or_default();
+        self.note(at, piece, tokens.into_iter().skip(told).collect(), out);
+    }
+
+    /// Says where a text is from.
+    pub(super) fn cite<'r>(
+        &mut self,
+        at: u64,
+        piece: u64,
+        annotations: impl IntoIterator<Item = &'r RawValue>,
+        out: &mut Vec<Event>,
+        losses: &mut Losses,
+    ) {
+        for raw in annotations {
+            let citation = note::read_citation(raw);
+            let part = self.text(at, piece, out);
+            match (citation, part) {
+                (Some(citation), Some(part)) if part.open => {
+                    part.annotations += 1;
+                    let (index, delta) = (part.index, Delta::Citation(Box::new(citation)));
+                    out.push(Event::Delta { index, delta });
+                }
+                (_, part) => {
+                    if let Some(part) = part {
+                        part.annotations += 1;
+                    }
+                    lose("annotations", losses);
+                }
+            }
+        }
+    }
+
+    /// Returns how many tokens and annotations of a text were told.
+    fn noted(&self, at: u64, piece: u64) -> (usize, usize) {
+        match self.items.get(&at) {
+            Some(Item::Message(pieces)) => pieces
+                .get(&piece)
+                .map_or((0, 0), |part| (part.tokens, part.annotations)),
+            Some(Item::Reasoning(_) | Item::Call(_) | Item::Done) | None => (0, 0),
+        }
+    }
+
+    /// Returns a text, which begins if it has not; `None` if another thing is at its place.
+    fn text(&mut self, at: u64, piece: u64, out: &mut Vec<Event>) -> Option<&mut Part> {
+        let (items, parts) = (&mut self.items, &mut self.parts);
+        let pieces = pieces(items, at)?;
+        Some(
+            pieces
+                .entry(piece)
+                .or_insert_with(|| parts.open(PartHead::Text, out)),
+        )
     }
 
     /// Says what is still missing of a text or refusal.
@@ -389,6 +456,8 @@ impl Parts {
         Part {
             index,
             said: 0,
+            tokens: 0,
+            annotations: 0,
             open: true,
         }
     }
@@ -413,8 +482,19 @@ impl Part {
     }
 }
 
+/// Returns the pieces of the message that is the item `at`, which begins if it has not; `None` if it is no message.
+fn pieces(items: &mut BTreeMap<u64, Item>, at: u64) -> Option<&mut BTreeMap<u64, Part>> {
+    match items
+        .entry(at)
+        .or_insert_with(|| Item::Message(BTreeMap::new()))
+    {
+        Item::Message(pieces) => Some(pieces),
+        Item::Reasoning(_) | Item::Call(_) | Item::Done => None,
+    }
+}
+
 /// Records that what replies have by this name cannot be said in another format.
-pub(super) fn lose(what: &'static str, losses: &mut Losses) {
+fn lose(what: &'static str, losses: &mut Losses) {
     losses.advisory(
         Field::Reply(what),
         format!("{what} of this kind are known to responses only"),

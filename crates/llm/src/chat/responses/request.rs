@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::items::Item;
 use crate::{
     Format,
-    chat::{Extension, Extensions, custom::Grammar},
+    chat::{Extensions, custom::Grammar},
 };
 
 /// Objects of the document in which members lie that only this format has; their extensions are called
@@ -42,6 +42,8 @@ pub(super) struct Document<'a> {
     pub(super) top_logprobs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) safety_identifier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) service_tier: Option<&'a str>,
     /// What is translated is not kept at the provider, unless the client's own document says so.
@@ -150,38 +152,54 @@ impl<'a, T> Object<'a, T> {
     /// Returns `own` with the members of `extensions` behind `prefix`; `None` if there are none and `own` is
     /// `empty`.
     pub(super) fn new(own: T, empty: bool, prefix: &'static str, extensions: &'a Extensions) -> Option<Self> {
-        let more = More { prefix, extensions };
+        let more = More {
+            prefix,
+            extensions,
+            of_tool: false,
+        };
         let nothing = empty && more.iter().next().is_none();
         (!nothing).then_some(Self { own, more })
     }
 }
 
-/// Members that only this format has, from one object of the document.
+/// Members without a neutral counterpart, from one object of the document or of a tool.
 pub(super) struct More<'a> {
     prefix: &'static str,
     extensions: &'a Extensions,
+    of_tool: bool,
 }
 
 impl<'a> More<'a> {
-    /// Returns the members of the document, or of a tool, itself.
+    /// Returns the members of the document itself.
     pub(super) fn top(extensions: &'a Extensions) -> Self {
         Self {
             prefix: "",
             extensions,
+            of_tool: false,
+        }
+    }
+
+    /// Returns the members of a tool.
+    pub(super) fn of_tool(extensions: &'a Extensions) -> Self {
+        Self {
+            of_tool: true,
+            ..Self::top(extensions)
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&'a str, &'a RawValue)> {
-        let prefix = self.prefix;
-        let own = self.extensions.of(Format::Responses);
-        own.filter_map(move |extension| Some((member(extension, prefix)?, &*extension.value)))
+        let (prefix, of_tool) = (self.prefix, self.of_tool);
+        self.extensions.0.iter().filter_map(move |extension| {
+            let own = extension.format == Format::Responses;
+            let name = extension.name(Format::Responses).filter(|_| own || !of_tool)?;
+            Some((member(name, prefix)?, &*extension.value))
+        })
     }
 }
 
-/// Returns what `extension` is called in the object of `prefix`, if it lies there. What is repeated in the list
+/// Returns what the member `key` is called in the object of `prefix`, if it lies there. What is repeated in the list
 /// of things to include is written with that.
-fn member<'a>(extension: &'a Extension, prefix: &str) -> Option<&'a str> {
-    let key = extension.key.as_str();
+fn member<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     match NESTED.iter().find(|nested| key.starts_with(**nested)) {
         Some(nested) => key.strip_prefix(nested).filter(|_| *nested == prefix),
         None => Some(key).filter(|key| prefix.is_empty() && *key != "include"),

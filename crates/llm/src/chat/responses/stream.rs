@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     error,
-    output::{Output, Voice, lose},
+    output::{Output, Voice},
     wire,
 };
 use crate::{
@@ -160,11 +160,20 @@ impl Decoder {
         match &*event.kind {
             "response.output_item.added" => return output.item(at, event.item, false, out, losses),
             "response.output_item.done" => return output.item(at, event.item, true, out, losses),
-            "response.output_text.delta" => output.say(at, piece, PartHead::Text, &delta, out),
+            "response.output_text.delta" => {
+                let tokens = event.logprobs.map(openai::note::read_tokens);
+                output.note(at, piece, tokens.unwrap_or_default(), out);
+                output.say(at, piece, PartHead::Text, &delta, out);
+            }
             "response.refusal.delta" => output.say(at, piece, PartHead::Refusal, &delta, out),
-            "response.output_text.done" => output.said(at, piece, PartHead::Text, event.text, out),
+            "response.output_text.done" => {
+                output.note_rest(at, piece, event.logprobs, out);
+                output.said(at, piece, PartHead::Text, event.text, out);
+            }
             "response.refusal.done" => output.said(at, piece, PartHead::Refusal, event.refusal, out),
-            "response.output_text.annotation.added" => lose("annotations", losses),
+            "response.output_text.annotation.added" => {
+                output.cite(at, piece, event.annotation, out, losses);
+            }
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
                 output.argue(at, &delta, out);
             }

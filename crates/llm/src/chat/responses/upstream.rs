@@ -51,7 +51,7 @@ impl Upstream for Responses {
         let reasons = Capability::of(Format::Responses, target.model).effort;
         let extensions = &request.extensions;
         let names = Names::new(request, &Dialect::PLAIN);
-        extensions.lose(Format::Responses, losses, |key| Field::Extension(key.to_owned()));
+        extensions.lose_untold(Format::Responses, losses);
         sampling(&request.sampling, losses);
         let instructions = instructions(&request.instructions, losses);
         let tools = tools(&request.tools, &names, losses);
@@ -77,7 +77,8 @@ impl Upstream for Responses {
             temperature: request.sampling.temperature,
             top_p: request.sampling.top_p,
             top_logprobs: request.sampling.logprobs.filter(|alternatives| *alternatives > 0),
-            user: request.user.as_deref(),
+            user: request.user.as_deref().filter(|_| !request.user_is_pseudonym),
+            safety_identifier: request.user.as_deref().filter(|_| request.user_is_pseudonym),
             service_tier: request.service_tier.as_deref().map(service_tier),
             store: (!says(request, "store")).then_some(false),
             stream: request.stream.map(|_| true),
@@ -115,10 +116,10 @@ impl Upstream for Responses {
     }
 }
 
-/// Returns whether the client's own document of this format has the top-level member `key`.
+/// Returns whether the client's own document says what this format has as `key`.
 fn says(request: &Request, key: &str) -> bool {
-    let mut own = request.extensions.of(Format::Responses);
-    own.any(|extension| extension.key == key)
+    let mut told = request.extensions.told(Format::Responses);
+    told.any(|(name, _)| name == key)
 }
 
 /// Writes the instructions before the first turn as one text.
@@ -166,7 +167,7 @@ fn tools<'a>(tools: &'a [chat::Tool], names: &'a Names, losses: &mut Losses) -> 
                 parameters: parameters.as_deref().map_or_else(no_parameters, Cow::Borrowed),
                 // Left out, it would mean that the schema is to be followed to the letter.
                 strict: strict.unwrap_or(false),
-                more: More::top(&tool.extensions),
+                more: More::of_tool(&tool.extensions),
             }),
             ToolBody::Native {
                 format: Format::Responses,

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub(super) use crate::chat::openai::wire::text;
 use crate::{
     Format, Severity, Usage,
-    chat::{Extension, Finish, FinishReason, Seal},
+    chat::{Extension, Finish, FinishReason, Seal, fingerprint::fingerprint},
+    usage::Count,
 };
 
 /// Top-level members without a neutral counterpart whose loss changes what is asked for: they stand for a
@@ -86,6 +88,7 @@ pub(super) fn finish(status: Option<&str>, reason: Option<&str>, called: bool) -
         reason,
         raw,
         stop_sequence: None,
+        remarks: Vec::new(),
     }
 }
 
@@ -152,24 +155,6 @@ pub(super) fn call_id(id: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns a number that stands for `words` (FNV-1a): for ids that must be the same whenever they are made.
-pub(super) fn fingerprint(words: &[&str]) -> u64 {
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// Returns the string in `raw`; `None` if it is something else.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    serde_json::from_str::<Text<'_>>(raw.get())
-        .ok()
-        .map(|Text(text)| text)
-}
-
 /// Token counts as they are read; the prompt includes what was read from and written to a cache. What was
 /// written goes by two names.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -193,17 +178,6 @@ struct InputDetails {
 #[serde(default)]
 struct OutputDetails {
     reasoning_tokens: Option<Count>,
-}
-
-/// A token count, which some servers write as a decimal number.
-#[derive(Clone, Copy, Debug)]
-struct Count(u64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The cast saturates: a negative count is none.
-        f64::deserialize(deserializer).map(|count| Count(count as u64))
-    }
 }
 
 /// Reads token counts, as many as there are; `None` if there are none, or they cannot be read.
@@ -357,6 +331,10 @@ pub(super) struct Event<'a> {
     pub(super) text: Option<&'a RawValue>,
     #[serde(default, borrow)]
     pub(super) refusal: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) annotation: Option<&'a RawValue>,
 }
 
 /// The `type` of a document, whatever else is in it.

@@ -238,6 +238,11 @@ fn what_clients_of_openai_say_to_google_is_heard() {
         json!({"responseMimeType": "text/x.enum", "responseSchema": {"type": "STRING", "enum": ["yes", "no"]}}),
     );
     check(
+        json!({"guided_regex": "[a-z]+"}),
+        "/generationConfig",
+        json!({"responseMimeType": "application/json", "responseSchema": {"type": "STRING", "pattern": "[a-z]+"}}),
+    );
+    check(
         json!({"guided_json": {"type": "object"}}),
         "/generationConfig",
         json!({"responseMimeType": "application/json", "responseJsonSchema": {"type": "object"}}),
@@ -247,6 +252,52 @@ fn what_clients_of_openai_say_to_google_is_heard() {
         "/generationConfig",
         json!({"candidateCount": 2, "responseLogprobs": true, "logprobs": 3, "thinkingConfig": {"thinkingLevel": "LOW"}}),
     );
+}
+
+/// The provider writes a word with space around it and a text after a pattern in quotes.
+#[test]
+fn guided_answers_are_what_was_asked_for() {
+    #[track_caller]
+    fn check(guide: Value, said: &[&str], expected: &str) {
+        let mut document = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        document.as_object_mut().unwrap().extend(guide.as_object().unwrap().clone());
+        let reply = |text: &str| {
+            json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}]})
+        };
+        let whole = answer(call("/v1/chat/completions", &document, &AiStudio, GEMINI_3), &reply(&said.concat()));
+        assert_eq!(whole["choices"][0]["message"]["content"], expected);
+        document["stream"] = json!(true);
+        let mut stream = call("/v1/chat/completions", &document, &AiStudio, GEMINI_3).reply.stream();
+        let mut out = Vec::new();
+        for text in said {
+            out.extend(stream.push(Bytes::from(format!("data: {}\n\n", reply(text)))));
+        }
+        out.extend(stream.end(End::Clean));
+        let out = String::from_utf8(out).unwrap();
+        let chunks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let told = chunks.map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned());
+        assert_eq!(told.collect::<String>(), expected);
+    }
+    let choice = json!({"guided_choice": ["yes", "not yet"]});
+    check(choice.clone(), &["\n yes \n"], "yes");
+    check(choice, &["\n", " not", " ", "yet", " ", "\n"], "not yet");
+    let regex = json!({"guided_regex": "[a-z\"]+"});
+    check(regex.clone(), &["\"abc\""], "abc");
+    check(regex.clone(), &["\"", "a\"", "bc", "\""], "a\"bc");
+    check(regex, &["abc"], "abc");
+}
+
+#[test]
+fn one_form_of_the_answer_excludes_another() {
+    for other in [json!({"guided_choice": ["a"]}), json!({"response_format": {"type": "json_object"}})] {
+        let mut document = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "guided_regex": "a"});
+        document.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+        let place = Endpoint::find("/v1/chat/completions", "").unwrap();
+        let inbound = Inbound::parse(place, Bytes::from(document.to_string())).unwrap();
+        let site = Site::default();
+        let refused = inbound.call(&target(&site, GEMINI_3), &HeaderMap::new()).err().unwrap();
+        assert_eq!(refused.status, 422, "{other}");
+    }
 }
 
 #[test]

@@ -171,6 +171,7 @@ fn writes_answers_of_other_formats() {
                     reason,
                     raw: Some("end_turn".into()),
                     stop_sequence: None,
+                    ..Finish::default()
                 },
             }],
             usage: Usage {

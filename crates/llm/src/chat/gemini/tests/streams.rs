@@ -97,7 +97,8 @@ fn reads_what_comes_in_pieces() {
                 reason: Finish {
                     reason: FinishReason::ToolCalls,
                     raw: Some("STOP".into()),
-                    stop_sequence: None
+                    stop_sequence: None,
+                    remarks: Vec::new(),
                 }
             },
         ]

@@ -4,16 +4,21 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     OpenAi, error,
+    note::Annotation,
     reasoning::ThinkingBlock,
     stream,
-    wire::{self, Counts, ToolCall},
+    wire::{self, Counts, Logprobs, Remarks, ToolCall},
 };
 use crate::{
     ApiError, Field, Losses,
-    chat::{Choice, Client, EncodeStream, Part, PartBody, Request, Response, StreamOptions, citation},
+    chat::{
+        Choice, Citation, Client, EncodeStream, Part, PartBody, Request, Response, StreamOptions, Token,
+        citation,
+    },
 };
 
 mod conversation;
@@ -106,7 +111,7 @@ struct Completion<'a> {
 struct Answer<'a> {
     index: usize,
     message: Message<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs<'a>>,
     finish_reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     native_finish_reason: Option<&'a str>,
@@ -125,19 +130,48 @@ struct Message<'a> {
     thinking_blocks: Vec<ThinkingBlock<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Annotation<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_ratings: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grounding_metadata: Option<&'a RawValue>,
 }
 
 impl<'a> Answer<'a> {
     fn new(index: usize, choice: &'a Choice, losses: &mut Losses) -> Self {
+        let remarks = Remarks::new(&choice.finish, losses);
         Self {
             index,
-            message: Message::new(&choice.parts, losses),
-            logprobs: None,
+            message: Message {
+                safety_ratings: remarks.safety_ratings,
+                grounding_metadata: remarks.grounding_metadata,
+                ..Message::new(&choice.parts, losses)
+            },
+            logprobs: logprobs(&choice.parts),
             finish_reason: wire::finish_word(choice.finish.reason),
             native_finish_reason: wire::native_finish(&choice.finish),
             stop_reason: choice.finish.stop_sequence.as_deref(),
         }
     }
+}
+
+/// Returns how likely the tokens of an answer were.
+fn logprobs(parts: &[Part]) -> Option<Logprobs<'_>> {
+    let (mut content, mut refusal) = (Cow::default(), Cow::default());
+    for part in parts {
+        if part.tokens.is_empty() {
+            continue;
+        }
+        let refused = matches!(part.body, PartBody::Refusal(_));
+        let all: &mut Cow<'_, [Token]> = if refused { &mut refusal } else { &mut content };
+        if all.is_empty() {
+            *all = Cow::from(&part.tokens);
+        } else {
+            all.to_mut().extend_from_slice(&part.tokens);
+        }
+    }
+    Logprobs::new(content, refusal)
 }
 
 impl<'a> Message<'a> {
@@ -149,7 +183,10 @@ impl<'a> Message<'a> {
         citation::lose_all(parts, losses);
         for part in parts {
             match &part.body {
-                PartBody::Text(text) => wire::join(&mut message.content, text),
+                PartBody::Text(text) => {
+                    message.annotate(&part.citations, text);
+                    wire::join(&mut message.content, text);
+                }
                 PartBody::Refusal(text) => wire::join(&mut message.refusal, text),
                 PartBody::Reasoning(reasoned) => {
                     if !reasoned.text.is_empty() {
@@ -186,5 +223,19 @@ impl<'a> Message<'a> {
             message.thinking_blocks.clear();
         }
         message
+    }
+
+    /// Says where `text` is from, which comes next.
+    fn annotate(&mut self, citations: &'a [Citation], text: &str) {
+        let pages = citations.iter().filter(|citation| citation.page().is_some());
+        let mut pages = pages.peekable();
+        if pages.peek().is_none() {
+            return;
+        }
+        let characters = |text: &str| text.chars().count();
+        let start = self.content.as_deref().map_or(0, characters);
+        let end = start + characters(text);
+        self.annotations
+            .extend(pages.map(|page| Annotation::new(page, start, end)));
     }
 }

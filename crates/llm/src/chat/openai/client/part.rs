@@ -1,8 +1,5 @@
 //! Reads the parts of a message's content.
 
-use std::borrow::Cow;
-
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::value::RawValue;
 
 pub(super) use super::request::lose_rest;
@@ -17,7 +14,7 @@ use crate::{
     ApiError, Field, Format, Losses, Severity,
     chat::{CacheMark, CacheTtl, Extensions, Part, PartBody},
     json::{Object, Path},
-    media::{DataUrl, Media, MediaKind, Source},
+    media::{self, DataUrl, Media, MediaKind, Source},
 };
 
 /// Whose content is read: not every part may stand everywhere.
@@ -70,6 +67,7 @@ pub(super) fn decode(
         body,
         cache,
         citations: Vec::new(),
+        tokens: Vec::new(),
         extensions,
     })
 }
@@ -116,6 +114,7 @@ fn native(kind: String, raw: &RawValue, cache: Option<CacheMark>) -> Part {
         },
         cache,
         citations: Vec::new(),
+        tokens: Vec::new(),
         extensions: Extensions::default(),
     }
 }
@@ -126,6 +125,7 @@ fn thinking(raw: &RawValue, path: &Path<'_>, cache: Option<CacheMark>) -> Result
         body: PartBody::Reasoning(reasoned),
         cache,
         citations: Vec::new(),
+        tokens: Vec::new(),
         extensions: Extensions::default(),
     })
 }
@@ -173,7 +173,7 @@ fn audio(
         "mp3" => "audio/mpeg".to_owned(),
         format => format!("audio/{format}"),
     };
-    let source = inline(&media_type, data, &path.key("data"))?;
+    let source = Source::read(&media_type, data, &path.key("data"))?;
     lose_rest(audio, field, losses);
     Ok(PartBody::Media(Media {
         kind: MediaKind::Audio,
@@ -231,10 +231,11 @@ fn file(
         None => {
             let Text(data) = file.required("file_data", &path)?;
             let at = path.key("file_data");
-            as_text(match DataUrl::parse(&data) {
-                Some(url) => inline(url.media_type, Cow::Borrowed(url.data), &at)?,
-                None => inline(media_type(name.as_deref()), data, &at)?,
-            })
+            let source = match DataUrl::parse(&data) {
+                Some(url) => Source::read(url.media_type, url.data, &at)?,
+                None => Source::read(media::type_of(name.as_deref()), data, &at)?,
+            };
+            source.into_text()
         }
     };
     let kind = match &source {
@@ -257,36 +258,8 @@ fn address(object: &mut Object<'_>, path: &Path<'_>) -> Result<Source, ApiError>
     let Text(url) = object.required("url", path)?;
     let path = path.key("url");
     match DataUrl::parse(&url) {
-        Some(url) => inline(url.media_type, Cow::Borrowed(url.data), &path),
+        Some(url) => Source::read(url.media_type, url.data, &path),
         None if url.is_empty() => Err(path.invalid("an address must not be empty")),
         None => Ok(Source::Url(url.into_owned())),
-    }
-}
-
-fn inline(media_type: &str, data: Cow<'_, str>, path: &Path<'_>) -> Result<Source, ApiError> {
-    Source::inline(media_type, data)
-        .filter(|source| !matches!(source, Source::Inline { data, .. } if data.is_empty()))
-        .ok_or_else(|| path.invalid("the data is not standard base64"))
-}
-
-/// Returns plain text as text, which more formats can say than a file of it.
-fn as_text(source: Source) -> Source {
-    match &source {
-        Source::Inline { media_type, data } if media_type.starts_with("text/") => BASE64_STANDARD
-            .decode(data)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .map_or(source, Source::Text),
-        Source::Inline { .. } | Source::Text(_) | Source::Url(_) | Source::File { .. } => source,
-    }
-}
-
-/// Returns the media type that a file name stands for, where a file comes without one.
-fn media_type(name: Option<&str>) -> &'static str {
-    let extension = name.and_then(|name| name.rsplit_once('.')).map(|(_, end)| end);
-    match extension.map(str::to_ascii_lowercase).as_deref() {
-        Some("pdf") | None => "application/pdf",
-        Some("txt" | "md") => "text/plain",
-        Some(_) => "application/octet-stream",
     }
 }

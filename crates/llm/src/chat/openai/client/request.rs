@@ -26,9 +26,9 @@ pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiErr
     let tools = tools(&mut object, losses)?;
     let tool_choice = tool_choice(&mut object, &mut extensions)?;
     let limit = object.optional("max_tokens", &root)?;
-    let user = object.optional("user", &root)?;
-    let user = match user {
-        Some(user) => Some(user),
+    let user: Option<String> = object.optional("user", &root)?;
+    let pseudonym = match user {
+        Some(_) => None,
         None => object.optional("safety_identifier", &root)?,
     };
     let mut request = Request {
@@ -43,7 +43,8 @@ pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiErr
         reasoning: reasoning(&mut object, losses)?,
         max_output: object.optional("max_completion_tokens", &root)?.or(limit),
         stream: stream(&mut object, losses)?,
-        user,
+        user_is_pseudonym: pseudonym.is_some(),
+        user: user.or(pseudonym),
         service_tier: object.optional("service_tier", &root)?,
         extensions,
     };
@@ -233,10 +234,14 @@ fn reasoning(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<Reas
     let effort = object.optional("reasoning_effort", &root)?;
     let path = root.key("thinking");
     let Some(raw) = object.take("thinking") else {
-        return Ok(effort.map(|effort| Reasoning {
-            effort: Some(effort),
-            ..Reasoning::default()
-        }));
+        let path = root.key("reasoning");
+        let Some(raw) = object.take("reasoning") else {
+            return Ok(effort.map(|effort| Reasoning {
+                effort: Some(effort),
+                ..Reasoning::default()
+            }));
+        };
+        return routed_reasoning(raw, effort, &path, losses).map(Some);
     };
     let mut thinking = Object::parse(raw, &path)?;
     let kind: String = thinking.required("type", &path)?;
@@ -261,6 +266,32 @@ fn reasoning(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<Reas
     };
     lose_rest(thinking, &Field::Reasoning, losses);
     Ok(Some(reasoning))
+}
+
+/// Reads how much to think as clients of OpenRouter say it (guide "Reasoning Tokens").
+fn routed_reasoning(
+    raw: &RawValue,
+    effort: Option<String>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<Reasoning, ApiError> {
+    let mut wire = Object::parse(raw, path)?;
+    let mode = wire.optional("enabled", path)?.map(|enabled: bool| {
+        if enabled {
+            ReasoningMode::Enabled
+        } else {
+            ReasoningMode::Disabled
+        }
+    });
+    let hidden: Option<bool> = wire.optional("exclude", path)?;
+    let reasoning = Reasoning {
+        mode,
+        effort: wire.optional("effort", path)?.or(effort),
+        budget: wire.optional("max_tokens", path)?,
+        display: hidden.map(|hidden| if hidden { "omitted" } else { "summarized" }.to_owned()),
+    };
+    lose_rest(wire, &Field::Reasoning, losses);
+    Ok(reasoning)
 }
 
 fn stream(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<StreamOptions>, ApiError> {

@@ -452,6 +452,7 @@ fn streams_have_the_shapes_that_clients_know() {
                 reason: FinishReason::ContextWindow,
                 raw: Some("model_context_window_exceeded".to_owned()),
                 stop_sequence: None,
+                ..Finish::default()
             },
         },
     ];

@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    super::{reasoning, upstream::Names, wire},
+    super::{note, reasoning, upstream::Names, wire},
     chunk::{self, Body, Piece, Said, Step},
     decode::bad,
 };
 use crate::{
     ApiError, Field, Losses,
-    chat::{Delta, Event, FinishReason, PartHead, Reasoned, ToolKind},
+    chat::{Delta, Event, FinishReason, PartHead, Reasoned, Token, ToolKind},
     json::{self, Kind},
 };
 
@@ -32,6 +32,11 @@ pub(super) struct Choice {
     pub(super) number: usize,
     /// The part that is being said, beside calls.
     speaking: Option<(Voice, usize)>,
+    /// How many characters of text were said, and how many of them before the part that is being said.
+    said: usize,
+    before: usize,
+    /// Tokens of text that follows.
+    tokens: Vec<Token>,
     calls: Vec<Call>,
     pub(super) finished: bool,
 }
@@ -71,6 +76,9 @@ impl Choice {
         Self {
             number,
             speaking: None,
+            said: 0,
+            before: 0,
+            tokens: Vec::new(),
             calls: Vec::new(),
             finished: false,
         }
@@ -84,11 +92,18 @@ impl Choice {
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) -> Result<(), ApiError> {
+        let logprobs = step.logprobs.map(chunk::logprobs).unwrap_or_default();
+        self.tokens = logprobs.content;
         for said in [&step.delta, &step.message].into_iter().flatten() {
             self.hear(said, parts, out, losses)?;
         }
-        if step.logprobs.is_some_and(|logprobs| logprobs.get() != "{}") {
-            lose("logprobs", losses);
+        let late = std::mem::take(&mut self.tokens);
+        for (tokens, voice) in [(late, Voice::Text), (logprobs.refusal, Voice::Refusal)] {
+            if !tokens.is_empty() {
+                let index = self.voice(voice, parts, out);
+                let delta = Delta::Tokens(tokens);
+                out.push(Event::Delta { index, delta });
+            }
         }
         let finish = step.finish_reason.and_then(wire::text);
         match finish.filter(|word| !word.is_empty()) {
@@ -120,12 +135,32 @@ impl Choice {
             let at = self.find_call(Some(0), "", false);
             self.call_body(at, "", body, ToolKind::Function, parts, out)?;
         }
-        for (raw, what) in [(said.annotations, "annotations"), (said.audio, "audio")] {
-            if raw.is_some_and(|raw| raw.get() != "[]") {
-                lose(what, losses);
-            }
+        if let Some(annotations) = said.annotations {
+            self.annotate(annotations, parts, out, losses);
+        }
+        if said.audio.is_some() {
+            lose("audio", losses);
         }
         Ok(())
+    }
+
+    /// Says where the text is from.
+    fn annotate(&mut self, raw: &RawValue, parts: &mut Parts, out: &mut Vec<Event>, losses: &mut Losses) {
+        let annotations: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+        for annotation in annotations {
+            let Some(mut citation) = note::read_citation(annotation) else {
+                lose("annotations", losses);
+                continue;
+            };
+            let index = self.voice(Voice::Text, parts, out);
+            // The format counts from the beginning of the content.
+            let within = |(first, last): (usize, usize)| {
+                Some((first.checked_sub(self.before)?, last.checked_sub(self.before)?))
+            };
+            citation.span = citation.span.and_then(within);
+            let delta = Delta::Citation(Box::new(citation));
+            out.push(Event::Delta { index, delta });
+        }
     }
 
     /// Says content, which some servers write as parts, reasoning among them.
@@ -182,6 +217,14 @@ impl Choice {
     fn speak(&mut self, voice: Voice, text: &str, parts: &mut Parts, out: &mut Vec<Event>) {
         if !text.is_empty() {
             let index = self.voice(voice, parts, out);
+            if voice == Voice::Text {
+                self.said += text.chars().count();
+                let tokens = std::mem::take(&mut self.tokens);
+                if !tokens.is_empty() {
+                    let delta = Delta::Tokens(tokens);
+                    out.push(Event::Delta { index, delta });
+                }
+            }
             let delta = Delta::Text(text.to_owned());
             out.push(Event::Delta { index, delta });
         }
@@ -200,6 +243,7 @@ impl Choice {
         };
         let index = parts.open(self.number, head, out);
         self.speaking = Some((voice, index));
+        self.before = self.said;
         index
     }
 

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::{reasoning, wire};
-use crate::chat::Reasoned;
+use super::super::{note, reasoning, wire};
+use crate::chat::{Reasoned, Token};
 
 /// A chunk, or a whole reply.
 #[derive(Default, Deserialize)]
@@ -124,4 +124,29 @@ impl Said<'_> {
 /// Returns arguments as text; some servers send the object itself.
 pub(super) fn arguments(raw: &RawValue) -> Cow<'_, str> {
     wire::text(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()))
+}
+
+/// How likely the tokens of an answer were.
+#[derive(Default)]
+pub(super) struct Logprobs {
+    pub(super) content: Vec<Token>,
+    pub(super) refusal: Vec<Token>,
+}
+
+/// Reads log-probabilities.
+pub(super) fn logprobs(raw: &RawValue) -> Logprobs {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        content: Option<&'a RawValue>,
+        #[serde(borrow)]
+        refusal: Option<&'a RawValue>,
+    }
+
+    let wire: Wire<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
+    Logprobs {
+        content: wire.content.map(note::read_tokens).unwrap_or_default(),
+        refusal: wire.refusal.map(note::read_tokens).unwrap_or_default(),
+    }
 }

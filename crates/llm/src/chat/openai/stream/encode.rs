@@ -3,19 +3,25 @@
 //! Everything that all chunks share is written once, when the answer begins; an event then costs a copy of
 //! that and its own text.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::super::{
     error,
+    note::Annotation,
     reasoning::ThinkingBlock,
-    wire::{self, Counts, ToolCall},
+    wire::{self, Counts, Logprobs, Remarks, ToolCall},
 };
 use crate::{
     Field, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, StreamOptions, ToolKind, citation},
+    chat::{
+        Citation, Delta, EncodeStream, Event, Finish, Head, PartHead, StreamOptions, Token, ToolKind,
+        citation,
+        note::Notes,
+    },
 };
 
 /// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
@@ -28,6 +34,8 @@ pub(in super::super) struct Encoder {
     /// `data: {…` up to where `choices` follows.
     prefix: Vec<u8>,
     parts: Vec<Option<Part>>,
+    /// What is noted about open parts and not told yet: tokens of text that follows, citations of whole texts.
+    notes: BTreeMap<usize, Notes>,
     choices: BTreeMap<usize, Choice>,
 }
 
@@ -36,6 +44,8 @@ pub(in super::super) struct Encoder {
 struct Part {
     choice: usize,
     kind: Kind,
+    /// How many characters of the answer's content come before it.
+    start: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -51,6 +61,8 @@ enum Kind {
 struct Choice {
     begun: bool,
     calls: usize,
+    /// How many characters its content has.
+    said: usize,
 }
 
 impl Encoder {
@@ -61,6 +73,7 @@ impl Encoder {
             usage: Usage::default(),
             prefix: Vec::new(),
             parts: Vec::new(),
+            notes: BTreeMap::new(),
             choices: BTreeMap::new(),
         }
     }
@@ -101,21 +114,42 @@ impl Encoder {
                 Kind::ToolCall { index, kind: *kind }
             }
         };
+        let start = self.choice(choice).said;
         if let Some(part) = self.parts.get_mut(index) {
-            *part = Some(Part { choice, kind });
+            *part = Some(Part { choice, kind, start });
         }
     }
 
-    fn more(&mut self, part: Part, delta: &Delta, out: &mut BytesMut, losses: &mut Losses) {
+    fn more(&mut self, index: usize, part: Part, delta: &Delta, out: &mut BytesMut, losses: &mut Losses) {
         let said = match (part.kind, delta) {
-            (Kind::Text, Delta::Text(text)) => Said {
-                content: Some(text),
-                ..Said::default()
-            },
-            (Kind::Refusal, Delta::Text(text)) => Said {
-                refusal: Some(text),
-                ..Said::default()
-            },
+            (Kind::Text, Delta::Text(text)) => {
+                self.choice(part.choice).said += text.chars().count();
+                let tokens = self.take_tokens(index);
+                let said = Said {
+                    content: Some(text),
+                    ..Said::default()
+                };
+                let logprobs = Logprobs::new(tokens.into(), Cow::default());
+                return self.say(part.choice, said, logprobs, out);
+            }
+            (Kind::Refusal, Delta::Text(text)) => {
+                let tokens = self.take_tokens(index);
+                let said = Said {
+                    refusal: Some(text),
+                    ..Said::default()
+                };
+                let logprobs = Logprobs::new(Cow::default(), tokens.into());
+                return self.say(part.choice, said, logprobs, out);
+            }
+            (Kind::Text | Kind::Refusal, Delta::Tokens(tokens)) => {
+                let notes = self.notes.entry(index).or_default();
+                return notes.tokens.extend_from_slice(tokens);
+            }
+            (Kind::Refusal, Delta::Citation(_)) => return citation::lose(losses),
+            (Kind::Text, Delta::Citation(citation)) => {
+                let notes = self.notes.entry(index).or_default();
+                return notes.citations.push(Citation::clone(citation));
+            }
             (Kind::Reasoning { .. }, Delta::Text(text)) => Said {
                 reasoning_content: Some(text),
                 ..Said::default()
@@ -134,7 +168,7 @@ impl Encoder {
                 );
             }
             (Kind::Text | Kind::Refusal | Kind::Reasoning { .. }, Delta::Arguments(_))
-            | (_, Delta::Citation(_))
+            | (Kind::Reasoning { .. } | Kind::ToolCall { .. }, Delta::Tokens(_) | Delta::Citation(_))
             | (Kind::ToolCall { .. }, Delta::Text(_)) => {
                 return debug_assert!(false, "a delta of another kind than its part");
             }
@@ -142,11 +176,54 @@ impl Encoder {
         self.delta(part.choice, said, out);
     }
 
-    fn finish(&mut self, choice: usize, finish: &Finish, out: &mut BytesMut) {
+    /// Takes the tokens that were noted for the text which now comes.
+    fn take_tokens(&mut self, index: usize) -> Vec<Token> {
+        if self.notes.is_empty() {
+            return Vec::new();
+        }
+        let notes = self.notes.get_mut(&index);
+        notes.map(|notes| std::mem::take(&mut notes.tokens)).unwrap_or_default()
+    }
+
+    /// Tells what is noted about a part that is complete.
+    fn close(&mut self, index: usize, out: &mut BytesMut) {
+        let (Some(notes), Some(part)) = (
+            self.notes.remove(&index),
+            self.parts.get(index).copied().flatten(),
+        ) else {
+            return;
+        };
+        let end = self.choice(part.choice).said;
+        let annotations = notes.citations.iter();
+        let said = Said {
+            annotations: annotations
+                .map(|citation| Annotation::new(citation, part.start, end))
+                .collect(),
+            ..Said::default()
+        };
+        let tokens = Cow::from(&notes.tokens);
+        let logprobs = match part.kind {
+            Kind::Refusal => Logprobs::new(Cow::default(), tokens),
+            Kind::Text | Kind::Reasoning { .. } | Kind::ToolCall { .. } => {
+                Logprobs::new(tokens, Cow::default())
+            }
+        };
+        if !said.annotations.is_empty() || logprobs.is_some() {
+            self.say(part.choice, said, logprobs, out);
+        }
+    }
+
+    fn finish(&mut self, choice: usize, finish: &Finish, out: &mut BytesMut, losses: &mut Losses) {
+        let remarks = Remarks::new(finish, losses);
+        let said = Said {
+            safety_ratings: remarks.safety_ratings,
+            grounding_metadata: remarks.grounding_metadata,
+            ..Said::default()
+        };
         self.chunk(
             &[Step {
                 index: choice,
-                delta: self.with_role(choice, Said::default()),
+                delta: self.with_role(choice, said),
                 logprobs: None,
                 finish_reason: Some(wire::finish_word(finish.reason)),
                 native_finish_reason: wire::native_finish(finish),
@@ -159,11 +236,15 @@ impl Encoder {
     }
 
     fn delta(&mut self, choice: usize, said: Said<'_>, out: &mut BytesMut) {
+        self.say(choice, said, None, out);
+    }
+
+    fn say(&mut self, choice: usize, said: Said<'_>, logprobs: Option<Logprobs<'_>>, out: &mut BytesMut) {
         self.chunk(
             &[Step {
                 index: choice,
                 delta: self.with_role(choice, said),
-                logprobs: None,
+                logprobs,
                 finish_reason: None,
                 native_finish_reason: None,
                 stop_reason: None,
@@ -207,12 +288,16 @@ impl EncodeStream for Encoder {
             Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => {
                 if let Some(part) = self.parts.get(*index).copied().flatten() {
-                    self.more(part, delta, out, losses);
+                    self.more(*index, part, delta, out, losses);
                 }
             }
-            Event::Close { .. } => {}
+            Event::Close { index } => {
+                if !self.notes.is_empty() {
+                    self.close(*index, out);
+                }
+            }
             Event::Usage(usage) => self.usage.merge(usage),
-            Event::Finish { choice, reason } => self.finish(*choice, reason, out),
+            Event::Finish { choice, reason } => self.finish(*choice, reason, out, losses),
             Event::Ping => out.extend_from_slice(KEEP_ALIVE),
             Event::Error(error) => out.extend_from_slice(&error::encode_event(error)),
         }
@@ -231,7 +316,7 @@ impl EncodeStream for Encoder {
 struct Step<'a> {
     index: usize,
     delta: Said<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<Logprobs<'a>>,
     finish_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     native_finish_reason: Option<&'a str>,
@@ -253,6 +338,12 @@ struct Said<'a> {
     thinking_blocks: Option<[ThinkingBlock<'a>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[ToolCall<'a>; 1]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Annotation<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_ratings: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grounding_metadata: Option<&'a RawValue>,
 }
 
 impl<'a> Said<'a> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     ApiError, Field, Format, Loss, Losses, Severity, Target,
     capability::Capability,
-    chat::{Output, Request, Tool, ToolBody, ToolChoice},
+    chat::{Extensions, Output, Request, Tool, ToolBody, ToolChoice},
     json,
     provider::{Dialect, Member},
 };
@@ -66,13 +66,32 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    safety_identifier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
     #[serde(flatten)]
-    extensions: Members<'a>,
+    told: Told<'a>,
+}
+
+/// Top-level members without a neutral counterpart.
+struct Told<'a> {
+    extensions: &'a Extensions,
+    /// Whether those of other formats are among them that OpenAI has too.
+    shared: bool,
+}
+
+impl Serialize for Told<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let extensions = self.extensions.0.iter();
+        let told = extensions.filter(|extension| self.shared || extension.format == Format::OpenAi);
+        serializer.collect_map(
+            told.filter_map(|extension| Some((extension.name(Format::OpenAi)?, &extension.value))),
+        )
+    }
 }
 
 #[derive(Serialize)]
@@ -150,9 +169,10 @@ pub(super) fn encode(
     let dialect = target.provider.dialect(target.site);
     let effort_taken = dialect.effort || Capability::of(Format::OpenAi, target.model).effort;
     refuse(request, &dialect, losses);
-    request
-        .extensions
-        .lose(Format::OpenAi, losses, |key| Field::Extension(key.to_owned()));
+    request.extensions.lose_untold(Format::OpenAi, losses);
+    if !dialect.takes(Member::Metadata) {
+        lose_shared(&request.extensions, losses);
+    }
     if request.sampling.top_k.is_some() && !dialect.top_k {
         losses.advisory(
             Field::TopK,
@@ -175,6 +195,9 @@ pub(super) fn encode(
         Some(reasoning) => think(reasoning, &dialect, effort_taken, losses),
         None => Think::default(),
     };
+    let user = request.user.as_deref().filter(|_| dialect.takes(Member::User));
+    // Others than OpenAI have one word for whoever asks.
+    let pseudonym = request.user_is_pseudonym && dialect.takes(Member::Metadata);
     let sampling = &request.sampling;
     let (penalties, logprobs) = (dialect.takes(Member::Penalties), dialect.takes(Member::Logprobs));
     let body = Body {
@@ -206,7 +229,8 @@ pub(super) fn encode(
         reasoning_effort: effort,
         thinking,
         reasoning,
-        user: request.user.as_deref().filter(|_| dialect.takes(Member::User)),
+        user: user.filter(|_| !pseudonym),
+        safety_identifier: user.filter(|_| pseudonym),
         service_tier: request
             .service_tier
             .as_deref()
@@ -217,7 +241,10 @@ pub(super) fn encode(
             .stream
             .filter(|_| dialect.takes(Member::StreamOptions))
             .map(|_| StreamOptions { include_usage: true }),
-        extensions: Members::from(&request.extensions),
+        told: Told {
+            extensions: &request.extensions,
+            shared: dialect.takes(Member::Metadata),
+        },
     };
     json::write(&body, request.weight())
         .map_err(|error| ApiError::invalid(format!("the request cannot be written as JSON: {error}")))
@@ -307,6 +334,16 @@ fn refuse(request: &Request, dialect: &Dialect, losses: &mut Losses) {
                 reason: Cow::Borrowed(reason),
             });
         }
+    }
+}
+
+/// Records as losses what OpenAI's own service would be told in the words of another format.
+fn lose_shared(extensions: &Extensions, losses: &mut Losses) {
+    let foreign = extensions.0.iter();
+    let foreign = foreign.filter(|extension| extension.format != Format::OpenAi);
+    for extension in foreign.filter(|extension| extension.name(Format::OpenAi).is_some()) {
+        let reason = "this upstream takes nothing of the kind";
+        losses.advisory(Field::Extension(extension.key.clone()), reason);
     }
 }
 
