@@ -11,6 +11,7 @@ pub mod encryption;
 pub mod host;
 pub mod intake;
 pub mod kind;
+pub mod mcp_access;
 pub mod mcp_route;
 pub mod parse;
 pub mod plain;

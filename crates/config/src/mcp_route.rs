@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Secret,
+    mcp_access::Access,
     snapshot::{Endpoint, Tls},
 };
 
@@ -32,6 +33,8 @@ pub struct Route {
     pub hostnames: bool,
     /// How long a session lasts.
     pub session_ttl: Duration,
+    /// Who may use it, and what of it.
+    pub access: Access,
     /// Why nobody may use it: something that restricts access to it cannot be honoured.
     pub shut: Option<String>,
 }
@@ -125,6 +128,7 @@ impl Route {
             "prefix": format!("{:?}", self.prefix),
             "closed": self.closed,
             "sessionTTL": self.session_ttl.as_secs(),
+            "access": self.access.dump(),
             "shut": self.shut,
         })
     }

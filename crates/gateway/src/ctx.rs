@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
     intake::{Intake, Underscores},
+    mcp_access::Document,
     mcp_route::Route as McpRoute,
     router::{Asked, Gate},
     snapshot::{Listener, Rule},
@@ -148,6 +149,15 @@ impl Ctx {
         let own = listener.router.listener(host)?;
         let row = listener.mcp.route(own, host, head.uri.path(), &head.headers)?;
         Some((Arc::clone(&row.route), row.policies.clone()))
+    }
+
+    /// Returns the document about logging in that the request is for.
+    pub(crate) fn login(&self, head: &Parts) -> Option<(Arc<McpRoute>, Document)> {
+        let listener = self.listener().filter(|listener| !listener.mcp.is_empty())?;
+        let host = &self.facts.host;
+        let own = listener.router.listener(host)?;
+        let (document, row) = listener.mcp.document(own, host, head.uri.path(), &head.headers)?;
+        Some((Arc::clone(&row.route), document))
     }
 
     /// Returns what is asked for.

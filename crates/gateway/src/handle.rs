@@ -64,6 +64,9 @@ async fn serve(
     if let Some((route, policies)) = ctx.tools(&head) {
         return Ok(mcp::serve(ctx, &route, policies, head, body).await);
     }
+    if let Some((route, document)) = ctx.login(&head) {
+        return Ok(mcp::login::serve(ctx, &route, document).await);
+    }
     if let Some(answer) = access::preflight(ctx, &head) {
         return Ok(answer);
     }

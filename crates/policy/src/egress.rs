@@ -26,6 +26,8 @@ pub trait Egress: Send + Sync {
 }
 
 /// Where keys are fetched.
+///
+/// Where `issuer` is set, the address is that of an authorization server, whose metadata name the keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remote {
     /// The service that has them.
@@ -34,6 +36,8 @@ pub struct Remote {
     pub uri: Uri,
     /// How long they may be used; what the answer says by default.
     pub keep: Option<Duration>,
+    /// What the authorization server calls itself, if it is one.
+    pub issuer: Option<Arc<str>>,
 }
 
 /// A service did not answer.

@@ -18,6 +18,7 @@ pub mod headers;
 pub mod jwt;
 pub mod quota;
 pub mod rate_limit;
+pub mod tools;
 pub mod traffic;
 
 use std::{net::IpAddr, sync::Arc};
@@ -99,6 +100,16 @@ pub struct Refusal {
     pub headers: HeaderMap,
     /// The document that is the answer, where somebody else has written it.
     pub document: Option<Bytes>,
+}
+
+impl Caller {
+    /// Returns what tokens say for which `provider` vouches; anybody, if it is not said who.
+    pub fn vouched(&self, provider: Option<&str>) -> impl Iterator<Item = &Claims> {
+        let claims = self.claims.iter();
+        claims
+            .filter(move |(own, _)| provider.is_none_or(|provider| provider == &**own))
+            .map(|(_, claims)| claims)
+    }
 }
 
 impl<'a> PolicyCtx<'a> {

@@ -49,7 +49,14 @@ impl Signer {
     /// # Panics
     /// If the system has no randomness to give.
     pub fn token(&self, claims: &Value) -> String {
-        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.id });
+        self.signed(&json!({ "alg": "ES256", "typ": "JWT", "kid": self.id }), claims)
+    }
+
+    /// Returns a token that says `claims`, and says of itself what `header` has.
+    ///
+    /// # Panics
+    /// If the system has no randomness to give.
+    pub fn signed(&self, header: &Value, claims: &Value) -> String {
         let signed = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
         let signature = self.key.sign(&self.random, signed.as_bytes());
         let signature = signature.expect("randomness is to be had");

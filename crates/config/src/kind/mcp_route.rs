@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Duration, Opaque,
+    Duration,
     ai_gateway_route::{HeaderMatch, ParentRef},
-    reference::SecretRef,
+    mcp_security::{BackendSelector, SecurityPolicy},
+    reference::{BackendObjectRef, SecretRef},
 };
 use crate::Secret;
 
@@ -36,7 +37,7 @@ pub struct MCPRoute {
     /// Who may do what.
     pub security_policy: Option<SecurityPolicy>,
     /// Which servers a session is opened with.
-    pub backend_selector: Option<Opaque>,
+    pub backend_selector: Option<BackendSelector>,
     /// When names of tools are prefixed with their server's; `always` by default.
     pub tool_name_prefix: Option<ToolNamePrefix>,
     /// What a list is worth that some server did not contribute to; `open` by default.
@@ -89,6 +90,19 @@ pub struct BackendRef {
     pub headers: Vec<Header>,
     /// The program that it is, in place of a Service or Backend.
     pub stdio: Option<Stdio>,
+}
+
+impl BackendRef {
+    /// Returns what it refers to.
+    pub(crate) fn object(&self) -> BackendObjectRef {
+        BackendObjectRef {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            port: self.port,
+        }
+    }
 }
 
 /// A header with its value.
@@ -217,19 +231,4 @@ pub enum FailureMode {
     Open,
     /// It is an error.
     Closed,
-}
-
-/// Who may do what.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(rename = "MCPSecurityPolicy")]
-pub struct SecurityPolicy {
-    /// Tokens of an authorization server.
-    pub oauth: Option<Opaque>,
-    /// Keys of clients.
-    pub api_key_auth: Option<Opaque>,
-    /// A service that is asked.
-    pub ext_auth: Option<Opaque>,
-    /// Rules.
-    pub authorization: Option<Opaque>,
 }

@@ -24,6 +24,7 @@ pub mod guard;
 pub mod http_route;
 pub mod http_route_filter;
 pub mod mcp_route;
+pub mod mcp_security;
 pub mod metadata;
 pub mod namespace;
 pub mod quantity;

@@ -12,34 +12,33 @@ use super::{
     End, Notes,
     access::{self, Access},
     attach::{self, attach},
-    backends::{self, endpoints},
+    backends::{Place, Reach, Trouble},
     listeners::Listeners,
     permitted,
-    policies::Policies,
     routes::guard,
     target,
     validate::Faults,
 };
 use crate::{
-    Key, Resources, Secret, Severity,
+    Key, Resources, Secret,
     kind::{
         ENVOY, GATEWAY_API, MCPRoute,
         ai_gateway_route::HeaderMatchKind,
         mcp_route::{ApiKey, BackendRef, FailureMode, Stdio, ToolNamePrefix, ToolSelector},
     },
-    mcp_route::{self, Http, Program, Reach, Route},
+    mcp_route::{self, Http, Program, Route},
     resources::Declared,
     router::{HeaderTest, McpRow},
 };
 
 /// Returns the routes of every port.
 pub(super) fn resolve(
-    resources: &Resources,
+    from: &Reach<'_>,
     listeners: &Listeners,
-    policies: &Policies,
     access: &mut Access,
     notes: &mut Notes,
 ) -> BTreeMap<u16, Vec<McpRow>> {
+    let resources = from.resources;
     let mut ports: BTreeMap<u16, Vec<McpRow>> = BTreeMap::new();
     for (key, declared) in &resources.mcp_routes {
         let spec = &declared.spec;
@@ -57,7 +56,7 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        let route = Arc::new(route(resources, key, declared, policies, notes));
+        let route = Arc::new(route(from, key, declared, access, notes));
         // An expression that does not compile is found only now.
         if !notes.accepts(KIND, key) {
             continue;
@@ -92,18 +91,17 @@ fn tests(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Vec<HeaderTest> {
 }
 
 fn route(
-    resources: &Resources,
+    from: &Reach<'_>,
     key: &Key,
     declared: &Declared<MCPRoute>,
-    policies: &Policies,
+    access: &mut Access,
     notes: &mut Notes,
 ) -> Route {
     let spec = &declared.spec;
     let backends = spec.backend_refs.iter().enumerate();
-    let backends =
-        backends.map(|(index, reference)| backend(resources, key, index, reference, policies, notes));
+    let backends = backends.map(|(index, reference)| backend(from, key, index, reference, notes));
     let backends = backends.collect();
-    let shut = guard(resources, KIND, key, &spec.parent_refs);
+    let shut = guard(from.resources, KIND, key, &spec.parent_refs);
     if let Some(reason) = &shut {
         notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
     }
@@ -128,51 +126,20 @@ fn route(
             Some(own) => own.0,
             None => SESSION_TTL,
         },
-        shut: shut.or_else(|| unserved(key, spec, notes)),
+        access: access::own(from, key, spec, access, notes),
+        shut,
     }
-}
-
-/// Says what restricts access and is not served, which shuts the route.
-fn unserved(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Option<String> {
-    let policy = spec.security_policy.as_ref();
-    let members = [
-        (
-            policy.is_some_and(|own| own.oauth.is_some()),
-            "spec.securityPolicy.oauth",
-        ),
-        (
-            policy.is_some_and(|own| own.api_key_auth.is_some()),
-            "spec.securityPolicy.apiKeyAuth",
-        ),
-        (
-            policy.is_some_and(|own| own.ext_auth.is_some()),
-            "spec.securityPolicy.extAuth",
-        ),
-        (
-            policy.is_some_and(|own| own.authorization.is_some()),
-            "spec.securityPolicy.authorization",
-        ),
-        (spec.backend_selector.is_some(), "spec.backendSelector"),
-    ];
-    let mut reason = None;
-    for (_, field) in members.iter().filter(|(present, _)| *present) {
-        let message = "is not served by this version: requests to the route are refused";
-        notes.unsupported(KIND, key, Severity::Error, *field, message);
-        reason.get_or_insert_with(|| format!("{field} is not served by this version"));
-    }
-    reason
 }
 
 fn backend(
-    resources: &Resources,
+    from: &Reach<'_>,
     key: &Key,
     index: usize,
     reference: &BackendRef,
-    policies: &Policies,
     notes: &mut Notes,
 ) -> mcp_route::Backend {
     let field = format!("spec.backendRefs[{index}]");
-    let reach = reach(resources, key, reference, policies, notes).map_err(|(reason, message)| {
+    let reach = reach(from, key, reference, notes).map_err(|(reason, message)| {
         notes.unresolved(KIND, key, reason, field.clone(), &message);
         message
     });
@@ -215,36 +182,23 @@ fn selector(key: &Key, field: &str, written: Option<&ToolSelector>, notes: &mut 
     })
 }
 
-/// Why a server cannot be called: in one word and in a sentence.
-type Trouble = (&'static str, String);
-
 fn reach(
-    resources: &Resources,
+    from: &Reach<'_>,
     key: &Key,
     reference: &BackendRef,
-    policies: &Policies,
     notes: &mut Notes,
-) -> Result<Reach, Trouble> {
+) -> Result<mcp_route::Reach, Trouble> {
     if let Some(stdio) = &reference.stdio {
-        return Ok(Reach::Program(program(stdio)));
+        return Ok(mcp_route::Reach::Program(program(stdio)));
     }
-    let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
-    let kind = reference.kind.as_deref().unwrap_or("Service");
-    if kind != "Backend" {
-        let message = format!("{kind} {to} cannot be called by this version; refer to a Backend");
-        return Err(("InvalidKind", message));
-    }
-    let Some(backend) = resources.backends.get(&to) else {
-        return Err(("BackendNotFound", format!("Backend {to} does not exist")));
+    let to = Place::of(&reference.object(), &key.namespace)?;
+    let route = End {
+        kind: KIND,
+        ..End::route(key)
     };
-    notes.used("Backend", &to);
-    if !notes.accepts("Backend", &to) {
-        return Err(("InvalidBackend", format!("Backend {to} is not accepted")));
-    }
-    let invalid = |reason| ("InvalidBackend", format!("Backend {to}: {reason}"));
-    let endpoints = endpoints(&backend.spec).map_err(invalid)?;
-    let tls = backends::tls(resources, &to, &backend.spec, &endpoints, policies, notes);
-    let tls = tls.map_err(|message| ("InvalidTLS", message))?;
+    from.permit(&[route], &to, notes)?;
+    let (endpoints, tls) = from.endpoints(&to, notes)?;
+    let resources = from.resources;
     let own = reference
         .security_policy
         .as_ref()
@@ -252,8 +206,8 @@ fn reach(
     let credential = own
         .map(|own| credential(resources, key, own, notes))
         .transpose()?;
-    Ok(Reach::Http(Http {
-        id: Arc::from(format!("mcp/{to}")),
+    Ok(mcp_route::Reach::Http(Http {
+        id: Arc::from(format!("mcp/{}", to.id())),
         endpoints,
         tls,
         path: reference.path.clone().unwrap_or_else(|| PATH.to_owned()),
@@ -454,7 +408,8 @@ fn path(written: Option<&str>, field: &str, faults: &mut Faults) {
 }
 
 const KIND: &str = "MCPRoute";
-const PATH: &str = "/mcp";
+/// The path of a route or server that says none.
+pub(super) const PATH: &str = "/mcp";
 const SESSION_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 const LIST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30 * 60);

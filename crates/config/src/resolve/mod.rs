@@ -72,7 +72,7 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
     let traffic = traffic::resolve(resources, &mut notes);
-    let tools = mcp::resolve(resources, &listeners, &policies, &mut access, &mut notes);
+    let tools = mcp::resolve(&reach, &listeners, &mut access, &mut notes);
     let mut snapshot = routes::resolve(
         &reach,
         loaded,

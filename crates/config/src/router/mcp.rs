@@ -1,17 +1,19 @@
 //! Which MCPRoute serves a path: by host, path and headers, with the precedence of the other rules.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use http::HeaderMap;
 use policy::Policies;
 
 use super::HeaderTest;
-use crate::{host::Host, kind::Time, mcp_route::Route};
+use crate::{host::Host, kind::Time, mcp_access::Document, mcp_route::Route};
 
 /// The MCPRoutes of one port, by path.
 #[derive(Clone, Debug, Default)]
 pub struct McpRouter {
     paths: BTreeMap<String, Vec<Row>>,
+    /// Documents about logging in, by path.
+    documents: BTreeMap<String, Vec<(Document, Row)>>,
 }
 
 /// A route with what decides whether it serves a request to its path.
@@ -36,16 +38,19 @@ impl McpRouter {
     pub fn new(rows: Vec<Row>) -> Self {
         let mut router = Self::default();
         for row in rows {
+            let login = row.route.access.login.as_deref();
+            for (path, document) in login.into_iter().flat_map(|login| &login.paths) {
+                let documents = router.documents.entry(path.clone()).or_default();
+                documents.push((*document, row.clone()));
+            }
             let path = row.route.path.clone();
             router.paths.entry(path).or_default().push(row);
         }
         for rows in router.paths.values_mut() {
-            rows.sort_by(|one, two| {
-                let age = |row: &Row| (row.created.is_none(), row.created);
-                (two.tests.len().cmp(&one.tests.len()))
-                    .then_with(|| age(one).cmp(&age(two)))
-                    .then_with(|| one.route.id.cmp(&two.route.id))
-            });
+            rows.sort_by(Row::order);
+        }
+        for rows in router.documents.values_mut() {
+            rows.sort_by(|(_, one), (_, two)| one.order(two));
         }
         router
     }
@@ -58,22 +63,60 @@ impl McpRouter {
     /// Returns the row that serves `path` of `host`, which is without port and in lower case; `listener` is the
     /// host of the listener that the request belongs to.
     pub fn route(&self, listener: &Host, host: &str, path: &str, headers: &HeaderMap) -> Option<&Row> {
-        let rows = self.paths.get(path)?;
-        let mut best: Option<(usize, &Row)> = None;
-        for row in rows.iter().filter(|row| row.listener == *listener) {
-            let Some(length) = row.hosts.iter().filter_map(|own| own.specificity(host)).max() else {
-                continue;
-            };
-            let fits = row.tests.iter().all(|test| test.refusal(headers, "").is_none());
-            if fits && best.is_none_or(|(other, _)| length > other) {
-                best = Some((length, row));
-            }
-        }
-        best.map(|(_, row)| row)
+        let rows = self.paths.get(path)?.iter();
+        let rows = rows.filter(|row| row.fits(headers)).map(|row| (row, ()));
+        best(rows, listener, host).map(|(row, ())| row)
+    }
+
+    /// Returns the document about logging in at `path` of `host`, and the route that it is about. Clients that look
+    /// for it may not send yet what the route wants of requests.
+    pub fn document(
+        &self,
+        listener: &Host,
+        host: &str,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<(Document, &Row)> {
+        let rows = self.documents.get(path)?;
+        let all = || rows.iter().map(|(document, row)| (row, *document));
+        best(all().filter(|(row, _)| row.fits(headers)), listener, host)
+            .or_else(|| best(all(), listener, host))
+            .map(|(row, document)| (document, row))
     }
 
     /// Returns every route, in the order of paths; one that serves several hosts comes once.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.paths.values().flatten().map(|row| &row.route)
     }
+}
+
+impl Row {
+    fn order(&self, other: &Self) -> Ordering {
+        let age = |row: &Self| (row.created.is_none(), row.created);
+        (other.tests.len().cmp(&self.tests.len()))
+            .then_with(|| age(self).cmp(&age(other)))
+            .then_with(|| self.route.id.cmp(&other.route.id))
+    }
+
+    fn fits(&self, headers: &HeaderMap) -> bool {
+        self.tests.iter().all(|test| test.refusal(headers, "").is_none())
+    }
+}
+
+/// Returns the first of the rows with the most specific host.
+fn best<'r, T>(
+    rows: impl Iterator<Item = (&'r Row, T)>,
+    listener: &Host,
+    host: &str,
+) -> Option<(&'r Row, T)> {
+    let mut best: Option<(usize, (&Row, T))> = None;
+    for (row, what) in rows.filter(|(row, _)| row.listener == *listener) {
+        let Some(length) = row.hosts.iter().filter_map(|own| own.specificity(host)).max() else {
+            continue;
+        };
+        if best.as_ref().is_none_or(|(other, _)| length > *other) {
+            best = Some((length, (row, what)));
+        }
+    }
+    best.map(|(_, found)| found)
 }

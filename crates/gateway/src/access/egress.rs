@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use config::snapshot::{Outside, Service};
+use config::snapshot::{Endpoint, Outside, Service, Tls};
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use policy::{Egress, EgressError, KeysError, Remote, egress::BoxFuture, jwt::KeySet};
@@ -84,6 +84,31 @@ impl Services {
             client.prune();
         }
     }
+}
+
+/// Sends `request` to where its address leads, over a connection of its own, and returns the whole answer.
+///
+/// # Errors
+/// If there is nobody, or nobody who answers as they should within `limit`.
+pub(crate) async fn call_at(
+    request: Request<Bytes>,
+    limit: Duration,
+) -> Result<Response<Bytes>, EgressError> {
+    let uri = request.uri();
+    let encrypted = uri.scheme_str() == Some("https");
+    let host = uri.host().ok_or(EgressError::Unknown)?;
+    let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
+    let endpoint = Endpoint {
+        host: host.clone(),
+        port: uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 }),
+        proxy: None,
+    };
+    let tls = encrypted.then(|| Tls::to(host));
+    let shared = encrypted.then(upstream::tls_config);
+    let client = Client::new(&endpoint, tls.as_ref(), shared.as_ref(), Connections::default());
+    timeout(limit, ask(&Arc::new(client), request))
+        .await
+        .unwrap_or(Err(EgressError::Timeout))
 }
 
 async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<Bytes>, EgressError> {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use config::snapshot::Outside;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use policy::{KeysError, Remote, jwt::KeySet};
 use tokio::{
     sync::{Notify, watch},
@@ -21,6 +21,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use super::{
+    egress::{self, Services},
+    issuer::{self, Metadata},
+};
 use crate::Gateway;
 
 /// How long one fetch may take.
@@ -61,6 +65,8 @@ struct Place {
 #[derive(Clone, Default)]
 struct Fetched {
     keys: Option<Arc<KeySet>>,
+    /// What the authorization server says of itself, where the place is one.
+    document: Option<Bytes>,
     /// After this they must not be used.
     until: Option<Instant>,
     /// How often it was tried.
@@ -119,6 +125,14 @@ impl Keys {
         fetched.keys.clone().filter(|_| fresh).ok_or(KeysError)
     }
 
+    /// Returns what the authorization server at `remote` says of itself.
+    pub(crate) async fn document(&self, remote: &Remote) -> Option<Bytes> {
+        let mut fetched = self.places().get(remote)?.fetched.clone();
+        // What is there when patience ends has to do.
+        let _ = timeout(PATIENCE, fetched.wait_for(|fetched| fetched.tries > 0)).await;
+        fetched.borrow().document.clone()
+    }
+
     fn places(&self) -> MutexGuard<'_, HashMap<Arc<Remote>, Arc<Place>>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,7 +173,14 @@ async fn keep(
         let Some(gateway) = gateway.upgrade() else { return };
         let fetched = fetch(&gateway, &remote).await;
         drop(gateway);
-        let next = match fetched {
+        if let Ok(Found {
+            document: document @ Some(_),
+            ..
+        }) = &fetched
+        {
+            sender.send_modify(|fetched| fetched.document.clone_from(document));
+        }
+        let next = match fetched.and_then(|found| found.keys) {
             Ok((keys, kept)) => {
                 debug!(uri = %remote.uri, "keys fetched");
                 sender.send_modify(|fetched| {
@@ -184,23 +205,69 @@ async fn keep(
     }
 }
 
-/// Returns the keys, and how long they may be used.
-async fn fetch(gateway: &Gateway, remote: &Remote) -> Result<(KeySet, Duration), String> {
+/// What was fetched.
+struct Found {
+    /// The keys, and how long they may be used.
+    keys: Result<(KeySet, Duration), String>,
+    /// What an authorization server says of itself.
+    document: Option<Bytes>,
+}
+
+async fn fetch(gateway: &Gateway, remote: &Remote) -> Result<Found, String> {
+    let state = gateway.state.load_full();
+    let services = &state.services;
+    let Some(issuer) = &remote.issuer else {
+        let answer = services.call(&remote.service, asking(&remote.uri), FETCH_TIMEOUT);
+        let answer = answer.await.map_err(|error| error.to_string())?;
+        return Ok(Found {
+            keys: Ok(read(&answer, remote.keep)?),
+            document: None,
+        });
+    };
+    let metadata = discover(services, remote, issuer).await?;
+    let request = asking(&metadata.keys);
+    let answer = if metadata.keys.authority() == remote.uri.authority() {
+        services.call(&remote.service, request, FETCH_TIMEOUT).await
+    } else {
+        egress::call_at(request, FETCH_TIMEOUT).await
+    };
+    let answer = answer.map_err(|error| error.to_string());
+    Ok(Found {
+        keys: answer.and_then(|answer| read(&answer, remote.keep)),
+        document: Some(metadata.document),
+    })
+}
+
+/// Looks for the metadata of an authorization server in all places where they may be.
+async fn discover(services: &Services, remote: &Remote, issuer: &str) -> Result<Metadata, String> {
+    for place in issuer::places(&remote.uri) {
+        let answer = services.call(&remote.service, asking(&place), FETCH_TIMEOUT);
+        let answer = answer.await.map_err(|error| error.to_string())?;
+        match answer.status() {
+            StatusCode::OK => return Metadata::read(answer.into_body(), issuer),
+            status if status.is_client_error() => {}
+            status => return Err(format!("the answer has status {}", status.as_u16())),
+        }
+    }
+    Err("the issuer has no metadata".to_owned())
+}
+
+/// Returns the request for a document.
+fn asking(uri: &Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
-    request.uri_mut().clone_from(&remote.uri);
+    request.uri_mut().clone_from(uri);
     let json = http::HeaderValue::from_static("application/json");
     request.headers_mut().insert(header::ACCEPT, json);
-    let state = gateway.state.load_full();
-    let response = state
-        .services
-        .call(&remote.service, request, FETCH_TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
-    if response.status() != http::StatusCode::OK {
-        return Err(format!("the answer has status {}", response.status().as_u16()));
+    request
+}
+
+/// Returns the keys in an answer, and how long they may be used.
+fn read(answer: &Response<Bytes>, keep: Option<Duration>) -> Result<(KeySet, Duration), String> {
+    if answer.status() != StatusCode::OK {
+        return Err(format!("the answer has status {}", answer.status().as_u16()));
     }
-    let keys = KeySet::parse(response.body()).map_err(|error| error.to_string())?;
-    let kept = remote.keep.or_else(|| max_age(response.headers()));
+    let keys = KeySet::parse(answer.body()).map_err(|error| error.to_string())?;
+    let kept = keep.or_else(|| max_age(answer.headers()));
     let kept = kept.map_or(KEEP, |kept| kept.clamp(KEEP_BOUNDS.0, KEEP_BOUNDS.1));
     Ok((keys, kept))
 }

@@ -5,6 +5,7 @@
 //! request that nothing guards costs one look at a flag.
 
 pub(crate) mod egress;
+mod issuer;
 pub(crate) mod keys;
 
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(crate) struct Admitted {
     /// Whether they let it in.
     passed: bool,
     /// Who was verified.
-    caller: Caller,
+    pub(crate) caller: Caller,
     /// Headers for the answer.
     response: HeaderMap,
 }
@@ -202,6 +203,16 @@ impl Admitted {
     pub(crate) fn caller(&self) -> Option<String> {
         let identity = self.caller.identity()?;
         Some(format!("{} {identity}", self.policies.id))
+    }
+
+    /// Adds what others, who were asked before, have found out.
+    pub(crate) fn join(&mut self, before: Self) {
+        let own = std::mem::replace(&mut self.response, before.response);
+        self.response.extend(own);
+        let caller = &mut self.caller;
+        caller.claims.extend(before.caller.claims);
+        caller.client_id = caller.client_id.take().or(before.caller.client_id);
+        caller.username = caller.username.take().or(before.caller.username);
     }
 
     /// Puts into the headers of an answer what the policies have for it.

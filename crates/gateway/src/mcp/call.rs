@@ -160,6 +160,8 @@ pub(super) struct Caller<'a> {
     pub(super) backend: &'a Backend,
     /// The client's headers, of which those are sent on that the route names.
     pub(super) client: &'a HeaderMap,
+    /// Headers in which every server is told who calls.
+    pub(super) told: &'a [HeaderName],
     pub(super) request_id: &'a HeaderValue,
     /// What servers that keep no session are told of the client.
     pub(super) about: About<'a>,
@@ -282,6 +284,11 @@ impl Caller<'_> {
         for name in ["traceparent", "tracestate"] {
             if let Some(value) = self.client.get(name) {
                 headers.insert(name, value.clone());
+            }
+        }
+        for name in self.told {
+            if let Some(value) = self.client.get(name) {
+                headers.insert(name.clone(), value.clone());
             }
         }
         for (from, to) in &self.backend.forward {

@@ -23,6 +23,7 @@ use super::{
     inband, initialize, lists,
     outlet::{Outlet, Said, Work},
     peers,
+    permit::denied,
     refused::Refused,
     run, single, subscribe,
     turn::{Own, Turn},
@@ -133,7 +134,15 @@ async fn dispatch(
 
 /// Meets the backends with these places in the route. It is an error if there are none among them that can be met.
 async fn meet(turn: &mut Turn, backends: &[usize]) -> Result<(), Box<Refused>> {
-    let mut failures = peers::meet(turn, backends).await;
+    let selected = |place: &usize| {
+        let backend = turn.route.backends.get(*place);
+        backend.is_some_and(|backend| turn.selects(backend))
+    };
+    let chosen: Vec<usize> = backends.iter().copied().filter(selected).collect();
+    if chosen.is_empty() && !backends.is_empty() {
+        return Err(denied());
+    }
+    let mut failures = peers::meet(turn, &chosen).await;
     if !turn.session.backends.is_empty() || failures.is_empty() {
         if let Some(own) = &mut turn.own {
             own.unmet = failures;
@@ -190,7 +199,8 @@ fn meant(route: &Route, method: Method, request: &Request) -> Vec<usize> {
 
 /// Says what there is behind the gateway.
 async fn discover(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
-    let met = gather(turn.route.backends.iter().map(|backend| peers::of(turn, backend))).await;
+    let chosen = turn.route.backends.iter().filter(|backend| turn.selects(backend));
+    let met = gather(chosen.map(|backend| peers::of(turn, backend))).await;
     let mut failures = Vec::new();
     let mut opened = Vec::new();
     for met in met {
@@ -230,7 +240,11 @@ async fn discover(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> 
 /// Returns hints that promise nothing about what others are given where it depends on who asks.
 pub(super) fn shared(turn: &Turn, hints: Hints) -> Hints {
     let anyone = matches!(turn.session.owner, Owner::Anyone);
+    let access = &turn.route.access;
     let same = anyone
+        && access.rules.is_none()
+        && access.selector.is_none()
+        && access.forward.is_empty()
         && turn
             .route
             .backends

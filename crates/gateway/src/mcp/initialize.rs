@@ -8,7 +8,7 @@ use mcp::{
     Request, RpcError, Session, Version, error,
     json::{self, Object},
     merge::{self, Initialized},
-    session::{Client, Entry, Owner},
+    session::{Client, Entry},
 };
 use serde_json::{json, value::RawValue};
 
@@ -17,6 +17,7 @@ use super::{
     gather::gather,
     line,
     outlet::Said,
+    permit::denied,
     refused::Refused,
     sessions::now,
     turn::Turn,
@@ -49,15 +50,22 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     let mut turn = turn.clone();
     turn.session.client = client.clone();
     let turn = &turn;
-    let calls = turn
+    let chosen: Vec<&Backend> = turn
         .route
         .backends
+        .iter()
+        .filter(|backend| turn.selects(backend))
+        .collect();
+    if chosen.is_empty() {
+        return Err(denied());
+    }
+    let calls = chosen
         .iter()
         .map(|backend| line::open(turn, backend, TIMEOUT.min(backend.list_timeout)));
     let answers = gather(calls).await;
     let mut failures = Vec::new();
     let mut opened: Vec<(&Backend, Opened)> = Vec::new();
-    for (backend, answer) in turn.route.backends.iter().zip(answers) {
+    for (backend, answer) in chosen.into_iter().zip(answers) {
         match answer {
             Ok(answer) => opened.push((backend, answer)),
             Err(failure) => {
@@ -77,7 +85,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     }
     let session = Session {
         route: turn.route.id.to_string(),
-        owner: Owner::Anyone,
+        owner: turn.session.owner.clone(),
         expires: Some(now() + turn.route.session_ttl.as_secs()),
         version,
         client,

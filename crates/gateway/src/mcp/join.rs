@@ -13,7 +13,7 @@ pub(super) async fn all(turn: &Turn) {
 /// Lets a backend join if the session lacks it, and it was not away just now.
 pub(super) async fn one(turn: &Turn, backend: &Backend) {
     let sessions = &turn.runtime.sessions;
-    if turn.is_modern() || turn.entry(&backend.name).is_some() {
+    if turn.is_modern() || turn.entry(&backend.name).is_some() || !turn.selects(backend) {
         return;
     }
     if sessions.is_away(&turn.fingerprint, &backend.name) {

@@ -118,9 +118,7 @@ fn shown(
     seen: &mut HashSet<String>,
 ) -> Vec<Box<RawValue>> {
     let naming = turn.naming(backend);
-    let offered = items
-        .iter()
-        .filter(|item| list != List::Tools || backend.selector.allows(&item.own));
+    let offered = items.iter().filter(|item| turn.shows(list, backend, &item.own));
     let shown = offered.map(|item| {
         let taken = !naming.prefixed && !seen.insert(item.own.clone());
         if taken {

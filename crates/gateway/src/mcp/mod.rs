@@ -17,9 +17,11 @@ mod join;
 mod line;
 mod listen;
 mod lists;
+pub(crate) mod login;
 mod notices;
 pub(crate) mod outlet;
 mod peers;
+mod permit;
 mod refused;
 mod repeat;
 mod sessions;
@@ -28,6 +30,7 @@ mod stdio;
 mod subscribe;
 mod told;
 mod turn;
+mod who;
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,9 +54,10 @@ use self::{
     outlet::{Begun, Outlet, Said, Stream, Work, begin},
     refused::Refused,
     turn::{NOTE_TIMEOUT, Turn},
+    who::Who,
 };
 use crate::{
-    access, body,
+    body,
     ctx::Ctx,
     refusal::{Answer, Content},
 };
@@ -82,18 +86,18 @@ pub(crate) async fn serve(
     body: Incoming,
 ) -> Answer {
     ctx.facts.route = Some(Arc::clone(&route.id));
-    if let Some(policies) = &policies {
-        if let Some(answer) = preflight(policies, &head) {
-            return answer;
-        }
-        if let Err(refusal) = access::admit(ctx, policies, &mut head).await {
-            body::turn_away(&head.headers, body).await;
-            return Box::<Refused>::from(refusal).answer(None);
-        }
-        policies.strip_credentials(&mut head.headers);
+    if let Some(answer) = policies.as_ref().and_then(|policies| preflight(policies, &head)) {
+        return answer;
     }
+    let who = match Box::pin(who::admit(ctx, route, policies.as_ref(), &mut head)).await {
+        Ok(who) => who,
+        Err(refused) => {
+            body::turn_away(&head.headers, body).await;
+            return refused.answer(None);
+        }
+    };
     let mut id = None;
-    match answer(ctx, route, head, body, &mut id).await {
+    match answer(ctx, route, who, head, body, &mut id).await {
         Ok(answer) => answer,
         Err(refused) => refused.answer(id.as_ref()),
     }
@@ -102,6 +106,7 @@ pub(crate) async fn serve(
 async fn answer(
     ctx: &mut Ctx,
     route: &Arc<Route>,
+    who: Arc<Who>,
     head: Parts,
     body: Incoming,
     id: &mut Option<Id>,
@@ -112,15 +117,17 @@ async fn answer(
     }
     let local = ctx.runtime.options.address.is_loopback();
     checks::origin(route, &head.headers, &ctx.facts.host, local)?;
+    let owner = who.owner(&ctx.runtime.sessions.tokens);
     let turn = Turn {
         state: Arc::clone(&ctx.state),
         runtime: Arc::clone(&ctx.runtime),
         route: Arc::clone(route),
         headers: head.headers,
+        who,
         request_id: ctx.facts.request_id.clone(),
         token: String::new(),
         fingerprint: sessions::Fingerprint::default(),
-        session: no_session(route),
+        session: no_session(route, owner),
         own: None,
     };
     match head.method {
@@ -160,10 +167,10 @@ fn preflight(policies: &Policies, head: &Parts) -> Option<Answer> {
 }
 
 /// Stands where there is no session yet.
-fn no_session(route: &Route) -> Session {
+fn no_session(route: &Route, owner: Owner) -> Session {
     Session {
         route: route.id.to_string(),
-        owner: Owner::Anyone,
+        owner,
         expires: None,
         version: Version::UNSAID,
         client: Client::default(),

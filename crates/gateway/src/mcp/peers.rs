@@ -162,7 +162,8 @@ pub(super) fn owner(turn: &Turn, backend: &Backend) -> Fingerprint {
         Owner::Subject(subject) => format!("s{subject}"),
         Owner::Hash(hash) => format!("h{hash:?}"),
     };
-    for (name, _) in &backend.forward {
+    let told = turn.route.access.forward.iter();
+    for name in told.chain(backend.forward.iter().map(|(name, _)| name)) {
         for value in turn.headers.get_all(name) {
             who.push('\n');
             who.push_str(name.as_str());

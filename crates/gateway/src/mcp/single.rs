@@ -11,6 +11,7 @@ use mcp::{
     name,
     session::Entry,
 };
+use policy::tools::What;
 use serde_json::{json, value::RawValue};
 
 use super::{
@@ -28,7 +29,32 @@ use super::{
 /// A backend, and the parameters in its words.
 struct Asked<'a> {
     backend: &'a Backend,
+    what: Meant,
     params: Box<RawValue>,
+}
+
+/// What is asked for, in the backend's words.
+enum Meant {
+    Tool(String),
+    Prompt(String),
+    Resource(String),
+}
+
+impl Meant {
+    fn named(named: Named, own: String) -> Self {
+        match named {
+            Named::Tool => Meant::Tool(own),
+            Named::Prompt => Meant::Prompt(own),
+        }
+    }
+
+    fn borrowed(&self) -> What<'_> {
+        match self {
+            Meant::Tool(own) => What::Tool(own),
+            Meant::Prompt(own) => What::Prompt(own),
+            Meant::Resource(own) => What::Resource(own),
+        }
+    }
 }
 
 /// Asks the one backend that is meant.
@@ -40,6 +66,12 @@ pub(super) async fn serve(
 ) -> Result<Said, Box<Refused>> {
     let asked = find(turn, method, request).await?;
     let backend = asked.backend;
+    turn.permit(
+        &request.method,
+        backend,
+        asked.what.borrowed(),
+        request.params.as_deref(),
+    )?;
     join::one(turn, backend).await;
     let Some(entry) = turn.entry(&backend.name) else {
         let message = format!("no MCP session found for backend {}", backend.name);
@@ -192,7 +224,7 @@ async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<A
     let mut params = request
         .object()
         .ok_or_else(|| Refused::params("invalid params"))?;
-    let backend = match method {
+    let (backend, what) = match method {
         Method::Named(named) => {
             let name = params
                 .text("name")
@@ -200,7 +232,7 @@ async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<A
                 .into_owned();
             let (backend, own) = named_backend(turn, named, &name).await?;
             params.set("name", json::raw(&own));
-            backend
+            (backend, Meant::named(named, own))
         }
         Method::Resource(resource) => {
             let uri = params
@@ -211,19 +243,19 @@ async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<A
                 .await
                 .ok_or_else(|| unknown_resource(resource, &uri))?;
             params.set("uri", json::raw(&own));
-            backend
+            (backend, Meant::Resource(own))
         }
         Method::Complete => {
             let reference = params
                 .object("ref")
                 .ok_or_else(|| Refused::params("invalid params: ref"))?;
-            let (backend, key, own) = match reference.text("type").as_deref() {
+            let (backend, key, what) = match reference.text("type").as_deref() {
                 Some("ref/prompt") => {
                     let name = reference
                         .text("name")
                         .ok_or_else(|| Refused::params("invalid params: ref.name"))?;
                     let (backend, own) = named_backend(turn, Named::Prompt, &name).await?;
-                    (backend, "name", own)
+                    (backend, "name", Meant::Prompt(own))
                 }
                 Some("ref/resource") => {
                     let uri = reference
@@ -231,15 +263,16 @@ async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<A
                         .ok_or_else(|| Refused::params("invalid params: ref.uri"))?;
                     let found = uri_backend(turn, &uri).await;
                     let (backend, own) = found.ok_or_else(|| unknown_resource(Resource::Read, &uri))?;
-                    (backend, "uri", own)
+                    (backend, "uri", Meant::Resource(own))
                 }
                 Some(_) | None => return Err(Refused::params("invalid params: ref.type")),
             };
             let mut reference = reference.clone();
-            reference.set(key, json::raw(&own));
+            let (Meant::Tool(own) | Meant::Prompt(own) | Meant::Resource(own)) = &what;
+            reference.set(key, json::raw(own));
             let reference = reference.to_raw();
             params.set("ref", reference);
-            backend
+            (backend, what)
         }
         Method::Initialize
         | Method::Ping
@@ -252,6 +285,7 @@ async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<A
     };
     Ok(Asked {
         backend,
+        what,
         params: params.to_raw(),
     })
 }
@@ -311,14 +345,22 @@ async fn bare_backend<'t>(turn: &'t Turn, list: List, name: &str) -> Option<&'t 
         .into_iter()
         .map(|(backend, _)| backend)
         .collect();
-    let names: Vec<Arc<str>> = able.iter().map(|backend| Arc::clone(&backend.name)).collect();
+    let names = |backends: &mut dyn Iterator<Item = &&'t Backend>| -> Vec<Arc<str>> {
+        backends.map(|backend| Arc::clone(&backend.name)).collect()
+    };
+    let all = names(&mut able.iter());
+    // A name that is hidden with one backend is the next one's, as in the list.
+    let shown = names(&mut able.iter().filter(|backend| turn.shows(list, backend, name)));
     let index = &turn.runtime.sessions.index;
-    let known = index.find(&turn.route.id, list, name, &names);
-    let known = match known {
+    let find = || {
+        let shown = index.find(&turn.route.id, list, name, &shown);
+        shown.or_else(|| index.find(&turn.route.id, list, name, &all))
+    };
+    let known = match find() {
         Some(known) => Some(known),
         None => {
             lists::learn(turn, list, &able).await;
-            index.find(&turn.route.id, list, name, &names)
+            find()
         }
     };
     turn.route.backend(&known?)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::mcp_route::Backend;
 use mcp::{
-    Capabilities, Message, Request,
+    Capabilities, List, Message, Request,
     json::{self, Object},
     subscription::{self, Filter},
 };
@@ -96,6 +96,7 @@ async fn sources<'t>(turn: &'t Turn, wanted: &Filter) -> Vec<Source<'t>> {
         };
         let able = turn.entry(&backend.name);
         let able = able.is_some_and(|entry| entry.capabilities.has(Capabilities::SUBSCRIBE));
+        let able = able && turn.shows(List::Resources, backend, &own);
         let source = sources
             .iter_mut()
             .find(|source| source.backend.name == backend.name);

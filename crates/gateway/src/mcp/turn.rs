@@ -16,6 +16,7 @@ use super::{
     refused::Refused,
     repeat,
     sessions::{Fingerprint, Open, fingerprint, now},
+    who::Who,
 };
 use crate::{Runtime, State};
 
@@ -30,6 +31,7 @@ pub(super) struct Turn {
     pub(super) route: Arc<Route>,
     /// The client's headers.
     pub(super) headers: HeaderMap,
+    pub(super) who: Arc<Who>,
     pub(super) request_id: HeaderValue,
     /// The session's token; empty before there is one.
     pub(super) token: String,
@@ -59,7 +61,7 @@ impl Turn {
         let session = sessions.tokens.open(token, &self.route.id, now());
         let fingerprint = fingerprint(token);
         self.session = session
-            .filter(|_| !sessions.is_ended(&fingerprint))
+            .filter(|session| !sessions.is_ended(&fingerprint) && self.who.owns(session))
             .ok_or_else(Refused::no_session)?;
         token.clone_into(&mut self.token);
         self.fingerprint = fingerprint;
@@ -69,7 +71,12 @@ impl Turn {
     /// Returns what is known of `backend` by now.
     pub(super) fn entry(&self, backend: &str) -> Option<Entry> {
         let healed = self.runtime.sessions.healed(&self.fingerprint, backend);
-        healed.or_else(|| self.session.entry(backend).cloned())
+        let entry = healed.or_else(|| self.session.entry(backend).cloned());
+        entry.filter(|_| {
+            self.route
+                .backend(backend)
+                .is_none_or(|backend| self.keeps(backend))
+        })
     }
 
     /// Returns the backends of the session that can do what is asked, in the order of the route.
@@ -99,6 +106,7 @@ impl Turn {
             programs: &self.runtime.programs,
             backend,
             client: &self.headers,
+            told: &self.route.access.forward,
             request_id: &self.request_id,
             about: About {
                 capabilities: &self.session.client.capabilities,

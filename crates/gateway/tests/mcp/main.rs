@@ -3,8 +3,12 @@
 mod bridged;
 mod calls;
 mod errors;
+mod guarded;
 mod lists;
+mod login;
 mod modern;
+mod owners;
+mod permitted;
 #[cfg(unix)]
 mod programs;
 mod resume;

@@ -23,6 +23,11 @@ pub(crate) const PATH: &str = "/mcp";
 /// Returns the snapshot of a route at [`PATH`], and of the same at `/other`. `route` is what it says beside its
 /// servers, as lines of YAML; `backends` are their names, addresses, and what is said beside.
 pub(crate) fn snapshot(route: &str, backends: &[(&str, SocketAddr, &str)]) -> Snapshot {
+    snapshot_beside("", route, backends)
+}
+
+/// Returns the same with other resources `beside`.
+pub(crate) fn snapshot_beside(beside: &str, route: &str, backends: &[(&str, SocketAddr, &str)]) -> Snapshot {
     let mut text = String::from(
         "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g}, spec: {gatewayClassName: t, \
          listeners: [{name: http, protocol: HTTP, port: 1}]}}\n",
@@ -47,6 +52,7 @@ pub(crate) fn snapshot(route: &str, backends: &[(&str, SocketAddr, &str)]) -> Sn
         )
         .expect("a String takes everything");
     }
+    text.push_str(beside);
     resolve(&text)
 }
 

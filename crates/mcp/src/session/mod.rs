@@ -169,6 +169,14 @@ impl Tokens {
         }
     }
 
+    /// Returns the owner of a session that `subject` of `issuer` opens.
+    pub fn owner(&self, issuer: &str, subject: &str) -> Owner {
+        match self.form {
+            Form::V0 => Owner::Subject(subject.to_owned()),
+            Form::V1 => Owner::new(issuer, subject),
+        }
+    }
+
     /// Returns the token of `session`.
     pub fn seal(&self, session: &Session, unique: Unique) -> String {
         match self.form {

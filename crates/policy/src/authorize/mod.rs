@@ -83,7 +83,8 @@ impl Authorize {
 }
 
 impl Action {
-    fn name(self) -> &'static str {
+    /// Returns the word for it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Action::Allow => "Allow",
             Action::Deny => "Deny",
@@ -116,21 +117,13 @@ impl Rule {
 
 impl Token {
     fn holds(&self, caller: &Caller) -> bool {
-        caller
-            .claims
-            .iter()
-            .filter(|(provider, _)| {
-                self.provider
-                    .as_deref()
-                    .is_none_or(|wanted| wanted == &**provider)
-            })
-            .any(|(_, claims)| {
-                self.scopes.iter().all(|scope| claims.has_scope(scope))
-                    && self.claims.iter().all(|test| test.holds(claims))
-            })
+        caller.vouched(self.provider.as_deref()).any(|claims| {
+            self.scopes.iter().all(|scope| claims.has_scope(scope))
+                && self.claims.iter().all(|test| test.holds(claims))
+        })
     }
 
-    fn dump(&self) -> Value {
+    pub(crate) fn dump(&self) -> Value {
         let claims: Vec<&str> = self.claims.iter().map(|test| test.name.as_str()).collect();
         json!({ "provider": self.provider, "scopes": self.scopes, "claims": claims })
     }

@@ -150,6 +150,7 @@ fn remote() -> Keys {
         service: "idp".into(),
         uri: http::Uri::from_static("https://idp.example/keys"),
         keep: None,
+        issuer: None,
     }))
 }
 

@@ -1,6 +1,9 @@
 //! Who calls: keys, names and passwords, signed tokens.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::{HeaderName, header};
 use policy::{
@@ -11,9 +14,15 @@ use policy::{
 };
 
 use super::builder::Builder;
-use crate::kind::security_policy::{
-    self, ApiKeyAuth, BasicAuth,
-    authentication::{ExtractFrom, JwtExtractor, JwtProvider, LocalJwks, LocalJwksType, RemoteJwks},
+use crate::{
+    Secret,
+    kind::{
+        reference::LocalRef,
+        security_policy::{
+            self, ApiKeyAuth, BasicAuth,
+            authentication::{ExtractFrom, JwtExtractor, JwtProvider, LocalJwks, LocalJwksType, RemoteJwks},
+        },
+    },
 };
 
 impl Builder<'_> {
@@ -189,6 +198,7 @@ impl Builder<'_> {
             service,
             uri,
             keep: spec.cache_duration.and_then(crate::kind::Duration::limit),
+            issuer: None,
         })))
     }
 
@@ -198,11 +208,9 @@ impl Builder<'_> {
             &spec.inline,
             &spec.value_ref,
         ) {
-            (LocalJwksType::Inline, Some(inline), None) => inline,
-            (LocalJwksType::ValueRef, None, Some(_)) => {
-                let message = "not served by this version: what the policy guards is refused";
-                self.unsupported(&format!("{field}.valueRef"), message);
-                return None;
+            (LocalJwksType::Inline, Some(inline), None) => inline.clone(),
+            (LocalJwksType::ValueRef, None, Some(reference)) => {
+                self.value(reference, &format!("{field}.valueRef"))?
             }
             _ => {
                 let message = "Exactly one of inline or valueRef must be set with correct type";
@@ -217,6 +225,37 @@ impl Builder<'_> {
                 None
             }
         }
+    }
+
+    /// Returns the document that a ConfigMap or a Secret of the namespace holds.
+    fn value(&mut self, reference: &LocalRef, field: &str) -> Option<String> {
+        let to = self.named(None, &reference.name);
+        let found = match (reference.group.as_str(), reference.kind.as_str()) {
+            ("", "ConfigMap") => {
+                let declared = self.resources.config_maps.get(&to);
+                self.notes.used("ConfigMap", &to);
+                declared.and_then(|declared| declared.spec.text(JWKS).map(str::to_owned))
+            }
+            ("", "Secret") => {
+                let declared = self.resources.secrets.get(&to);
+                self.notes.used("Secret", &to);
+                let data = declared.map(|declared| &declared.spec.data);
+                let only = |data: &BTreeMap<String, Secret>| {
+                    data.values().next().filter(|_| data.len() == 1).cloned()
+                };
+                let value = data.and_then(|data| data.get(JWKS).cloned().or_else(|| only(data)));
+                value.map(|value| value.expose().to_owned())
+            }
+            _ => {
+                self.invalid(field, "only a ConfigMap or a Secret can be referred to");
+                return None;
+            }
+        };
+        if found.is_none() {
+            let message = format!("{} {to} has no key \"{JWKS}\", and no only one", reference.kind);
+            self.unresolved("InvalidKeys", field, message);
+        }
+        found
     }
 
     fn token_carriers(&mut self, spec: Option<&JwtExtractor>, field: &str) -> Vec<Carrier> {
@@ -260,6 +299,9 @@ impl Builder<'_> {
 
 /// The most providers that may vouch for one request.
 const MAX_PROVIDERS: usize = 4;
+
+/// Where a ConfigMap or Secret keeps keys of issuers.
+const JWKS: &str = "jwks";
 
 /// Where a Secret keeps names and passwords.
 const USERS: &str = ".htpasswd";

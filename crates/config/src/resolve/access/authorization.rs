@@ -159,7 +159,7 @@ impl Builder<'_> {
     }
 }
 
-fn claim(claim: &JwtClaim) -> ClaimTest {
+pub(super) fn claim(claim: &JwtClaim) -> ClaimTest {
     ClaimTest {
         name: claim.name.clone(),
         list: match claim.value_type.unwrap_or(ClaimType::String) {
@@ -170,7 +170,7 @@ fn claim(claim: &JwtClaim) -> ClaimTest {
     }
 }
 
-fn action(action: Action) -> authorize::Action {
+pub(super) fn action(action: Action) -> authorize::Action {
     match action {
         Action::Allow => authorize::Action::Allow,
         Action::Deny => authorize::Action::Deny,

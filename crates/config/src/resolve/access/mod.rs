@@ -25,7 +25,11 @@ use crate::{
 mod authentication;
 mod authorization;
 pub(super) mod builder;
+mod login;
 mod outside;
+mod tools;
+
+pub(super) use tools::own;
 
 /// Which policy guards what.
 #[derive(Debug, Default)]
