@@ -307,7 +307,9 @@ spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
     for form in FORMS {
         backend(&mut yaml, form);
     }
-    let fillers: Vec<String> = (FORMS.len()..models).map(|index| format!("model-{index:05}")).collect();
+    let fillers: Vec<String> = (FORMS.len()..models)
+        .map(|index| format!("model-{index:05}"))
+        .collect();
     // As many matches to a rule and rules to a route as the resource allows.
     let rules: Vec<&[String]> = fillers.chunks(128).collect();
     for (index, rules) in rules.chunks(15).enumerate() {

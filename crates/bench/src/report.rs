@@ -250,10 +250,16 @@ impl Results {
                 });
             }
             if let Some(limit) = result.case.relay_limit {
-                let relay = self.cases.iter().find(|other| other.case.name == case::RELAY_STREAM);
+                let relay = self
+                    .cases
+                    .iter()
+                    .find(|other| other.case.name == case::RELAY_STREAM);
                 let relay = relay.and_then(|relay| relay.row(TOLLGATE));
                 verdicts.push(Verdict {
-                    target: format!("CPU per request to that of the relayed stream: {}", result.case.title),
+                    target: format!(
+                        "CPU per request to that of the relayed stream: {}",
+                        result.case.title
+                    ),
                     limit,
                     measured: tollgate.map_or(f64::NAN, |row| row.ratio(relay, cpu)),
                     unit: "×",

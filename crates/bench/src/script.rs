@@ -181,7 +181,8 @@ pub(crate) fn converse_stream() -> Vec<Vec<u8>> {
 /// Returns the events of a Gemini upstream, each with the token counts so far.
 pub(crate) fn gemini_stream() -> Vec<String> {
     let chunk = |index: usize| {
-        let mut candidate = json!({"content": {"parts": [{"text": word(index)}], "role": "model"}, "index": 0});
+        let mut candidate =
+            json!({"content": {"parts": [{"text": word(index)}], "role": "model"}, "index": 0});
         if index + 1 == CHUNKS {
             candidate["finishReason"] = json!("STOP");
         }

@@ -143,42 +143,69 @@ mod tests {
         let check = |root: &str, endpoints: &str, cases: &[(&str, &str)]| {
             let prefixes = Prefixes::parse(endpoints).expect("prefixes").below(root);
             for (path, canonical) in cases {
-                assert_eq!(prefixes.canonical(path), *canonical, "{path} below {root} {endpoints}");
+                assert_eq!(
+                    prefixes.canonical(path),
+                    *canonical,
+                    "{path} below {root} {endpoints}"
+                );
                 if !canonical.is_empty() && Endpoint::find(canonical, "").is_some() {
                     assert_eq!(prefixes.written(canonical), *path);
                 }
             }
         };
-        check("/", "", &[
-            ("/v1/chat/completions", "/v1/chat/completions"),
-            ("/anthropic/v1/messages", "/anthropic/v1/messages"),
-        ]);
-        check("ai/", "", &[
-            ("/ai/v1/chat/completions", "/v1/chat/completions"),
-            ("/ai/anthropic/v1/messages", "/anthropic/v1/messages"),
-            ("/v1/chat/completions", ""),
-            ("/aix/v1/chat/completions", ""),
-            ("/ai/unknown", "/unknown"),
-        ]);
-        check("/", "openai:/o, cohere://c/ ,anthropic:", &[
-            ("/o/v1/chat/completions", "/v1/chat/completions"),
-            ("/o/v1/models/m", "/v1/models/m"),
-            ("/c/v2/rerank", "/cohere/v2/rerank"),
-            ("/v1/messages", "/anthropic/v1/messages"),
-            ("/anthropic/v1/messages", "/anthropic/anthropic/v1/messages"),
-            ("/v1/chat/completions", "/anthropic/v1/chat/completions"),
-            ("/c/unknown", "/cohere/unknown"),
-        ]);
-        check("/", "anthropic:/a", &[
-            ("/a/v1/messages", "/anthropic/v1/messages"),
-            ("/anthropic/v1/messages", ""),
-            ("/v1beta/models/m:generateContent", "/v1beta/models/m:generateContent"),
-        ]);
+        check(
+            "/",
+            "",
+            &[
+                ("/v1/chat/completions", "/v1/chat/completions"),
+                ("/anthropic/v1/messages", "/anthropic/v1/messages"),
+            ],
+        );
+        check(
+            "ai/",
+            "",
+            &[
+                ("/ai/v1/chat/completions", "/v1/chat/completions"),
+                ("/ai/anthropic/v1/messages", "/anthropic/v1/messages"),
+                ("/v1/chat/completions", ""),
+                ("/aix/v1/chat/completions", ""),
+                ("/ai/unknown", "/unknown"),
+            ],
+        );
+        check(
+            "/",
+            "openai:/o, cohere://c/ ,anthropic:",
+            &[
+                ("/o/v1/chat/completions", "/v1/chat/completions"),
+                ("/o/v1/models/m", "/v1/models/m"),
+                ("/c/v2/rerank", "/cohere/v2/rerank"),
+                ("/v1/messages", "/anthropic/v1/messages"),
+                ("/anthropic/v1/messages", "/anthropic/anthropic/v1/messages"),
+                ("/v1/chat/completions", "/anthropic/v1/chat/completions"),
+                ("/c/unknown", "/cohere/unknown"),
+            ],
+        );
+        check(
+            "/",
+            "anthropic:/a",
+            &[
+                ("/a/v1/messages", "/anthropic/v1/messages"),
+                ("/anthropic/v1/messages", ""),
+                (
+                    "/v1beta/models/m:generateContent",
+                    "/v1beta/models/m:generateContent",
+                ),
+            ],
+        );
         // Where two share a prefix, the paths tell them apart.
-        check("/", "anthropic:/", &[
-            ("/v1/messages", "/anthropic/v1/messages"),
-            ("/v1/chat/completions", "/v1/chat/completions"),
-        ]);
+        check(
+            "/",
+            "anthropic:/",
+            &[
+                ("/v1/messages", "/anthropic/v1/messages"),
+                ("/v1/chat/completions", "/v1/chat/completions"),
+            ],
+        );
     }
 
     #[test]

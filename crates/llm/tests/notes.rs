@@ -70,8 +70,12 @@ fn openai(stream: bool) -> Vec<Value> {
             "logprobs": {"content": [token("é", -0.5), token(" see", -0.25)], "refusal": null}}))];
     }
     vec![
-        head(json!({"index": 0, "delta": {"role": "assistant", "content": "é"}, "logprobs": {"content": [token("é", -0.5)]}})),
-        head(json!({"index": 0, "delta": {"content": " see"}, "logprobs": {"content": [token(" see", -0.25)]}})),
+        head(
+            json!({"index": 0, "delta": {"role": "assistant", "content": "é"}, "logprobs": {"content": [token("é", -0.5)]}}),
+        ),
+        head(
+            json!({"index": 0, "delta": {"content": " see"}, "logprobs": {"content": [token(" see", -0.25)]}}),
+        ),
         head(json!({"index": 0, "delta": {"annotations": annotations}})),
         head(json!({"index": 0, "delta": {}, "finish_reason": "stop"})),
     ]
@@ -115,9 +119,14 @@ fn gemini(stream: bool) -> Vec<Value> {
         json!({"candidates": [candidate], "modelVersion": "m", "responseId": "r"})
     };
     let logprobs = |tokens: &[(&str, f64)]| {
-        let chosen = tokens.iter().map(|(text, logprob)| json!({"token": text, "logProbability": logprob}));
+        let chosen = tokens
+            .iter()
+            .map(|(text, logprob)| json!({"token": text, "logProbability": logprob}));
         let chosen: Vec<Value> = chosen.collect();
-        let top: Vec<Value> = chosen.iter().map(|chosen| json!({"candidates": [chosen]})).collect();
+        let top: Vec<Value> = chosen
+            .iter()
+            .map(|chosen| json!({"candidates": [chosen]}))
+            .collect();
         json!({"chosenCandidates": chosen, "topCandidates": top})
     };
     let grounding = json!({"groundingChunks": [{"web": {"uri": URL, "title": "A"}}], "groundingSupports": [
@@ -161,7 +170,11 @@ fn told(path: &str, documents: &[Value]) -> (String, Vec<(String, f64)>, Vec<(St
                 for annotation in list(&said["annotations"]) {
                     assert_eq!(annotation["type"], "url_citation");
                     let page = &annotation["url_citation"];
-                    cited.push((string(&page["url"]), number(&page["start_index"]), number(&page["end_index"])));
+                    cited.push((
+                        string(&page["url"]),
+                        number(&page["start_index"]),
+                        number(&page["end_index"]),
+                    ));
                 }
             }
             RESPONSES => match string(&document["type"]).as_str() {
@@ -173,7 +186,11 @@ fn told(path: &str, documents: &[Value]) -> (String, Vec<(String, f64)>, Vec<(St
                 }
                 "response.output_text.annotation.added" => {
                     let page = &document["annotation"];
-                    cited.push((string(&page["url"]), number(&page["start_index"]), number(&page["end_index"])));
+                    cited.push((
+                        string(&page["url"]),
+                        number(&page["start_index"]),
+                        number(&page["end_index"]),
+                    ));
                 }
                 "" => {
                     let piece = &document["output"][0]["content"][0];
@@ -182,7 +199,11 @@ fn told(path: &str, documents: &[Value]) -> (String, Vec<(String, f64)>, Vec<(St
                         token(&logprob, "logprob", "token");
                     }
                     for page in list(&piece["annotations"]) {
-                        cited.push((string(&page["url"]), number(&page["start_index"]), number(&page["end_index"])));
+                        cited.push((
+                            string(&page["url"]),
+                            number(&page["start_index"]),
+                            number(&page["end_index"]),
+                        ));
                     }
                 }
                 _ => {}
@@ -198,10 +219,17 @@ fn told(path: &str, documents: &[Value]) -> (String, Vec<(String, f64)>, Vec<(St
                 let grounding = &candidate["groundingMetadata"];
                 for support in list(&grounding["groundingSupports"]) {
                     let index = number(&support["groundingChunkIndices"][0]) as usize;
-                    let (segment, url) = (&support["segment"], &grounding["groundingChunks"][index]["web"]["uri"]);
+                    let (segment, url) = (
+                        &support["segment"],
+                        &grounding["groundingChunks"][index]["web"]["uri"],
+                    );
                     assert_eq!(segment["text"], "see");
                     // It counts in bytes, of which the first character has two.
-                    cited.push((string(url), number(&segment["startIndex"]) - 1, number(&segment["endIndex"]) - 1));
+                    cited.push((
+                        string(url),
+                        number(&segment["startIndex"]) - 1,
+                        number(&segment["endIndex"]) - 1,
+                    ));
                 }
             }
         }
@@ -246,7 +274,9 @@ fn check(path: &str, provider: &'static dyn Provider, reply: fn(bool) -> Vec<Val
         GEMINI => "/v1beta/models/m:streamGenerateContent",
         other => other,
     };
-    let mut stream = call(streamed, provider, &asked(path, provider, true)).reply.stream();
+    let mut stream = call(streamed, provider, &asked(path, provider, true))
+        .reply
+        .stream();
     let events = reply(true);
     let events = events.iter().map(|event| format!("data: {event}\n\n"));
     let mut out = stream.push(Bytes::from(events.collect::<String>())).to_vec();
@@ -285,14 +315,20 @@ fn ratings_and_grounding_are_told_verbatim() {
     assert!(answer.observed.losses.is_empty(), "{:?}", answer.observed.losses);
     let document: Value = serde_json::from_slice(&answer.body).expect("JSON");
     let message = &document["choices"][0]["message"];
-    assert_eq!((&message["safety_ratings"], &message["grounding_metadata"]), (&ratings, &grounding));
+    assert_eq!(
+        (&message["safety_ratings"], &message["grounding_metadata"]),
+        (&ratings, &grounding)
+    );
 
     let mut stream = call(CHAT, &AiStudio, &request(CHAT, true)).reply.stream();
     let mut out = stream.push(Bytes::from(format!("data: {reply}\n\n"))).to_vec();
     out.extend_from_slice(&stream.end(End::Clean));
     let last = data(&out).pop().expect("a chunk");
     let delta = &last["choices"][0]["delta"];
-    assert_eq!((&delta["safety_ratings"], &delta["grounding_metadata"]), (&ratings, &grounding));
+    assert_eq!(
+        (&delta["safety_ratings"], &delta["grounding_metadata"]),
+        (&ratings, &grounding)
+    );
 
     // Others are told that there was something.
     let whole = call(RESPONSES, &AiStudio, &request(RESPONSES, false));
@@ -310,13 +346,18 @@ fn check_members(path: &str, provider: &'static dyn Provider, said: &Value, expe
     let call = call(path, provider, &document);
     let sent: Value = serde_json::from_slice(&call.body).expect("JSON");
     for (key, value) in expected.as_object().expect("an object") {
-        assert_eq!(sent.get(key).unwrap_or(&Value::Null), value, "{key} from {path} in {sent}");
+        assert_eq!(
+            sent.get(key).unwrap_or(&Value::Null),
+            value,
+            "{key} from {path} in {sent}"
+        );
     }
-    let losses: Vec<String> = call.losses.iter().map(|loss| format!("{:?}", loss.field)).collect();
-    let lost: Vec<String> = lost
+    let losses: Vec<String> = call
+        .losses
         .iter()
-        .map(|key| format!("Extension(\"{key}\")"))
+        .map(|loss| format!("{:?}", loss.field))
         .collect();
+    let lost: Vec<String> = lost.iter().map(|key| format!("Extension(\"{key}\")")).collect();
     assert_eq!(losses, lost, "{path}");
 }
 
@@ -351,7 +392,13 @@ fn what_openais_formats_share_is_carried_both_ways() {
     // A server that takes nothing of the kind is sent nothing of it.
     let told = json!({"metadata": null, "prompt_cache_key": null, "verbosity": null});
     let some = json!({"metadata": {"team": "a"}, "prompt_cache_key": "k", "text": {"verbosity": "low"}});
-    check_members(RESPONSES, &MISTRAL, &some, &told, &["text.verbosity", "metadata", "prompt_cache_key"]);
+    check_members(
+        RESPONSES,
+        &MISTRAL,
+        &some,
+        &told,
+        &["text.verbosity", "metadata", "prompt_cache_key"],
+    );
     // What is kept is not what is stored elsewhere.
     let stored = json!({"store": null});
     check_members(RESPONSES, &TOGETHER, &json!({"store": true}), &stored, &["store"]);

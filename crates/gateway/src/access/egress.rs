@@ -98,11 +98,8 @@ pub(crate) async fn call_at(
     let encrypted = uri.scheme_str() == Some("https");
     let host = uri.host().ok_or(EgressError::Unknown)?;
     let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-    let endpoint = Endpoint {
-        host: host.clone(),
-        port: uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 }),
-        proxy: None,
-    };
+    let default_port = if encrypted { 443 } else { 80 };
+    let endpoint = Endpoint::new(host.clone(), uri.port_u16().unwrap_or(default_port));
     let tls = encrypted.then(|| Tls::to(host));
     let shared = encrypted.then(upstream::tls_config);
     let client = Client::new(&endpoint, tls.as_ref(), shared.as_ref(), Connections::default());

@@ -33,7 +33,11 @@ async fn clients_find_endpoints_where_they_were_moved() {
     // Errors are said in the format of the prefix, and name paths as clients have to write them.
     let answer = served.post("/ai/a/v1/message", &message).await;
     assert_eq!(answer.json()["type"], "error");
-    assert!(answer.text().contains("did you mean POST /ai/a/v1/messages?"), "{}", answer.text());
+    assert!(
+        answer.text().contains("did you mean POST /ai/a/v1/messages?"),
+        "{}",
+        answer.text()
+    );
     let models = client::get(served.address, "/ai/o/v1/models", &[]).await;
     assert_eq!(models.json()["data"][0]["id"], MODEL);
     // Upstreams are asked at their own paths.

@@ -65,6 +65,18 @@ impl Authority {
     /// Returns an encrypted way to what listens at `to`, with a certificate for `host` that is valid until `year`, where
     /// `protocols` are agreed to.
     pub(super) async fn serve(&self, to: SocketAddr, host: &str, year: i32, protocols: &[&str]) -> Encrypted {
+        self.serve_to(None, to, host, year, protocols).await
+    }
+
+    /// Returns the same for clients with a certificate of `clients`, if that is some.
+    async fn serve_to(
+        &self,
+        clients: Option<&Authority>,
+        to: SocketAddr,
+        host: &str,
+        year: i32,
+        protocols: &[&str],
+    ) -> Encrypted {
         let (certificate, key) = self.issue(host, year);
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(aws_lc_rs::default_provider());

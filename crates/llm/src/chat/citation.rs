@@ -167,7 +167,9 @@ pub(super) fn lose_delta(delta: &Delta, losses: &mut Losses) -> bool {
             lose(losses);
             true
         }
-        Delta::Citation(_) | Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) | Delta::Tokens(_) => false,
+        Delta::Citation(_) | Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) | Delta::Tokens(_) => {
+            false
+        }
     }
 }
 

@@ -18,9 +18,8 @@ use super::{
 use crate::{
     ApiError, Losses, Usage,
     chat::{
-        Citation, Delta, EncodeStream, Event, Finish, Head, PartHead, Reframe, Seal, StreamOptions,
-        ToolCall, citation,
-        note::Notes,
+        Citation, Delta, EncodeStream, Event, Finish, Head, PartHead, Reframe, Seal, StreamOptions, ToolCall,
+        citation, note::Notes,
     },
     frame::Frame,
 };

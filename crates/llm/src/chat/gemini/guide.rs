@@ -45,7 +45,11 @@ pub(super) fn is_guide(extension: &Extension) -> bool {
 /// # Errors
 /// A 422, if there is more than one.
 pub(super) fn of(request: &Request) -> Result<Option<&Extension>, ApiError> {
-    let mut guides = request.extensions.0.iter().filter(|extension| is_guide(extension));
+    let mut guides = request
+        .extensions
+        .0
+        .iter()
+        .filter(|extension| is_guide(extension));
     let Some(guide) = guides.next() else {
         return Ok(None);
     };

@@ -68,7 +68,12 @@ impl DecodeReply for Memory {
             if let Some(wrap) = self.wrap {
                 unwrap(&mut parts, wrap);
             }
-            annotate(&mut parts, candidate.logprobs_result, candidate.grounding_metadata, losses);
+            annotate(
+                &mut parts,
+                candidate.logprobs_result,
+                candidate.grounding_metadata,
+                losses,
+            );
             let called = parts
                 .iter()
                 .any(|part| matches!(part.body, PartBody::ToolCall(_)));

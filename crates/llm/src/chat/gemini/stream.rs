@@ -116,7 +116,10 @@ impl Decoder {
 
     fn candidate(&mut self, candidate: wire::Candidate<'_>, out: &mut Vec<Event>, losses: &mut Losses) {
         let remarks = wire::remarks(&candidate);
-        let mut tokens = candidate.logprobs_result.map(note::read_tokens).unwrap_or_default();
+        let mut tokens = candidate
+            .logprobs_result
+            .map(note::read_tokens)
+            .unwrap_or_default();
         let choice = candidate
             .index
             .and_then(|index| usize::try_from(index).ok())

@@ -19,8 +19,7 @@ use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
     capability::Capability,
     chat::{
-        DecodeReply, Extensions, Listen, Output, Request, Sampling, Tool, ToolBody, ToolChoice,
-        Upstream,
+        DecodeReply, Extensions, Listen, Output, Request, Sampling, Tool, ToolBody, ToolChoice, Upstream,
     },
     json::{self, Edit, Kind, Path, Shallow},
 };

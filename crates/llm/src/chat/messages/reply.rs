@@ -14,8 +14,7 @@ use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Usage,
     chat::{
         Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
-        Response, ToolCall, ToolKind,
-        fingerprint::fingerprint, note,
+        Response, ToolCall, ToolKind, fingerprint::fingerprint, note,
     },
     json::{self, Kind, Path},
 };

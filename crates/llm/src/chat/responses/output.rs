@@ -484,10 +484,7 @@ impl Part {
 
 /// Returns the pieces of the message that is the item `at`, which begins if it has not; `None` if it is no message.
 fn pieces(items: &mut BTreeMap<u64, Item>, at: u64) -> Option<&mut BTreeMap<u64, Part>> {
-    match items
-        .entry(at)
-        .or_insert_with(|| Item::Message(BTreeMap::new()))
-    {
+    match items.entry(at).or_insert_with(|| Item::Message(BTreeMap::new())) {
         Item::Message(pieces) => Some(pieces),
         Item::Reasoning(_) | Item::Call(_) | Item::Done => None,
     }

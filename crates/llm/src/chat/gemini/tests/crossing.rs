@@ -260,22 +260,35 @@ fn guided_answers_are_what_was_asked_for() {
     #[track_caller]
     fn check(guide: Value, said: &[&str], expected: &str) {
         let mut document = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
-        document.as_object_mut().unwrap().extend(guide.as_object().unwrap().clone());
-        let reply = |text: &str| {
-            json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}]})
-        };
-        let whole = answer(call("/v1/chat/completions", &document, &AiStudio, GEMINI_3), &reply(&said.concat()));
+        document
+            .as_object_mut()
+            .unwrap()
+            .extend(guide.as_object().unwrap().clone());
+        let reply = |text: &str| json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}]});
+        let whole = answer(
+            call("/v1/chat/completions", &document, &AiStudio, GEMINI_3),
+            &reply(&said.concat()),
+        );
         assert_eq!(whole["choices"][0]["message"]["content"], expected);
         document["stream"] = json!(true);
-        let mut stream = call("/v1/chat/completions", &document, &AiStudio, GEMINI_3).reply.stream();
+        let mut stream = call("/v1/chat/completions", &document, &AiStudio, GEMINI_3)
+            .reply
+            .stream();
         let mut out = Vec::new();
         for text in said {
             out.extend(stream.push(Bytes::from(format!("data: {}\n\n", reply(text)))));
         }
         out.extend(stream.end(End::Clean));
         let out = String::from_utf8(out).unwrap();
-        let chunks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-        let told = chunks.map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned());
+        let chunks = out
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let told = chunks.map(|chunk| {
+            chunk["choices"][0]["delta"]["content"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        });
         assert_eq!(told.collect::<String>(), expected);
     }
     let choice = json!({"guided_choice": ["yes", "not yet"]});
@@ -289,13 +302,23 @@ fn guided_answers_are_what_was_asked_for() {
 
 #[test]
 fn one_form_of_the_answer_excludes_another() {
-    for other in [json!({"guided_choice": ["a"]}), json!({"response_format": {"type": "json_object"}})] {
-        let mut document = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "guided_regex": "a"});
-        document.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+    for other in [
+        json!({"guided_choice": ["a"]}),
+        json!({"response_format": {"type": "json_object"}}),
+    ] {
+        let mut document =
+            json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "guided_regex": "a"});
+        document
+            .as_object_mut()
+            .unwrap()
+            .extend(other.as_object().unwrap().clone());
         let place = Endpoint::find("/v1/chat/completions", "").unwrap();
         let inbound = Inbound::parse(place, Bytes::from(document.to_string())).unwrap();
         let site = Site::default();
-        let refused = inbound.call(&target(&site, GEMINI_3), &HeaderMap::new()).err().unwrap();
+        let refused = inbound
+            .call(&target(&site, GEMINI_3), &HeaderMap::new())
+            .err()
+            .unwrap();
         assert_eq!(refused.status, 422, "{other}");
     }
 }

@@ -19,8 +19,7 @@ use crate::{
     Field, Losses, Usage,
     chat::{
         Citation, Delta, EncodeStream, Event, Finish, Head, PartHead, StreamOptions, Token, ToolKind,
-        citation,
-        note::Notes,
+        citation, note::Notes,
     },
 };
 
@@ -182,7 +181,9 @@ impl Encoder {
             return Vec::new();
         }
         let notes = self.notes.get_mut(&index);
-        notes.map(|notes| std::mem::take(&mut notes.tokens)).unwrap_or_default()
+        notes
+            .map(|notes| std::mem::take(&mut notes.tokens))
+            .unwrap_or_default()
     }
 
     /// Tells what is noted about a part that is complete.

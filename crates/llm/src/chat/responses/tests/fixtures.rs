@@ -14,9 +14,7 @@ use crate::{
 };
 
 /// What replies lose that only this format can say, by fixture.
-const LOST: &[(&str, &[&str])] = &[
-    ("hosted_tools", &["web_search_call"]),
-];
+const LOST: &[(&str, &[&str])] = &[("hosted_tools", &["web_search_call"])];
 
 #[test]
 fn a_request_is_encoded_as_it_was_decoded() {
