@@ -51,6 +51,20 @@ def test_wrapped_stream():
     assert "".join(said) == "You said: Hello, gate."
 
 
+def test_counts():
+    client = bedrock("CONVERSE_UPSTREAM_PORT")
+    counted = client.count_tokens(modelId=MODEL, input={"converse": {"messages": ASKED}})
+    body = {
+        "anthropic_version": "bedrock-2023-05-31",
+        "max_tokens": 1,
+        "messages": [{"role": "user", "content": "Hello, gate."}],
+    }
+    invoked = client.count_tokens(modelId=MODEL, input={"invokeModel": {"body": json.dumps(body)}})
+    assert counted["inputTokens"] == invoked["inputTokens"] > 0
+    with pytest.raises(client.exceptions.ValidationException):
+        client.count_tokens(modelId=f"us.{MODEL}", input={"converse": {"messages": ASKED}})
+
+
 def test_refusals_are_exceptions():
     client = bedrock("CONVERSE_UPSTREAM_PORT")
     with pytest.raises(client.exceptions.ValidationException):

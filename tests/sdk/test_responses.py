@@ -100,8 +100,6 @@ def test_conversation_by_id(chat, translated):
         chat.responses.retrieve(second.id)
 
 
-# The played Bedrock has no counter.
-@pytest.mark.parametrize("model", [model for model in EVERYWHERE if model != "claude-on-bedrock"])
-def test_input_tokens(chat, model):
-    counted = chat.responses.input_tokens.count(model=model, input="Hello, gate.")
+def test_input_tokens(chat, everywhere):
+    counted = chat.responses.input_tokens.count(model=everywhere, input="Hello, gate.")
     assert counted.input_tokens > 0

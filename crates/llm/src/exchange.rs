@@ -16,6 +16,7 @@ use crate::{
     inbound::Sides,
     json::Shallow,
     kept::{Keep, Kept},
+    provider::beta,
     reply::{self, Answer, End},
 };
 
@@ -80,17 +81,23 @@ pub(crate) fn call(
         Some(lowered) => lowered.raise(decode),
         None => decode,
     };
+    let mut edits = target.provider.edits(ask, target);
+    let mut replaces = Vec::new();
+    if !edits.is_empty() || beta::is_sent(headers) {
+        let written = Shallow::parse(body)?;
+        let carried = beta::carry(target, ask.format, headers, &written, &mut losses)?;
+        edits.extend(carried.edits);
+        replaces = carried.replaces;
+        body = written.with(&edits);
+    }
     if let Some(refusal) = losses.refusal(client) {
         return Err(refusal);
-    }
-    let edits = target.provider.edits(ask, target, headers);
-    if !edits.is_empty() {
-        body = Shallow::parse(body)?.with(&edits);
     }
     Ok(Call {
         format: ask.format,
         path: target.provider.path(ask, target),
         headers: crate::inbound::headers(target.provider, ask.format),
+        replaces,
         body,
         losses,
         reply: reply::Reply::Translate(Reply {

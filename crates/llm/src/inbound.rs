@@ -145,7 +145,7 @@ impl Inbound {
             headers,
         };
         if relayed.is_some() {
-            return Ok(relay::call(self, &sides, target));
+            return relay::call(self, &sides, target);
         }
         let mut losses = Losses::default();
         let request = self.decode(client, &mut losses)?;

@@ -1,6 +1,7 @@
 //! The upstream speaks the client's format: the client's own bytes go there and the upstream's come back.
 //!
-//! Of the request only `model` and what the target's format asks for is edited. The reply is overheard, for
+//! Of the request only `model` and what the target's format asks for is edited, and what goes with flags that the
+//! target does not take is left out. The reply is overheard, for
 //! usage, errors and the end, and changed in one case alone: token counts that were asked for on the client's
 //! behalf are withheld again.
 
@@ -13,6 +14,7 @@ use crate::{
     inbound::{Inbound, Sides},
     json::Edit,
     kept,
+    provider::beta,
     reply::{self, Answer, End},
 };
 
@@ -50,7 +52,10 @@ enum Manner {
 }
 
 /// Returns the call that relays `inbound` to `target`.
-pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) -> Call {
+///
+/// # Errors
+/// A 422, if the provider takes a member of the format only with a flag that it does not take.
+pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) -> Result<Call, ApiError> {
     let Sides {
         client,
         upstream,
@@ -64,18 +69,25 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
     if inbound.continued.is_some() {
         edits.push((kept::PREVIOUS, None));
     }
-    edits.extend(target.provider.edits(ask, target, headers));
+    edits.extend(target.provider.edits(ask, target));
+    let mut losses = Losses::default();
+    let carried = beta::carry(target, ask.format, headers, &inbound.shallow, &mut losses)?;
+    edits.extend(carried.edits);
+    if let Some(refusal) = losses.refusal(client) {
+        return Err(refusal);
+    }
     let names_model = inbound.shallow.get("model").is_some() && !edits.iter().any(|(key, _)| *key == "model");
     if target.model != inbound.model && names_model {
         let model = serde_json::Value::from(target.model).to_string();
         edits.push(("model", Some(model)));
     }
-    Call {
+    Ok(Call {
         format: ask.format,
         path: target.provider.path(ask, target),
         headers: crate::inbound::headers(target.provider, ask.format),
+        replaces: carried.replaces,
         body: inbound.shallow.with(&edits),
-        losses: Losses::default(),
+        losses,
         reply: reply::Reply::Relay(Reply {
             client,
             upstream,
@@ -83,7 +95,7 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
             stream: inbound.options,
             withhold_usage,
         }),
-    }
+    })
 }
 
 impl Reply {

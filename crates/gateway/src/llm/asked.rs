@@ -1,7 +1,7 @@
 //! What is asked of upstreams: a document that is held, or a form that may still be arriving.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use llm::{ApiError, Estimate, Inbound, Losses, Target};
 
 use super::{
@@ -32,6 +32,8 @@ pub(super) struct Said {
 pub(super) struct Head {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
+    /// What takes the place of the client's headers of these names.
+    pub(super) replaces: Vec<(HeaderName, Option<HeaderValue>)>,
     pub(super) content_type: HeaderValue,
 }
 
@@ -108,6 +110,7 @@ impl Asked<'_> {
                     head: Head {
                         path: call.path,
                         headers: call.headers,
+                        replaces: call.replaces,
                         content_type: JSON,
                     },
                     payload: Payload::Document(call.body),

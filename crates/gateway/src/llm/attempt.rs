@@ -202,6 +202,12 @@ impl Attempt<'_> {
         let unresolved =
             |message: String| Refused::new(Cause::Unresolved, ApiError::new(ErrorKind::Internal, message));
         let mut headers = self.headers.clone();
+        for (name, value) in head.replaces {
+            match value {
+                Some(value) => headers.insert(name, value),
+                None => headers.remove(name),
+            };
+        }
         for (name, value) in &head.headers {
             headers.entry(name).or_insert_with(|| value.clone());
         }

@@ -189,6 +189,7 @@ impl Upload {
             head: Head {
                 path: call.path,
                 headers: call.headers,
+                replaces: Vec::new(),
                 content_type: call.content_type,
             },
             payload: Payload::Form(Box::new(Pull {

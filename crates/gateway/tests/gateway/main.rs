@@ -4,6 +4,7 @@ mod access;
 mod access_log;
 mod admin;
 mod bedrock;
+mod betas;
 mod certificates;
 mod compressed;
 mod credential;

@@ -6,7 +6,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
@@ -14,7 +14,7 @@ use super::{Document, broken, to_bytes};
 use crate::{
     ApiError, Format, Inbound, Losses, Operation, Target, chat,
     json::{Edit, Object, Path, Shallow},
-    provider::Ask,
+    provider::{Ask, BedrockClaude, beta},
 };
 
 /// The counters of providers.
@@ -129,11 +129,35 @@ impl Form {
                 format,
                 stream: false,
             };
-            // What a provider edits in chat, such as the betas that it takes, counts as well.
-            said = Shallow::parse(said.with(&target.provider.edits(ask, target, headers)))?;
+            // What is edited in chat, such as the flags that are taken, counts as well.
+            let invoked = Target {
+                provider: &BedrockClaude,
+                ..*target
+            };
+            let mut edits = invoked.provider.edits(ask, &invoked);
+            edits.extend(beta::carry(&invoked, format, headers, &said, losses)?.edits);
+            said = Shallow::parse(said.with(&edits))?;
         }
         let said = Shallow::parse(self.kept(&said)?)?;
         Ok(Some(self.sealed(&said, target)))
+    }
+
+    /// Returns what is to become of the client's headers. Vertex AI's counter refuses flags that its models take.
+    pub(super) fn replaces(
+        self,
+        headers: &HeaderMap,
+        losses: &mut Losses,
+    ) -> Vec<(HeaderName, Option<HeaderValue>)> {
+        match self {
+            Form::VertexClaude => beta::withhold(headers, losses),
+            Form::Messages
+            | Form::BedrockClaude
+            | Form::Converse
+            | Form::Vertex
+            | Form::Gemini
+            | Form::Responses
+            | Form::Tokenize => Vec::new(),
+        }
     }
 
     /// Returns the members of `said` that the counter takes, as they are.

@@ -169,6 +169,7 @@ pub(crate) fn call(
     let Served { wire, path } = target.provider.document(document, target).ok_or_else(unserved)?;
     let mut losses = Losses::default();
     let mut withhold_usage = false;
+    let mut replaces = Vec::new();
     let (body, decode) = match wire {
         Wire::Same(_) => {
             let edits = edits(document, inbound, target);
@@ -183,6 +184,7 @@ pub(crate) fn call(
         }
         Wire::Count(form) => {
             let body = form.encode(document, inbound, target, headers, &mut losses)?;
+            replaces = form.replaces(headers, &mut losses);
             (body.ok_or_else(unserved)?, reply::Decode::Count(form))
         }
     };
@@ -193,6 +195,7 @@ pub(crate) fn call(
         format: wire.words(),
         path,
         headers: crate::inbound::headers(target.provider, wire.words()),
+        replaces,
         body,
         losses,
         reply: crate::Reply::Document(Reply {

@@ -2,10 +2,7 @@
 //!
 //! Both name the model in the path alone. An API key goes as a bearer token.
 
-use http::HeaderMap;
-use serde_json::json;
-
-use super::{Ask, CredentialKind, Provider, Target, segment, serve};
+use super::{Ask, CredentialKind, Provider, Target, beta, segment, serve};
 use crate::{Document, Format, Operation, document::Served, frame::Framing, json::Edit};
 
 /// Amazon Bedrock's Converse.
@@ -18,33 +15,6 @@ pub struct BedrockClaude;
 
 /// The version of Claude's format where the site names none.
 const VERSION: &str = "bedrock-2023-05-31";
-
-/// The header in which clients ask for what is not generally available.
-const BETA: &str = "anthropic-beta";
-
-/// The flags that InvokeModel takes. It refuses a request with any other.
-const BETAS: &[&str] = &[
-    "computer-use-2024-10-22",
-    "computer-use-2025-01-24",
-    "context-1m-2025-08-07",
-    "context-management-2025-06-27",
-    "dev-full-thinking-2025-05-14",
-    "fine-grained-tool-streaming-2025-05-14",
-    "interleaved-thinking-2025-05-14",
-    "mcp-client-2025-04-04",
-    "mcp-client-2025-11-20",
-    "model-context-window-exceeded-2025-08-26",
-    "output-128k-2025-02-19",
-    "pdfs-2024-09-25",
-    "search-results-2025-06-09",
-    "token-counting-2024-11-01",
-    "token-efficient-tools-2025-02-19",
-    "tool-search-tool-2025-10-19",
-    "web-search-2025-03-05",
-];
-
-/// Flags that are called otherwise there.
-const ALIASES: &[(&str, &str)] = &[("advanced-tool-use-2025-11-20", "tool-search-tool-2025-10-19")];
 
 impl Provider for Bedrock {
     fn id(&self) -> &'static str {
@@ -72,6 +42,10 @@ impl Provider for Bedrock {
 
     fn path(&self, ask: Ask, target: &Target<'_>) -> String {
         path(target, if ask.stream { "converse-stream" } else { "converse" })
+    }
+
+    fn betas(&self) -> Option<&'static beta::Platform> {
+        Some(&beta::CONVERSE)
     }
 
     fn framing(&self, _format: Format) -> Framing {
@@ -122,14 +96,14 @@ impl Provider for BedrockClaude {
         )
     }
 
-    fn edits(&self, _ask: Ask, target: &Target<'_>, headers: &HeaderMap) -> Vec<Edit> {
+    fn edits(&self, _ask: Ask, target: &Target<'_>) -> Vec<Edit> {
         let mut edits = super::vertex::in_path(target, VERSION);
         edits.push(("stream", None));
-        let betas = betas(headers);
-        if !betas.is_empty() {
-            edits.push(("anthropic_beta", Some(json!(betas).to_string())));
-        }
         edits
+    }
+
+    fn betas(&self) -> Option<&'static beta::Platform> {
+        Some(&beta::INVOKE_MODEL)
     }
 
     fn framing(&self, _format: Format) -> Framing {
@@ -148,22 +122,6 @@ impl Provider for BedrockClaude {
 fn path(target: &Target<'_>, action: &str) -> String {
     let model = segment(target.model);
     target.site.join("", &format!("model/{model}/{action}"))
-}
-
-/// Returns the flags of `headers` that InvokeModel takes, by the names that it has for them, each once. The
-/// header may be repeated.
-fn betas(headers: &HeaderMap) -> Vec<&str> {
-    let values = headers.get_all(BETA).iter();
-    let lists = values.filter_map(|value| value.to_str().ok());
-    let mut betas: Vec<&str> = Vec::new();
-    for flag in lists.flat_map(|list| list.split(',')).map(str::trim) {
-        let alias = ALIASES.iter().find(|(name, _)| *name == flag);
-        let flag = alias.map_or(flag, |(_, name)| *name);
-        if BETAS.contains(&flag) && !betas.contains(&flag) {
-            betas.push(flag);
-        }
-    }
-    betas
 }
 
 #[cfg(test)]
@@ -221,55 +179,34 @@ mod tests {
     #[test]
     fn a_body_is_made_fit_for_invoke_model() {
         #[track_caller]
-        fn check(version: Option<&str>, betas: &[&str], body: &'static str, expected: &str) {
+        fn check(version: Option<&str>, body: &'static str, expected: &str) {
             let site = Site {
                 version: version.map(str::to_owned),
                 ..Site::default()
             };
-            let mut headers = HeaderMap::new();
-            for beta in betas {
-                headers.append(BETA, beta.parse().unwrap());
-            }
             let ask = Ask {
                 operation: Operation::Chat,
                 format: Format::Messages,
                 stream: true,
             };
-            let edits = BedrockClaude.edits(ask, &target(&BedrockClaude, &site, "m"), &headers);
+            let edits = BedrockClaude.edits(ask, &target(&BedrockClaude, &site, "m"));
             let shallow = Shallow::parse(Bytes::from_static(body.as_bytes())).unwrap();
-            let body: serde_json::Value = serde_json::from_slice(&shallow.with(&edits)).unwrap();
-            let expected: serde_json::Value = serde_json::from_str(expected).unwrap();
-            assert_eq!(body, expected);
+            assert_eq!(shallow.with(&edits), expected);
         }
         check(
             None,
-            &["interleaved-thinking-2025-05-14, files-api-2025-04-14"],
             r#"{"model":"m","max_tokens":5,"stream":true,"messages":[]}"#,
-            r#"{"max_tokens":5,"messages":[],"anthropic_version":"bedrock-2023-05-31",
-                "anthropic_beta":["interleaved-thinking-2025-05-14"]}"#,
+            r#"{"anthropic_version":"bedrock-2023-05-31","max_tokens":5,"messages":[]}"#,
         );
         check(
             Some("bedrock-next"),
-            &[
-                "advanced-tool-use-2025-11-20",
-                "pdfs-2024-09-25,tool-search-tool-2025-10-19,,",
-            ],
             r#"{"model":"m","anthropic_version":"theirs","anthropic_beta":["theirs"]}"#,
-            r#"{"anthropic_version":"bedrock-next",
-                "anthropic_beta":["tool-search-tool-2025-10-19","pdfs-2024-09-25"]}"#,
+            r#"{"anthropic_version":"bedrock-next","anthropic_beta":["theirs"]}"#,
         );
         check(
             Some(""),
-            &["prompt-caching-2024-07-31"],
             r#"{"model":"m","anthropic_beta":["theirs"],"container":"c"}"#,
             r#"{"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["theirs"],"container":"c"}"#,
         );
-    }
-
-    #[test]
-    fn every_flag_is_known_by_one_name() {
-        for (from, to) in ALIASES {
-            assert!(!BETAS.contains(from) && BETAS.contains(to));
-        }
     }
 }

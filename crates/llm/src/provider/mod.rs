@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{Document, Format, Losses, Operation, Reply, document::Served, frame::Framing, json::Edit};
@@ -14,6 +14,7 @@ use crate::{Document, Format, Losses, Operation, Reply, document::Served, frame:
 mod anthropic;
 mod azure;
 mod bedrock;
+pub(crate) mod beta;
 mod compatible;
 mod dialect;
 mod google;
@@ -107,9 +108,14 @@ pub trait Provider: fmt::Debug + Send + Sync {
     }
 
     /// Returns the edits that make a document of the format fit for this provider, such as a model that is
-    /// named in the path alone. `headers` are the client's.
-    fn edits(&self, _ask: Ask, _target: &Target<'_>, _headers: &HeaderMap) -> Vec<Edit> {
+    /// named in the path alone.
+    fn edits(&self, _ask: Ask, _target: &Target<'_>) -> Vec<Edit> {
         Vec::new()
+    }
+
+    /// Returns what the provider makes of flags of the header `anthropic-beta`; `None` where they are left to it.
+    fn betas(&self) -> Option<&'static beta::Platform> {
+        None
     }
 
     /// Returns how a streamed reply is cut into frames.
@@ -194,6 +200,8 @@ pub struct Call {
     pub path: String,
     /// Headers of the format and the provider; neither credentials nor the client's own.
     pub headers: HeaderMap,
+    /// What takes the place of the client's headers of these names: another value, or nothing.
+    pub replaces: Vec<(HeaderName, Option<HeaderValue>)>,
     /// The body.
     pub body: Bytes,
     /// What this upstream will not hear.

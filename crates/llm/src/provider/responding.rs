@@ -1,8 +1,6 @@
 //! Providers that every client's chat is said to in Responses, and not in chat completions: what their newer
 //! models do best there, such as keeping what they thought between two calls of tools.
 
-use http::HeaderMap;
-
 use super::{Ask, Azure, CredentialKind, Dialect, OpenAi, Provider, Site, Target};
 use crate::{Document, Format, Operation, document::Served, frame::Framing, json::Edit};
 
@@ -61,8 +59,8 @@ impl Provider for Responding {
         self.base.headers(format)
     }
 
-    fn edits(&self, ask: Ask, target: &Target<'_>, headers: &HeaderMap) -> Vec<Edit> {
-        self.base.edits(ask, target, headers)
+    fn edits(&self, ask: Ask, target: &Target<'_>) -> Vec<Edit> {
+        self.base.edits(ask, target)
     }
 
     fn framing(&self, format: Format) -> Framing {

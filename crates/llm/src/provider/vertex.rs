@@ -2,10 +2,9 @@
 //!
 //! Its format is Anthropic's, streams included; the model is named in the path alone.
 
-use http::HeaderMap;
 use serde_json::json;
 
-use super::{Ask, CredentialKind, Provider, Target, serve};
+use super::{Ask, CredentialKind, Provider, Target, beta, serve};
 use crate::{Document, Format, Operation, document::Served, json::Edit};
 
 /// Claude on Vertex AI, through `rawPredict`.
@@ -49,8 +48,12 @@ impl Provider for VertexClaude {
         target.site.join("", &suffix)
     }
 
-    fn edits(&self, _ask: Ask, target: &Target<'_>, _headers: &HeaderMap) -> Vec<Edit> {
+    fn edits(&self, _ask: Ask, target: &Target<'_>) -> Vec<Edit> {
         in_path(target, VERSION)
+    }
+
+    fn betas(&self) -> Option<&'static beta::Platform> {
+        Some(&beta::VERTEX)
     }
 
     fn host(&self) -> Option<&'static str> {
@@ -98,7 +101,7 @@ mod tests {
             };
             assert_eq!(VertexClaude.path(ask, &target), path);
             let sent = Bytes::from_static(br#"{"model":"m","stream":true,"messages":[]}"#);
-            let edits = VertexClaude.edits(ask, &target, &HeaderMap::new());
+            let edits = VertexClaude.edits(ask, &target);
             assert_eq!(Shallow::parse(sent).unwrap().with(&edits), body);
         }
         let site = Site {

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Fault, Turn, fault};
+use super::{Asked, Fault, Turn, fault, messages};
 use crate::{
     event_stream::event,
     fixture,
     script::Reply,
-    strict::{self, cloud},
+    strict::{self, cloud, count::Counted},
     upstream::Received,
 };
 
@@ -16,7 +16,13 @@ pub(super) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 pub(super) fn reply(request: &Received, key: &str) -> Reply {
     let body = request.json();
-    let judged = cloud::bedrock(request, key).and_then(|method| {
+    let method = cloud::bedrock(request, key);
+    if let Ok(method) = &method
+        && method.name == "count-tokens"
+    {
+        return count(request, method);
+    }
+    let judged = method.and_then(|method| {
         strict::converse::check_body(&body)?;
         Ok(method)
     });
@@ -45,6 +51,16 @@ pub(super) fn reply(request: &Received, key: &str) -> Reply {
     let said = events.into_iter().take(if stall_stream { 2 } else { whole });
     let reply = said.fold(Reply::chunked(200, &head), Reply::frame);
     if stall_stream { reply.stall() } else { reply.end() }
+}
+
+/// Counts the tokens of a body of Converse or InvokeModel.
+pub(super) fn count(request: &Received, method: &cloud::Method) -> Reply {
+    let tokens = match strict::count::check_bedrock(&request.json(), &method.model) {
+        Ok(Counted::Messages(body)) => messages::tokens(&body),
+        Ok(Counted::Converse(body)) => super::prompt_tokens(&read(&body, method.clone())),
+        Err(refusal) => return refusal.bedrock(),
+    };
+    Reply::json(200, &json!({"inputTokens": tokens}))
 }
 
 /// Returns an error as AWS says it.

@@ -15,6 +15,12 @@ use crate::{
 };
 
 pub(super) fn reply(request: &Received, key: &str) -> Reply {
+    if request.target.starts_with("/v1/messages/count_tokens") {
+        return match strict::messages::check_count(request, key) {
+            Ok(body) => count(&body),
+            Err(refusal) => refusal.messages(),
+        };
+    }
     match strict::messages::check(request, key) {
         Ok(body) => answer(&body, failure, Reply::stream(), String::into_bytes),
         Err(refusal) => refusal.messages(),
@@ -24,7 +30,16 @@ pub(super) fn reply(request: &Received, key: &str) -> Reply {
 /// Plays Claude on Vertex AI.
 pub(super) fn vertex(request: &Received, key: &str) -> Reply {
     let method = cloud::vertex(request, key, "anthropic");
+    if let Ok(method) = &method
+        && method.model == "count-tokens"
+    {
+        return match strict::count::check_vertex(request) {
+            Ok(body) => count(&body),
+            Err(refusal) => refusal.messages(),
+        };
+    }
     let body = method.and_then(|method| {
+        strict::beta::check_header(request)?;
         let stream = method.name == "streamRawPredict";
         enveloped(request, method, "vertex-2023-10-16", stream)
     });
@@ -36,7 +51,13 @@ pub(super) fn vertex(request: &Received, key: &str) -> Reply {
 
 /// Plays Claude on Amazon Bedrock, whose events are wrapped in AWS's binary streams.
 pub(super) fn invoke(request: &Received, key: &str) -> Reply {
-    let body = cloud::bedrock(request, key).and_then(|method| {
+    let method = cloud::bedrock(request, key);
+    if let Ok(method) = &method
+        && method.name == "count-tokens"
+    {
+        return converse::count(request, method);
+    }
+    let body = method.and_then(|method| {
         let stream = method.name == "invoke-with-response-stream";
         enveloped(request, method, "bedrock-2023-05-31", stream)
     });
@@ -60,11 +81,16 @@ fn enveloped(
     stream: bool,
 ) -> Result<Value, Refusal> {
     let mut body = request.json();
-    let said = body
-        .as_object_mut()
-        .and_then(|body| body.remove("anthropic_version"));
-    if said != Some(json!(version)) {
+    if body.get("anthropic_version") != Some(&json!(version)) {
         return Err(Refusal::new("anthropic_version", "Field required"));
+    }
+    if version.starts_with("bedrock") && body.get("stream").is_some() {
+        return Err(Refusal::new("stream", "Extra inputs are not permitted"));
+    }
+    if version.starts_with("bedrock") {
+        strict::beta::check_body(&mut body)?;
+    } else if let Some(body) = body.as_object_mut() {
+        body.remove("anthropic_version");
     }
     if body.get("model").is_some() {
         return Err(Refusal::new("model", "Extra inputs are not permitted"));
@@ -73,6 +99,16 @@ fn enveloped(
     body["stream"] = json!(stream);
     strict::messages::check_body(&body)?;
     Ok(body)
+}
+
+/// Counts the tokens of a body that was judged.
+fn count(body: &Value) -> Reply {
+    Reply::json(200, &json!({"input_tokens": tokens(body)}))
+}
+
+/// Returns how many tokens a body has, which is what an answer to it says.
+pub(super) fn tokens(body: &Value) -> usize {
+    super::prompt_tokens(&read(body))
 }
 
 /// Answers a body that was judged; a stream begins with `head`, and each of its events is `framed`.

@@ -184,8 +184,13 @@ impl Turn {
             .map(|call| 3 + call.arguments.to_string().len() / 4)
             .sum();
         let output = reasoning + called + self.pieces().len();
-        (4 + asked.length / 4, reasoning, output)
+        (prompt_tokens(asked), reasoning, output)
     }
+}
+
+/// Returns how many tokens were asked.
+fn prompt_tokens(asked: &Asked) -> usize {
+    4 + asked.length / 4
 }
 
 /// Decides which tools are called: one for each place that is named in a question about the weather.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{Refusal, array, base64, boolean, join, name, number, object, only, text};
+use super::{Refusal, array, base64, beta, boolean, join, name, number, object, only, text};
 use crate::fixture;
 
 /// Judges a body.
@@ -17,6 +17,9 @@ pub fn check_body(value: &Value) -> Result<(), Refusal> {
     let body = object(value, "")?;
     only(body, KNOWN, "")?;
     check_inference(body)?;
+    if let Some(fields) = body.get("additionalModelRequestFields") {
+        beta::check_fields(fields)?;
+    }
     let has_tools = check_tools(body)?;
     for (index, block) in array(body, "system", "")?.iter().enumerate() {
         let path = format!("system[{index}]");

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::{
-    Refusal, array, base64, boolean, join, name, number, object, only,
+    Refusal, array, base64, boolean, count, join, name, number, object, only,
     openai::{check_leaks, check_strict_schema},
     text,
 };
@@ -18,7 +18,7 @@ use crate::{fixture, upstream::Received};
 /// # Errors
 /// The refusal that the provider would send.
 pub fn check(request: &Received, key: &str) -> Result<Value, Refusal> {
-    check_head(request, key)?;
+    check_head(request, key, "/v1/messages")?;
     let value: Value = serde_json::from_slice(&request.body)
         .map_err(|error| Refusal::invalid("", format!("the body is not JSON: {error}")))?;
     check_body(&value)?;
@@ -63,7 +63,16 @@ pub fn check_body(value: &Value) -> Result<(), Refusal> {
     judge.cache_marks_used()
 }
 
-fn check_head(request: &Received, key: &str) -> Result<(), Refusal> {
+/// Judges a request to `/v1/messages/count_tokens`; returns its body as one of Messages.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_count(request: &Received, key: &str) -> Result<Value, Refusal> {
+    check_head(request, key, "/v1/messages/count_tokens")?;
+    count::check_messages(&request.json())
+}
+
+fn check_head(request: &Received, key: &str, expected: &str) -> Result<(), Refusal> {
     let path = request.target.split('?').next().unwrap_or_default();
     let refuse = |status, kind, message: &str| {
         Err(Refusal {
@@ -73,7 +82,7 @@ fn check_head(request: &Received, key: &str) -> Result<(), Refusal> {
             message: message.to_owned(),
         })
     };
-    if request.method != "POST" || path != "/v1/messages" {
+    if request.method != "POST" || path != expected {
         return refuse(404, "not_found_error", "Not found");
     }
     if request.headers.get_all("x-api-key").iter().count() != 1 || request.header("x-api-key") != key {

@@ -3,8 +3,10 @@
 //! A gateway that translates can send what looks right and is not. Each format has one function that judges
 //! a whole request, head and body, by the rules of the provider's public reference.
 
+pub mod beta;
 pub mod cloud;
 pub mod converse;
+pub mod count;
 pub mod forms;
 pub mod gemini;
 pub mod messages;

@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, Field, Losses,
+    ApiError, Field, Format, Losses,
     capability::{Capability, Family},
     chat::{
-        Reasoning, ReasoningMode, Request, ToolChoice,
+        Extension, Extensions, Reasoning, ReasoningMode, Request, ToolChoice,
         messages::{request::Thinking, think},
     },
     json,
@@ -21,6 +21,9 @@ pub(super) type Fields = BTreeMap<String, Box<RawValue>>;
 
 /// The efforts that Nova and gpt-oss know.
 const EFFORTS: &[&str] = &["low", "medium", "high"];
+
+/// Members of Messages that Claude takes beside those of the format.
+const OWN: &[&str] = &["context_management"];
 
 /// The effort where the client asked for thinking and said nothing else.
 const MODERATE: &str = "medium";
@@ -117,6 +120,19 @@ pub(super) fn choose_one(choice: Option<&ToolChoice>, name: impl Fn(&str) -> Str
         disable_parallel_tool_use: true,
     };
     put(fields, "tool_choice", &choice);
+}
+
+/// Adds the members of the client's document that a model of `family` reads as they are.
+pub(super) fn hand_on(extensions: &Extensions, family: Family, fields: &mut Fields) {
+    for extension in extensions.0.iter().filter(|extension| is_told(family, extension)) {
+        fields.insert(extension.key.clone(), extension.value.clone());
+    }
+}
+
+/// Returns whether a model of `family` is told `extension` as it is. Claude takes members of Messages that the
+/// format has none for, with their flags.
+pub(super) fn is_told(family: Family, extension: &Extension) -> bool {
+    family == Family::Claude && extension.format == Format::Messages && OWN.contains(&extension.key.as_str())
 }
 
 fn is_off(reasoning: &Reasoning) -> bool {

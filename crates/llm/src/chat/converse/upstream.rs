@@ -79,6 +79,7 @@ impl Upstream for Converse {
                 request.tool_choice,
                 Some(ToolChoice::Required | ToolChoice::Tool(_))
             );
+        model::hand_on(&request.extensions, hosted.family, &mut fields);
         let thinks = model::reason(request, hosted.family, &capability, forced, &mut fields, losses)?;
         let inference_config = sampling(request, hosted.family, thinks, &mut fields, losses);
         let mut own = Vec::new();
@@ -103,9 +104,11 @@ impl Upstream for Converse {
             },
         };
         limit_marks(&mut document, losses);
-        request
-            .extensions
-            .lose(Format::Converse, losses, |key| Field::Extension(key.to_owned()));
+        for extension in &request.extensions.0 {
+            if extension.format != Format::Converse && !model::is_told(hosted.family, extension) {
+                losses.push(extension.loss(Field::Extension(extension.key.clone())));
+            }
+        }
         let body = serde_json::to_vec(&document).map_err(|reason| {
             ApiError::new(
                 ErrorKind::Internal,

@@ -60,7 +60,7 @@ impl Client for Messages {
             service_tier: object.optional("service_tier", &root)?,
             extensions: Extensions::default(),
         };
-        let output_extensions = output(&mut object, &mut request)?;
+        let output_extensions = output(&mut object, &mut request, losses)?;
         let mut rest = block::extensions(object, "", wire::severity);
         for extension in &mut rest.0 {
             if let Some(foreign) = converse::member(&extension.key, &extension.value) {
@@ -292,7 +292,11 @@ fn metadata(object: &mut Object<'_>) -> Result<(Option<String>, Extensions), Api
 }
 
 /// Reads `output_config` and its predecessor `output_format`.
-fn output(object: &mut Object<'_>, request: &mut Request) -> Result<Extensions, ApiError> {
+fn output(
+    object: &mut Object<'_>,
+    request: &mut Request,
+    losses: &mut Losses,
+) -> Result<Extensions, ApiError> {
     let root = Path::Root;
     let mut extensions = Extensions::default();
     let path = root.key("output_config");
@@ -302,7 +306,7 @@ fn output(object: &mut Object<'_>, request: &mut Request) -> Result<Extensions, 
             request.reasoning.get_or_insert_default().effort = Some(effort);
         }
         if let Some(raw) = config.take("format") {
-            let format = format(raw, &path.key("format"))?;
+            let format = format(raw, &path.key("format"), losses)?;
             place(format, "output_config.format", raw, request, &mut extensions);
         }
         extensions
@@ -310,7 +314,7 @@ fn output(object: &mut Object<'_>, request: &mut Request) -> Result<Extensions, 
             .extend(block::extensions(config, "output_config.", |_| Severity::Advisory).0);
     }
     if let Some(raw) = object.take("output_format") {
-        let format = format(raw, &root.key("output_format"))?;
+        let format = format(raw, &root.key("output_format"), losses)?;
         place(format, "output_format", raw, request, &mut extensions);
     }
     Ok(extensions)
@@ -336,7 +340,7 @@ fn place(
     }
 }
 
-fn format(raw: &RawValue, path: &Path<'_>) -> Result<Option<Output>, ApiError> {
+fn format(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Option<Output>, ApiError> {
     let mut format = Object::parse(raw, path)?;
     let kind: String = format.required("type", path)?;
     if kind != "json_schema" {
@@ -346,8 +350,10 @@ fn format(raw: &RawValue, path: &Path<'_>) -> Result<Option<Output>, ApiError> {
     if json::kind(schema) != Kind::Object {
         return Err(path.key("schema").invalid("expected an object"));
     }
+    let name = format.optional("name", path)?.unwrap_or_default();
+    block::lose_rest(format, path, losses);
     Ok(Some(Output::JsonSchema {
-        name: format.optional("name", path)?.unwrap_or_default(),
+        name,
         description: None,
         schema: schema.to_owned(),
         strict: None,
