@@ -72,6 +72,10 @@ pub(crate) mod limit {
 
     /// From the start of the process to its first answer.
     pub(crate) const READY: Duration = Duration::from_millis(100);
+    /// The same with many models.
+    pub(crate) const LOADED: Duration = Duration::from_millis(200);
+    /// From a change of one route of many until it is served.
+    pub(crate) const RELOADED: Duration = Duration::from_millis(50);
     /// Resident once started.
     pub(crate) const IDLE: f64 = 20.0 * (1 << 20) as f64;
     /// Memory per request in flight, as a multiple of its body.

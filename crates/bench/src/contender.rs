@@ -30,6 +30,13 @@ pub(crate) const MANY: usize = 10_000;
 /// How many models are configured otherwise.
 pub(crate) const FEW: usize = 10;
 
+/// How many models a route has; teams that look after their own have few.
+const PER_ROUTE: usize = 5;
+/// How long the gateway waits for a file to stay as it is.
+const SETTLED: Duration = Duration::from_millis(100);
+/// What stands in place of the model of one route, once that is changed. It is long, so that it resembles no other.
+const CHANGED: &str = "a-model-that-is-called-as-no-other-one-so-that-nobody-looks-for-it";
+
 /// How long a program may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -121,6 +128,20 @@ impl Contender {
         })
     }
 
+    /// Changes one route of a gateway that runs in `dir`; returns how long it takes until that is served, once the file
+    /// has settled.
+    pub(crate) fn change(&self, dir: &Path, running: &Running) -> anyhow::Result<Duration> {
+        let dir = dir.join(self.name);
+        let path = dir.join("tollgate.yaml");
+        let yaml = fs::read_to_string(&path)?.replacen("model-00005", CHANGED, 1);
+        let next = dir.join("next.yaml");
+        fs::write(&next, yaml)?;
+        fs::rename(&next, &path)?;
+        let start = Instant::now();
+        answers_for(running.address, CHANGED, || false)?;
+        Ok(start.elapsed().saturating_sub(SETTLED))
+    }
+
     /// Returns the program's version, as it says itself.
     pub(crate) fn version(&self) -> String {
         let argument = match self.kind {
@@ -147,8 +168,12 @@ fn version(said: &str) -> Option<&str> {
 }
 
 /// Waits until a request to `address` is answered with 200.
-pub(crate) fn answers(address: SocketAddr, mut gave_up: impl FnMut() -> bool) -> anyhow::Result<()> {
-    let body = script::prompt(RELAYED, false, 0);
+pub(crate) fn answers(address: SocketAddr, gave_up: impl FnMut() -> bool) -> anyhow::Result<()> {
+    answers_for(address, RELAYED, gave_up)
+}
+
+fn answers_for(address: SocketAddr, model: &str, mut gave_up: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let body = script::prompt(model, false, 0);
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: bench.local\r\ncontent-type: application/json\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n",
@@ -310,17 +335,15 @@ spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
     let fillers: Vec<String> = (FORMS.len()..models)
         .map(|index| format!("model-{index:05}"))
         .collect();
-    // As many matches to a rule and rules to a route as the resource allows.
-    let rules: Vec<&[String]> = fillers.chunks(128).collect();
-    for (index, rules) in rules.chunks(15).enumerate() {
+    for (index, models) in fillers.chunks(PER_ROUTE).enumerate() {
         route(&mut yaml, &format!("models-{index}"));
-        for models in rules {
-            rule(&mut yaml, models, "openai");
+        for model in models {
+            rule(&mut yaml, model, "openai");
         }
     }
     route(&mut yaml, "measured");
     for form in FORMS {
-        rule(&mut yaml, &[form.model.to_owned()], form.name);
+        rule(&mut yaml, form.model, form.name);
     }
     yaml
 }
@@ -433,15 +456,13 @@ spec:
     );
 }
 
-fn rule(yaml: &mut String, models: &[String], backend: &str) {
-    yaml.push_str("  - matches:\n");
-    for model in models {
-        let _ = writeln!(
-            yaml,
-            "    - headers: [{{type: Exact, name: x-ai-eg-model, value: {model}}}]"
-        );
-    }
-    let _ = writeln!(yaml, "    backendRefs: [{{name: {backend}}}]");
+fn rule(yaml: &mut String, model: &str, backend: &str) {
+    let _ = writeln!(
+        yaml,
+        "  - matches:
+    - headers: [{{type: Exact, name: x-ai-eg-model, value: {model}}}]
+    backendRefs: [{{name: {backend}}}]"
+    );
 }
 
 #[cfg(test)]
@@ -472,7 +493,7 @@ mod tests {
             assert_eq!(documents().count(), routes);
             assert!(documents().all(|document| document.matches("- matches:").count() <= 15));
         };
-        check(FEW, 2);
-        check(MANY, 7);
+        check(FEW, 3);
+        check(MANY, 2001);
     }
 }

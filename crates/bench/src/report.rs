@@ -217,7 +217,7 @@ impl Results {
             json!({"name": result.case.name, "title": result.case.title, "connections": result.case.connections, "rows": rows})
         });
         let starts = self.starts.iter().map(
-            |start| json!({"contender": start.contender, "ready_ms": start.ready, "idle_bytes": start.idle}),
+            |start| json!({"contender": start.contender, "ready_ms": start.ready, "idle_bytes": start.idle, "reload_ms": start.reload}),
         );
         let memory = self.memory.iter().map(|memory| {
             json!({"contender": memory.contender, "translate": memory.translate, "bodies": memory.bodies, "errors": memory.errors.len()})
@@ -289,6 +289,24 @@ impl Results {
                 unit: "MB",
             });
         }
+        let many = self
+            .starts
+            .iter()
+            .filter(|start| start.contender == TOLLGATE_MANY);
+        for start in many {
+            verdicts.push(Verdict {
+                target: "ready after start with 2,000 routes, 10,000 models".to_owned(),
+                limit: case::limit::LOADED.as_secs_f64() * 1000.0,
+                measured: start.ready,
+                unit: "ms",
+            });
+            verdicts.push(Verdict {
+                target: "reload of one of 2,000 routes".to_owned(),
+                limit: case::limit::RELOADED.as_secs_f64() * 1000.0,
+                measured: start.reload.unwrap_or(f64::NAN),
+                unit: "ms",
+            });
+        }
         for memory in self.memory.iter().filter(|memory| memory.contender == TOLLGATE) {
             verdicts.push(Verdict {
                 target: format!("memory per 10 MB request in flight: {}", mode(memory.translate)),
@@ -301,12 +319,13 @@ impl Results {
     }
 
     fn start_rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![cells(["", "ready, ms", "idle RSS, MB"])];
+        let mut rows = vec![cells(["", "ready, ms", "idle RSS, MB", "reload, ms"])];
         rows.extend(self.starts.iter().map(|start| {
             vec![
                 start.contender.to_owned(),
                 ratio(start.ready),
                 ratio(start.idle / MB),
+                start.reload.map(ratio).unwrap_or_default(),
             ]
         }));
         rows
@@ -518,6 +537,7 @@ mod tests {
                 contender: TOLLGATE,
                 ready: 12.0,
                 idle: 21.0 * MB,
+                reload: None,
             }],
             memory: vec![MemoryResult {
                 contender: TOLLGATE,

@@ -82,6 +82,8 @@ pub(crate) struct Start {
     pub(crate) ready: f64,
     /// Bytes resident a second later, median.
     pub(crate) idle: f64,
+    /// Milliseconds until a change of one route is served, median; none for programs that are not asked.
+    pub(crate) reload: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -339,16 +341,21 @@ fn figures(outcome: Outcome, cpu: Option<Duration>, memory: Option<Memory>) -> F
 fn measure_start(contender: &Contender, dir: &Path, mock: &Mock) -> anyhow::Result<Start> {
     let mut ready = Vec::new();
     let mut idle = Vec::new();
+    let mut reloads = Vec::new();
     for _ in 0..STARTS {
         let running = contender.start(dir, mock.address)?;
         thread::sleep(IDLE_AFTER);
         ready.push(micros(running.ready) / 1000.0);
         idle.push(running.process.memory().resident as f64);
+        if contender.name == TOLLGATE_MANY {
+            reloads.push(micros(contender.change(dir, &running)?) / 1000.0);
+        }
     }
     Ok(Start {
         contender: contender.name,
         ready: median(&ready),
         idle: median(&idle),
+        reload: (!reloads.is_empty()).then(|| median(&reloads)),
     })
 }
 
