@@ -28,6 +28,9 @@ struct Case {
     status: u16,
     /// Who is to be asked; nobody if absent.
     backend: Option<String>,
+    /// Who is to be sent a copy besides.
+    #[serde(default)]
+    copies: Vec<String>,
     /// What the backend is to see.
     #[serde(default)]
     sees: Sees,
@@ -111,12 +114,10 @@ async fn check(file: &Path, setup: &Setup, case: &Case) {
     }
     for ((name, upstream), before) in BACKENDS.iter().zip(&setup.upstreams).zip(before) {
         let wanted = case.backend.as_deref() == Some(name);
-        let requests = upstream.requests();
-        assert_eq!(
-            requests.len() - before,
-            usize::from(wanted),
-            "{place}: requests of {name}"
-        );
+        let copied = case.copies.iter().filter(|copied| copied == name).count();
+        let expected = usize::from(wanted) + copied;
+        let requests = upstream.received(before + expected).await;
+        assert_eq!(requests.len() - before, expected, "{place}: requests of {name}");
         let Some(seen) = requests.last().filter(|_| wanted) else {
             continue;
         };

@@ -43,7 +43,7 @@ async fn nobody_waits_for_a_copy() {
     }
     setup.upstreams[1].received(3).await;
     gate.open();
-    let labels = ["backend=\"default/v2:8080\"", "outcome=\"mirror_failed\""];
+    let labels = ["backend=\"service/default/v2:8080\"", "outcome=\"mirror_failed\""];
     setup
         .served
         .metric_reaches("tollgate_attempts_total", &labels, 3.0)
