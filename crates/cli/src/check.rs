@@ -4,7 +4,7 @@ use std::{fmt::Write, process::ExitCode};
 
 use anyhow::Context;
 use config::{
-    Condition, ConditionKind, Fault, Report, Severity,
+    Condition, ConditionKind, Fault, Memory, Report, Severity,
     report::{Entry, ListenerStatus, ParentStatus},
 };
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
         .map(|text| serde_json::from_str::<explain::Question>(text).context("--explain"))
         .transpose()?;
     let source = Source::choose(arguments.paths)?;
-    let declared = source.load();
+    let declared = source.load(&mut Memory::default());
     let (snapshot, report) = config::resolve(&declared.resources, source::now());
     let problems = &declared.problems;
     let mut failed = report.has_errors()
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
         },
         Some(question) => {
             problems.iter().for_each(say);
-            let explained = explain::explain(&snapshot, question)?;
+            let explained = explain::explain(&declared.resources, &snapshot, question)?;
             failed |= !explained.is_served();
             match arguments.output {
                 Output::Text => print(&explained)?,
@@ -97,7 +97,8 @@ fn table(report: &Report) -> String {
             .iter()
             .filter(|condition| condition.severity > Severity::Note);
         for condition in notable {
-            let _ = writeln!(table, "  {}: {condition}", condition.severity);
+            let place = entry.place(condition);
+            let _ = writeln!(table, "  {place}: {}: {condition}", condition.severity);
         }
     }
     table
@@ -126,7 +127,7 @@ fn document(report: &Report, problems: &[Problem]) -> Value {
                 "file": entry.origin.file,
                 "line": entry.origin.line,
                 "column": entry.origin.column,
-                "conditions": entry.conditions.iter().map(condition).collect::<Vec<_>>(),
+                "conditions": entry.conditions.iter().map(|own| condition(entry, own)).collect::<Vec<_>>(),
             });
             if !entry.listeners.is_empty() {
                 document["listeners"] = entry.listeners.iter().map(listener).collect();
@@ -179,13 +180,16 @@ fn parent(status: &ParentStatus) -> Value {
     })
 }
 
-fn condition(condition: &Condition) -> Value {
+fn condition(entry: &Entry, condition: &Condition) -> Value {
+    let place = entry.place(condition);
     json!({
         "type": condition.kind.to_string(),
         "status": condition.status,
         "reason": condition.reason,
         "message": condition.message,
         "field": condition.field,
+        "line": place.line,
+        "column": place.column,
         "severity": condition.severity.to_string(),
     })
 }

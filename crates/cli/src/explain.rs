@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context, bail};
 use config::{
-    Snapshot,
+    Resources, Snapshot,
     plain::Answer,
+    resolve::holding::Holding,
     router::{Asked, Considered, Explanation, Verdict},
     snapshot::{Backend, Candidate, Listener, Rule},
 };
@@ -38,11 +39,19 @@ pub(crate) struct Question {
 
 /// What becomes of a request, on each port that it may arrive at.
 pub(crate) struct Explained {
-    ports: Vec<(u16, Outcome)>,
+    ports: Vec<Port>,
     model: String,
 }
 
 /// What becomes of a request at one port.
+struct Port {
+    port: u16,
+    outcome: Outcome,
+    /// The policies for the rule that serves it.
+    policies: Vec<Holding>,
+}
+
+/// Who answers a request.
 enum Outcome {
     /// No such path.
     Unknown(String),
@@ -60,7 +69,11 @@ enum Outcome {
 ///
 /// # Errors
 /// If the request cannot be one, or there is no such port or Gateway.
-pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Result<Explained> {
+pub(crate) fn explain(
+    resources: &Resources,
+    snapshot: &Snapshot,
+    question: &Question,
+) -> anyhow::Result<Explained> {
     let host = question
         .host
         .rsplit_once(':')
@@ -94,7 +107,13 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Resul
         .filter(|(port, listener)| question.asks(**port, listener))
         .map(|(port, listener)| {
             let outcome = outcome(listener, endpoint, &asked);
-            (*port, outcome)
+            let own = listener.router.listener(&host).zip(outcome.rule());
+            let policies = own.map(|(host, rule)| config::holding(resources, *port, host, rule));
+            Port {
+                port: *port,
+                outcome,
+                policies: policies.unwrap_or_default(),
+            }
         })
         .collect();
     if ports.is_empty() {
@@ -132,6 +151,16 @@ fn outcome(listener: &Listener, endpoint: Option<&'static Endpoint>, asked: &Ask
     }
 }
 
+impl Outcome {
+    /// Returns the rule that serves the request.
+    fn rule(&self) -> Option<&Rule> {
+        match self {
+            Outcome::Unknown(_) | Outcome::Models(_) | Outcome::Kept => None,
+            Outcome::Chat(_, explanation) | Outcome::Plain(explanation) => explanation.chosen.as_deref(),
+        }
+    }
+}
+
 impl Question {
     /// Returns whether the request may arrive at this listener. A Gateway is named as `name`, `namespace/name` or
     /// `namespace/name/listener`.
@@ -163,31 +192,36 @@ fn headers(question: &Question) -> anyhow::Result<HeaderMap> {
 impl Explained {
     /// Returns whether the request is answered with more than an error, wherever it arrives.
     pub(crate) fn is_served(&self) -> bool {
-        self.ports.iter().all(|(_, outcome)| match outcome {
+        self.ports.iter().all(|port| match &port.outcome {
             Outcome::Unknown(_) => false,
             Outcome::Models(_) | Outcome::Kept => true,
-            Outcome::Chat(_, explanation) | Outcome::Plain(explanation) => {
-                explanation.chosen.as_deref().is_some_and(is_usable)
-            }
+            Outcome::Chat(..) | Outcome::Plain(_) => port.outcome.rule().is_some_and(is_usable),
         })
     }
 
     /// Returns the same as a document.
     pub(crate) fn document(&self) -> Value {
-        let ports = self.ports.iter().map(|(port, outcome)| match outcome {
-            Outcome::Unknown(path) => json!({ "port": port, "unknownPath": path }),
-            Outcome::Models(models) => json!({ "port": port, "models": models }),
-            Outcome::Kept => json!({ "port": port, "kept": true }),
-            Outcome::Chat(endpoint, explanation) => json!({
-                "port": port,
-                "chosen": explanation.chosen.as_ref().map(|rule| self.rule(Some(endpoint), rule)),
-                "considered": explanation.considered.iter().map(considered).collect::<Vec<_>>(),
-            }),
-            Outcome::Plain(explanation) => json!({
-                "port": port,
-                "chosen": explanation.chosen.as_ref().map(|rule| self.rule(None, rule)),
-                "considered": explanation.considered.iter().map(considered).collect::<Vec<_>>(),
-            }),
+        let ports = self.ports.iter().map(|own| {
+            let Port {
+                port,
+                outcome,
+                policies,
+            } = own;
+            let explained = |endpoint, explanation: &Explanation| {
+                json!({
+                    "port": port,
+                    "chosen": explanation.chosen.as_ref().map(|rule| self.rule(endpoint, rule)),
+                    "policies": policies.iter().map(held).collect::<Vec<_>>(),
+                    "considered": explanation.considered.iter().map(considered).collect::<Vec<_>>(),
+                })
+            };
+            match outcome {
+                Outcome::Unknown(path) => json!({ "port": port, "unknownPath": path }),
+                Outcome::Models(models) => json!({ "port": port, "models": models }),
+                Outcome::Kept => json!({ "port": port, "kept": true }),
+                Outcome::Chat(endpoint, explanation) => explained(Some(endpoint), explanation),
+                Outcome::Plain(explanation) => explained(None, explanation),
+            }
         });
         json!({ "ports": ports.collect::<Vec<_>>() })
     }
@@ -322,13 +356,14 @@ struct Way {
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (port, outcome) in &self.ports {
-            match outcome {
+        for own in &self.ports {
+            let port = own.port;
+            match &own.outcome {
                 Outcome::Unknown(path) => writeln!(f, "port {port}: 404, there is no path {path}")?,
                 Outcome::Models(models) => writeln!(f, "port {port}: the gateway lists {models} models")?,
                 Outcome::Kept => writeln!(f, "port {port}: the gateway answers with what it keeps")?,
-                Outcome::Chat(endpoint, explanation) => self.served(f, *port, Some(endpoint), explanation)?,
-                Outcome::Plain(explanation) => self.served(f, *port, None, explanation)?,
+                Outcome::Chat(endpoint, explanation) => self.served(f, own, Some(endpoint), explanation)?,
+                Outcome::Plain(explanation) => self.served(f, own, None, explanation)?,
             }
         }
         Ok(())
@@ -339,10 +374,11 @@ impl Explained {
     fn served(
         &self,
         f: &mut fmt::Formatter<'_>,
-        port: u16,
+        own: &Port,
         endpoint: Option<&'static Endpoint>,
         explanation: &Explanation,
     ) -> fmt::Result {
+        let port = own.port;
         match &explanation.chosen {
             None => writeln!(f, "port {port}: 404, no rule matches")?,
             Some(rule) => {
@@ -362,6 +398,12 @@ impl Explained {
                     self.backend(f, endpoint, candidate)?;
                 }
             }
+        }
+        if !own.policies.is_empty() {
+            writeln!(f, "policies, of each kind the most specific first:")?;
+        }
+        for policy in &own.policies {
+            writeln!(f, "  {policy}")?;
         }
         if !explanation.considered.is_empty() {
             writeln!(f, "considered, in order of precedence:")?;
@@ -425,6 +467,16 @@ fn ordered(rule: &Rule) -> Vec<&Candidate> {
     let mut candidates: Vec<_> = rule.candidates.iter().collect();
     candidates.sort_by_key(|candidate| candidate.priority);
     candidates
+}
+
+fn held(holding: &Holding) -> Value {
+    json!({
+        "kind": holding.kind,
+        "namespace": holding.policy.namespace,
+        "name": holding.policy.name,
+        "target": holding.target,
+        "effect": holding.effect.name(),
+    })
 }
 
 fn considered(considered: &Considered) -> Value {

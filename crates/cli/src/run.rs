@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use config::{
-    Secret, Severity, Snapshot,
+    Memory, Secret, Severity, Snapshot,
     certificate::{Authorities, Certificate},
 };
 use gateway::{AccessRecords, Gateway, LogLevel, Options, RedisOptions, SessionOptions, Telemetry};
@@ -78,7 +78,8 @@ async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow:
         *port = address.port();
     }
     let loaded = source::now();
-    let configuration = match prepare(&source, arguments, loaded) {
+    let mut memory = Memory::default();
+    let configuration = match prepare(&source, arguments, loaded, &mut memory) {
         Prepared::Sound(configuration) => configuration,
         Prepared::Refused { reasons, .. } => {
             reasons.iter().for_each(say);
@@ -105,7 +106,13 @@ async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow:
         source: &source,
         models,
     });
-    let mut reloader = Reloader::new(arguments, &source, &gateway, configuration.input, loaded);
+    let mut reloader = Reloader::new(
+        arguments,
+        &source,
+        &gateway,
+        (configuration.input, memory),
+        loaded,
+    );
     // What changed between reading and watching was not heard.
     reloader.look().await;
     loop {
@@ -269,16 +276,15 @@ enum Prepared {
     },
 }
 
-fn prepare(source: &Source, arguments: &Run, loaded: u64) -> Prepared {
-    let declared = source.load();
+fn prepare(source: &Source, arguments: &Run, loaded: u64, memory: &mut Memory) -> Prepared {
+    let declared = source.load(memory);
     let (mut snapshot, report) = config::resolve(&declared.resources, loaded);
     let mut lines: Vec<_> = declared.problems.iter().map(ToString::to_string).collect();
     for entry in &report.entries {
-        let mut entry = entry.clone();
-        entry
-            .conditions
-            .retain(|condition| condition.severity > Severity::Note);
-        if !entry.conditions.is_empty() {
+        let notable = |condition: &config::Condition| condition.severity > Severity::Note;
+        if entry.conditions.iter().any(notable) {
+            let mut entry = entry.clone();
+            entry.conditions.retain(notable);
             lines.push(entry.to_string());
         }
     }
@@ -326,6 +332,8 @@ struct Reloader<'a> {
     watch: Option<Watch>,
     /// What was read last, whether it is served or not.
     input: Input,
+    /// What its documents say.
+    memory: Memory,
     /// Whether it is served.
     served: bool,
     /// When the first configuration was read: the age of models must not change with a reload.
@@ -337,7 +345,7 @@ impl<'a> Reloader<'a> {
         arguments: &'a Run,
         source: &'a Source,
         gateway: &'a Arc<Gateway>,
-        input: Input,
+        (input, memory): (Input, Memory),
         loaded: u64,
     ) -> Self {
         let mut reloader = Self {
@@ -346,6 +354,7 @@ impl<'a> Reloader<'a> {
             gateway,
             watch: None,
             input,
+            memory,
             served: true,
             loaded,
         };
@@ -386,7 +395,7 @@ impl<'a> Reloader<'a> {
     }
 
     async fn reload(&mut self) {
-        let (input, outcome) = match prepare(self.source, self.arguments, self.loaded) {
+        let (input, outcome) = match prepare(self.source, self.arguments, self.loaded, &mut self.memory) {
             Prepared::Refused { input, reasons } => (input, Err(reasons)),
             Prepared::Sound(Configuration {
                 input,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Key, Origin, Severity};
+use crate::{Key, Origin, Severity, places::Position};
 
 /// One entry per resource, in the order in which they were declared.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +71,8 @@ pub struct Condition {
     pub message: String,
     /// The field that it is about, as `spec.rules[0].name`.
     pub field: Option<String>,
+    /// Where that was written, or what it lies in.
+    pub at: Option<Position>,
     /// How bad it is.
     pub severity: Severity,
 }
@@ -98,6 +100,18 @@ impl Report {
 }
 
 impl Entry {
+    /// Returns where what `condition` is about was written.
+    pub fn place(&self, condition: &Condition) -> Origin {
+        match condition.at {
+            Some(Position { line, column }) => Origin {
+                line,
+                column,
+                ..self.origin.clone()
+            },
+            None => self.origin.clone(),
+        }
+    }
+
     /// Returns whether the resource is not served as declared.
     pub fn has_errors(&self) -> bool {
         self.conditions
@@ -143,14 +157,13 @@ impl fmt::Display for ListenerStatus {
 /// One line per condition: `file:line:column: severity: Kind namespace/name: condition`.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind, key, origin, ..
-        } = self;
+        let Self { kind, key, .. } = self;
         for (index, condition) in self.conditions.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{origin}: {}: {kind} {key}: {condition}", condition.severity)?;
+            let place = self.place(condition);
+            write!(f, "{place}: {}: {kind} {key}: {condition}", condition.severity)?;
         }
         Ok(())
     }

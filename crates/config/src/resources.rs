@@ -8,6 +8,7 @@ use crate::kind::{
     Guard, HTTPRoute, HTTPRouteFilter, MCPRoute, Metadata, Namespace, QuotaPolicy, ReferenceGrant,
     SecretData, SecurityPolicy, Service,
 };
+use crate::places::Places;
 
 /// The name of a resource within its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,8 @@ pub struct Declared<S> {
     pub order: usize,
     /// Where it was declared.
     pub origin: Origin,
+    /// Where its fields were written.
+    pub places: Places,
     /// The version of its API, as `v1beta1`.
     pub version: String,
     /// Labels, annotations, times.

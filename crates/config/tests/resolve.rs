@@ -2,7 +2,9 @@
 
 use std::{fmt::Write, fs, sync::LazyLock};
 
-use config::{Report, Resources, Severity, Snapshot, Surroundings, parse, resolve};
+use config::{
+    Fault, Memory, Report, Resources, Severity, Snapshot, Surroundings, parse, parse_again, resolve,
+};
 use insta::{assert_snapshot, glob};
 use proptest::prelude::*;
 use rcgen::{CertifiedKey, KeyPair};
@@ -37,6 +39,26 @@ fn cases() {
             assert_snapshot!("report", said);
             assert_snapshot!("snapshot", dump);
         });
+    });
+}
+
+/// A text that was read before says the same, wherever it stands by now.
+#[test]
+fn what_is_remembered_is_what_was_read() {
+    glob!("cases/*/input.yaml", |path| {
+        let text = fs::read_to_string(path).expect("the case can be read");
+        let moved = format!("# two lines\n# more\n---\n{text}");
+        let mut memory = Memory::default();
+        for text in [&text, &moved, &text] {
+            memory.turn();
+            let read = load(text);
+            let again = load_by(|surroundings, resources| {
+                parse_again("input.yaml", text, surroundings, &mut memory, resources)
+            });
+            assert_eq!(again.faults, read.faults, "{path:?}");
+            assert_eq!(again.report.to_string(), read.report.to_string(), "{path:?}");
+            assert_eq!(again.snapshot.dump(), read.snapshot.dump(), "{path:?}");
+        }
     });
 }
 
@@ -169,6 +191,10 @@ struct Loaded {
 }
 
 fn load(text: &str) -> Loaded {
+    load_by(|surroundings, resources| parse("input.yaml", text, surroundings, resources))
+}
+
+fn load_by(parse: impl FnOnce(&Surroundings<'_>, &mut Resources) -> Vec<Fault>) -> Loaded {
     let environment = |name: &str| {
         let known = ENVIRONMENT.iter().find(|(known, _)| *known == name);
         known.map(|(_, value)| (*value).to_owned())
@@ -185,7 +211,7 @@ fn load(text: &str) -> Loaded {
         reader: &reader,
     };
     let mut resources = Resources::default();
-    let faults = parse("input.yaml", text, &surroundings, &mut resources);
+    let faults = parse(&surroundings, &mut resources);
     let (snapshot, report) = resolve(&resources, LOADED);
     Loaded {
         faults: faults

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use config::{Fault, Resources, Severity, Surroundings};
+use config::{Fault, Memory, Resources, Severity, Surroundings};
 
 use crate::simulate;
 
@@ -121,7 +121,9 @@ impl Source {
     }
 
     /// Reads and parses everything. Total: what cannot be read is a problem.
-    pub(crate) fn load(&self) -> Declared {
+    /// `memory` is what was read before.
+    pub(crate) fn load(&self, memory: &mut Memory) -> Declared {
+        memory.turn();
         let mut declared = Declared::default();
         let documents = self.documents(&mut declared.problems);
         let attached = RefCell::new(BTreeMap::new());
@@ -135,7 +137,7 @@ impl Source {
             },
         };
         for Document { name, text } in &documents {
-            let faults = config::parse(name, text, &surroundings, &mut declared.resources);
+            let faults = config::parse_again(name, text, &surroundings, memory, &mut declared.resources);
             declared.problems.extend(faults.into_iter().map(Problem::Fault));
         }
         declared.input = Input {

@@ -166,10 +166,10 @@ fn what_is_wrong_is_said_with_its_place() {
         &simulated.replace("backendRefs", "backendReefs"),
         &["stdin:", ": error: ", "backendReefs"],
     );
-    check(
-        &simulated.replace("- name: simulated-openai", "- name: nothing"),
-        &["error", "nothing"],
-    );
+    let broken = simulated.replace("- name: simulated-openai", "- name: nothing");
+    let line = broken.lines().position(|line| line.contains("- name: nothing"));
+    let place = format!("stdin:{}:", line.unwrap() + 1);
+    check(&broken, &["error", "nothing", &place]);
     check("kind: [", &["stdin:", "error"]);
     let (code, out, _) = finish(
         tollgate(&["check", "-", "--output", "json"], &[]),
@@ -238,6 +238,63 @@ fn a_request_is_explained() {
         explained["ports"][0]["chosen"]["backends"][0]["provider"], "anthropic",
         "{explained}"
     );
+}
+
+/// The more specific policy goes before the less specific one, which is named all the same.
+#[test]
+fn policies_are_named_in_their_order() {
+    let policy = |kind: &str, name: &str, target: &str, says: &str| {
+        format!(
+            "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  \
+             targetRefs: [{{group: gateway.networking.k8s.io, {target}}}]\n  {says}\n"
+        )
+    };
+    let (gateway, route, rule) = (
+        "kind: Gateway, name: edge",
+        "kind: HTTPRoute, name: site",
+        "kind: HTTPRoute, name: site, sectionName: one",
+    );
+    let retry = |times: u8, merge: &str| format!("retry: {{numRetries: {times}}}\n  {merge}");
+    let cors = "cors: {allowOrigins: ['*']}";
+    let yaml = [
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {gatewayClassName: x, \
+         listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
+         gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: site}\nspec: {parentRefs: [{name: edge}], rules: \
+         [{name: one, filters: [{type: RequestRedirect, requestRedirect: {hostname: other}}]}]}\n"
+            .to_owned(),
+        policy("SecurityPolicy", "pages", route, cors),
+        policy("SecurityPolicy", "everywhere", gateway, cors),
+        policy(
+            "BackendTrafficPolicy",
+            "one",
+            rule,
+            &retry(1, "mergeType: StrategicMerge"),
+        ),
+        policy("BackendTrafficPolicy", "site", route, &retry(2, "")),
+        policy("BackendTrafficPolicy", "edge", gateway, &retry(3, "")),
+    ]
+    .concat();
+    let question = r#"{"path":"/"}"#;
+    let (code, out, err) = finish(tollgate(&["check", "-", "--explain", question], &[]), &yaml);
+    assert_eq!(code, 0, "{out}{err}");
+    let named: Vec<&str> = out.lines().filter(|line| line.contains("Policy ")).collect();
+    assert_eq!(
+        named,
+        [
+            "  SecurityPolicy default/pages, of route default/site: holds",
+            "  SecurityPolicy default/everywhere, of Gateway default/edge: replaced by the one before it",
+            "  BackendTrafficPolicy default/one, of rule one of route default/site: holds",
+            "  BackendTrafficPolicy default/site, of route default/site: holds where the one before it says nothing",
+            "  BackendTrafficPolicy default/edge, of Gateway default/edge: replaced by the one before it",
+        ],
+        "{out}{err}"
+    );
+    let arguments = ["check", "-", "--output", "json", "--explain", question];
+    let (_, out, _) = finish(tollgate(&arguments, &[]), &yaml);
+    let explained: Value = serde_json::from_str(&out).unwrap();
+    let policies = &explained["ports"][0]["policies"];
+    assert_eq!(policies.as_array().map(Vec::len), Some(5), "{explained}");
+    assert_eq!(policies[0]["effect"], "holds", "{explained}");
 }
 
 #[test]

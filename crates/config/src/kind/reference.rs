@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::selector::{LabelSelector, Requirement};
+use super::{
+    Opaque,
+    selector::{LabelSelector, Requirement},
+};
 
 /// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -53,7 +56,7 @@ pub struct TargetRef {
 }
 
 /// The resources of a kind that a policy is for, by their labels, in the policy's own namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetSelector {
     /// Their API group; the Gateway API's by default.
@@ -66,15 +69,18 @@ pub struct TargetSelector {
     /// Conditions on single labels.
     #[serde(default)]
     pub match_expressions: Vec<Requirement>,
+    /// The namespaces of the targets; the policy's own if absent.
+    pub namespaces: Option<Opaque>,
 }
 
 impl TargetSelector {
-    /// Returns what labels must be.
-    pub fn labels(&self) -> LabelSelector {
-        LabelSelector {
+    /// Returns whether something with these labels is meant.
+    pub fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selector = LabelSelector {
             match_labels: self.match_labels.clone(),
             match_expressions: self.match_expressions.clone(),
-        }
+        };
+        selector.matches(|name| labels.get(name).map(String::as_str))
     }
 }
 

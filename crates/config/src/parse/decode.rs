@@ -13,7 +13,8 @@ use serde::{
     },
 };
 
-use super::node::{Data, Member, NULLS, Node, Position};
+use super::node::{Data, Member, NULLS, Node};
+use crate::places::Position;
 
 /// Why a document is not of its kind.
 #[derive(Debug)]

@@ -9,19 +9,13 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::substitute::{shield, unshield};
+use crate::places::{Collected, Field, Places, Position};
 
 /// A value and where it begins.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) at: Position,
     pub(super) data: Data,
-}
-
-/// Line and column, both from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) line: usize,
-    pub(super) column: usize,
 }
 
 /// What a node holds.
@@ -88,6 +82,37 @@ impl Node {
         match &self.data {
             Data::Scalar { text, typed } => *typed && NULLS.contains(&text.as_str()),
             Data::Sequence(_) | Data::Mapping(_) => false,
+        }
+    }
+
+    /// Returns where everything in it was written.
+    pub(super) fn places(&self) -> Places {
+        let mut collected = Collected::default();
+        self.collect(Field::ROOT, &mut collected);
+        collected.finish()
+    }
+
+    fn collect(&self, field: Field, collected: &mut Collected) {
+        match &self.data {
+            Data::Scalar { .. } => {}
+            Data::Sequence(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let field = field.item(index);
+                    collected.add(field, item.at);
+                    item.collect(field, collected);
+                }
+            }
+            Data::Mapping(members) => {
+                for member in members {
+                    // Names of annotations have dots of their own.
+                    let field = match member.name.contains('.') {
+                        true => field.entry(&member.name),
+                        false => field.member(&member.name),
+                    };
+                    collected.add(field, member.at);
+                    member.value.collect(field, collected);
+                }
+            }
         }
     }
 

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Document, Parser, Severity};
+use super::{
+    Severity,
+    document::{Document, Reader},
+};
 use crate::{
     Secret,
     kind::{SecretData, secret::Written},
 };
 
-impl Parser<'_> {
+impl Reader<'_> {
     pub(super) fn secret(&mut self, document: &Document<'_>) {
-        let Some(written) = self.read::<Written>(document) else {
+        let Some(written) = self.decoded::<Written>(document) else {
             return;
         };
         let mut data: BTreeMap<String, Secret> = BTreeMap::new();
@@ -71,5 +74,7 @@ impl Parser<'_> {
     }
 }
 
+/// What annotations begin with that refer to something outside.
+pub(super) const ORIGIN: &str = "substitution.aigw.run/";
 const ENVIRONMENT: &str = "substitution.aigw.run/env/";
 const FILE: &str = "substitution.aigw.run/file/";

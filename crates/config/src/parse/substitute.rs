@@ -8,7 +8,8 @@
 
 use std::borrow::Cow;
 
-use super::node::{Data, Node, Position};
+use super::node::{Data, Node};
+use crate::places::Position;
 
 /// What came of a substitution that is worth saying.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{
     backends::{Place, Reach, Trouble},
     filters::{self, Scope},
     listeners::Listeners,
-    routes::{Treatment, add, guard},
+    routes::{Guards, Treatment, add},
     traffic::{self, Own},
 };
 use crate::{
@@ -43,6 +43,7 @@ pub(super) fn resolve(
     let mut routes: Vec<_> = resources.http_routes.iter().collect();
     routes.sort_by_key(|(_, route)| route.order);
     let mut known = BTreeMap::new();
+    let guards = Guards::of(resources);
     for (key, route) in routes {
         let places = attach(
             attach::Route {
@@ -64,7 +65,7 @@ pub(super) fn resolve(
             notes,
         };
         let mut rules = resolving.rules(route);
-        if let Some(reason) = guard(resources, KIND, key, &route.spec.parent_refs) {
+        if let Some(reason) = guards.cover(KIND, key, &route.spec.parent_refs) {
             notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
             for entry in &mut rules {
                 Arc::make_mut(&mut entry.rule).plain = Some(Arc::new(broken(reason.clone())));

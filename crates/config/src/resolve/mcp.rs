@@ -15,7 +15,7 @@ use super::{
     backends::{Place, Reach, Trouble},
     listeners::Listeners,
     permitted,
-    routes::guard,
+    routes::Guards,
     target,
     validate::Faults,
 };
@@ -101,7 +101,7 @@ fn route(
     let backends = spec.backend_refs.iter().enumerate();
     let backends = backends.map(|(index, reference)| backend(from, key, index, reference, notes));
     let backends = backends.collect();
-    let shut = guard(from.resources, KIND, key, &spec.parent_refs);
+    let shut = Guards::of(from.resources).cover(KIND, key, &spec.parent_refs);
     if let Some(reason) = &shut {
         notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
     }

@@ -18,8 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Condition, ConditionKind, Key, Origin, Report, Resources, Severity, Snapshot,
     kind::{AI, ENVOY, GATEWAY_API, KindInfo},
+    places::Places,
     report::{Entry, ListenerStatus, ParentStatus},
-    resources::Map,
+    resources::{Declared, Map},
     router::McpRouter,
 };
 
@@ -30,6 +31,7 @@ mod backends;
 mod certificates;
 mod credential;
 mod filters;
+pub mod holding;
 mod http_routes;
 mod intake;
 mod listeners;
@@ -109,13 +111,15 @@ fn unserved(resources: &Resources, notes: &mut Notes) {
 
 /// What is found out about the resources while they are resolved.
 struct Notes {
-    entries: BTreeMap<(&'static str, Key), Noted>,
-    used: BTreeSet<(&'static str, Key)>,
+    /// By kind, then by name.
+    entries: BTreeMap<&'static str, BTreeMap<Key, Noted>>,
+    used: BTreeMap<&'static str, BTreeSet<Key>>,
 }
 
 struct Noted {
     order: usize,
     origin: Origin,
+    places: Places,
     conditions: Vec<Condition>,
     listeners: Vec<ListenerStatus>,
     parents: Vec<ParentStatus>,
@@ -125,7 +129,7 @@ impl Notes {
     fn new(resources: &Resources) -> Self {
         let mut notes = Self {
             entries: BTreeMap::new(),
-            used: BTreeSet::new(),
+            used: BTreeMap::new(),
         };
         notes.add("GatewayClass", &resources.gateway_classes);
         notes.add("Gateway", &resources.gateways);
@@ -150,31 +154,27 @@ impl Notes {
         notes.add("EndpointSlice", &resources.endpoint_slices);
         notes.add("ConfigMap", &resources.config_maps);
         for ((kind, key), declared) in &resources.unserved {
-            notes.enter((kind, key.clone()), declared.order, &declared.origin);
+            let entries = notes.entries.entry(kind).or_default();
+            entries.insert(key.clone(), Noted::of(declared));
             notes.used(kind, key);
         }
         notes
     }
 
     fn add<S>(&mut self, kind: &'static str, map: &Map<S>) {
-        for (key, declared) in map {
-            self.enter((kind, key.clone()), declared.order, &declared.origin);
-        }
+        let entries = self.entries.entry(kind).or_default();
+        entries.extend(
+            map.iter()
+                .map(|(key, declared)| (key.clone(), Noted::of(declared))),
+        );
     }
 
-    fn enter(&mut self, id: (&'static str, Key), order: usize, origin: &Origin) {
-        let noted = Noted {
-            order,
-            origin: origin.clone(),
-            conditions: Vec::new(),
-            listeners: Vec::new(),
-            parents: Vec::new(),
-        };
-        self.entries.insert(id, noted);
+    fn noted(&mut self, kind: &'static str, key: &Key) -> Option<&mut Noted> {
+        self.entries.get_mut(kind)?.get_mut(key)
     }
 
     fn say(&mut self, kind: &'static str, key: &Key, condition: Condition) {
-        if let Some(noted) = self.entries.get_mut(&(kind, key.clone()))
+        if let Some(noted) = self.noted(kind, key)
             && !noted.conditions.contains(&condition)
         {
             noted.conditions.push(condition);
@@ -196,6 +196,7 @@ impl Notes {
             reason,
             message: message.into(),
             field: field.into(),
+            at: None,
             severity: Severity::Error,
         };
         self.say(kind, key, condition);
@@ -216,6 +217,7 @@ impl Notes {
             reason,
             message: message.into(),
             field: Some(field),
+            at: None,
             severity: Severity::Error,
         };
         self.say(kind, key, condition);
@@ -236,6 +238,7 @@ impl Notes {
             reason,
             message: message.into(),
             field: field.into(),
+            at: None,
             severity: Severity::Error,
         };
         self.say(kind, key, condition);
@@ -256,6 +259,7 @@ impl Notes {
             reason: "NotSupportedYet",
             message: message.into(),
             field: field.into().map(str::to_owned),
+            at: None,
             severity,
         };
         self.say(kind, key, condition);
@@ -276,6 +280,7 @@ impl Notes {
             reason,
             message: message.into(),
             field: field.into().map(str::to_owned),
+            at: None,
             severity: Severity::Warning,
         };
         self.say(kind, key, condition);
@@ -296,6 +301,7 @@ impl Notes {
             reason: "NotAttached",
             message: message.into(),
             field: field.into(),
+            at: None,
             severity,
         };
         self.say(kind, key, condition);
@@ -303,14 +309,14 @@ impl Notes {
 
     /// What is said of a listener of a Gateway.
     fn listener(&mut self, gateway: &Key, status: ListenerStatus) {
-        if let Some(noted) = self.entries.get_mut(&("Gateway", gateway.clone())) {
+        if let Some(noted) = self.noted("Gateway", gateway) {
             noted.listeners.push(status);
         }
     }
 
     /// A route is attached to a listener.
     fn attached(&mut self, gateway: &Key, listener: &str) {
-        if let Some(noted) = self.entries.get_mut(&("Gateway", gateway.clone()))
+        if let Some(noted) = self.noted("Gateway", gateway)
             && let Some(status) = noted.listeners.iter_mut().find(|status| status.name == listener)
         {
             status.attached_routes += 1;
@@ -319,19 +325,23 @@ impl Notes {
 
     /// What is said of a parent of a route.
     fn parent(&mut self, kind: &'static str, key: &Key, status: ParentStatus) {
-        if let Some(noted) = self.entries.get_mut(&(kind, key.clone())) {
+        if let Some(noted) = self.noted(kind, key) {
             noted.parents.push(status);
         }
     }
 
     /// Something refers to the resource.
     fn used(&mut self, kind: &'static str, key: &Key) {
-        self.used.insert((kind, key.clone()));
+        let used = self.used.entry(kind).or_default();
+        if !used.contains(key) {
+            used.insert(key.clone());
+        }
     }
 
     /// Returns whether no pass has refused the resource so far.
     fn accepts(&self, kind: &'static str, key: &Key) -> bool {
-        self.entries.get(&(kind, key.clone())).is_some_and(|noted| {
+        let noted = self.entries.get(kind).and_then(|entries| entries.get(key));
+        noted.is_some_and(|noted| {
             let refused =
                 |condition: &Condition| condition.kind == ConditionKind::Accepted && !condition.status;
             !noted.conditions.iter().any(refused)
@@ -339,26 +349,46 @@ impl Notes {
     }
 
     fn finish(self) -> Report {
-        let used = self.used;
-        let mut entries: Vec<(usize, Entry)> = self
-            .entries
-            .into_iter()
-            .map(|((kind, key), mut noted)| {
-                conclude(&mut noted.conditions, used.contains(&(kind, key.clone())));
-                let entry = Entry {
-                    kind: kind.to_owned(),
-                    key,
-                    origin: noted.origin,
-                    conditions: noted.conditions,
-                    listeners: noted.listeners,
-                    parents: noted.parents,
-                };
-                (noted.order, entry)
-            })
-            .collect();
+        let mut entries = Vec::new();
+        for (kind, of_kind) in self.entries {
+            let used = self.used.get(kind);
+            for (key, noted) in of_kind {
+                let used = used.is_some_and(|used| used.contains(&key));
+                entries.push((noted.order, noted.entry(kind, key, used)));
+            }
+        }
         entries.sort_by_key(|(order, _)| *order);
         Report {
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        }
+    }
+}
+
+impl Noted {
+    fn of<S>(declared: &Declared<S>) -> Self {
+        Self {
+            order: declared.order,
+            origin: declared.origin.clone(),
+            places: declared.places.clone(),
+            conditions: Vec::new(),
+            listeners: Vec::new(),
+            parents: Vec::new(),
+        }
+    }
+
+    fn entry(mut self, kind: &'static str, key: Key, used: bool) -> Entry {
+        conclude(&mut self.conditions, used);
+        for condition in &mut self.conditions {
+            let field = condition.field.as_deref();
+            condition.at = field.and_then(|field| self.places.find(field));
+        }
+        Entry {
+            kind: kind.to_owned(),
+            key,
+            origin: self.origin,
+            conditions: self.conditions,
+            listeners: self.listeners,
+            parents: self.parents,
         }
     }
 }
@@ -373,6 +403,7 @@ fn conclude(conditions: &mut Vec<Condition>, used: bool) {
             reason: "Accepted",
             message: "well-formed".to_owned(),
             field: None,
+            at: None,
             severity: Severity::Note,
         });
     }
@@ -383,6 +414,7 @@ fn conclude(conditions: &mut Vec<Condition>, used: bool) {
             reason: "NotUsed",
             message: "nothing refers to it".to_owned(),
             field: None,
+            at: None,
             severity: Severity::Note,
         });
     }

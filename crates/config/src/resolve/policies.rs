@@ -33,6 +33,8 @@ pub(super) struct Policies {
     pub(super) tls: BTreeMap<Key, Result<Tls, String>>,
     /// By AIServiceBackend.
     pub(super) quotas: BTreeMap<Key, Arc<Quota>>,
+    /// The BackendTLSPolicies of Services, by the Service.
+    encrypted: BTreeMap<Key, Key>,
 }
 
 impl Policies {
@@ -42,16 +44,8 @@ impl Policies {
         if unreadable(resources, kind, &service.namespace) {
             return Some(format!("a {kind} of the namespace may not have been read"));
         }
-        let policies = resources.backend_tls_policies.iter();
-        let mut policies = policies.filter(|(key, _)| key.namespace == service.namespace);
-        let policy = policies.find(|(_, policy)| {
-            let targets = &policy.spec.target_refs;
-            targets.iter().any(|target| {
-                let place = (target.group.as_str(), target.kind.as_str(), target.name.as_str());
-                place == ("", "Service", service.name.as_str())
-            })
-        });
-        policy.map(|(key, _)| format!("{kind} {key}: encryption of Services is not served by this version"))
+        let policy = self.encrypted.get(service);
+        policy.map(|key| format!("{kind} {key}: encryption of Services is not served by this version"))
     }
 }
 
@@ -60,7 +54,21 @@ pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {
         credentials: credentials(resources, notes),
         tls: tls(resources, notes),
         quotas: metering::quotas(resources, notes),
+        encrypted: encrypted(resources),
     }
+}
+
+fn encrypted(resources: &Resources) -> BTreeMap<Key, Key> {
+    let mut encrypted = BTreeMap::new();
+    for (key, policy) in &resources.backend_tls_policies {
+        for target in &policy.spec.target_refs {
+            if (target.group.as_str(), target.kind.as_str()) == ("", "Service") {
+                let service = Key::new(&key.namespace, &target.name);
+                encrypted.entry(service).or_insert_with(|| key.clone());
+            }
+        }
+    }
+    encrypted
 }
 
 fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Credential, String>> {

@@ -19,7 +19,7 @@ use crate::{
     Key, Resources, Router, Severity, Snapshot,
     host::Host,
     kind::{
-        AIGatewayRoute, Duration,
+        AIGatewayRoute, Duration, Guard,
         ai_gateway_route::{BackendRef, HeaderMatchKind, ParentRef, Rule},
     },
     resources::Declared,
@@ -40,6 +40,7 @@ pub(super) fn resolve(
     let mut entries: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
     let mut routes: Vec<_> = resources.ai_gateway_routes.iter().collect();
     routes.sort_by_key(|(_, route)| route.order);
+    let guards = Guards::of(resources);
     for (key, route) in routes {
         let places = attach(
             attach::Route {
@@ -55,7 +56,7 @@ pub(super) fn resolve(
             continue;
         }
         let mut rules = rules(resources, loaded, key, route, backends, notes);
-        if let Some(reason) = guard(resources, KIND, key, &route.spec.parent_refs) {
+        if let Some(reason) = guards.cover(KIND, key, &route.spec.parent_refs) {
             notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
             rules.iter_mut().for_each(|entry| close(entry, &reason));
         }
@@ -125,7 +126,7 @@ pub(super) fn add(
                         treat(Arc::make_mut(&mut entry.rule), traffic);
                     }
                 }
-                at_port.extend(access.guard(access::ROUTE, key, &entry, &hosts));
+                at_port.extend(access.guard(access::ROUTE, key, entry, &hosts));
             }
         }
     }
@@ -197,26 +198,30 @@ fn ports(listeners: &Listeners, mut entries: BTreeMap<u16, Vec<Entry>>) -> Snaps
     snapshot
 }
 
-/// Returns why nobody may use the route: a policy that restricts access to it, or to a Gateway of it, is not
-/// served.
-pub(super) fn guard(
-    resources: &Resources,
-    route: &'static str,
-    key: &Key,
-    parents: &[ParentRef],
-) -> Option<String> {
-    let parents: Vec<Key> = parents
-        .iter()
-        .map(|parent| target(parent.namespace.as_deref(), &parent.name, &key.namespace))
-        .collect();
-    resources.unserved.iter().find_map(|((kind, policy), declared)| {
-        let guard = declared.spec.as_ref()?;
-        let of_route = policy.namespace == key.namespace && guard.covers(&[route, "HTTPRoute"], &key.name);
-        let of_parent =
-            |parent: &Key| policy.namespace == parent.namespace && guard.covers(&["Gateway"], &parent.name);
-        (of_route || parents.iter().any(of_parent))
-            .then(|| format!("{kind} {policy} guards it and is not served by this version"))
-    })
+/// The policies that restrict access and are not served.
+pub(super) struct Guards<'r>(Vec<(&'static str, &'r Key, &'r Guard)>);
+
+impl<'r> Guards<'r> {
+    pub(super) fn of(resources: &'r Resources) -> Self {
+        let unserved = resources.unserved.iter();
+        let guards =
+            unserved.filter_map(|((kind, policy), declared)| Some((*kind, policy, declared.spec.as_ref()?)));
+        Self(guards.collect())
+    }
+
+    /// Returns why nobody may use the route: one of them is for it, or for a Gateway of it.
+    pub(super) fn cover(&self, route: &'static str, key: &Key, parents: &[ParentRef]) -> Option<String> {
+        self.0.iter().find_map(|(kind, policy, guard)| {
+            let of_route =
+                policy.namespace == key.namespace && guard.covers(&[route, "HTTPRoute"], &key.name);
+            let of_parent = |parent: &ParentRef| {
+                let parent = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
+                policy.namespace == parent.namespace && guard.covers(&["Gateway"], &parent.name)
+            };
+            (of_route || parents.iter().any(of_parent))
+                .then(|| format!("{kind} {policy} guards it and is not served by this version"))
+        })
+    }
 }
 
 /// Leaves nothing of an entry that could answer.

@@ -1,7 +1,7 @@
 //! Which policy holds where: policies find their targets, and the more specific one goes before the less
 //! specific one (Gateway API, "policy attachment").
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{Notes, policies::ordered};
 use crate::{
@@ -26,6 +26,18 @@ pub(super) enum Place {
     Rule(Key, String),
 }
 
+/// `rule fast`, `route default/chat`, `listener http`, `Gateway default/edge`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Gateway(key) => write!(f, "Gateway {key}"),
+            Place::Listener(gateway, name) => write!(f, "listener {name} of Gateway {gateway}"),
+            Place::Route(key) => write!(f, "route {key}"),
+            Place::Rule(route, name) => write!(f, "rule {name} of route {route}"),
+        }
+    }
+}
+
 /// What a policy names as its targets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Targets<'a> {
@@ -48,8 +60,8 @@ pub(super) struct Site<'a> {
 pub(super) struct Attached(BTreeMap<Place, Key>);
 
 impl Attached {
-    /// Returns the policies that hold at a site, the most specific first.
-    pub(super) fn at<'a>(&'a self, site: Site<'a>) -> impl Iterator<Item = &'a Key> {
+    /// Returns the policies that hold at a site and where they are attached, the most specific first.
+    pub(super) fn placed<'a>(&'a self, site: Site<'a>) -> impl Iterator<Item = (Place, &'a Key)> {
         let rule = site
             .rule
             .map(|rule| Place::Rule(site.route.clone(), rule.to_owned()));
@@ -60,7 +72,7 @@ impl Attached {
         ];
         rule.into_iter()
             .chain(rest)
-            .filter_map(|place| self.0.get(&place))
+            .filter_map(|place| self.0.get(&place).map(|key| (place, key)))
     }
 
     /// Returns the policy that holds at a listener, whatever the route.
@@ -174,9 +186,8 @@ fn rules<'r>(key: &Key, resources: &'r Resources) -> Option<Vec<Option<&'r str>>
 /// Returns the Gateways and routes of the policy's namespace whose labels are as selected.
 fn selected(policy: &Key, selector: &TargetSelector, resources: &Resources) -> Vec<Place> {
     let group = selector.group.as_deref().unwrap_or(GATEWAY_API);
-    let labels = selector.labels();
-    let matching = |namespace: &str, declared: &BTreeMap<String, String>| {
-        namespace == policy.namespace && labels.matches(|name| declared.get(name).map(String::as_str))
+    let matching = |namespace: &str, labels: &BTreeMap<String, String>| {
+        namespace == policy.namespace && selector.covers(labels)
     };
     match (group, selector.kind.as_str()) {
         (GATEWAY_API, "Gateway") => keys(&resources.gateways, matching)

@@ -1,14 +1,11 @@
 //! SecurityPolicy: who may call.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     Opaque,
-    reference::TargetRef,
-    selector::{LabelSelector, Requirement},
+    reference::{TargetRef, TargetSelector},
 };
 
 pub mod authentication;
@@ -53,33 +50,4 @@ pub struct SecurityPolicy {
     pub authorization: Option<Authorization>,
     /// Requests of other sites are refused.
     pub csrf: Option<Opaque>,
-}
-
-/// Targets by labels.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TargetSelector {
-    /// Their API group; that of the Gateway API by default.
-    pub group: Option<String>,
-    /// Their kind.
-    pub kind: String,
-    /// Labels that they have, all of them.
-    #[serde(default)]
-    pub match_labels: BTreeMap<String, String>,
-    /// What else their labels must be, all of it.
-    #[serde(default)]
-    pub match_expressions: Vec<Requirement>,
-    /// The namespaces of the targets; the policy's own if absent.
-    pub namespaces: Option<Opaque>,
-}
-
-impl TargetSelector {
-    /// Returns whether something with these labels is meant.
-    pub fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
-        let selector = LabelSelector {
-            match_labels: self.match_labels.clone(),
-            match_expressions: self.match_expressions.clone(),
-        };
-        selector.matches(|name| labels.get(name).map(String::as_str))
-    }
 }

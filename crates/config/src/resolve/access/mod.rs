@@ -149,7 +149,7 @@ impl Access {
         &mut self,
         kind: &'static str,
         route: &Key,
-        entry: &router::Entry,
+        entry: router::Entry,
         hosts: &Hosts,
     ) -> Vec<router::Entry> {
         let mut groups: Vec<(Option<Arc<Policies>>, Vec<Host>)> = Vec::new();
@@ -160,14 +160,21 @@ impl Access {
                 None => groups.push((policies, vec![host.clone()])),
             }
         }
-        let entries = groups.into_iter().map(|(policies, hosts)| {
-            let mut entry = entry.clone();
+        let guarded = |mut entry: router::Entry, (policies, hosts): (Option<Arc<Policies>>, Vec<Host>)| {
             if policies.is_some() {
                 Arc::make_mut(&mut entry.rule).policies = policies;
             }
             router::Entry { hosts, ..entry }
-        });
-        entries.collect()
+        };
+        let Some(last) = groups.pop() else {
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = groups
+            .into_iter()
+            .map(|group| guarded(entry.clone(), group))
+            .collect();
+        entries.push(guarded(entry, last));
+        entries
     }
 
     /// Returns what guards a rule that is reached by any of `listeners`, between which a request does not tell.
@@ -203,6 +210,7 @@ impl Access {
                 reason: "Overridden",
                 message: format!("narrower policies replace it for: {}", names.join(", ")),
                 field: None,
+                at: None,
                 severity: Severity::Note,
             };
             notes.say(KIND, &policy, condition);
@@ -325,7 +333,12 @@ fn named(resources: &Resources, policy: &Key, reference: &TargetRef) -> Result<T
     let kind = kind_of(group, written);
     let kind = kind.ok_or_else(|| format!("a {written} cannot be guarded by this version"))?;
     let key = Key::new(&policy.namespace, name);
-    if !declared(resources, kind).iter().any(|(found, _)| **found == key) {
+    let exists = match kind {
+        "Gateway" => resources.gateways.contains_key(&key),
+        TOOLS => resources.mcp_routes.contains_key(&key),
+        _ => resources.ai_gateway_routes.contains_key(&key) || resources.http_routes.contains_key(&key),
+    };
+    if !exists {
         return Err(format!("{written} {key} does not exist"));
     }
     if let Some(section) = section_name

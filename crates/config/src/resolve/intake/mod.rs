@@ -106,7 +106,8 @@ fn share(resources: &Resources, listeners: &mut Listeners, attached: &Attached, 
     });
 }
 
-fn of_policy(spec: &ClientTrafficPolicy) -> Targets<'_> {
+/// Returns what a policy is for.
+pub(super) fn of_policy(spec: &ClientTrafficPolicy) -> Targets<'_> {
     Targets {
         one: spec.target_ref.as_ref(),
         several: &spec.target_refs,

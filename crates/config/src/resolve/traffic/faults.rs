@@ -99,6 +99,12 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
         ),
         (retriable, "healthCheck.active.http.retriableStatuses", NO_EFFECT),
     ];
+    for (index, selector) in spec.target_selectors.iter().enumerate() {
+        if selector.namespaces.is_some() {
+            let field = format!("spec.targetSelectors[{index}].namespaces");
+            notes.unsupported(KIND, key, Severity::Warning, field.as_str(), NO_EFFECT);
+        }
+    }
     for (present, field, message) in unserved {
         if present {
             let field = format!("spec.{field}");

@@ -17,7 +17,7 @@ use self::annotated::Annotated;
 pub(super) use self::{faults::faults, own::Own};
 use super::{
     Notes,
-    targets::{self, Attached, Site, Targets},
+    targets::{self, Attached, Place, Site, Targets},
 };
 use crate::{
     Key, Resources,
@@ -61,19 +61,24 @@ fn of_policy(spec: &BackendTrafficPolicy) -> Targets<'_> {
 }
 
 impl Policies<'_> {
+    /// Returns the policies that are served at a site and where they are attached, the most specific first.
+    pub(super) fn placed<'a>(&'a self, site: Site<'a>) -> impl Iterator<Item = (Place, &'a Key)> {
+        let attached = self.attached.placed(site);
+        attached.filter(|(_, key)| self.resolved.contains_key(&((*key).clone(), None)))
+    }
+
     /// Returns how upstreams are treated at a site; `None` where no policy says anything.
     pub(super) fn at(&mut self, site: Site<'_>) -> Option<Arc<Traffic>> {
         if self.attached.is_empty() {
             return None;
         }
-        let mut holding = self
-            .attached
-            .at(site)
-            .filter(|key| self.resolved.contains_key(&((*key).clone(), None)));
-        let own = holding.next()?.clone();
+        let (own, below) = {
+            let mut holding = self.placed(site).map(|(_, key)| key.clone());
+            (holding.next()?, holding.next())
+        };
         let policy = self.declared.get(&own)?;
         let below = match policy.spec.merge_type {
-            Some(MergeType::StrategicMerge | MergeType::JSONMerge) => holding.next().cloned(),
+            Some(MergeType::StrategicMerge | MergeType::JSONMerge) => below,
             Some(MergeType::Replace) | None => None,
         };
         let place = (own, below);

@@ -1,6 +1,6 @@
 //! HTTPRoutes and HTTPRouteFilters (Gateway API, validation of HTTPRoute; Envoy Gateway, of HTTPRouteFilter).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use super::Faults;
 use crate::kind::{
@@ -16,7 +16,7 @@ pub(super) fn route(spec: &HTTPRoute, faults: &mut Faults) {
     faults.parents(&spec.parent_refs, 32);
     faults.at_most(16, spec.hostnames.len(), "spec.hostnames");
     for (index, name) in spec.hostnames.iter().enumerate() {
-        faults.hostname(name, format!("spec.hostnames[{index}]"));
+        faults.hostname(name, format_args!("spec.hostnames[{index}]"));
     }
     faults.add_if(spec.rules.is_empty(), "spec.rules", "must have at least 1 item");
     faults.at_most(16, spec.rules.len(), "spec.rules");
@@ -26,21 +26,21 @@ pub(super) fn route(spec: &HTTPRoute, faults: &mut Faults) {
     faults.add_if(matches > 128, "spec.rules", message);
     let mut names = BTreeSet::new();
     for (index, own) in spec.rules.iter().enumerate() {
-        let field = format!("spec.rules[{index}]");
+        let field = format_args!("spec.rules[{index}]");
         let repeated = own.name.as_ref().is_some_and(|name| !names.insert(name));
         let message = "Rule name must be unique within the route";
-        faults.add_if(repeated, format!("{field}.name"), message);
-        rule(own, &field, faults);
+        faults.add_if(repeated, format_args!("{field}.name"), message);
+        rule(own, field, faults);
     }
 }
 
-fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
-    faults.at_most(64, rule.matches.len(), format!("{field}.matches"));
+fn rule(rule: &Rule, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    faults.at_most(64, rule.matches.len(), format_args!("{field}.matches"));
     for (index, own) in rule.matches.iter().enumerate() {
-        matching(own, &format!("{field}.matches[{index}]"), faults);
+        matching(own, format_args!("{field}.matches[{index}]"), faults);
     }
     filters(&rule.filters, rule.prefix().is_some(), field, faults);
-    faults.at_most(16, rule.backend_refs.len(), format!("{field}.backendRefs"));
+    faults.at_most(16, rule.backend_refs.len(), format_args!("{field}.backendRefs"));
     let redirects = rule
         .filters
         .iter()
@@ -48,26 +48,26 @@ fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
     let message = "RequestRedirect filter must not be used together with backendRefs";
     faults.add_if(redirects && !rule.backend_refs.is_empty(), field, message);
     for (index, reference) in rule.backend_refs.iter().enumerate() {
-        let at = format!("{field}.backendRefs[{index}]");
-        faults.target(&reference.target(), &at);
+        let at = format_args!("{field}.backendRefs[{index}]");
+        faults.target(&reference.target(), at);
         let heavy = reference.weight.is_some_and(|weight| weight > 1_000_000);
-        faults.add_if(heavy, format!("{at}.weight"), "must be at most 1000000");
-        filters(&reference.filters, false, &at, faults);
+        faults.add_if(heavy, format_args!("{at}.weight"), "must be at most 1000000");
+        filters(&reference.filters, false, at, faults);
     }
     faults.timeouts(rule.timeouts, field);
     if let Some(retry) = &rule.retry {
         for (index, code) in retry.codes.iter().enumerate() {
-            let at = format!("{field}.retry.codes[{index}]");
+            let at = format_args!("{field}.retry.codes[{index}]");
             faults.add_if(!(400..600).contains(code), at, "a status is between 400 and 599");
         }
     }
     if let Some(session) = &rule.session_persistence {
-        persistence(session, &format!("{field}.sessionPersistence"), faults);
+        persistence(session, format_args!("{field}.sessionPersistence"), faults);
     }
 }
 
-fn persistence(own: &SessionPersistence, field: &str, faults: &mut Faults) {
-    let at = format!("{field}.sessionName");
+fn persistence(own: &SessionPersistence, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    let at = format_args!("{field}.sessionName");
     if let Some(name) = &own.session_name {
         let valid = name.len() <= 128 && http::HeaderName::from_bytes(name.as_bytes()).is_ok();
         let message = "expected a name of at most 128 characters that a header or a cookie can have";
@@ -82,10 +82,10 @@ fn persistence(own: &SessionPersistence, field: &str, faults: &mut Faults) {
     faults.add_if(misplaced, field, message);
 }
 
-fn matching(own: &Match, field: &str, faults: &mut Faults) {
+fn matching(own: &Match, field: fmt::Arguments<'_>, faults: &mut Faults) {
     if let Some(path) = &own.path {
         let value = path.value.as_deref().unwrap_or("/");
-        let at = format!("{field}.path.value");
+        let at = format_args!("{field}.path.value");
         faults.add_if(value.len() > 1024, &at, "must have at most 1024 characters");
         let literal = path.kind != Some(PathMatchKind::RegularExpression);
         faults.add_if(
@@ -94,16 +94,16 @@ fn matching(own: &Match, field: &str, faults: &mut Faults) {
             "value must be an absolute path and start with '/' when type one of ['Exact', 'PathPrefix']",
         );
         for part in ["//", "/./", "/../", "%2f", "%2F", "#"] {
-            let message = format!("must not contain '{part}' when type one of ['Exact', 'PathPrefix']");
+            let message = format_args!("must not contain '{part}' when type one of ['Exact', 'PathPrefix']");
             faults.add_if(literal && value.contains(part), &at, message);
         }
         for end in ["/..", "/."] {
-            let message = format!("must not end with '{end}' when type one of ['Exact', 'PathPrefix']");
+            let message = format_args!("must not end with '{end}' when type one of ['Exact', 'PathPrefix']");
             faults.add_if(literal && value.ends_with(end), &at, message);
         }
     }
     faults.headers(&own.headers, field);
-    faults.at_most(16, own.query_params.len(), format!("{field}.queryParams"));
+    faults.at_most(16, own.query_params.len(), format_args!("{field}.queryParams"));
     let mut names = BTreeSet::new();
     for (index, query) in own.query_params.iter().enumerate() {
         let at = |name: &str| format!("{field}.queryParams[{index}].{name}");
@@ -120,12 +120,12 @@ fn matching(own: &Match, field: &str, faults: &mut Faults) {
     }
 }
 
-fn filters(filters: &[Filter], prefix: bool, field: &str, faults: &mut Faults) {
-    faults.at_most(16, filters.len(), format!("{field}.filters"));
+fn filters(filters: &[Filter], prefix: bool, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    faults.at_most(16, filters.len(), format_args!("{field}.filters"));
     let mut seen = BTreeSet::new();
     for (index, filter) in filters.iter().enumerate() {
-        let at = format!("{field}.filters[{index}]");
-        let message = format!(
+        let at = format_args!("{field}.filters[{index}]");
+        let message = format_args!(
             "the member of type {:?} must be specified, and no other",
             filter.kind
         );
@@ -138,7 +138,7 @@ fn filters(filters: &[Filter], prefix: bool, field: &str, faults: &mut Faults) {
             | FilterKind::Cors => true,
             FilterKind::RequestMirror | FilterKind::ExternalAuth | FilterKind::ExtensionRef => false,
         };
-        let message = format!("{:?} filter cannot be repeated", filter.kind);
+        let message = format_args!("{:?} filter cannot be repeated", filter.kind);
         faults.add_if(!seen.insert(filter.kind) && once, &at, message);
         let members = [
             ("requestHeaderModifier", &filter.request_header_modifier),
@@ -146,56 +146,56 @@ fn filters(filters: &[Filter], prefix: bool, field: &str, faults: &mut Faults) {
         ];
         for (name, headers) in members {
             if let Some(headers) = headers {
-                modifier(headers, &format!("{at}.{name}"), faults);
+                modifier(headers, format_args!("{at}.{name}"), faults);
             }
         }
         if let Some(mirror) = &filter.request_mirror {
-            mirrored(mirror, &format!("{at}.requestMirror"), faults);
+            mirrored(mirror, format_args!("{at}.requestMirror"), faults);
         }
         if let Some(redirect) = &filter.request_redirect {
-            let at = format!("{at}.requestRedirect");
+            let at = format_args!("{at}.requestRedirect");
             let scheme = redirect.scheme.as_deref();
             let known = matches!(scheme, None | Some("http" | "https"));
             let message = "unsupported value; supported: http, https";
-            faults.add_if(!known, format!("{at}.scheme"), message);
+            faults.add_if(!known, format_args!("{at}.scheme"), message);
             let status = redirect.status_code.unwrap_or(302);
             let known = [301, 302, 303, 307, 308].contains(&status);
             let message = "unsupported value; supported: 301, 302, 303, 307, 308";
-            faults.add_if(!known, format!("{at}.statusCode"), message);
+            faults.add_if(!known, format_args!("{at}.statusCode"), message);
             if let Some(port) = redirect.port {
-                faults.port(port, format!("{at}.port"));
+                faults.port(port, format_args!("{at}.port"));
             }
-            host(redirect.hostname.as_deref(), &at, faults);
-            path(redirect.path.as_ref(), prefix, &at, faults);
+            host(redirect.hostname.as_deref(), at, faults);
+            path(redirect.path.as_ref(), prefix, at, faults);
         }
         if let Some(rewrite) = &filter.url_rewrite {
-            let at = format!("{at}.urlRewrite");
-            host(rewrite.hostname.as_deref(), &at, faults);
-            path(rewrite.path.as_ref(), prefix, &at, faults);
+            let at = format_args!("{at}.urlRewrite");
+            host(rewrite.hostname.as_deref(), at, faults);
+            path(rewrite.path.as_ref(), prefix, at, faults);
         }
     }
     let both = seen.contains(&FilterKind::RequestRedirect) && seen.contains(&FilterKind::URLRewrite);
     let message =
         "May specify either httpRouteFilterRequestRedirect or httpRouteFilterRequestRewrite, but not both";
-    faults.add_if(both, format!("{field}.filters"), message);
+    faults.add_if(both, format_args!("{field}.filters"), message);
 }
 
-fn mirrored(own: &Mirror, field: &str, faults: &mut Faults) {
-    faults.target(&own.backend_ref, &format!("{field}.backendRef"));
+fn mirrored(own: &Mirror, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    faults.target(&own.backend_ref, format_args!("{field}.backendRef"));
     let message = "Only one of percent or fraction may be specified in HTTPRequestMirrorFilter";
     faults.add_if(own.percent.is_some() && own.fraction.is_some(), field, message);
     let large = own.percent.is_some_and(|percent| percent > 100);
-    faults.add_if(large, format!("{field}.percent"), "must be at most 100");
+    faults.add_if(large, format_args!("{field}.percent"), "must be at most 100");
     if let Some(fraction) = own.fraction {
         let denominator = fraction.denominator.unwrap_or(100);
-        let at = format!("{field}.fraction");
+        let at = format_args!("{field}.fraction");
         faults.add_if(denominator < 1, &at, "denominator must be at least 1");
         let message = "numerator must be between 0 and the denominator";
         faults.add_if(!(0..=denominator).contains(&fraction.numerator), &at, message);
     }
 }
 
-fn modifier(own: &HeaderFilter, field: &str, faults: &mut Faults) {
+fn modifier(own: &HeaderFilter, field: fmt::Arguments<'_>, faults: &mut Faults) {
     let names = |headers: &[Header]| -> Vec<String> {
         let names = headers.iter().map(|header| header.name.clone());
         names.collect()
@@ -205,37 +205,37 @@ fn modifier(own: &HeaderFilter, field: &str, faults: &mut Faults) {
         ("add", names(&own.add)),
         ("remove", own.remove.clone()),
     ] {
-        let at = format!("{field}.{member}");
+        let at = format_args!("{field}.{member}");
         faults.at_most(16, names.len(), &at);
         let mut seen = BTreeSet::new();
         for (index, name) in names.iter().enumerate() {
-            let at = format!("{at}[{index}]");
+            let at = format_args!("{at}[{index}]");
             let valid = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
-            faults.add_if(!valid, &at, format!("\"{name}\" is not a header name"));
-            let message = format!("\"{name}\" is named twice");
+            faults.add_if(!valid, &at, format_args!("\"{name}\" is not a header name"));
+            let message = format_args!("\"{name}\" is named twice");
             faults.add_if(!seen.insert(name.to_ascii_lowercase()), &at, message);
         }
     }
     for header in own.set.iter().chain(&own.add) {
         let valid = http::HeaderValue::from_str(&header.value).is_ok();
-        let message = format!("the value of \"{}\" cannot stand in a header", header.name);
+        let message = format_args!("the value of \"{}\" cannot stand in a header", header.name);
         faults.add_if(!valid, field, message);
     }
 }
 
-fn host(name: Option<&str>, field: &str, faults: &mut Faults) {
+fn host(name: Option<&str>, field: fmt::Arguments<'_>, faults: &mut Faults) {
     let wrong = name.is_some_and(|name| {
         let address = name.parse::<std::net::IpAddr>().is_ok();
         !address && (!crate::host::is_name(name) || name.contains(char::is_uppercase))
     });
-    faults.add_if(wrong, format!("{field}.hostname"), "expected a host name");
+    faults.add_if(wrong, format_args!("{field}.hostname"), "expected a host name");
 }
 
-fn path(path: Option<&PathModifier>, prefix: bool, field: &str, faults: &mut Faults) {
+fn path(path: Option<&PathModifier>, prefix: bool, field: fmt::Arguments<'_>, faults: &mut Faults) {
     let Some(path) = path else {
         return;
     };
-    let field = format!("{field}.path");
+    let field = format_args!("{field}.path");
     let (full, part) = (&path.replace_full_path, &path.replace_prefix_match);
     let (as_meant, message) = match path.kind {
         PathModifierKind::ReplaceFullPath => (
@@ -272,7 +272,7 @@ pub(super) fn filter(spec: &HTTPRouteFilter, faults: &mut Faults) {
                     "replaceRegexMatch must be specified when type is 'ReplaceRegexMatch'",
                 ),
                 Some(own) => {
-                    faults.filled(&own.pattern, format!("{field}.replaceRegexMatch.pattern"));
+                    faults.filled(&own.pattern, format_args!("{field}.replaceRegexMatch.pattern"));
                     let valid = regex::Regex::new(&own.pattern).is_ok();
                     faults.add_if(!valid, field, "malformed regular expression");
                 }
@@ -289,7 +289,7 @@ pub(super) fn filter(spec: &HTTPRouteFilter, faults: &mut Faults) {
         let long = inline.is_some_and(|body| body.len() > 4096);
         faults.add_if(long, "spec.directResponse.body.inline", message);
         if let Some(headers) = &direct.header {
-            modifier(headers, "spec.directResponse.header", faults);
+            modifier(headers, format_args!("spec.directResponse.header"), faults);
         }
     }
     if let Some(injection) = &spec.credential_injection {

@@ -1,7 +1,7 @@
 //! Is each resource well-formed in itself? The rules, and their messages, that the cluster's API would apply
 //! when it is written (compatibility specification, "CRD validation cases").
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use policy::{
     body::{Body, spec::BodyMutation},
@@ -13,10 +13,9 @@ use crate::{
     Key, Resources,
     host::{self, Host},
     kind::{
-        AI, AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, ENVOY,
-        GATEWAY_API, Gateway, INFERENCE,
+        AIGatewayRoute, AIServiceBackend, Backend, BackendTLSPolicy, ENVOY, GATEWAY_API, Gateway, INFERENCE,
+        QuotaPolicy,
         ai_gateway_route::{HeaderMatch, Match, ParentRef, Rule, Timeouts},
-        backend_security_policy::{AzureCredentials, CredentialType, GcpCredentials},
         backend_tls_policy::SubjectAltNameType,
         gateway::{Listener, TlsMode},
         reference::BackendObjectRef,
@@ -24,6 +23,7 @@ use crate::{
     resources::{Declared, Map},
 };
 
+mod credential;
 mod http_route;
 
 /// Checks every resource and refuses those that are malformed.
@@ -53,7 +53,7 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
         &resources.backend_security_policies,
         notes,
         |declared, faults| {
-            credential(&declared.spec, &declared.version, faults);
+            credential::policy(&declared.spec, &declared.version, faults);
         },
     );
     each("MCPRoute", &resources.mcp_routes, notes, |declared, faults| {
@@ -68,6 +68,25 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
         notes,
         |declared, faults| {
             tls(&declared.spec, faults);
+        },
+    );
+    each(
+        "QuotaPolicy",
+        &resources.quota_policies,
+        notes,
+        |declared, faults| {
+            quota(&declared.spec, faults);
+        },
+    );
+    each(
+        "GatewayConfig",
+        &resources.gateway_configs,
+        notes,
+        |declared, faults| {
+            let proxy = declared.spec.forward_proxy.as_ref();
+            if let Some(proxy) = proxy {
+                faults.filled(&proxy.address, "spec.forwardProxy.address");
+            }
         },
     );
     each(
@@ -129,25 +148,25 @@ fn each<S>(kind: &'static str, map: &Map<S>, notes: &mut Notes, check: fn(&Decla
 pub(super) struct Faults(Vec<(String, String)>);
 
 impl Faults {
-    pub(super) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push((field.into(), message.into()));
+    pub(super) fn add(&mut self, field: impl fmt::Display, message: impl fmt::Display) {
+        self.0.push((field.to_string(), message.to_string()));
     }
 
-    pub(super) fn add_if(&mut self, wrong: bool, field: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add_if(&mut self, wrong: bool, field: impl fmt::Display, message: impl fmt::Display) {
         if wrong {
             self.add(field, message);
         }
     }
 
-    pub(super) fn at_most(&mut self, limit: usize, found: usize, field: impl Into<String>) {
+    pub(super) fn at_most(&mut self, limit: usize, found: usize, field: impl fmt::Display) {
         self.add_if(
             found > limit,
             field,
-            format!("has {found} items, must have at most {limit} items"),
+            format_args!("has {found} items, must have at most {limit} items"),
         );
     }
 
-    pub(super) fn hostname(&mut self, name: &str, field: impl Into<String>) {
+    pub(super) fn hostname(&mut self, name: &str, field: impl fmt::Display) {
         let message = "expected a host name with an optional leading \"*.\"";
         self.add_if(
             Host::parse(name).is_none() || name.contains(char::is_uppercase),
@@ -156,7 +175,7 @@ impl Faults {
         );
     }
 
-    pub(super) fn port(&mut self, port: u32, field: impl Into<String>) {
+    pub(super) fn port(&mut self, port: u32, field: impl fmt::Display) {
         self.add_if(
             !(1..=65535).contains(&port),
             field,
@@ -164,19 +183,19 @@ impl Faults {
         );
     }
 
-    pub(super) fn filled(&mut self, value: &str, field: impl Into<String>) {
+    pub(super) fn filled(&mut self, value: &str, field: impl fmt::Display) {
         self.add_if(value.is_empty(), field, "must not be empty");
     }
 
     /// A reference to a network endpoint.
-    pub(super) fn target(&mut self, reference: &BackendObjectRef, field: &str) {
-        self.filled(&reference.name, format!("{field}.name"));
+    pub(super) fn target(&mut self, reference: &BackendObjectRef, field: fmt::Arguments<'_>) {
+        self.filled(&reference.name, format_args!("{field}.name"));
         let group = reference.group.as_deref().unwrap_or_default();
         let kind = reference.kind.as_deref().unwrap_or("Service");
         let portless = (group, kind) == ("", "Service") && reference.port.is_none();
         self.add_if(portless, field, "Must have port for Service reference");
         if let Some(port) = reference.port {
-            self.port(port, format!("{field}.port"));
+            self.port(port, format_args!("{field}.port"));
         }
     }
 
@@ -187,33 +206,35 @@ impl Faults {
             let kind = parent.kind.as_deref().unwrap_or("Gateway");
             let group = parent.group.as_deref().unwrap_or(GATEWAY_API);
             let wrong = (group, kind) != (GATEWAY_API, "Gateway");
-            let field = format!("spec.parentRefs[{index}]");
+            let field = format_args!("spec.parentRefs[{index}]");
             self.add_if(wrong, &field, "only Gateway is supported");
-            self.filled(&parent.name, format!("{field}.name"));
+            self.filled(&parent.name, format_args!("{field}.name"));
         }
     }
 
-    fn headers(&mut self, headers: &[HeaderMatch], field: &str) {
-        self.at_most(16, headers.len(), format!("{field}.headers"));
-        let mut names = BTreeSet::new();
+    fn headers(&mut self, headers: &[HeaderMatch], field: fmt::Arguments<'_>) {
+        self.at_most(16, headers.len(), format_args!("{field}.headers"));
         for (index, header) in headers.iter().enumerate() {
-            let at = |name: &str| format!("{field}.headers[{index}].{name}");
-            let repeated = !names.insert(header.name.to_ascii_lowercase());
-            self.add_if(repeated, at("name"), "a header is matched once");
+            let name = format_args!("{field}.headers[{index}].name");
+            let before = headers.get(..index).unwrap_or_default();
+            let repeated = before
+                .iter()
+                .any(|before| before.name.eq_ignore_ascii_case(&header.name));
+            self.add_if(repeated, name, "a header is matched once");
             let length = (1..=256).contains(&header.name.len());
-            self.add_if(!length, at("name"), "a name of 1 to 256 characters is required");
+            self.add_if(!length, name, "a name of 1 to 256 characters is required");
             let length = (1..=4096).contains(&header.value.len());
             let message = "a value of 1 to 4096 characters is required";
-            self.add_if(!length, at("value"), message);
+            self.add_if(!length, format_args!("{field}.headers[{index}].value"), message);
         }
     }
 
-    fn timeouts(&mut self, timeouts: Option<Timeouts>, field: &str) {
+    fn timeouts(&mut self, timeouts: Option<Timeouts>, field: fmt::Arguments<'_>) {
         let timeouts = timeouts.unwrap_or_default();
         if let (Some(request), Some(attempt)) = (timeouts.request, timeouts.backend_request) {
             let longer = request.limit().is_some_and(|request| attempt.0 > request);
             let message = "backendRequest timeout cannot be longer than request timeout";
-            self.add_if(longer, format!("{field}.timeouts"), message);
+            self.add_if(longer, format_args!("{field}.timeouts"), message);
         }
     }
 
@@ -283,15 +304,15 @@ fn route(spec: &AIGatewayRoute, faults: &mut Faults) {
     faults.parents(&spec.parent_refs, 16);
     faults.at_most(16, spec.hostnames.len(), "spec.hostnames");
     for (index, name) in spec.hostnames.iter().enumerate() {
-        faults.hostname(name, format!("spec.hostnames[{index}]"));
+        faults.hostname(name, format_args!("spec.hostnames[{index}]"));
     }
     faults.at_most(36, spec.llm_request_costs.len(), "spec.llmRequestCosts");
     faults.at_most(15, spec.rules.len(), "spec.rules");
     let mut names = BTreeSet::new();
     for (index, own) in spec.rules.iter().enumerate() {
-        let field = format!("spec.rules[{index}]");
+        let field = format_args!("spec.rules[{index}]");
         if let Some(name) = &own.name {
-            let field = format!("{field}.name");
+            let field = format_args!("{field}.name");
             faults.add_if(
                 !names.insert(name),
                 &field,
@@ -305,74 +326,74 @@ fn route(spec: &AIGatewayRoute, faults: &mut Faults) {
             let wrong = !host::is_name(name) || name.contains(char::is_uppercase);
             faults.add_if(wrong, &field, "expected a DNS subdomain");
         }
-        rule(own, &field, faults);
+        rule(own, field, faults);
     }
 }
 
-fn rule(rule: &Rule, field: &str, faults: &mut Faults) {
+fn rule(rule: &Rule, field: fmt::Arguments<'_>, faults: &mut Faults) {
     faults.timeouts(rule.timeouts, field);
-    faults.at_most(128, rule.matches.len(), format!("{field}.matches"));
+    faults.at_most(128, rule.matches.len(), format_args!("{field}.matches"));
     for (index, own) in rule.matches.iter().enumerate() {
-        matching(own, &format!("{field}.matches[{index}]"), faults);
+        matching(own, format_args!("{field}.matches[{index}]"), faults);
     }
-    faults.at_most(128, rule.backend_refs.len(), format!("{field}.backendRefs"));
+    faults.at_most(128, rule.backend_refs.len(), format_args!("{field}.backendRefs"));
     let mut pools = 0;
     for (index, reference) in rule.backend_refs.iter().enumerate() {
-        let at = format!("{field}.backendRefs[{index}]");
-        faults.filled(&reference.name, format!("{at}.name"));
+        let at = format_args!("{field}.backendRefs[{index}]");
+        faults.filled(&reference.name, format_args!("{at}.name"));
         match (reference.group.as_deref(), reference.kind.as_deref()) {
             (None, None) => {}
             (Some(INFERENCE), Some("InferencePool")) => pools += 1,
             (Some(_), Some(_)) => {
                 faults.add(
-                    at.clone(),
-                    format!("only InferencePool from {INFERENCE} group is supported"),
+                    at,
+                    format_args!("only InferencePool from {INFERENCE} group is supported"),
                 );
             }
             (Some(_), None) | (None, Some(_)) => {
-                faults.add(at.clone(), "group and kind must be specified together");
+                faults.add(at, "group and kind must be specified together");
             }
         }
         mutations(
             reference.header_mutation.as_ref(),
             reference.body_mutation.as_ref(),
-            &at,
+            at,
             faults,
         );
     }
-    let field = |name: &str| format!("{field}.{name}");
+    let field = format_args!("{field}.backendRefs");
     let mixed = pools > 0 && pools < rule.backend_refs.len();
     let message = "cannot mix InferencePool and AIServiceBackend references in the same rule";
-    faults.add_if(mixed, field("backendRefs"), message);
+    faults.add_if(mixed, field, message);
     faults.add_if(
         pools > 1,
-        field("backendRefs"),
+        field,
         "only one InferencePool backend is allowed per rule",
     );
 }
 
-fn matching(own: &Match, field: &str, faults: &mut Faults) {
+fn matching(own: &Match, field: fmt::Arguments<'_>, faults: &mut Faults) {
     faults.headers(&own.headers, field);
 }
 
 fn mutations(
     headers: Option<&HeaderMutation>,
     body: Option<&BodyMutation>,
-    field: &str,
+    field: fmt::Arguments<'_>,
     faults: &mut Faults,
 ) {
     if let Some(headers) = headers {
-        let field = format!("{field}.headerMutation");
-        faults.at_most(16, headers.set.len(), format!("{field}.set"));
-        faults.at_most(16, headers.remove.len(), format!("{field}.remove"));
+        let field = format_args!("{field}.headerMutation");
+        faults.at_most(16, headers.set.len(), format_args!("{field}.set"));
+        faults.at_most(16, headers.remove.len(), format_args!("{field}.remove"));
         if let Err(error) = Headers::parse(headers) {
             faults.add(field, error.to_string());
         }
     }
     if let Some(body) = body {
-        let field = format!("{field}.bodyMutation");
-        faults.at_most(16, body.set.len(), format!("{field}.set"));
-        faults.at_most(16, body.remove.len(), format!("{field}.remove"));
+        let field = format_args!("{field}.bodyMutation");
+        faults.at_most(16, body.set.len(), format_args!("{field}.set"));
+        faults.at_most(16, body.remove.len(), format_args!("{field}.remove"));
         if let Err(error) = Body::parse(body) {
             faults.add(field, error.to_string());
         }
@@ -389,7 +410,7 @@ fn service(spec: &AIServiceBackend, faults: &mut Faults) {
     let message = "BackendRef must be a Backend resource of Envoy Gateway, or a Service";
     let known = [(ENVOY, "Backend"), ("", "Service")].contains(&place);
     faults.add_if(!known, "spec.backendRef", message);
-    faults.target(reference, "spec.backendRef");
+    faults.target(reference, format_args!("spec.backendRef"));
     if let Some(prefix) = &spec.api.prefix {
         let clean = prefix
             .bytes()
@@ -403,106 +424,22 @@ fn service(spec: &AIServiceBackend, faults: &mut Faults) {
     mutations(
         spec.header_mutation.as_ref(),
         spec.body_mutation.as_ref(),
-        "spec",
+        format_args!("spec"),
         faults,
     );
 }
 
-fn credential(spec: &BackendSecurityPolicy, version: &str, faults: &mut Faults) {
+fn quota(spec: &QuotaPolicy, faults: &mut Faults) {
     faults.at_most(16, spec.target_refs.len(), "spec.targetRefs");
-    for (index, reference) in spec.target_refs.iter().enumerate() {
-        let place = (reference.group.as_str(), reference.kind.as_str());
-        let known = [(AI, "AIServiceBackend"), (INFERENCE, "InferencePool")].contains(&place);
-        let message = "targetRefs must reference AIServiceBackend or InferencePool resources";
-        faults.add_if(!known, format!("spec.targetRefs[{index}]"), message);
-    }
-    let members = [
-        (CredentialType::APIKey, "apiKey", spec.api_key.is_some()),
-        (
-            CredentialType::AWSCredentials,
-            "awsCredentials",
-            spec.aws_credentials.is_some(),
-        ),
-        (
-            CredentialType::AzureAPIKey,
-            "azureAPIKey",
-            spec.azure_api_key.is_some(),
-        ),
-        (
-            CredentialType::AzureCredentials,
-            "azureCredentials",
-            spec.azure_credentials.is_some(),
-        ),
-        (
-            CredentialType::GCPCredentials,
-            "gcpCredentials",
-            spec.gcp_credentials.is_some(),
-        ),
-        (
-            CredentialType::AnthropicAPIKey,
-            "anthropicAPIKey",
-            spec.anthropic_api_key.is_some(),
-        ),
-    ];
-    for (kind, member, _) in &members {
-        let as_meant = members
-            .iter()
-            .all(|(_, other, present)| *present == (other == member));
-        let message = format!("When type is {kind:?}, only {member} field should be set");
-        faults.add_if(*kind == spec.kind && !as_meant, "spec", message);
-    }
-    if let Some(aws) = &spec.aws_credentials {
-        faults.filled(&aws.region, "spec.awsCredentials.region");
-    }
-    if let Some(azure) = &spec.azure_credentials {
-        azure_credentials(azure, faults);
-    }
-    if let Some(gcp) = &spec.gcp_credentials {
-        gcp_credentials(gcp, version, faults);
-    }
-    if let Some(own) = &spec.credential_override {
-        let both = own.from_request_headers.is_some() == own.from_dynamic_metadata.is_some();
-        let message = "exactly one of fromRequestHeaders and fromDynamicMetadata must be specified";
-        faults.add_if(both, "spec.credentialOverride", message);
-    }
-}
-
-fn azure_credentials(azure: &AzureCredentials, faults: &mut Faults) {
-    let proofs = [
-        azure.client_secret_ref.is_some(),
-        azure.oidc_exchange_token.is_some(),
-        azure.client_certificate_ref.is_some(),
-        azure.managed_identity.is_some(),
-    ];
-    // A machine is known without being named.
-    if azure.managed_identity.is_none() {
-        let given = |value: &Option<String>| value.clone().unwrap_or_default();
-        faults.filled(&given(&azure.client_id), "spec.azureCredentials.clientID");
-        faults.filled(&given(&azure.tenant_id), "spec.azureCredentials.tenantID");
-    }
-    let one = proofs.iter().filter(|present| **present).count() == 1;
-    let message = "Exactly one of clientSecretRef or oidcExchangeToken must be specified, or in their place \
-                   clientCertificateRef or managedIdentity";
-    faults.add_if(!one, "spec.azureCredentials", message);
-}
-
-fn gcp_credentials(gcp: &GcpCredentials, version: &str, faults: &mut Faults) {
-    faults.filled(&gcp.project_name, "spec.gcpCredentials.projectName");
-    faults.filled(&gcp.region, "spec.gcpCredentials.region");
-    let sources = (
-        gcp.credentials_file.is_some(),
-        gcp.workload_identity_federation_config.is_some(),
-    );
-    let message = match (version, sources) {
-        ("v1alpha1", (true, true) | (false, false)) => {
-            "Exactly one of GCPWorkloadIdentityFederationConfig or GCPCredentialsFile must be specified"
+    faults.at_most(128, spec.per_model_quotas.len(), "spec.perModelQuotas");
+    for (index, own) in spec.per_model_quotas.iter().enumerate() {
+        let field = format!("spec.perModelQuotas[{index}]");
+        faults.filled(&own.model_name, format!("{field}.modelName"));
+        for (at, rule) in own.quota.bucket_rules.iter().enumerate() {
+            let field = format!("{field}.quota.bucketRules[{at}].clientSelectors");
+            faults.at_most(8, rule.client_selectors.len(), field);
         }
-        (_, (true, true)) => {
-            "At most one of credentialsFile or workloadIdentityFederationConfig may be specified"
-        }
-        (_, (true, false) | (false, true) | (false, false)) => return,
-    };
-    faults.add("spec.gcpCredentials", message);
+    }
 }
 
 /// The longest path of a Unix socket that systems take.
