@@ -110,6 +110,29 @@ pub fn mcp_message(data: &[u8]) {
     }
 }
 
+/// Reads `data` as the answer of an authorization service.
+///
+/// # Panics
+/// If the fields of a message do not end with the first that is malformed, or a message that can be read cannot be
+/// read beside fields that nobody knows.
+pub fn check_response(data: &[u8]) {
+    use policy::{
+        ext_auth::Answer,
+        protobuf::{Fields, Message},
+    };
+
+    let broken = Fields::of(data).position(|field| field.is_err());
+    assert!(broken.is_none_or(|at| at + 1 == Fields::of(data).count()));
+    let answer = Answer::decode(data);
+    assert!(broken.is_none() || answer.is_err(), "{data:?}");
+    let mut unknown = Message::default();
+    unknown.text(5000, "unknown");
+    let longer = [data, &unknown.into_bytes()].concat();
+    if answer.is_ok() {
+        assert_eq!(Answer::decode(&longer), answer);
+    }
+}
+
 /// Reads what `request` says for itself, and tells a server.
 ///
 /// # Panics

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use super::{
-    converse, documents, event_stream, mcp_message, mcp_sealed, mcp_token, multipart, request, resources,
-    shallow, sse, stream,
+    check_response, converse, documents, event_stream, mcp_message, mcp_sealed, mcp_token, multipart, request,
+    resources, shallow, sse, stream,
 };
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
@@ -86,6 +86,11 @@ fn forms() {
 #[test]
 fn shallow_objects() {
     check("shallow_json", shallow);
+}
+
+#[test]
+fn answers_of_authorization_services() {
+    check("check_response", check_response);
 }
 
 #[test]

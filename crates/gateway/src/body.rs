@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     facts::{Facts, Outcome},
+    given::Given,
     llm::reply::{BrokenOff, Streamed},
     mcp,
     plain::passing::Passing,
@@ -109,16 +110,34 @@ pub(crate) struct Reserved {
 /// already; a 408 if the client falls silent; a 400 if it breaks off or sends nothing.
 pub(crate) async fn read(
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: Given,
     limit: usize,
     pace: Pace,
     memory: &Arc<Memory>,
 ) -> Result<(Bytes, Reserved), ApiError> {
     check_coding(headers)?;
+    let (bytes, reserved) = body.whole(headers, limit, pace, memory).await?;
+    if bytes.is_empty() {
+        return Err(ApiError::invalid("the request has no body"));
+    }
+    Ok((bytes, reserved))
+}
+
+/// Reads a request body of at most `limit` bytes, as it is sent; there may be none.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn gather(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limit: usize,
+    pace: Pace,
+    memory: &Arc<Memory>,
+) -> Result<(Bytes, Reserved), ApiError> {
     let announced = body.size_hint().exact().unwrap_or(0);
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
     if announced > limit {
-        turn_away(headers, body).await;
+        turn_away(headers, Given::Arriving(body)).await;
         return Err(too_large(limit));
     }
     let mut reserved = memory.reserve();
@@ -141,15 +160,11 @@ pub(crate) async fn read(
         reserved.grow_to(length)?;
         read.push(data);
     }
-    let bytes = read.join();
-    if bytes.is_empty() {
-        return Err(ApiError::invalid("the request has no body"));
-    }
-    Ok((bytes, reserved))
+    Ok((read.join(), reserved))
 }
 
 /// Lets a client that is refused before its body was read send it.
-pub(crate) async fn turn_away(headers: &HeaderMap, body: Incoming) {
+pub(crate) async fn turn_away(headers: &HeaderMap, body: Given) {
     // Who expects to be asked to go on has not begun to send.
     if !headers.contains_key(header::EXPECT) {
         linger(body).await;
@@ -157,7 +172,7 @@ pub(crate) async fn turn_away(headers: &HeaderMap, body: Incoming) {
 }
 
 /// Reads on and forgets, for a while.
-pub(crate) async fn linger(mut body: Incoming) {
+pub(crate) async fn linger(mut body: Given) {
     let mut left = LINGER;
     let forget = async {
         while let Some(Ok(frame)) = body.frame().await {

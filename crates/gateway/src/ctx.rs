@@ -1,6 +1,6 @@
 //! One request and what it is served with.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
     intake::{Intake, Underscores},
@@ -11,8 +11,7 @@ use config::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use llm::{ApiError, Endpoint, ErrorKind, Format, Prefixes, operation::Place};
-use policy::Policies;
-use serde_json::Value;
+use policy::{Metadata, Policies};
 use tokio::time::Instant;
 
 use crate::{
@@ -49,7 +48,7 @@ pub(crate) struct Ctx {
     /// How the request is taken; `None` where no policy says so.
     pub(crate) intake: Option<Arc<Intake>>,
     /// What policies said of the request, by their namespaces.
-    pub(crate) metadata: BTreeMap<String, Value>,
+    pub(crate) metadata: Metadata,
 }
 
 impl Ctx {
@@ -81,7 +80,7 @@ impl Ctx {
             wish,
             connection: Arc::clone(connection),
             intake,
-            metadata: BTreeMap::new(),
+            metadata: Metadata::new(),
         }
     }
 

@@ -17,13 +17,13 @@ use hyper::body::Incoming;
 use llm::{Inbound, Operation, upload};
 
 use crate::{
-    access,
+    access::{self, Shown},
     body::{self, Body},
     ctx::Ctx,
+    given::Given,
     kept,
     llm::Asked,
-    mcp, models,
-    plain::{self, Given},
+    mcp, models, plain,
     refusal::{self, Answer, Refusal},
     server::Connection,
 };
@@ -35,7 +35,7 @@ pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incomin
     let mut ctx = Ctx::open(&connection, &mut head);
     let mut stop = ctx.runtime.stop.wait();
     let answer = {
-        let mut serve = pin!(serve(&mut ctx, head, body));
+        let mut serve = pin!(serve(&mut ctx, head, Given::Arriving(body)));
         poll_fn(|cx| match serve.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(answer),
             Poll::Pending => stop.poll(cx).map(|()| Err(refusal::stopping().into())),
@@ -54,7 +54,7 @@ pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incomin
 async fn serve(
     ctx: &mut Ctx,
     mut head: http::request::Parts,
-    body: Incoming,
+    mut body: Given,
 ) -> Result<Answer, Box<Refusal>> {
     ctx.directed()?;
     ctx.taken(&head)?;
@@ -70,13 +70,12 @@ async fn serve(
     if let Some(answer) = access::preflight(ctx, &head) {
         return Ok(answer);
     }
-    if let Err(refusal) = access::ahead(ctx, &mut head).await {
+    if let Err(refusal) = access::ahead(ctx, &mut head, &mut Shown::Given(&mut body)).await {
         body::turn_away(&head.headers, body).await;
         return Err(refusal);
     }
-    if let Some(rule) = ctx.plain(&head) {
-        access::enter(ctx, &rule, &mut head).await?;
-        return plain::serve(ctx, &rule, head, Given::Arriving(body)).await;
+    if let Some(rule) = access::plain(ctx, &mut head, &mut Shown::Given(&mut body)).await? {
+        return plain::serve(ctx, &rule, head, body).await;
     }
     let place = ctx.place(&head)?;
     match place.endpoint.operation {
@@ -88,7 +87,7 @@ async fn serve(
         }
         Operation::Chat | Operation::Document(_) => {
             // The reservation is given back when the last attempt has been decided.
-            let (bytes, _reserved) = body::read(
+            let (bytes, reserved) = body::read(
                 &head.headers,
                 body,
                 ctx.largest_body(),
@@ -102,9 +101,10 @@ async fn serve(
             }
             upload::refuse(&head.headers, place.endpoint.path)?;
             let mut inbound = Inbound::parse(place, bytes)?;
-            let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head).await?;
+            let mut shown = Shown::Whole(inbound.bytes());
+            let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head, &mut shown).await?;
             if rule.plain.is_some() {
-                let held = Given::Held(inbound.bytes().clone());
+                let held = Given::Held(inbound.bytes().clone(), reserved);
                 return plain::serve(ctx, &rule, head, held).await;
             }
             kept::prepare(ctx, &mut inbound)?;

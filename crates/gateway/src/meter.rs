@@ -367,7 +367,7 @@ fn request<'a>(
             method: &facts.method,
             uri: &facts.uri,
             address: Some(ctx.client(headers)),
-            metadata: &|_, _| None,
+            metadata: &ctx.metadata,
         },
         listener: ctx
             .listener()

@@ -12,7 +12,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The outside, as policies see it.
 pub trait Egress: Send + Sync {
-    /// Sends `request` to the service called `to` and returns its whole answer, within `limit`.
+    /// Sends `request` to the service called `to` and returns its whole answer, within `limit`. What comes after the
+    /// body is among its headers.
     fn call<'a>(
         &'a self,
         to: &'a str,

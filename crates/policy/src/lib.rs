@@ -14,14 +14,16 @@ pub mod claims;
 pub mod cors;
 pub mod cost;
 pub mod egress;
+pub mod ext_auth;
 pub mod headers;
 pub mod jwt;
+pub mod protobuf;
 pub mod quota;
 pub mod rate_limit;
 pub mod tools;
 pub mod traffic;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
@@ -36,11 +38,12 @@ pub use carrier::Carrier;
 pub use claims::Claims;
 pub use cors::Cors;
 pub use egress::{Egress, EgressError, KeysError, Remote};
+pub use ext_auth::ExtAuth;
 pub use jwt::Jwt;
 
 /// Who may call, and who says so. The fields are in the order in which they run, which is a matter of security:
-/// a browser's question comes first because it carries no credential; authorization comes last because it
-/// judges by what the others have verified.
+/// a browser's question comes first because it carries no credential; a service that is asked may put into the
+/// request what the others verify; authorization comes last because it judges by what the others have verified.
 #[derive(Debug, Default)]
 pub struct Policies {
     /// `namespace/name` of the resource that declares them.
@@ -49,6 +52,8 @@ pub struct Policies {
     pub broken: Option<String>,
     /// Which pages in browsers may call.
     pub cors: Option<Cors>,
+    /// A service that decides.
+    pub ext_auth: Option<ExtAuth>,
     /// Who calls.
     pub authenticate: Authenticate,
     /// Whether who calls may do this.
@@ -66,6 +71,9 @@ pub struct Authenticate {
     pub jwt: Option<Jwt>,
 }
 
+/// What policies say of a request, by their namespaces.
+pub type Metadata = BTreeMap<String, Value>;
+
 /// What policies know and find out about one request.
 pub struct PolicyCtx<'a> {
     /// The outside.
@@ -74,10 +82,18 @@ pub struct PolicyCtx<'a> {
     pub now: u64,
     /// The client's address.
     pub client: IpAddr,
+    /// Whether the client's connection is encrypted.
+    pub secured: bool,
+    /// The id of the request.
+    pub request_id: &'a str,
     /// What was verified of whoever calls.
     pub caller: Caller,
     /// Headers for the answer, whatever it will be.
     pub response: HeaderMap,
+    /// What policies say of the request, by their namespaces.
+    pub metadata: Metadata,
+    /// Why a service could not be asked, for the log.
+    pub trouble: Option<String>,
 }
 
 /// What was verified of whoever calls.
@@ -119,8 +135,12 @@ impl<'a> PolicyCtx<'a> {
             egress,
             now,
             client,
+            secured: false,
+            request_id: "",
             caller: Caller::default(),
             response: HeaderMap::new(),
+            metadata: Metadata::new(),
+            trouble: None,
         }
     }
 }
@@ -156,11 +176,22 @@ impl Policies {
         }
     }
 
-    /// Finds out who calls: the policies that need only the head of a request.
+    /// Returns how much of a request's body is to be given to [`Policies::identify`]; `None` for nothing.
+    pub fn shows(&self) -> Option<usize> {
+        self.ext_auth.as_ref()?.body
+    }
+
+    /// Finds out who calls. `body` is the request's, as far as [`Policies::shows`] asks for it.
     ///
     /// # Errors
-    /// A 401 that says what is missing; a 500 if the policies are broken; a 503 if what is needed to tell is not there.
-    pub async fn identify(&self, ctx: &mut PolicyCtx<'_>, head: &mut Parts) -> Result<(), Box<Refusal>> {
+    /// A 401 that says what is missing; a 500 if the policies are broken; a 503 if what is needed to tell is not
+    /// there; what a service says that is asked.
+    pub async fn identify(
+        &self,
+        ctx: &mut PolicyCtx<'_>,
+        head: &mut Parts,
+        body: &Bytes,
+    ) -> Result<(), Box<Refusal>> {
         if self.broken.is_some() {
             // The reason is the operator's; the report and the log have it.
             let message = "the access policy of this route cannot be applied";
@@ -168,6 +199,9 @@ impl Policies {
         }
         if let Some(cors) = &self.cors {
             cors.allow(&head.headers, &mut ctx.response);
+        }
+        if let Some(ext_auth) = &self.ext_auth {
+            ext_auth.check(ctx, head, body).await?;
         }
         let Authenticate { api_key, basic, jwt } = &self.authenticate;
         if let Some(api_key) = api_key {
@@ -212,7 +246,11 @@ impl Policies {
 
     /// Returns whether the route is to be chosen anew once the policies have looked at a request.
     pub fn recomputes_route(&self) -> bool {
-        self.authenticate.jwt.as_ref().is_some_and(Jwt::recomputes_route)
+        let by_service = self
+            .ext_auth
+            .as_ref()
+            .is_some_and(|ext_auth| ext_auth.recompute_route);
+        by_service || self.authenticate.jwt.as_ref().is_some_and(Jwt::recomputes_route)
     }
 
     /// Returns what is declared, as JSON without secrets.
@@ -220,6 +258,7 @@ impl Policies {
         json!({
             "broken": self.broken,
             "cors": self.cors.as_ref().map(Cors::dump),
+            "extAuth": self.ext_auth.as_ref().map(ExtAuth::dump),
             "apiKey": self.authenticate.api_key.as_ref().map(ApiKey::dump),
             "basic": self.authenticate.basic.as_ref().map(Basic::dump),
             "jwt": self.authenticate.jwt.as_ref().map(Jwt::dump),
@@ -333,7 +372,8 @@ mod tests {
         let (mut head, ()) = http::Request::new(()).into_parts();
         let mut ctx = PolicyCtx::new(&Nobody, 0, IpAddr::from([127, 0, 0, 1]));
         let policies = Policies::broken("a/b", "Secret a/keys does not exist");
-        let mut verdict = std::pin::pin!(policies.identify(&mut ctx, &mut head));
+        let nothing = Bytes::new();
+        let mut verdict = std::pin::pin!(policies.identify(&mut ctx, &mut head, &nothing));
         let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
         let std::task::Poll::Ready(Err(refusal)) = verdict.as_mut().poll(&mut waker) else {
             panic!("nobody gets in");

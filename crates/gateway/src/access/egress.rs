@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use config::snapshot::{Endpoint, Outside, Service, Tls};
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use policy::{Egress, EgressError, KeysError, Remote, egress::BoxFuture, jwt::KeySet};
 use tokio::time::timeout;
@@ -124,16 +124,23 @@ async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<B
         .map_err(|_| EgressError::Failed("the target is malformed".to_owned()))?;
     let request = Request::from_parts(head, Outgoing::Whole(Full::new(body)));
     let response = client.call(request).await.map_err(|error| failed(&error))?;
-    let (head, mut body) = response.into_parts();
-    let body = whole(&mut body).await?;
+    let (mut head, mut body) = response.into_parts();
+    let body = whole(&mut body, &mut head.headers).await?;
     Ok(Response::from_parts(head, body))
 }
 
-async fn whole(body: &mut Reply) -> Result<Bytes, EgressError> {
+/// Reads a body to its end; what comes after it is put among `headers`, where gRPC looks for it in either case.
+async fn whole(body: &mut Reply, headers: &mut HeaderMap) -> Result<Bytes, EgressError> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| failed(&error))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                headers.extend(frame.into_trailers().unwrap_or_default());
+                continue;
+            }
+        };
         if read.len() + data.len() > MAX_ANSWER {
             return Err(EgressError::TooLarge(MAX_ANSWER));
         }

@@ -19,7 +19,10 @@ use tracing::debug;
 
 use self::egress::Outward;
 use crate::{
+    body,
     ctx::Ctx,
+    given::Given,
+    llm::upload,
     refusal::{Answer, Content, Refusal},
 };
 
@@ -28,6 +31,18 @@ const MAX_ASKED: usize = 32;
 
 /// How many rules a request may be led through by what policies tell.
 const MAX_ROUTES: usize = 3;
+
+/// Where the body of a request is, for policies that have to see it.
+pub(crate) enum Shown<'a> {
+    /// It may still be on its way, and is held once it was seen.
+    Given(&'a mut Given),
+    /// It has been read.
+    Whole(&'a Bytes),
+    /// It is a form of which the beginning has been read; what is seen of it is held.
+    Form(&'a upload::Shared),
+    /// The request has none that is looked at.
+    Nothing,
+}
 
 /// The policies that a request has been held against.
 pub(crate) struct Admitted {
@@ -68,7 +83,11 @@ pub(crate) fn preflight(ctx: &Ctx, head: &Parts) -> Option<Answer> {
 ///
 /// # Errors
 /// What the policies say.
-pub(crate) async fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Refusal>> {
+pub(crate) async fn ahead(
+    ctx: &mut Ctx,
+    head: &mut Parts,
+    shown: &mut Shown<'_>,
+) -> Result<(), Box<Refusal>> {
     let gate = ctx
         .listener()
         .map(|listener| listener.router.gate(&ctx.facts.host));
@@ -78,7 +97,27 @@ pub(crate) async fn ahead(ctx: &mut Ctx, head: &mut Parts) -> Result<(), Box<Ref
     let policies = Arc::clone(policies);
     // Whoever is refused is counted for what was asked.
     ctx.facts.endpoint = ctx.endpoint(head.uri.path());
-    Box::pin(admit(ctx, &policies, head)).await
+    Box::pin(admit(ctx, &policies, head, shown)).await
+}
+
+/// Returns the rule that serves the request whatever its body says, once its policies have let the request in.
+///
+/// # Errors
+/// What the policies say.
+pub(crate) async fn plain(
+    ctx: &mut Ctx,
+    head: &mut Parts,
+    shown: &mut Shown<'_>,
+) -> Result<Option<Arc<Rule>>, Box<Refusal>> {
+    for _ in 0..MAX_ROUTES {
+        let Some(rule) = ctx.plain(head) else {
+            return Ok(None);
+        };
+        if !enter(ctx, &rule, head, shown).await? {
+            return Ok(Some(rule));
+        }
+    }
+    Err(astray().into())
 }
 
 /// Returns the rule that serves `model`, once its policies have let the request in; no upstream is to see by
@@ -91,39 +130,44 @@ pub(crate) async fn route(
     model: &str,
     stream: bool,
     head: &mut Parts,
+    shown: &mut Shown<'_>,
 ) -> Result<Arc<Rule>, Box<Refusal>> {
     for _ in 0..MAX_ROUTES {
         let rule = ctx.route(model, stream, head)?;
-        let Some(policies) = &rule.policies else {
-            return Ok(rule);
-        };
-        let passed = has_passed(ctx, policies);
-        enter(ctx, &rule, head).await?;
-        // What a policy tells upstreams may lead to another rule, with policies of its own.
-        if passed || !policies.recomputes_route() {
+        if !enter(ctx, &rule, head, shown).await? {
             return Ok(rule);
         }
     }
-    let error = ApiError::new(
-        ErrorKind::Internal,
-        "the access policies lead from route to route",
-    );
-    Err(error.into())
+    Err(astray().into())
 }
 
-/// Lets the request in to `rule`, if its policies do; no upstream is to see by which credential they did.
+/// Lets the request in to `rule`, if its policies do; no upstream is to see by which credential they did. Returns
+/// whether the rule has to be chosen anew: what a policy tells upstreams may lead to another, with policies of its own.
 ///
 /// # Errors
 /// What the policies say.
-pub(crate) async fn enter(ctx: &mut Ctx, rule: &Rule, head: &mut Parts) -> Result<(), Box<Refusal>> {
+async fn enter(
+    ctx: &mut Ctx,
+    rule: &Rule,
+    head: &mut Parts,
+    shown: &mut Shown<'_>,
+) -> Result<bool, Box<Refusal>> {
     let Some(policies) = &rule.policies else {
-        return Ok(());
+        return Ok(false);
     };
-    if !has_passed(ctx, policies) {
-        Box::pin(admit(ctx, policies, head)).await?;
+    let passed = has_passed(ctx, policies);
+    if !passed {
+        Box::pin(admit(ctx, policies, head, shown)).await?;
     }
     policies.strip_credentials(&mut head.headers);
-    Ok(())
+    Ok(!passed && policies.recomputes_route())
+}
+
+fn astray() -> ApiError {
+    ApiError::new(
+        ErrorKind::Internal,
+        "the access policies lead from route to route",
+    )
 }
 
 /// Returns the policies of the request's host that let it in: what they guard may be listed.
@@ -144,8 +188,9 @@ pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Passed>, B
     let mut passed = Vec::new();
     let mut refused = None;
     for policies in asked {
+        let (mut head, mut shown) = (head.clone(), Shown::Nothing);
         if !has_passed(ctx, &policies)
-            && let Err(refusal) = Box::pin(admit(ctx, &policies, &mut head.clone())).await
+            && let Err(refusal) = Box::pin(admit(ctx, &policies, &mut head, &mut shown)).await
         {
             refused.get_or_insert(refusal);
             continue;
@@ -169,26 +214,40 @@ pub(crate) async fn admit(
     ctx: &mut Ctx,
     policies: &Arc<Policies>,
     head: &mut Parts,
+    shown: &mut Shown<'_>,
 ) -> Result<(), Box<Refusal>> {
+    let body = match policies.shows() {
+        Some(limit) => shown.whole(ctx, head, limit).await?,
+        None => Bytes::new(),
+    };
     let outward = Outward {
         state: Arc::clone(&ctx.state),
         runtime: Arc::clone(&ctx.runtime),
     };
     let now = u64::try_from(ctx.facts.began.as_second()).unwrap_or_default();
     let mut found = PolicyCtx::new(&outward, now, ctx.client(&head.headers));
+    found.secured = ctx.is_secured();
+    found.request_id = ctx.request_id().to_str().unwrap_or_default();
     let verdict = policies
-        .identify(&mut found, head)
+        .identify(&mut found, head, &body)
         .await
         .and_then(|()| policies.decide(&mut found, head));
     if let Err(refusal) = &verdict {
-        let reason = policies.broken.as_deref();
+        let reason = found.trouble.as_deref().or(policies.broken.as_deref());
         debug!(policy = %policies.id, status = refusal.error.status.as_u16(), reason, "request refused");
     }
+    let PolicyCtx {
+        caller,
+        response,
+        metadata,
+        ..
+    } = found;
+    ctx.metadata.extend(metadata);
     ctx.access = Some(Box::new(Admitted {
         policies: Arc::clone(policies),
         passed: verdict.is_ok(),
-        caller: found.caller,
-        response: found.response,
+        caller,
+        response,
     }));
     verdict.map_err(Into::into)
 }
@@ -196,6 +255,22 @@ pub(crate) async fn admit(
 fn has_passed(ctx: &Ctx, policies: &Arc<Policies>) -> bool {
     let admitted = ctx.access.as_ref();
     admitted.is_some_and(|admitted| admitted.passed && Arc::ptr_eq(&admitted.policies, policies))
+}
+
+impl Shown<'_> {
+    /// Returns the whole body, which is held from now on.
+    async fn whole(&mut self, ctx: &Ctx, head: &Parts, limit: usize) -> Result<Bytes, ApiError> {
+        match self {
+            Shown::Given(given) => {
+                let memory = &ctx.runtime.memory;
+                given.hold(&head.headers, limit, ctx.pace(), memory).await
+            }
+            Shown::Whole(bytes) if bytes.len() > limit => Err(body::too_large(limit)),
+            Shown::Whole(bytes) => Ok(bytes.clone()),
+            Shown::Form(form) => upload::whole(form, limit).await,
+            Shown::Nothing => Ok(Bytes::new()),
+        }
+    }
 }
 
 impl Admitted {

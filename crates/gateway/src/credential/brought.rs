@@ -3,13 +3,12 @@
 //! They come off every request before anything else looks at its headers, whoever will serve it: what one
 //! backend's policy calls a credential must not reach another backend.
 
-use std::collections::BTreeMap;
-
 use config::{
     Secret, Snapshot,
     credential::{AwsKeys, Place},
 };
 use http::{HeaderMap, HeaderName};
+use policy::Metadata;
 use serde_json::Value;
 
 use super::CredentialError;
@@ -23,7 +22,7 @@ pub(crate) struct Names(Vec<HeaderName>);
 pub(crate) struct Luggage {
     headers: HeaderMap,
     /// What policies said of the request, by namespace.
-    pub(crate) metadata: BTreeMap<String, Value>,
+    pub(crate) metadata: Metadata,
 }
 
 /// A credential that a request brought.
@@ -45,7 +44,7 @@ impl Names {
     }
 
     /// Takes the credentials out of `headers`.
-    pub(crate) fn take(&self, headers: &mut HeaderMap, metadata: BTreeMap<String, Value>) -> Luggage {
+    pub(crate) fn take(&self, headers: &mut HeaderMap, metadata: Metadata) -> Luggage {
         let mut taken = HeaderMap::new();
         for name in &self.0 {
             // Of a repeated header the last one counts.
@@ -57,6 +56,13 @@ impl Names {
         Luggage {
             headers: taken,
             metadata,
+        }
+    }
+
+    /// Takes the credentials out of `headers` of a request that no backend of models serves.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        for name in &self.0 {
+            headers.remove(name);
         }
     }
 }

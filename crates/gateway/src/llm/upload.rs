@@ -17,7 +17,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use llm::{ApiError, Endpoint, Target, multipart::Editor, upload::Form};
 use tokio::time::{Instant, timeout};
 
@@ -26,9 +25,10 @@ use super::{
     limit::{Alarm, Limits},
 };
 use crate::{
-    access,
+    access::{self, Shown},
     body::{self, Memory, Reserved},
     ctx::Ctx,
+    given::Given,
     refusal::{Answer, Content, Refusal},
 };
 
@@ -61,13 +61,13 @@ pub(crate) struct Pull {
 pub(crate) struct Broken;
 
 /// The lock is never waited for: all that use it run in the task of one request.
-type Shared = Arc<Mutex<Source>>;
+pub(crate) type Shared = Arc<Mutex<Source>>;
 
 /// Where a form comes from.
-struct Source {
+pub(crate) struct Source {
     form: Form,
     /// `None` once nothing more is to come.
-    body: Option<Incoming>,
+    body: Option<Given>,
     /// The most bytes that may come.
     limit: usize,
     received: usize,
@@ -91,7 +91,7 @@ pub(crate) async fn serve(
     endpoint: &'static Endpoint,
     upload: llm::Upload,
     head: Parts,
-    body: Incoming,
+    body: Given,
 ) -> Result<Answer, Box<Refusal>> {
     let limit = ctx.runtime.options.max_upload;
     let announced = body.size_hint().exact();
@@ -147,7 +147,8 @@ async fn answer(
         source: Arc::clone(source),
     };
     let stream = upload.stream();
-    let rule = access::route(ctx, &upload.model, stream, &mut head).await?;
+    let mut shown = Shown::Form(source);
+    let rule = access::route(ctx, &upload.model, stream, &mut head, &mut shown).await?;
     super::serve(ctx, &rule, Asked::Form(&upload), head.headers).await
 }
 
@@ -171,6 +172,31 @@ async fn hold(source: &Shared, limit: usize) -> Result<String, ApiError> {
         if let Some(model) = source.form.model().map(str::to_owned) {
             source.held = held.freeze();
             return Ok(model);
+        }
+    }
+}
+
+/// Reads the rest of a form of at most `limit` bytes, so that all of it is held.
+///
+/// # Errors
+/// A 413 above the limit; a 503 if there is no room for it; what is wrong with it.
+pub(crate) async fn whole(source: &Shared, limit: usize) -> Result<Bytes, ApiError> {
+    let mut held = BytesMut::from(lock(source).held.as_ref());
+    loop {
+        if held.len() > limit {
+            return Err(body::too_large(limit));
+        }
+        let next = timeout(body::READ_IDLE, poll_fn(|cx| lock(source).poll_client(cx))).await;
+        let mut source = lock(source);
+        match next.map_err(|_| body::silent())? {
+            Some(bytes) => {
+                source.reserved.grow_to(held.len() + bytes.len())?;
+                held.extend_from_slice(&bytes);
+            }
+            None => {
+                source.held = held.freeze();
+                return source.fault.clone().map_or(Ok(source.held.clone()), Err);
+            }
         }
     }
 }
@@ -238,7 +264,7 @@ impl Upload {
 }
 
 impl Source {
-    fn new(form: Form, body: Incoming, limit: usize, memory: &Arc<Memory>) -> Self {
+    fn new(form: Form, body: Given, limit: usize, memory: &Arc<Memory>) -> Self {
         Self {
             form,
             body: Some(body),

@@ -37,7 +37,6 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use config::mcp_route::Route;
 use http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 use mcp::{
     Id, Message, Method, Request, RpcError, Session, Version, json,
     message::Payload,
@@ -57,8 +56,10 @@ use self::{
     who::Who,
 };
 use crate::{
+    access::Shown,
     body,
     ctx::Ctx,
+    given::Given,
     refusal::{Answer, Content},
 };
 
@@ -83,19 +84,21 @@ pub(crate) async fn serve(
     route: &Arc<Route>,
     policies: Option<Arc<Policies>>,
     mut head: Parts,
-    body: Incoming,
+    mut body: Given,
 ) -> Answer {
     ctx.facts.route = Some(Arc::clone(&route.id));
     if let Some(answer) = policies.as_ref().and_then(|policies| preflight(policies, &head)) {
         return answer;
     }
-    let who = match Box::pin(who::admit(ctx, route, policies.as_ref(), &mut head)).await {
+    let mut shown = Shown::Given(&mut body);
+    let who = match Box::pin(who::admit(ctx, route, policies.as_ref(), &mut head, &mut shown)).await {
         Ok(who) => who,
         Err(refused) => {
             body::turn_away(&head.headers, body).await;
             return refused.answer(None);
         }
     };
+    ctx.state.credentials.names.strip(&mut head.headers);
     let mut id = None;
     match answer(ctx, route, who, head, body, &mut id).await {
         Ok(answer) => answer,
@@ -108,7 +111,7 @@ async fn answer(
     route: &Arc<Route>,
     who: Arc<Who>,
     head: Parts,
-    body: Incoming,
+    body: Given,
     id: &mut Option<Id>,
 ) -> Result<Answer, Box<Refused>> {
     if let Some(reason) = &route.shut {
@@ -187,12 +190,7 @@ fn resumed(turn: Turn) -> Result<Turn, Box<Refused>> {
     turn.resume(&token)
 }
 
-async fn post(
-    ctx: &mut Ctx,
-    turn: Turn,
-    body: Incoming,
-    id: &mut Option<Id>,
-) -> Result<Answer, Box<Refused>> {
+async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Result<Answer, Box<Refused>> {
     checks::content(&turn.headers)?;
     let takes = checks::accept(&turn.headers);
     if !takes.document && !takes.stream {

@@ -18,6 +18,8 @@ pub(super) struct Refused {
     pub(super) status: StatusCode,
     pub(super) error: RpcError,
     pub(super) headers: HeaderMap,
+    /// The document that is the answer, where a service that decides has written it.
+    pub(super) document: Option<Bytes>,
 }
 
 impl Refused {
@@ -27,6 +29,7 @@ impl Refused {
             status,
             error,
             headers: HeaderMap::new(),
+            document: None,
         })
     }
 
@@ -48,11 +51,14 @@ impl Refused {
     /// Returns the answer, to the request called `id`.
     pub(super) fn answer(self, id: Option<&Id>) -> Answer {
         let mut headers = self.headers;
-        headers.insert(header::CONTENT_TYPE, JSON);
+        let document = self.document.unwrap_or_else(|| {
+            headers.insert(header::CONTENT_TYPE, JSON);
+            Bytes::from(self.error.to_message(id).to_bytes())
+        });
         Answer {
             status: self.status,
             headers,
-            content: Content::Whole(Bytes::from(self.error.to_message(id).to_bytes())),
+            content: Content::Whole(document),
         }
     }
 }
@@ -89,6 +95,7 @@ impl From<Box<Refusal>> for Box<Refused> {
         };
         let mut own = Refused::new(refusal.error.status, error);
         own.headers = refusal.headers;
+        own.document = refusal.document;
         own
     }
 }

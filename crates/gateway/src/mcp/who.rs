@@ -11,7 +11,10 @@ use mcp::{
 use policy::{Caller, Policies, tools};
 
 use super::refused::Refused;
-use crate::{access, ctx::Ctx};
+use crate::{
+    access::{self, Shown},
+    ctx::Ctx,
+};
 
 /// Which servers whoever is trusted with it has chosen for a session; clients cannot say this.
 const SUBSET: HeaderName = HeaderName::from_static("x-ai-eg-mcp-backend-subset");
@@ -50,12 +53,13 @@ pub(super) async fn admit(
     route: &Route,
     attached: Option<&Arc<Policies>>,
     head: &mut Parts,
+    body: &mut Shown<'_>,
 ) -> Result<Arc<Who>, Box<Refused>> {
     let shown = head.headers.contains_key(header::AUTHORIZATION);
     let own = route.access.policies.as_ref();
     for policies in attached.into_iter().chain(own) {
         let before = ctx.access.take();
-        let admitted = access::admit(ctx, policies, head).await;
+        let admitted = access::admit(ctx, policies, head, body).await;
         if let (Some(access), Some(before)) = (&mut ctx.access, before) {
             access.join(*before);
         }

@@ -16,9 +16,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{Given, mirror::Copies};
+use super::mirror::Copies;
 use crate::{
     body::{Pieces, Reserved},
+    given::Given,
     upstream::Outgoing,
 };
 
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct Sending {
     source: Source,
     progress: Progress,
+    /// The share of what was held before it was known who serves the request.
+    _held: Option<Reserved>,
 }
 
 enum Source {
@@ -138,8 +141,12 @@ impl Sending {
             }
             Source::Held(bytes)
         };
+        let mut reserved = None;
         let source = match given {
-            Given::Held(bytes) => held(bytes, keep),
+            Given::Held(bytes, share) => {
+                reserved = Some(share);
+                held(bytes, keep)
+            }
             Given::Arriving(body) if body.is_end_stream() => held(Bytes::new(), keep),
             Given::Arriving(body) => match keep {
                 None => Source::Once(Some(body)),
@@ -157,7 +164,11 @@ impl Sending {
             progress.add(bytes.len());
             progress.end();
         }
-        Self { source, progress }
+        Self {
+            source,
+            progress,
+            _held: reserved,
+        }
     }
 
     /// Returns how far it has come.

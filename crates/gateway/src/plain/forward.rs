@@ -24,6 +24,7 @@ pub(super) fn head(
     let authority = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let asked = authority.or_else(|| head.headers.get(header::HOST).cloned());
     let trailers = takes_trailers(&head.headers);
+    ctx.state.credentials.names.strip(&mut head.headers);
     headers::to_plain_upstream(&mut head.headers);
     if trailers {
         head.headers

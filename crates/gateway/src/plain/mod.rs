@@ -21,7 +21,6 @@ use config::{
     snapshot::Rule,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 use policy::traffic::Traffic;
 use tokio::time::Instant;
 use tracing::debug;
@@ -38,20 +37,13 @@ use tunnel::{Tunnel, UPGRADE};
 
 use crate::{
     ctx::Ctx,
+    given::Given,
     headers, meter,
     refusal::{Answer, Content, Refusal},
 };
 
 /// The most of a request that is kept, to be sent again, where a policy sets no other limit.
 const MAX_KEPT: usize = 1024 * 1024;
-
-/// The body of a request.
-pub(crate) enum Given {
-    /// It is pulled from the client while it is sent.
-    Arriving(Incoming),
-    /// It was read whole to find out the model.
-    Held(Bytes),
-}
 
 /// Holds a request against the limits of `rule`, if it has any, and serves it.
 ///

@@ -1,5 +1,6 @@
 //! The gateway between MCP clients and MCP servers, on real sockets.
 
+mod attached;
 mod bridged;
 mod calls;
 mod errors;

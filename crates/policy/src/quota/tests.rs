@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    cost,
+    Metadata, cost,
     rate_limit::{
         selector::Subject,
         store::{self, Ledger},
@@ -70,7 +70,7 @@ impl Client {
                 method: &Method::POST,
                 uri: &Uri::from_static("/v1/chat/completions"),
                 address: None,
-                metadata: &|_, _| None,
+                metadata: &Metadata::new(),
             },
             listener: "default/gw/http",
             rule: "R",

@@ -16,7 +16,10 @@ use self::{
     switch::{Failure, Switch},
     window::{Shape, Window},
 };
-use crate::cost::{self, Costs, Price};
+use crate::{
+    Metadata,
+    cost::{self, Costs, Price},
+};
 
 mod claims;
 pub mod selector;
@@ -322,7 +325,7 @@ impl Rule {
     /// Returns the limit of a request: its own, if it carries a well-formed one.
     fn limit(&self, request: &Request<'_>) -> (u64, Window) {
         let own = self.dynamic.as_ref().and_then(|name| {
-            let found = (request.subject.metadata)(&name.namespace, &name.key)?;
+            let found = name.of(request.subject.metadata)?;
             let limit = number(found.get("requests_per_unit")?)?;
             let unit = unit(found.get("unit")?.as_str()?)?;
             Some((limit, self.window.with(unit)))
@@ -331,12 +334,19 @@ impl Rule {
     }
 }
 
+impl MetadataKey {
+    /// Returns what is called so.
+    fn of<'m>(&self, metadata: &'m Metadata) -> Option<&'m Value> {
+        metadata.get(&self.namespace)?.get(&self.key)
+    }
+}
+
 impl Amount {
     /// Returns the number while the request arrives; what an answer costs is not known then.
     fn known(&self, request: &Request<'_>) -> Option<u64> {
         match self {
             Amount::Number(number) => Some(*number),
-            Amount::Metadata(name) => number(&(request.subject.metadata)(&name.namespace, &name.key)?),
+            Amount::Metadata(name) => number(name.of(request.subject.metadata)?),
             Amount::Cost(_) | Amount::Price(_) => None,
         }
     }

@@ -7,13 +7,12 @@ use std::{fmt::Write as _, hash::Hasher as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, Method, Uri};
 use regex::Regex;
-use serde_json::Value;
 
 use super::spec::{
     ClientSelector, HeaderMatch, HeaderMatchType, MethodMatch, PathMatch, PathMatchType, SourceMatch,
     SourceMatchType,
 };
-use crate::address::Cidr;
+use crate::{Metadata, address::Cidr};
 
 /// The header in which rules find the model that the request names.
 const MODEL: &str = "x-ai-eg-model";
@@ -35,7 +34,7 @@ pub struct Subject<'a> {
     /// Where it comes from.
     pub address: Option<IpAddr>,
     /// What others say of it, by namespace and key.
-    pub metadata: &'a (dyn Fn(&str, &str) -> Option<Value> + Sync),
+    pub metadata: &'a Metadata,
 }
 
 /// Conditions, all of which must hold.
@@ -346,7 +345,7 @@ fn regex(written: &str) -> Result<Regex, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -367,7 +366,7 @@ mod tests {
             method: &Method::POST,
             uri: &uri,
             address: Some(IpAddr::from([10, 1, 2, 3])),
-            metadata: &|_, _| None,
+            metadata: &Metadata::new(),
         };
         let selectors = selectors(written.clone()).expect("well-formed");
         assert_eq!(selectors.select(&subject).as_deref(), expected, "{written}");

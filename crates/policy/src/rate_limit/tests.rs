@@ -31,6 +31,11 @@ fn costs() -> Costs {
     Costs::parse(&[total], &[]).0
 }
 
+/// What an authorization service says of a request: its `limit`.
+fn said(authz: Value) -> Metadata {
+    [("authz".to_owned(), authz)].into()
+}
+
 fn tokens(input: u64, output: u64) -> Usage {
     Usage {
         input: Some(input),
@@ -54,7 +59,7 @@ struct Client {
     limits: Limits,
     costs: Costs,
     ledger: Ledger,
-    metadata: Value,
+    metadata: Metadata,
     now: u64,
 }
 
@@ -64,7 +69,7 @@ impl Client {
             limits: limits(rules, switches),
             costs: costs(),
             ledger: Ledger::new(100),
-            metadata: json!({}),
+            metadata: Metadata::new(),
             now: NOW,
         }
     }
@@ -82,7 +87,7 @@ impl Client {
                 method: &Method::POST,
                 uri: &uri,
                 address: None,
-                metadata: &|namespace, key| self.metadata.get(namespace)?.get(key).cloned(),
+                metadata: &self.metadata,
             },
             listener: "default/gw/http",
             rule: "R",
@@ -197,11 +202,11 @@ fn limits_come_with_requests() {
     let mut rules = token_rule(10);
     rules[0]["limit"]["fromMetadata"] = json!({ "namespace": "authz", "key": "limit" });
     let mut client = Client::new(rules, &check_manner());
-    client.metadata = json!({ "authz": { "limit": { "requests_per_unit": 1000, "unit": "HOUR" } } });
+    client.metadata = said(json!({ "limit": { "requests_per_unit": 1000, "unit": "HOUR" } }));
     assert_eq!(client.run("alice", &tokens(100, 0)), 11);
-    client.metadata = json!({ "authz": { "limit": { "requests_per_unit": -1, "unit": "HOUR" } } });
+    client.metadata = said(json!({ "limit": { "requests_per_unit": -1, "unit": "HOUR" } }));
     assert_eq!(client.run("bob", &tokens(10, 0)), 2, "the limit of the rule");
-    client.metadata = json!({ "authz": { "limit": { "requests_per_unit": 0, "unit": "HOUR" } } });
+    client.metadata = said(json!({ "limit": { "requests_per_unit": 0, "unit": "HOUR" } }));
     assert_eq!(
         client.run("carol", &tokens(10, 0)),
         1,

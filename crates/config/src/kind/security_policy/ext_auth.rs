@@ -11,7 +11,7 @@ use crate::kind::{Duration, Opaque};
 pub struct ExtAuth {
     /// It speaks `envoy.service.auth.v3.Authorization`.
     pub grpc: Option<GrpcExtAuth>,
-    /// It answers HTTP requests: a status below 300 lets a request in.
+    /// It answers HTTP requests: status 200 lets a request in.
     pub http: Option<HttpExtAuth>,
     /// The client's headers that it is shown. By default HTTP services see none and gRPC services all; host,
     /// method, path and `authorization` are always shown.
@@ -30,6 +30,8 @@ pub struct ExtAuth {
     /// What a gRPC service is told beside the request.
     #[serde(default)]
     pub context_extensions: Vec<ContextExtension>,
+    /// Whether a gRPC service is told which resources the route comes from.
+    pub include_route_metadata: Option<bool>,
 }
 
 /// A gRPC service.
@@ -79,11 +81,35 @@ pub struct ContextExtension {
     pub name: String,
     /// `Value` by default, or `ValueRef`.
     #[serde(rename = "type")]
-    pub kind: Option<String>,
+    pub kind: Option<ContextExtensionType>,
     /// What it is.
     pub value: Option<String>,
     /// Where it lies.
-    pub value_ref: Option<Opaque>,
+    pub value_ref: Option<EntryRef>,
+}
+
+/// Where something lies that a service is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ContextExtensionType {
+    /// In the policy.
+    Value,
+    /// In a ConfigMap or a Secret.
+    ValueRef,
+}
+
+/// A reference to one entry of a ConfigMap or a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryRef {
+    /// Empty.
+    #[serde(default)]
+    pub group: String,
+    /// `ConfigMap` or `Secret`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The entry's.
+    pub key: String,
 }
 
 /// A reference from a policy to a service.

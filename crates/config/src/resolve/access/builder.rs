@@ -16,7 +16,7 @@ use crate::{
 pub(in crate::resolve) struct Builder<'a> {
     pub(super) resources: &'a Resources,
     pub(super) reach: &'a Reach<'a>,
-    owner: End<'a>,
+    pub(super) owner: End<'a>,
     kind: &'static str,
     pub(super) notes: &'a mut Notes,
     outside: Outside,

@@ -25,6 +25,7 @@ use crate::{
 mod authentication;
 mod authorization;
 pub(super) mod builder;
+mod external;
 mod login;
 mod outside;
 mod tools;
@@ -234,7 +235,6 @@ fn build(reach: &Reach<'_>, key: &Key, spec: &SecurityPolicy, notes: &mut Notes)
         (spec.merge_type.is_some(), "spec.mergeType"),
         (spec.oidc.is_some(), "spec.oidc"),
         (spec.csrf.is_some(), "spec.csrf"),
-        (spec.ext_auth.is_some(), "spec.extAuth"),
     ] {
         if present {
             builder.unsupported(
@@ -248,6 +248,10 @@ fn build(reach: &Reach<'_>, key: &Key, spec: &SecurityPolicy, notes: &mut Notes)
         ..Policies::default()
     };
     policies.cors = spec.cors.as_ref().map(|cors| builder.cors(cors, "spec.cors"));
+    policies.ext_auth = spec
+        .ext_auth
+        .as_ref()
+        .and_then(|ext_auth| builder.ext_auth(ext_auth, "spec.extAuth"));
     policies.authenticate.api_key = spec
         .api_key_auth
         .as_ref()

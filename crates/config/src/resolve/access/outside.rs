@@ -6,8 +6,8 @@ use http::Uri;
 
 use super::{super::backends::Place, builder::Builder};
 use crate::{
-    Key, host,
-    kind::{ENVOY, security_policy::ext_auth::ServiceRef},
+    host,
+    kind::{reference::BackendObjectRef, security_policy::ext_auth::ServiceRef},
     snapshot::{Endpoint, Service, Tls},
 };
 
@@ -44,8 +44,16 @@ impl Builder<'_> {
         let mut names = Vec::new();
         for (index, reference) in references.iter().enumerate() {
             let at = format!("{field}[{index}]");
+            if reference.fallback == Some(true) {
+                let message = "has no effect: all that are named are asked alike";
+                self.warn("NotSupportedYet", &format!("{at}.fallback"), message);
+            }
+            if reference.weight.is_some_and(|weight| weight != 1) && references.len() > 1 {
+                let message = "has no effect: all that are named are asked alike";
+                self.warn("NotSupportedYet", &format!("{at}.weight"), message);
+            }
             let (name, service) = self.backend(reference, &at)?;
-            names.push(name.to_string());
+            names.push(name);
             match &mut found {
                 None => found = Some(service),
                 Some(known) if known.tls == service.tls => known.endpoints.extend(service.endpoints),
@@ -58,26 +66,28 @@ impl Builder<'_> {
                 }
             }
         }
-        let id = format!("Backend {}", names.join(", "));
+        if found.is_none() {
+            self.invalid(field, "must have at least 1 item");
+        }
+        let id = names.join(", ");
         found.map(|service| self.serve(id, service))
     }
 
-    fn backend(&mut self, reference: &ServiceRef, field: &str) -> Option<(Key, Service)> {
-        let group = reference.group.as_deref().unwrap_or_default();
-        let kind = reference.kind.as_deref().unwrap_or("Service");
-        if (group, kind) != (ENVOY, "Backend") {
-            let message = "only a Backend is asked by this version: what the policy guards is refused";
-            self.unsupported(field, message);
-            return None;
-        }
-        let to = self.named(reference.namespace.as_deref(), &reference.name);
-        if !self.may_refer(super::super::End::backend(&to)) {
-            let message = format!("no ReferenceGrant allows the reference to Backend {to}");
-            self.unresolved("RefNotPermitted", field, message);
-            return None;
-        }
-        match self.reach.endpoints(&Place::Backend(to.clone()), self.notes) {
-            Ok((endpoints, tls)) => Some((to, Service { endpoints, tls })),
+    fn backend(&mut self, reference: &ServiceRef, field: &str) -> Option<(String, Service)> {
+        let reference = BackendObjectRef {
+            group: reference.group.clone(),
+            kind: reference.kind.clone(),
+            name: reference.name.clone(),
+            namespace: reference.namespace.clone(),
+            port: reference.port,
+        };
+        let home = &self.owner.key.namespace;
+        let reached = Place::of(&reference, home).and_then(|place| {
+            self.reach.permit(&[self.owner], &place, self.notes)?;
+            Ok((place.id(), self.reach.endpoints(&place, self.notes)?))
+        });
+        match reached {
+            Ok((id, (endpoints, tls))) => Some((id, Service { endpoints, tls })),
             Err((reason, message)) => {
                 self.unresolved(reason, field, message);
                 None

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::proto::{self, Message};
+use policy::protobuf::Message;
+
+use super::proto;
 use crate::telemetry::trace::span::Value;
 
 /// A metric with all its series.

@@ -1,80 +1,11 @@
-//! OTLP messages, written field by field.
-//!
-//! A handful of messages of which we only ever write: generated types would bring a code generator and a runtime for
-//! it. Numbers of fields are those of opentelemetry-proto 1.x, named beside each.
+//! OTLP messages. Numbers of fields are those of opentelemetry-proto 1.x, named beside each.
+
+use policy::protobuf::Message;
 
 use crate::telemetry::{
     log::LogRecord,
     trace::span::{Attributes, Event, Span, Status, Value},
 };
-
-/// A message of protocol buffers that is being written.
-#[derive(Default)]
-pub(super) struct Message(Vec<u8>);
-
-impl Message {
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-
-    pub(super) fn varint(&mut self, field: u32, value: u64) {
-        if value > 0 {
-            self.key(field, 0);
-            self.number(value);
-        }
-    }
-
-    pub(super) fn fixed64(&mut self, field: u32, value: u64) {
-        if value > 0 {
-            self.key(field, 1);
-            self.0.extend_from_slice(&value.to_le_bytes());
-        }
-    }
-
-    /// Writes a number even if it is 0: where it is one of several alternatives that says which.
-    pub(super) fn double(&mut self, field: u32, value: f64) {
-        self.key(field, 1);
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    pub(super) fn bytes(&mut self, field: u32, value: &[u8]) {
-        self.key(field, 2);
-        self.number(value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    pub(super) fn text(&mut self, field: u32, value: &str) {
-        if !value.is_empty() {
-            self.bytes(field, value.as_bytes());
-        }
-    }
-
-    pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Message)) {
-        let mut inner = Message::default();
-        write(&mut inner);
-        self.bytes(field, &inner.0);
-    }
-
-    /// Writes numbers of a fixed size one after the other.
-    pub(super) fn packed(&mut self, field: u32, values: impl Iterator<Item = [u8; 8]>) {
-        let all: Vec<u8> = values.flatten().collect();
-        if !all.is_empty() {
-            self.bytes(field, &all);
-        }
-    }
-
-    fn key(&mut self, field: u32, wire: u32) {
-        self.number(u64::from(field << 3 | wire));
-    }
-
-    fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value as u8) | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-}
 
 /// Writes a KeyValue: key = 1, value = 2.
 pub(super) fn attribute(message: &mut Message, field: u32, name: &str, value: &Value) {
@@ -88,14 +19,8 @@ pub(super) fn attribute(message: &mut Message, field: u32, name: &str, value: &V
 fn any_value(any: &mut Message, value: &Value) {
     match value {
         Value::Text(text) => any.bytes(1, text.as_bytes()),
-        Value::Bool(bool) => {
-            any.key(2, 0);
-            any.number(u64::from(*bool));
-        }
-        Value::Integer(number) => {
-            any.key(3, 0);
-            any.number(number.cast_unsigned());
-        }
+        Value::Bool(bool) => any.number(2, u64::from(*bool)),
+        Value::Integer(number) => any.number(3, number.cast_unsigned()),
         Value::Float(number) => any.double(4, *number),
         Value::Texts(texts) => any.message(5, |array| {
             for text in texts {
@@ -221,25 +146,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_written_as_protocol_buffers_have_them() {
-        let check = |write: &dyn Fn(&mut Message), expected: &[u8]| {
-            let mut message = Message::default();
-            write(&mut message);
-            assert_eq!(message.into_bytes(), expected);
-        };
-        check(&|message| message.varint(1, 150), &[0x08, 0x96, 0x01]);
-        check(&|message| message.varint(1, 0), &[]);
-        check(&|message| message.text(2, "testing"), b"\x12\x07testing");
-        check(&|message| message.fixed64(7, 1), &[0x39, 1, 0, 0, 0, 0, 0, 0, 0]);
-        check(
-            &|message| message.message(3, |inner| inner.varint(1, 150)),
-            &[0x1a, 3, 0x08, 0x96, 0x01],
-        );
-        check(&|message| message.varint(16, 1), &[0x80, 0x01, 1]);
-        let minus_one = |message: &mut Message| any_value(message, &Value::Integer(-1));
-        check(
-            &minus_one,
-            &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
-        );
+    fn numbers_below_0_take_all_their_bytes() {
+        let mut message = Message::default();
+        any_value(&mut message, &Value::Integer(-1));
+        let expected = [0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert_eq!(message.into_bytes(), expected);
     }
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod credentials;
+mod external;
 mod rules;
 mod tokens;
 
