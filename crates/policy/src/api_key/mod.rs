@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{Carrier, Refusal};
 
 /// Who has which key, and where requests carry it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ApiKey {
     /// The keys.
     pub keys: Keys,
@@ -28,7 +28,7 @@ pub struct ApiKey {
 }
 
 /// The keys of clients. Debug shows the clients only.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Keys(HashMap<Digest, Arc<str>>);
 
 type Digest = [u8; 32];

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{Refusal, carrier::strip_scheme};
 
 /// Who has which password.
+#[derive(Clone)]
 pub struct Basic {
     users: HashMap<String, Vec<u8>>,
     /// The header in which upstreams are told the name.

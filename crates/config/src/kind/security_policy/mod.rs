@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{
     Opaque,
+    backend_traffic_policy::MergeType,
     reference::{TargetRef, TargetSelector},
 };
 
@@ -33,7 +34,7 @@ pub struct SecurityPolicy {
     #[serde(default)]
     pub target_selectors: Vec<TargetSelector>,
     /// How it is joined with a policy of something wider; the narrower one replaces it by default.
-    pub merge_type: Option<Opaque>,
+    pub merge_type: Option<MergeType>,
     /// Clients are known by keys.
     pub api_key_auth: Option<ApiKeyAuth>,
     /// Which pages in browsers may call.

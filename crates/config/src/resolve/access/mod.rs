@@ -1,7 +1,7 @@
 //! Who may call what: which policy guards which rule of which route.
 //!
 //! A policy is attached to a Gateway, to one of its listeners, to a route or to one of its rules. The narrowest
-//! one guards a request and replaces the others. Of several for the same target the oldest counts, then the
+//! one guards a request and replaces the others, or is laid over the next one (`mergeType`). Of several for the same target the oldest counts, then the
 //! first by name. What a policy demands and cannot be honoured refuses everybody, because leaving it out would
 //! let everybody in.
 
@@ -17,7 +17,10 @@ use super::{Notes, Reach, attach::Hosts, policies::ordered};
 use crate::{
     Condition, ConditionKind, Key, Resources, Severity,
     host::Host,
-    kind::{AI, ENVOY, GATEWAY_API, Metadata, SecurityPolicy, reference::TargetRef},
+    kind::{
+        AI, ENVOY, GATEWAY_API, Metadata, SecurityPolicy, backend_traffic_policy::MergeType,
+        reference::TargetRef,
+    },
     router,
     snapshot::Outside,
 };
@@ -27,6 +30,7 @@ mod authorization;
 pub(super) mod builder;
 mod external;
 mod login;
+mod merge;
 mod outside;
 mod tools;
 
@@ -36,6 +40,8 @@ pub(super) use tools::own;
 #[derive(Debug, Default)]
 pub(super) struct Access {
     guards: BTreeMap<Target, Guard>,
+    /// What a policy and a wider one that it is laid over demand together.
+    merged: BTreeMap<(Key, Key), Arc<Policies>>,
     /// Namespaces of which a policy may not have been read; `None` for all.
     unread: BTreeSet<Option<String>>,
     /// Policies that a narrower one replaces, by the routes where it does.
@@ -59,6 +65,10 @@ struct Target {
 struct Guard {
     policy: Key,
     policies: Arc<Policies>,
+    /// Whether it is laid over the next wider one.
+    merges: bool,
+    /// Whether it says what is done where none of its rules matches.
+    says_default: bool,
 }
 
 pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Access {
@@ -84,6 +94,15 @@ pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Access {
         let guard = Guard {
             policy: key.clone(),
             policies: Arc::clone(policies),
+            merges: match declared.spec.merge_type {
+                Some(MergeType::StrategicMerge | MergeType::JSONMerge) => true,
+                Some(MergeType::Replace) | None => false,
+            },
+            says_default: declared
+                .spec
+                .authorization
+                .as_ref()
+                .is_some_and(|authorization| authorization.default_action.is_some()),
         };
         for (field, target) in targets(resources, key, &declared.spec, notes) {
             access.attach(field, target, guard.clone(), notes);
@@ -138,11 +157,18 @@ impl Access {
             })
         });
         let narrowest = found.next()?;
-        let others = found.filter(|guard| guard.policy != narrowest.policy);
+        let mut others = found.filter(|guard| guard.policy != narrowest.policy);
+        let below = if narrowest.merges { others.next() } else { None };
         for replaced in others.map(|guard| guard.policy.clone()).collect::<Vec<_>>() {
             self.replaced.entry(replaced).or_default().insert(route.clone());
         }
-        Some(Arc::clone(&narrowest.policies))
+        let Some(below) = below else {
+            return Some(Arc::clone(&narrowest.policies));
+        };
+        let place = (narrowest.policy.clone(), below.policy.clone());
+        let merged = self.merged.entry(place);
+        let merged = merged.or_insert_with(|| Arc::new(merge::laid_over(narrowest, below)));
+        Some(Arc::clone(merged))
     }
 
     /// Returns `entry` for `hosts`, once for each policy that guards it at some of them.
@@ -232,7 +258,6 @@ fn build(reach: &Reach<'_>, key: &Key, spec: &SecurityPolicy, notes: &mut Notes)
         builder.invalid("spec", message);
     }
     for (present, field) in [
-        (spec.merge_type.is_some(), "spec.mergeType"),
         (spec.oidc.is_some(), "spec.oidc"),
         (spec.csrf.is_some(), "spec.csrf"),
     ] {

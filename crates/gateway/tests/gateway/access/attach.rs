@@ -43,6 +43,57 @@ async fn narrower_policies_replace_wider_ones() {
     }
 }
 
+/// A policy may be laid over the next wider one, and none beyond that.
+#[tokio::test]
+async fn narrower_policies_are_laid_over_wider_ones() {
+    let merged = |rest: &str| format!("mergeType: StrategicMerge\n{rest}");
+    let policies = [
+        KEYS.to_owned(),
+        policy("gateway", GATEWAY, &format!("{BY_KEY}{}", by_header("x-gateway"))),
+        policy(
+            "rules",
+            "kind: HTTPRoute, name: rules",
+            &merged(&by_header("x-rules")),
+        ),
+        policy(
+            "default",
+            "kind: HTTPRoute, name: default",
+            &merged("authorization: {defaultAction: Allow}"),
+        ),
+        policy(
+            "nothing",
+            "kind: HTTPRoute, name: nothing",
+            &merged("cors: {allowOrigins: ['*']}"),
+        ),
+        policy(
+            "broken",
+            "kind: HTTPRoute, name: broken",
+            &merged("apiKeyAuth: {credentialRefs: [{name: absent}], extractFrom: [{headers: [a]}]}"),
+        ),
+        policy(
+            "replaced",
+            "kind: HTTPRoute, name: replaced",
+            "mergeType: Replace\ncors: {}",
+        ),
+    ];
+    let routes = ["rules", "default", "nothing", "broken", "replaced"];
+    let setup = serve(&routes, &policies.concat()).await;
+    for (model, headers, status) in [
+        ("rules", &[("x-rules", "yes")][..], 401),
+        ("rules", &[ONE, ("x-gateway", "yes")], 403),
+        ("rules", &[ONE, ("x-rules", "yes")], 200),
+        ("default", &[("x-gateway", "yes")], 401),
+        ("default", &[ONE], 200),
+        ("nothing", &[("x-gateway", "yes")], 401),
+        ("nothing", &[ONE], 403),
+        ("nothing", &[ONE, ("x-gateway", "yes")], 200),
+        ("broken", &[ONE, ("x-gateway", "yes")], 500),
+        ("replaced", &[], 200),
+    ] {
+        setup.check(model, headers, status).await;
+    }
+}
+
 #[tokio::test]
 async fn the_first_of_two_counts() {
     let policies = [
