@@ -3,7 +3,7 @@
 //! Numbers of fields are those of the definitions that Envoy publishes, named beside each.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use serde_json::{Map, Number, Value as Json};
 
 use super::{
@@ -140,8 +140,14 @@ impl ExtAuth {
         http.text(4, target);
         http.text(5, host);
         http.text(6, scheme);
-        http.varint(9, body.len() as u64);
-        http.text(10, &format!("{:?}", head.version));
+        let announced = head.headers.get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+        let size = match self.body {
+            Some(_) => i64::try_from(body.len()).unwrap_or(i64::MAX),
+            None => announced.unwrap_or(UNKNOWN),
+        };
+        http.varint(9, size.cast_unsigned());
+        http.text(10, protocol(head.version));
         match std::str::from_utf8(body) {
             Ok(body) => http.text(11, body),
             Err(_) => http.bytes(12, body),
@@ -153,6 +159,15 @@ impl ExtAuth {
             Shown::All => true,
             Shown::These(names) => *name == header::AUTHORIZATION || names.contains(name),
         }
+    }
+}
+
+/// Returns the name of a version of HTTP that Envoy uses.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
     }
 }
 
@@ -420,6 +435,9 @@ const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// The longest timeout that gRPC can say in milliseconds: 8 digits.
 const MAX_TIMEOUT: u128 = 99_999_999;
+
+/// The size of a body of which nothing is known.
+const UNKNOWN: i64 = -1;
 
 /// `HeaderAppendAction` of HeaderValueOption, as far as it is not the default.
 const ADD_IF_ABSENT: u64 = 1;

@@ -192,7 +192,7 @@ impl Builder<'_> {
         let service = if spec.backend_refs.is_empty() {
             self.serve(id, own)
         } else {
-            self.service(&spec.backend_refs, &format!("{field}.backendRefs"))?
+            self.service(&spec.backend_refs, false, &format!("{field}.backendRefs"))?
         };
         Some(jwt::Keys::Remote(self.fetch(Remote {
             service,

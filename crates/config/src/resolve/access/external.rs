@@ -74,11 +74,7 @@ impl Builder<'_> {
     ) -> Option<(Arc<str>, Protocol)> {
         let at = format!("{field}.grpc");
         self.settings(grpc.backend_settings.is_some(), &at);
-        self.unsupported(
-            &at,
-            "not served by this version: what the policy guards is refused",
-        );
-        let service = self.asked((&grpc.backend_ref, &grpc.backend_refs), &at);
+        let service = self.asked((&grpc.backend_ref, &grpc.backend_refs), true, &at);
         let mut extensions = Extensions::default();
         for (index, extension) in spec.context_extensions.iter().enumerate() {
             let at = format!("{field}.contextExtensions[{index}]");
@@ -105,7 +101,7 @@ impl Builder<'_> {
         for (index, written) in http.headers_to_backend.iter().enumerate() {
             to_upstream.extend(self.told_in(Some(written), &format!("{field}.headersToBackend[{index}]")));
         }
-        let service = self.asked((&http.backend_ref, &http.backend_refs), field)?;
+        let service = self.asked((&http.backend_ref, &http.backend_refs), false, field)?;
         Some((service, Protocol::Http { path, to_upstream }))
     }
 
@@ -113,11 +109,12 @@ impl Builder<'_> {
     fn asked(
         &mut self,
         (one, several): (&Option<ServiceRef>, &[ServiceRef]),
+        http2: bool,
         field: &str,
     ) -> Option<Arc<str>> {
         match (one, several) {
-            (None, several) => self.service(several, &format!("{field}.backendRefs")),
-            (Some(one), []) => self.service(std::slice::from_ref(one), &format!("{field}.backendRef")),
+            (None, several) => self.service(several, http2, &format!("{field}.backendRefs")),
+            (Some(one), []) => self.service(std::slice::from_ref(one), http2, &format!("{field}.backendRef")),
             (Some(_), _) => {
                 self.invalid(field, "only one of backendRef and backendRefs can be specified");
                 None

@@ -8,7 +8,7 @@ use super::{super::backends::Place, builder::Builder};
 use crate::{
     host,
     kind::{reference::BackendObjectRef, security_policy::ext_auth::ServiceRef},
-    snapshot::{Endpoint, Service, Tls},
+    snapshot::{Endpoint, Protocol, Service, Tls},
 };
 
 impl Builder<'_> {
@@ -38,8 +38,14 @@ impl Builder<'_> {
         Some((uri, id, service))
     }
 
-    /// Returns the service that the references at `field` lead to.
-    pub(super) fn service(&mut self, references: &[ServiceRef], field: &str) -> Option<Arc<str>> {
+    /// Returns the service that the references at `field` lead to; `http2` tells whether that is spoken with it in any
+    /// case.
+    pub(super) fn service(
+        &mut self,
+        references: &[ServiceRef],
+        http2: bool,
+        field: &str,
+    ) -> Option<Arc<str>> {
         let mut found: Option<Service> = None;
         let mut names = Vec::new();
         for (index, reference) in references.iter().enumerate() {
@@ -69,8 +75,15 @@ impl Builder<'_> {
         if found.is_none() {
             self.invalid(field, "must have at least 1 item");
         }
-        let id = names.join(", ");
-        found.map(|service| self.serve(id, service))
+        let mut id = names.join(", ");
+        let mut service = found?;
+        if http2 {
+            id = format!("h2 {id}");
+            for endpoint in &mut service.endpoints {
+                endpoint.protocol = Protocol::Http2;
+            }
+        }
+        Some(self.serve(id, service))
     }
 
     fn backend(&mut self, reference: &ServiceRef, field: &str) -> Option<(String, Service)> {

@@ -1,6 +1,7 @@
 //! Who may call: policies as they are declared, on real sockets.
 
 mod attach;
+mod checks;
 mod credentials;
 mod external;
 mod rules;

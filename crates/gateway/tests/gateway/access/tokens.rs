@@ -75,6 +75,32 @@ async fn tokens_are_held_against_keys_that_are_fetched() {
     assert_eq!(wrong.json()["error"]["code"], "invalid_token");
 }
 
+/// The keys of an issuer may lie behind a Service of one's own.
+#[tokio::test]
+async fn keys_are_fetched_from_a_service() {
+    let signer = Signer::new("k1");
+    let issuer = Upstream::start(Reply::json(200, &Signer::keys(&[&signer]))).await;
+    let (ip, port) = (issuer.address().ip(), issuer.address().port());
+    let service = format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: idp}}
+spec: {{clusterIP: {ip}, ports: [{{port: {port}}}]}}
+"
+    );
+    let references = format!("backendRefs: [{{name: idp, port: {port}}}]");
+    let keys = format!("remoteJWKS: {{uri: 'http://idp.example/keys', {references}}}");
+    let setup = serve(&["m"], &(service + &by_token(GATEWAY, &keys, ""))).await;
+    check(&setup, &bearer(&signer, json!({})), 200).await;
+    check(&setup, &bearer(&Signer::new("k1"), json!({})), 401).await;
+    let asked = &issuer.requests()[0];
+    assert_eq!(
+        (asked.target.as_str(), asked.header("host")),
+        ("/keys", "idp.example")
+    );
+}
+
 #[tokio::test]
 async fn keys_may_be_declared() {
     let signer = Signer::new("k1");
