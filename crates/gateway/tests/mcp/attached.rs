@@ -93,7 +93,12 @@ spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
         address.port()
     );
     let documents = guard(policy) + &backend;
-    let mut served = serve(snapshot_beside(&documents, "", &[("one", upstream.address(), "")])).await;
+    let mut served = serve(snapshot_beside(
+        &documents,
+        "",
+        &[("one", upstream.address(), "")],
+    ))
+    .await;
     served.open().await;
     let ping = request(1, "ping", &json!({}));
     let answer = served.send(&ping).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use policy::{
-    Policies,
+    Authenticate, Policies,
     authorize::Token,
     tools::{Expression, Named, Pattern, Rule, Rules, Selector, Targets},
 };
@@ -55,9 +55,8 @@ pub(in crate::resolve) fn own(
         own.forward.extend(keys.told_in.clone());
         policies.authenticate.api_key = Some(keys);
     }
-    if security.is_some_and(|security| security.ext_auth.is_some()) {
-        let message = "not served by this version: requests to the route are refused";
-        builder.unsupported("spec.securityPolicy.extAuth", message);
+    if let Some(ext_auth) = security.and_then(|security| security.ext_auth.as_ref()) {
+        policies.ext_auth = builder.ext_auth(ext_auth, "spec.securityPolicy.extAuth");
     }
     own.forward.sort_by(|one, other| one.as_str().cmp(other.as_str()));
     own.forward.dedup();
@@ -73,7 +72,8 @@ pub(in crate::resolve) fn own(
         Ok(outside) => access.outside.join(outside),
         Err(reason) => policies.broken = Some(reason),
     }
-    let asks = policies.authenticate.jwt.is_some() || policies.authenticate.api_key.is_some();
+    let Authenticate { jwt, api_key, .. } = &policies.authenticate;
+    let asks = jwt.is_some() || api_key.is_some() || policies.ext_auth.is_some();
     if asks || policies.broken.is_some() {
         own.policies = Some(Arc::new(policies));
     }
