@@ -19,6 +19,7 @@ mod decision;
 mod explain;
 mod healthcheck;
 mod run;
+mod seeds;
 mod signal;
 mod simulate;
 mod source;

@@ -20,7 +20,7 @@ use config::{
     Memory, Secret, Severity, Snapshot,
     certificate::{Authorities, Certificate},
 };
-use gateway::{AccessRecords, Gateway, LogLevel, Options, RedisOptions, SessionOptions, Telemetry};
+use gateway::{AccessRecords, Gateway, LogLevel, Options, RedisOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -35,6 +35,7 @@ use crate::{
     args::{self, Run},
     banner::{self, Banner},
     console::say,
+    seeds::Seeds,
     signal::{Signal, Signals},
     simulate,
     source::{self, Input, Source, watch::Watch},
@@ -50,7 +51,7 @@ pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
         Some(list) => Source::tools(list)?,
         None => Source::choose(arguments.paths.clone())?,
     };
-    let sessions = sessions(&arguments)?;
+    let seeds = Seeds::read(&arguments)?;
     let redis = redis(&arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from))
@@ -59,17 +60,22 @@ pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
         .context("cannot start")?;
     let telemetry = Telemetry::from_environment(&|name| env::var(name).ok())?;
     let options = Options {
-        sessions,
+        sessions: seeds.options(),
         redis,
         log_level: Some(level),
         ..options(&arguments, telemetry)
     };
-    let code = runtime.block_on(serve(&arguments, source, options));
+    let code = runtime.block_on(serve(&arguments, source, options, seeds));
     runtime.shutdown_background();
     code
 }
 
-async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow::Result<ExitCode> {
+async fn serve(
+    arguments: &Run,
+    mut source: Source,
+    options: Options,
+    mut seeds: Seeds,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot hear signals")?;
     if let Source::Simulated { port } = &mut source {
         let address = simulate::start()
@@ -115,6 +121,7 @@ async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow:
     );
     // What changed between reading and watching was not heard.
     reloader.look().await;
+    seeds.look(&gateway);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -125,6 +132,7 @@ async fn serve(arguments: &Run, mut source: Source, options: Options) -> anyhow:
                 }
             },
             () = reloader.changed() => reloader.look().await,
+            () = seeds.changed() => seeds.look(&gateway),
         }
     }
     tokio::select! {
@@ -180,33 +188,6 @@ fn variables() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Returns how the sessions of MCP clients are sealed.
-///
-/// # Errors
-/// If a seed cannot be read, or is one that everybody knows.
-fn sessions(arguments: &Run) -> anyhow::Result<SessionOptions> {
-    let seed = |path: &PathBuf| -> anyhow::Result<Secret> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let seed = text.trim();
-        anyhow::ensure!(
-            seed.len() >= MIN_SEED && seed != "default-insecure-seed",
-            "{}: a seed is at least {MIN_SEED} characters that nobody else knows",
-            path.display()
-        );
-        Ok(Secret::new(seed))
-    };
-    Ok(SessionOptions {
-        seed: arguments.mcp_session_seed_file.as_ref().map(seed).transpose()?,
-        fallback: arguments
-            .mcp_session_fallback_seed_file
-            .as_ref()
-            .map(seed)
-            .transpose()?,
-        iterations: arguments.mcp_session_encryption_iterations,
-        ..SessionOptions::default()
-    })
-}
-
 /// Returns where the counters are that all gateways share, if any are.
 ///
 /// # Errors
@@ -233,9 +214,6 @@ fn redis(arguments: &Run) -> anyhow::Result<Option<RedisOptions>> {
     }
     Ok(Some(options))
 }
-
-/// The shortest seed.
-const MIN_SEED: usize = 16;
 
 /// Sends what the parts say about themselves to standard error; returns what changes how much that is.
 fn log(level: &str) -> LogLevel {

@@ -341,6 +341,11 @@ impl Gateway {
         self.admin
     }
 
+    /// Seals the sessions of MCP clients with other seeds from now on; what was sealed with either is opened.
+    pub fn reseed(&self, options: &SessionOptions) {
+        self.runtime.sessions.reseed(options);
+    }
+
     /// Opens the files of access logs anew, after they were moved away.
     pub fn reopen_logs(&self) {
         self.state.load().logs.reopen();

@@ -104,7 +104,7 @@ pub(super) fn reminded(turn: &mut Turn, request: &Request) -> Result<Again, Box<
         return Ok(Again::First);
     };
     let token = json::text(token).ok_or_else(invalid)?;
-    let tokens = &turn.runtime.sessions.tokens;
+    let tokens = turn.runtime.sessions.tokens();
     let state = tokens
         .open_state(&token, &turn.route.id, now())
         .ok_or_else(invalid)?;
@@ -152,7 +152,7 @@ pub(super) fn token(turn: &Turn, backend: &Backend, request: &Request, place: Pl
     };
     let sessions = &turn.runtime.sessions;
     sessions
-        .tokens
+        .tokens()
         .seal_state(&state, &turn.route.id, sessions.draw())
 }
 

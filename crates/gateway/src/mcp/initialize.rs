@@ -92,7 +92,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         backends: opened.iter().map(|(_, opened)| opened.entry.clone()).collect(),
     };
     let sessions = &turn.runtime.sessions;
-    let token = sessions.tokens.seal(&session, sessions.draw());
+    let token = sessions.tokens().seal(&session, sessions.draw());
     let token = HeaderValue::try_from(token);
     let token = token.map_err(|_| RpcError::new(error::INTERNAL, "the session's token cannot be sent"))?;
     let mut said = Said::message(request.answer(result(version, &opened)).to_raw());

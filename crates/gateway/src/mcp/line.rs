@@ -29,7 +29,10 @@ use super::{
 
 /// The lines that backends spoke, by where they are.
 #[derive(Default)]
-pub(super) struct Lines(Mutex<HashMap<(Arc<str>, Box<str>), Line>>);
+pub(super) struct Lines(Mutex<HashMap<Place, Line>>);
+
+/// The id of a backend's connections, and its path.
+type Place = (Arc<str>, Box<str>);
 
 /// A line of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Lines {
     }
 }
 
-fn place(backend: &Backend) -> Option<(Arc<str>, Box<str>)> {
+fn place(backend: &Backend) -> Option<Place> {
     match backend.reach.as_ref().ok()? {
         Reach::Http(http) => Some((Arc::clone(&http.id), Box::from(http.path.as_str()))),
         Reach::Program(program) => Some((Arc::clone(&program.id), Box::default())),

@@ -52,7 +52,7 @@ impl Wanted {
         let last = headers
             .get(LAST_EVENT)
             .map(|last| last.to_str().unwrap_or_default());
-        let tokens = &turn.runtime.sessions.tokens;
+        let tokens = turn.runtime.sessions.tokens();
         let place = match last.filter(|last| !last.is_empty()) {
             None => Place::All(Vec::new()),
             Some(last) => tokens

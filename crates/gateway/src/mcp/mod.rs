@@ -120,7 +120,7 @@ async fn answer(
     }
     let local = ctx.runtime.options.address.is_loopback();
     checks::origin(route, &head.headers, &ctx.facts.host, local)?;
-    let owner = who.owner(&ctx.runtime.sessions.tokens);
+    let owner = who.owner(&ctx.runtime.sessions.tokens());
     let turn = Turn {
         state: Arc::clone(&ctx.state),
         runtime: Arc::clone(&ctx.runtime),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use mcp::{
     Id, Level,
     session::{self, Config, Entry, Form, Tokens},
@@ -45,7 +46,7 @@ impl Default for SessionOptions {
 
 /// Tokens, and what is remembered of their sessions.
 pub(crate) struct Sessions {
-    pub(super) tokens: Tokens,
+    tokens: ArcSwap<Tokens>,
     pub(super) index: Index,
     pub(super) lines: Lines,
     pub(super) peers: Peers,
@@ -117,18 +118,8 @@ impl Sessions {
     /// Returns the keys for `options`, and no memory yet.
     pub(crate) fn new(options: &SessionOptions) -> Self {
         let random = aws_lc_rs::default_provider().secure_random;
-        let bytes = |secret: &config::Secret| secret.expose().as_bytes().to_vec();
-        let seed = options.seed.as_ref().map(bytes);
-        let tokens = Tokens::new(&Config {
-            seed: seed.unwrap_or_else(|| draw::<32>(random).to_vec()),
-            fallback: options.fallback.as_ref().map(bytes),
-            iterations: options.iterations,
-            fallback_iterations: options.iterations,
-            form: if options.compatible { Form::V0 } else { Form::V1 },
-            salt: draw(random),
-        });
         Self {
-            tokens,
+            tokens: ArcSwap::from_pointee(tokens(options, random)),
             index: Index::default(),
             lines: Lines::default(),
             peers: Peers::default(),
@@ -136,6 +127,16 @@ impl Sessions {
             random,
             known: Mutex::default(),
         }
+    }
+
+    /// Seals with other seeds from now on.
+    pub(crate) fn reseed(&self, options: &SessionOptions) {
+        self.tokens.store(Arc::new(tokens(options, self.random)));
+    }
+
+    /// Returns what seals and opens tokens now.
+    pub(super) fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.load_full()
     }
 
     /// Returns random bytes.
@@ -328,6 +329,19 @@ pub(super) fn fingerprint(token: &str) -> Fingerprint {
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+fn tokens(options: &SessionOptions, random: &dyn SecureRandom) -> Tokens {
+    let bytes = |secret: &config::Secret| secret.expose().as_bytes().to_vec();
+    let seed = options.seed.as_ref().map(bytes);
+    Tokens::new(&Config {
+        seed: seed.unwrap_or_else(|| draw::<32>(random).to_vec()),
+        fallback: options.fallback.as_ref().map(bytes),
+        iterations: options.iterations,
+        fallback_iterations: options.iterations,
+        form: if options.compatible { Form::V0 } else { Form::V1 },
+        salt: draw(random),
+    })
 }
 
 fn draw<const N: usize>(random: &dyn SecureRandom) -> [u8; N] {

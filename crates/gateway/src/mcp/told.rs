@@ -41,7 +41,12 @@ pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<
     if ticket.starts_with(PING) || ticket.starts_with(CHANGED) {
         return Ok(());
     }
-    let redeemed = turn.runtime.sessions.tokens.tickets.redeem(&turn.token, &ticket);
+    let redeemed = turn
+        .runtime
+        .sessions
+        .tokens()
+        .tickets
+        .redeem(&turn.token, &ticket);
     let (backend, own) = redeemed.ok_or_else(invalid)?;
     let backend = turn.route.backend(backend).ok_or_else(invalid)?;
     if is_modern(turn.entry(&backend.name).as_ref()) {
@@ -86,7 +91,12 @@ async fn progressed(turn: &Turn, mut notification: Notification) -> Result<(), B
     let params = notification.params.take().ok_or_else(invalid)?;
     let mut params = Object::parse(&params).ok_or_else(invalid)?;
     let ticket = params.text("progressToken").ok_or_else(invalid)?.into_owned();
-    let redeemed = turn.runtime.sessions.tokens.tickets.redeem(&turn.token, &ticket);
+    let redeemed = turn
+        .runtime
+        .sessions
+        .tokens()
+        .tickets
+        .redeem(&turn.token, &ticket);
     let (backend, own) = redeemed.ok_or_else(invalid)?;
     let backend = turn.route.backend(backend).ok_or_else(invalid)?;
     params.set("progressToken", own);

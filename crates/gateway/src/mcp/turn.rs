@@ -58,7 +58,7 @@ impl Turn {
     /// Returns the turn in the session whose token the client sent.
     pub(super) fn resume(mut self, token: &str) -> Result<Self, Box<Refused>> {
         let sessions = &self.runtime.sessions;
-        let session = sessions.tokens.open(token, &self.route.id, now());
+        let session = sessions.tokens().open(token, &self.route.id, now());
         let fingerprint = fingerprint(token);
         self.session = session
             .filter(|session| !sessions.is_ended(&fingerprint) && self.who.owns(session))
@@ -183,13 +183,13 @@ impl Turn {
     /// Returns the token of a place in the client's stream.
     pub(super) fn place(&self, place: &Place) -> String {
         let sessions = &self.runtime.sessions;
-        sessions.tokens.seal_place(place, &self.token, sessions.draw())
+        sessions.tokens().seal_place(place, &self.token, sessions.draw())
     }
 
     /// Returns what the client sees in place of an id or token of `backend`.
     pub(super) fn ticket(&self, backend: &str, value: &RawValue) -> Id {
-        let tickets = &self.runtime.sessions.tokens.tickets;
-        Id::text(&tickets.issue(&self.token, backend, value))
+        let tokens = self.runtime.sessions.tokens();
+        Id::text(&tokens.tickets.issue(&self.token, backend, value))
     }
 
     /// Returns whether the client can come back for the rest of an answer.

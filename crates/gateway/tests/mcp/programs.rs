@@ -103,3 +103,23 @@ async fn a_program_that_cannot_be_started_is_named() {
     assert_eq!(answer.status, 502);
     assert_eq!(answer.json()["error"]["data"]["backends"][0]["backend"], "none");
 }
+
+#[tokio::test]
+async fn a_program_that_goes_on_is_asked_to_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    // It goes on when its input ends, and says that it was asked.
+    let script =
+        SERVER.to_owned() + "trap 'echo told > \"$VARIABLE\"; exit 0' TERM\nwhile :; do sleep 0.05; done\n";
+    let script = serde_json::to_string(&script)
+        .expect("a string")
+        .replace('$', "$$");
+    let variable = told.display();
+    let reference = format!(
+        "{{name: sh, stdio: {{command: sh, args: [\"-c\", {script}], env: [{{name: VARIABLE, value: \"{variable}\"}}]}}}}"
+    );
+    let mut served = serve_text(&reference).await;
+    served.open().await;
+    served.gateway.drain().await;
+    assert_eq!(std::fs::read_to_string(told).expect("it was asked"), "told\n");
+}

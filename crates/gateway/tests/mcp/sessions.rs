@@ -104,6 +104,26 @@ async fn replicas_share_sessions() {
 }
 
 #[tokio::test]
+async fn seeds_are_turned_under_sessions() {
+    let upstream = echo("one").await;
+    let served = open(&[("one", &upstream)]).await;
+    let options = |seed: &str, fallback: &str| gateway::SessionOptions {
+        seed: Some(config::Secret::new(seed)),
+        fallback: Some(config::Secret::new(fallback)),
+        ..gateway::SessionOptions::default()
+    };
+    served
+        .gateway
+        .reseed(&options("another seed of it", "seed of the test"));
+    assert_eq!(served.call("one__echo").await["error"], Value::Null);
+    served
+        .gateway
+        .reseed(&options("a third seed of it", "another seed of it"));
+    let call = request(1, "tools/call", &json!({ "name": "one__echo" }));
+    assert_eq!(served.send(&call).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_session_that_a_server_lost_is_opened_anew() {
     for status in [404, 400] {
         let lost = Arc::new(AtomicBool::new(false));

@@ -475,11 +475,10 @@ fn of_request(message: &Message) -> Option<u64> {
         return None;
     };
     let params = Object::parse(notification.params.as_deref()?)?;
-    let number = match notification.method.as_str() {
+    match notification.method.as_str() {
         mcp::method::PROGRESS => params.get("progressToken")?.get().parse().ok(),
         _ => params.object("_meta")?.get(subscription::ID)?.get().parse().ok(),
-    };
-    number
+    }
 }
 
 /// Returns a message with the client's own word for the progress.
