@@ -172,15 +172,24 @@ pub(crate) fn answers(address: SocketAddr, gave_up: impl FnMut() -> bool) -> any
     answers_for(address, RELAYED, gave_up)
 }
 
-fn answers_for(address: SocketAddr, model: &str, mut gave_up: impl FnMut() -> bool) -> anyhow::Result<()> {
-    let body = script::prompt(model, false, 0);
+fn answers_for(address: SocketAddr, model: &str, gave_up: impl FnMut() -> bool) -> anyhow::Result<()> {
+    answers_to(address, script::CHAT, &script::prompt(model, false, 0), gave_up)
+}
+
+/// Waits until this request to `address` is answered with 200.
+pub(crate) fn answers_to(
+    address: SocketAddr,
+    path: &str,
+    body: &[u8],
+    mut gave_up: impl FnMut() -> bool,
+) -> anyhow::Result<()> {
     let head = format!(
-        "POST {} HTTP/1.1\r\nhost: bench.local\r\ncontent-type: application/json\r\nconnection: close\r\n\
+        "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n",
-        script::CHAT,
+        path,
         body.len()
     );
-    let request = [head.as_bytes(), &body].concat();
+    let request = [head.as_bytes(), body].concat();
     let try_once = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;

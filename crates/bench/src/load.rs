@@ -25,12 +25,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
+    pub(crate) path: String,
     pub(crate) body: Bytes,
     pub(crate) stream: bool,
+    /// Names the session of a connection, for connections in turn; empty where there are none.
+    pub(crate) sessions: Vec<String>,
+    /// Says what is wrong with a reply.
+    pub(crate) fault: Fault,
     pub(crate) connections: usize,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
 }
+
+/// Returns what is wrong with a reply, a stream or not; none if nothing is.
+pub(crate) type Fault = fn(&[u8], bool) -> Option<String>;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -46,13 +54,30 @@ pub(crate) struct Outcome {
 }
 
 impl Load {
+    /// Returns one request for chat at a time, measured not at all.
+    pub(crate) fn chat(address: SocketAddr, body: Bytes, stream: bool) -> Self {
+        Self {
+            address,
+            path: script::CHAT.to_owned(),
+            body,
+            stream,
+            sessions: Vec::new(),
+            fault: script::fault,
+            connections: 1,
+            warm_up: Duration::ZERO,
+            measured: Duration::ZERO,
+        }
+    }
+
     /// Runs both phases; `between` is called when the measured one begins.
     pub(crate) fn run<T>(&self, between: impl FnOnce() -> T) -> anyhow::Result<(T, Outcome)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let connections = (0..self.connections).map(|_| Connection::new(self)).collect();
+            let connections = (0..self.connections)
+                .map(|turn| Connection::new(self, turn))
+                .collect();
             let (connections, warm_up) = phase(connections, self.warm_up).await?;
             let mark = between();
             let (_, mut outcome) = phase(connections, self.measured).await?;
@@ -86,6 +111,7 @@ async fn phase(connections: Vec<Connection>, length: Duration) -> anyhow::Result
 
 struct Connection {
     load: Load,
+    session: Option<String>,
     open: Option<Open>,
     reply: BytesMut,
 }
@@ -97,8 +123,10 @@ struct Open {
 }
 
 impl Connection {
-    fn new(load: &Load) -> Self {
+    fn new(load: &Load, turn: usize) -> Self {
+        let session = turn.checked_rem(load.sessions.len());
         Self {
+            session: session.and_then(|at| load.sessions.get(at).cloned()),
             load: load.clone(),
             open: None,
             reply: BytesMut::new(),
@@ -133,11 +161,14 @@ impl Connection {
         };
         let start = Instant::now();
         self.reply.clear();
-        let first_byte = tokio::time::timeout(LIMIT, open.exchange(&self.load, &mut self.reply))
-            .await
-            .context("no reply in time")??;
+        let first_byte = tokio::time::timeout(
+            LIMIT,
+            open.exchange(&self.load, self.session.as_deref(), &mut self.reply),
+        )
+        .await
+        .context("no reply in time")??;
         let latency = start.elapsed();
-        if let Some(fault) = script::fault(&self.reply, self.load.stream) {
+        if let Some(fault) = (self.load.fault)(&self.reply, self.load.stream) {
             bail!(fault);
         }
         self.open = (!open.sender.is_closed()).then_some(open);
@@ -162,16 +193,24 @@ impl Open {
     }
 
     /// Returns when the first byte of the reply's body came.
-    async fn exchange(&mut self, load: &Load, reply: &mut BytesMut) -> anyhow::Result<Instant> {
+    async fn exchange(
+        &mut self,
+        load: &Load,
+        session: Option<&str>,
+        reply: &mut BytesMut,
+    ) -> anyhow::Result<Instant> {
         self.sender.ready().await?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
-            .uri(script::CHAT)
-            .header(header::HOST, "bench.local")
+            .uri(&load.path)
+            .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, "Bearer client-key")
-            .header(header::USER_AGENT, "bench/1")
-            .body(Full::new(load.body.clone()))?;
+            .header(header::USER_AGENT, "bench/1");
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session);
+        }
+        let request = request.body(Full::new(load.body.clone()))?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         let mut body = response.into_body();

@@ -12,6 +12,7 @@ mod case;
 mod contender;
 mod load;
 mod machine;
+mod mcp;
 mod process;
 mod report;
 mod run;
@@ -50,6 +51,8 @@ struct Arguments {
 enum Command {
     /// Measure every case and judge the targets.
     Run(RunArguments),
+    /// Measure MCP: calls, lists, sessions and idle streams, behind the gateway and without it.
+    Mcp(mcp::Plan),
     /// Serve as the mock upstream.
     Upstream {
         /// Port on 127.0.0.1.
@@ -127,6 +130,7 @@ struct RunArguments {
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Run(arguments) => measure(arguments),
+        Command::Mcp(plan) => print(&mcp::measure(&plan)?),
         Command::Upstream { port } => upstream::serve(port).map(|()| ExitCode::SUCCESS),
         Command::Resources {
             port,
@@ -188,12 +192,13 @@ fn load(case: &str, address: SocketAddr, upstream: SocketAddr, seconds: f64) -> 
         },
     )?;
     let load = Load {
-        address,
-        body: script::prompt(case.way.model(), case.stream, case.size),
-        stream: case.stream,
         connections: case.connections,
-        warm_up: Duration::ZERO,
         measured: Duration::try_from_secs_f64(seconds)?,
+        ..Load::chat(
+            address,
+            script::prompt(case.way.model(), case.stream, case.size),
+            case.stream,
+        )
     };
     let ((), outcome) = load.run(|| ())?;
     let count = outcome.latencies.len();

@@ -300,13 +300,16 @@ impl Field {
 
 /// Measures one contender, or the upstream itself, for one round.
 fn measure(plan: &Plan, case: &Case, mock: &Mock, running: Option<&Running>) -> anyhow::Result<Figures> {
+    let address = running.map_or(mock.address, |running| running.address);
     let load = Load {
-        address: running.map_or(mock.address, |running| running.address),
-        body: script::prompt(case.way.model(), case.stream, case.size),
-        stream: case.stream,
         connections: case.connections,
         warm_up: plan.warm_up,
         measured: plan.measured,
+        ..Load::chat(
+            address,
+            script::prompt(case.way.model(), case.stream, case.size),
+            case.stream,
+        )
     };
     let (before, outcome) = load.run(|| {
         running.map(|running| {
@@ -325,7 +328,7 @@ fn measure(plan: &Plan, case: &Case, mock: &Mock, running: Option<&Running>) -> 
     ))
 }
 
-fn figures(outcome: Outcome, cpu: Option<Duration>, memory: Option<Memory>) -> Figures {
+pub(crate) fn figures(outcome: Outcome, cpu: Option<Duration>, memory: Option<Memory>) -> Figures {
     let requests = outcome.latencies.len() as f64;
     Figures {
         rate: requests / outcome.elapsed.as_secs_f64(),
@@ -367,13 +370,11 @@ fn measure_memory(
 ) -> anyhow::Result<MemoryResult> {
     let running = contender.start(dir, mock.address)?;
     let idle = running.process.memory().resident;
+    let model = if translate { TRANSLATED } else { RELAYED };
     let load = Load {
-        address: running.address,
-        body: script::prompt(if translate { TRANSLATED } else { RELAYED }, false, LARGE),
-        stream: false,
         connections: LARGE_IN_FLIGHT,
-        warm_up: Duration::ZERO,
         measured: LARGE_HOLD * 3,
+        ..Load::chat(running.address, script::prompt(model, false, LARGE), false)
     };
     let (result, outcome) = load.run(|| running.process.reset_peak())?;
     result?;
@@ -399,7 +400,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-fn quantile(sorted: &[Duration], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[Duration], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share) as usize;
     sorted
         .get(rank.min(sorted.len().saturating_sub(1)))

@@ -20,7 +20,7 @@ use tokio::{
     task::LocalSet,
 };
 
-use crate::script;
+use crate::{mcp, script};
 
 /// How much is read at once.
 const READ: usize = 256 << 10;
@@ -108,7 +108,7 @@ impl Replies {
     }
 }
 
-fn unary(status: &str, body: &str) -> Vec<u8> {
+pub(crate) fn unary(status: &str, body: &str) -> Vec<u8> {
     let len = body.len();
     format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len}\r\n\r\n{body}")
         .into_bytes()
@@ -148,6 +148,10 @@ async fn connection(mut stream: TcpStream, replies: &Replies) -> anyhow::Result<
         let manner = replies.manner.get();
         if !manner.hold.is_zero() {
             tokio::time::sleep(manner.hold).await;
+        }
+        if let Some(server) = mcp::server::Server::parse(&head.path) {
+            stream.write_all(&server.reply(&body.text())).await?;
+            continue;
         }
         match (head.path.as_str(), body.says("stream")) {
             ("/v1/chat/completions", false) => stream.write_all(&replies.chat).await?,
@@ -250,6 +254,11 @@ impl Body {
         self.end.extend_from_slice(tail);
         let surplus = self.end.len().saturating_sub(SEARCHED);
         self.end.drain(..surplus);
+    }
+
+    /// Returns the start, which is all of a small body.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.start).into_owned()
     }
 
     /// Whether `key` is true, in either of the two usual spacings.
