@@ -1,14 +1,7 @@
 """What the gateway tells is read by the official parsers: OTLP over HTTP and gRPC, and the text for Prometheus."""
 
 import gzip
-import json
-import os
-import re
-import signal
-import subprocess
 import threading
-import urllib.error
-import urllib.request
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -28,7 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-TOLLGATE = os.environ["TOLLGATE"]
+from running import Gateway
+
 SERVICE = "/opentelemetry.proto.collector.{}Service/Export"
 
 
@@ -111,50 +105,6 @@ class Grpc:
         self.server.add_generic_rpc_handlers((Generic(),))
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
-
-
-class Gateway:
-    """The gateway in front of its simulated provider."""
-
-    def __init__(self, variables, files=()):
-        arguments = [TOLLGATE, "run", *files, "--port", "0", "--admin-port", "0"]
-        self.process = subprocess.Popen(
-            arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for line in self.process.stderr:
-            found = re.findall(r"http://([0-9.]+:\d+)", line)
-            if len(found) >= 2:
-                self.address, self.admin = found[0], found[1]
-                break
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-
-    def ask(self, stream):
-        request = {
-            "model": "sim-1",
-            "messages": [{"role": "user", "content": "Hello"}],
-            "stream": stream,
-            "stream_options": {"include_usage": True} if stream else None,
-        }
-        call = urllib.request.Request(
-            f"http://{self.address}/v1/chat/completions",
-            data=json.dumps({name: value for name, value in request.items() if value is not None}).encode(),
-            headers={"content-type": "application/json", "agent-session-id": "s-1"},
-        )
-        try:
-            with urllib.request.urlopen(call) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            return error.read()
-
-    def metrics(self):
-        with urllib.request.urlopen(f"http://{self.admin}/metrics") as answer:
-            return answer.read().decode()
-
-    def end(self):
-        """Ends it; returns what it wrote to standard output."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0
-        return self.process.stdout.read()
 
 
 def value(any_value):
@@ -303,7 +253,7 @@ spec:
 def test_the_text_is_openmetrics():
     gateway = Gateway({})
     gateway.ask(True)
-    text = gateway.metrics()
+    text = gateway.metrics("application/openmetrics-text")
     gateway.end()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for name in [

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tracing::debug;
 
-use crate::{Gateway, Runtime, State, limit};
+use crate::{Gateway, Runtime, State, limit, telemetry::exposition::Exposition};
 
 /// Serves `listener` for as long as the gateway exists.
 #[expect(
@@ -68,7 +68,10 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
         "/ready" if runtime.is_ready() => text(StatusCode::OK, "OK\n"),
         "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         "/metrics" => match runtime.encode_metrics() {
-            Ok(metrics) => document(StatusCode::OK, OPEN_METRICS, metrics),
+            Ok(metrics) => {
+                let format = Exposition::asked(request.headers());
+                document(StatusCode::OK, format.media_type(), format.write(metrics))
+            }
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n"),
         },
         "/config" => document(
@@ -151,8 +154,6 @@ fn requests(rest: &str, query: &str, runtime: &Runtime) -> Response<Full<Bytes>>
 
 /// How many requests are listed where nothing else is asked for.
 const DEFAULT_LIMIT: usize = 100;
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     document(status, "text/plain; charset=utf-8", text)

@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod decision;
+pub(crate) mod exposition;
 pub(crate) mod level;
 pub(crate) mod log;
 pub(crate) mod metrics;
