@@ -64,6 +64,8 @@ pub(crate) enum Field {
     Proxies,
     /// The gateway with few and with many models.
     Models,
+    /// The gateway without limits, with limits that it counts itself, and with limits in Redis.
+    Limits,
 }
 
 /// The limits that are not ratios of processor time.
@@ -82,6 +84,10 @@ pub(crate) mod limit {
     pub(crate) const MEMORY: f64 = 3.0;
     /// p50 with many models, as a multiple of p50 with few: flat, but for noise.
     pub(crate) const MODELS: f64 = 1.1;
+    /// Processor time per request with a limit, as a multiple of that without.
+    pub(crate) const LIMITED: f64 = 1.15;
+    /// Processor time that a limit in memory adds to a request.
+    pub(crate) const LIMIT: Duration = Duration::from_micros(2);
 }
 
 const KB: usize = 1 << 10;
@@ -197,6 +203,10 @@ pub(crate) const CASES: &[Case] = &[
             "models-1",
             "1 KB JSON, relay, 10 and 10,000 models, one at a time",
         )
+    },
+    Case {
+        field: Field::Limits,
+        ..Case::relay("limits", "1 KB JSON, relay, without and with limits")
     },
 ];
 

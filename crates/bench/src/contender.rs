@@ -56,7 +56,18 @@ pub(crate) struct Contender {
 pub(crate) enum Kind {
     Nginx,
     Envoy,
-    Tollgate { models: usize },
+    Tollgate { models: usize, counters: Counters },
+}
+
+/// Where the gateway counts what requests have cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counters {
+    /// Nowhere.
+    None,
+    /// In its memory.
+    Memory,
+    /// In the Redis there.
+    Redis(SocketAddr),
 }
 
 /// A contender that answers.
@@ -96,11 +107,13 @@ impl Contender {
                     "warn",
                 ]);
             }
-            Kind::Tollgate { models } => {
-                fs::write(
-                    dir.join("tollgate.yaml"),
-                    tollgate(address.port(), upstream, models),
-                )?;
+            Kind::Tollgate { models, counters } => {
+                let mut resources = tollgate(address.port(), upstream, models);
+                match counters {
+                    Counters::None => {}
+                    Counters::Memory | Counters::Redis(_) => resources.push_str(QUOTA),
+                }
+                fs::write(dir.join("tollgate.yaml"), resources)?;
                 command.arg("run").arg(dir.join("tollgate.yaml"));
                 command.args([
                     "--admin-port",
@@ -108,6 +121,9 @@ impl Contender {
                     "--access-log",
                     "json",
                 ]);
+                if let Counters::Redis(redis) = counters {
+                    command.args(["--redis", &format!("redis://{redis}/0")]);
+                }
             }
         }
         let start = Instant::now();
@@ -140,6 +156,14 @@ impl Contender {
         let start = Instant::now();
         answers_for(running.address, CHANGED, || false)?;
         Ok(start.elapsed().saturating_sub(SETTLED))
+    }
+
+    /// Returns whether it holds requests against limits.
+    pub(crate) fn counts(&self) -> bool {
+        match self.kind {
+            Kind::Nginx | Kind::Envoy => false,
+            Kind::Tollgate { counters, .. } => counters != Counters::None,
+        }
     }
 
     /// Returns the program's version, as it says itself.
@@ -356,6 +380,18 @@ spec: {{endpoints: [{{ip: {{address: {}, port: {}}}}}]}}
     }
     yaml
 }
+
+/// What every request of the measured models is held against, and never reaches.
+const QUOTA: &str = "---
+apiVersion: aigateway.envoyproxy.io/v1alpha1
+kind: QuotaPolicy
+metadata: {name: quota, namespace: default}
+spec:
+  targetRefs:
+    - {group: aigateway.envoyproxy.io, kind: AIServiceBackend, name: openai}
+    - {group: aigateway.envoyproxy.io, kind: AIServiceBackend, name: anthropic}
+  serviceQuota: {quota: {limit: 1000000000000, duration: 1d}}
+";
 
 /// A form in which the upstream is asked.
 struct Form {

@@ -101,6 +101,9 @@ struct RunArguments {
     /// The gateway's binary, of a release build.
     #[arg(long)]
     tollgate: Option<PathBuf>,
+    /// The binary of Redis.
+    #[arg(long)]
+    redis: Option<PathBuf>,
     /// Only the cases with this in their name; `start` and `memory` count as cases.
     #[arg(long)]
     only: Vec<String>,
@@ -159,6 +162,7 @@ fn measure(arguments: RunArguments) -> anyhow::Result<ExitCode> {
         nginx: arguments.nginx,
         envoy: arguments.envoy,
         tollgate: arguments.tollgate,
+        redis: arguments.redis,
         only: arguments.only,
         rounds: arguments.rounds.max(1),
         measured: Duration::try_from_secs_f64(arguments.seconds)?,

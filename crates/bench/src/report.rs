@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     case::{self, Case},
     machine::Machine,
-    run::{CaseResult, DIRECT, ENVOY, Figures, Results, Row, TOLLGATE, TOLLGATE_MANY, median},
+    run::{
+        CaseResult, DIRECT, ENVOY, Figures, Results, Row, TOLLGATE, TOLLGATE_LIMITS, TOLLGATE_MANY,
+        TOLLGATE_REDIS, median,
+    },
 };
 
 const MB: f64 = (1 << 20) as f64;
@@ -275,6 +278,10 @@ impl Results {
                 });
             }
         }
+        let limits = self.cases.iter();
+        for result in limits.filter(|result| result.case.field == case::Field::Limits) {
+            verdicts.extend(limited(result));
+        }
         for start in self.starts.iter().filter(|start| start.contender == TOLLGATE) {
             verdicts.push(Verdict {
                 target: "ready after start".to_owned(),
@@ -362,6 +369,33 @@ impl Results {
         }));
         rows
     }
+}
+
+/// Judges what limits add to a request.
+fn limited(result: &CaseResult) -> Vec<Verdict> {
+    let plain = result.row(TOLLGATE);
+    let counting = [("in memory", TOLLGATE_LIMITS), ("in Redis", TOLLGATE_REDIS)];
+    let mut verdicts: Vec<_> = counting
+        .into_iter()
+        .filter_map(|(place, contender)| Some((place, result.row(contender)?)))
+        .map(|(place, row)| Verdict {
+            target: format!("CPU per request with limits {place} to that without"),
+            limit: case::limit::LIMITED,
+            measured: row.ratio(plain, cpu),
+            unit: "×",
+        })
+        .collect();
+    if let Some((row, plain)) = result.row(TOLLGATE_LIMITS).zip(plain) {
+        let rounds = row.rounds.iter().zip(&plain.rounds);
+        let added: Vec<f64> = rounds.map(|(row, plain)| cpu(row) - cpu(plain)).collect();
+        verdicts.push(Verdict {
+            target: "CPU that a limit in memory adds".to_owned(),
+            limit: case::limit::LIMIT.as_secs_f64() * 1e6,
+            measured: median(&added),
+            unit: "µs",
+        });
+    }
+    verdicts
 }
 
 fn describe(case: &Case) -> String {

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     case::{CASES, Case, Field},
-    contender::{self, Contender, FEW, Kind, MANY, RELAYED, Running, TRANSLATED},
+    contender::{self, Contender, Counters, FEW, Kind, MANY, RELAYED, Running, TRANSLATED},
     load::{Load, Outcome},
     process::{Memory, Process},
     script,
@@ -29,6 +29,7 @@ pub(crate) struct Plan {
     pub(crate) nginx: Option<PathBuf>,
     pub(crate) envoy: Option<PathBuf>,
     pub(crate) tollgate: Option<PathBuf>,
+    pub(crate) redis: Option<PathBuf>,
     /// Cases whose name contains one of these; all of them when empty.
     pub(crate) only: Vec<String>,
     pub(crate) rounds: usize,
@@ -103,6 +104,10 @@ pub(crate) const ENVOY: &str = "envoy";
 pub(crate) const TOLLGATE: &str = "tollgate";
 /// The name of the row with many models.
 pub(crate) const TOLLGATE_MANY: &str = "tollgate-10k";
+/// The name of the row with limits that are counted in memory.
+pub(crate) const TOLLGATE_LIMITS: &str = "tollgate-limits";
+/// The name of the row with limits that are counted in Redis.
+pub(crate) const TOLLGATE_REDIS: &str = "tollgate-redis";
 
 const STARTS: usize = 7;
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -136,6 +141,28 @@ impl Mock {
     }
 }
 
+/// A running Redis.
+struct Redis {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Redis {
+    fn start(binary: &Path, dir: &Path) -> anyhow::Result<Self> {
+        let address = contender::free_address()?;
+        let mut command = Command::new(binary);
+        command.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1"]);
+        command
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(dir);
+        let process = Process::start(command, dir, "redis")?;
+        Ok(Self {
+            address,
+            _process: process,
+        })
+    }
+}
+
 /// Tells the mock upstream at `address` how to give replies.
 pub(crate) fn set_manner(address: SocketAddr, manner: Manner) -> anyhow::Result<()> {
     use std::io::Read as _;
@@ -159,13 +186,15 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
     let dir = plan.dir.canonicalize()?;
     let mock = Mock::start(&dir)?;
     let mut results = Results::default();
-    let mut contenders = contenders(plan, &mut results);
+    let redis = plan.redis.as_deref().map(|binary| Redis::start(binary, &dir));
+    let redis = redis.transpose()?;
+    let mut contenders = contenders(plan, redis.as_ref(), &mut results);
     let running = start_all(&mut contenders, &dir, &mock, &mut results);
     measure_cases(plan, &mock, &running, &mut results)?;
     drop(running);
     mock.set(Manner::default())?;
     if plan.wants("start") {
-        for contender in &contenders {
+        for contender in contenders.iter().filter(|contender| !contender.counts()) {
             progress(&format!("start: {}", contender.name));
             match measure_start(contender, &dir, &mock) {
                 Ok(start) => results.starts.push(start),
@@ -182,7 +211,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
         })?;
         for contender in contenders
             .iter()
-            .filter(|contender| contender.name != TOLLGATE_MANY)
+            .filter(|contender| contender.name != TOLLGATE_MANY && !contender.counts())
         {
             let modes: &[bool] = if contender.name == TOLLGATE {
                 &[false, true]
@@ -210,13 +239,25 @@ impl Plan {
 }
 
 /// Returns who can be measured; notes who cannot.
-fn contenders(plan: &Plan, results: &mut Results) -> Vec<Contender> {
-    let table = [
+fn contenders(plan: &Plan, redis: Option<&Redis>, results: &mut Results) -> Vec<Contender> {
+    let of = |models, counters| Kind::Tollgate { models, counters };
+    let mut table = vec![
         ("nginx", Kind::Nginx, &plan.nginx),
         (ENVOY, Kind::Envoy, &plan.envoy),
-        (TOLLGATE, Kind::Tollgate { models: FEW }, &plan.tollgate),
-        (TOLLGATE_MANY, Kind::Tollgate { models: MANY }, &plan.tollgate),
+        (TOLLGATE, of(FEW, Counters::None), &plan.tollgate),
+        (TOLLGATE_MANY, of(MANY, Counters::None), &plan.tollgate),
+        (TOLLGATE_LIMITS, of(FEW, Counters::Memory), &plan.tollgate),
     ];
+    match redis {
+        Some(redis) => table.push((
+            TOLLGATE_REDIS,
+            of(FEW, Counters::Redis(redis.address)),
+            &plan.tollgate,
+        )),
+        None => results
+            .missing
+            .push((TOLLGATE_REDIS, "no Redis was given".to_owned())),
+    }
     let mut contenders = Vec::new();
     for (name, kind, binary) in table {
         match binary {
@@ -241,8 +282,8 @@ fn start_all(
     let mut running = Vec::new();
     contenders.retain(|contender| match contender.start(dir, mock.address) {
         Ok(started) => {
-            // The same program runs twice.
-            if contender.name != TOLLGATE_MANY {
+            // The same program runs several times.
+            if contender.name != TOLLGATE_MANY && !contender.counts() {
                 results.versions.push((contender.name, contender.version()));
             }
             running.push((contender.name, started));
@@ -292,8 +333,9 @@ fn measure_cases(
 impl Field {
     fn has(self, contender: &str) -> bool {
         match self {
-            Self::Proxies => contender != TOLLGATE_MANY,
-            Self::Models => contender == TOLLGATE || contender == TOLLGATE_MANY,
+            Self::Proxies => ["nginx", ENVOY, TOLLGATE].contains(&contender),
+            Self::Models => [TOLLGATE, TOLLGATE_MANY].contains(&contender),
+            Self::Limits => [TOLLGATE, TOLLGATE_LIMITS, TOLLGATE_REDIS].contains(&contender),
         }
     }
 }
