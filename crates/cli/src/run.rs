@@ -181,7 +181,15 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
 
 /// Returns the variables that the default credentials of clouds are looked for in.
 fn variables() -> BTreeMap<String, String> {
-    let prefixes = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_", "GOOGLE_", "IDENTITY_"];
+    let prefixes = [
+        "AI_GATEWAY_",
+        "AWS_",
+        "AZURE_",
+        "CLOUDSDK_",
+        "GCE_",
+        "GOOGLE_",
+        "IDENTITY_",
+    ];
     let all = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     all.filter(|(name, _)| name == "HOME" || prefixes.iter().any(|prefix| name.starts_with(prefix)))

@@ -79,6 +79,10 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
             "application/json",
             state.snapshot.dump().to_string(),
         ),
+        "/credentials" => {
+            let standings = state.credentials.standings(jiff::Timestamp::now());
+            document(StatusCode::OK, "application/json", standings.to_string())
+        }
         "/usage" => {
             let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
             let usage = limit::usage(&runtime.limiter, now);
@@ -88,7 +92,7 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
             Some(rest) => requests(rest, request.uri().query().unwrap_or_default(), runtime),
             None => text(
                 StatusCode::NOT_FOUND,
-                "try /health, /ready, /metrics, /config, /usage, /log-level or /debug/requests\n",
+                "try /health, /ready, /metrics, /config, /credentials, /usage, /log-level or /debug/requests\n",
             ),
         },
     }

@@ -64,6 +64,7 @@ use crate::{
     upstream::Clients,
 };
 pub use crate::{
+    credential::ProxyError,
     limit::{AddressError, RedisOptions},
     telemetry::{
         attributes::{AttributesError, HeaderAttributes},
@@ -229,6 +230,9 @@ pub enum StartError {
     /// The address of Redis is none.
     #[error(transparent)]
     Redis(#[from] AddressError),
+    /// A variable does not name a proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 impl Gateway {
@@ -236,7 +240,7 @@ impl Gateway {
     /// with 503 until the first snapshot is installed.
     ///
     /// # Errors
-    /// If the admin listener cannot be bound, or there can be no Redis at its address.
+    /// If the admin listener cannot be bound, there can be no Redis at its address, or a variable names no proxy.
     pub async fn start(options: Options) -> Result<Arc<Self>, StartError> {
         let admin = options.admin.map(server::listener::bind).transpose()?;
         let runtime = Arc::new(Runtime {
@@ -251,7 +255,7 @@ impl Gateway {
             mirrors: Mirrors::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
-            world: Arc::new(World::new(options.variables.clone())),
+            world: Arc::new(World::new(options.variables.clone())?),
             keys: Keys::default(),
             stop: Arc::default(),
             sessions: LazyLock::new({

@@ -70,7 +70,7 @@ async fn ask(
         ("scope", scope),
     ];
     fields.extend_from_slice(proof);
-    oauth::token(&world.http, &endpoint(application), &fields).await
+    oauth::token(&world.azure, &endpoint(application), &fields).await
 }
 
 fn endpoint(application: &Application) -> String {

@@ -163,7 +163,7 @@ async fn by_key(world: &World, text: &str) -> Result<Minted<Secret>, MintError> 
             });
             let statement = jwt::sign(&header, &claims, private_key.expose())?;
             let fields = [("grant_type", STATEMENT), ("assertion", &statement)];
-            oauth::token(&world.http, token_uri, &fields).await
+            oauth::token(&world.gcp, token_uri, &fields).await
         }
         KeyFile::AuthorizedUser {
             client_id,
@@ -178,7 +178,7 @@ async fn by_key(world: &World, text: &str) -> Result<Minted<Secret>, MintError> 
                 ("refresh_token", refresh_token.expose()),
             ];
             let url = token_uri.as_deref().unwrap_or(RENEWAL);
-            oauth::token(&world.http, url, &fields).await
+            oauth::token(&world.gcp, url, &fields).await
         }
         KeyFile::ExternalAccount {
             audience,
@@ -248,7 +248,7 @@ impl Exchange<'_> {
             ("subject_token", self.token.expose()),
             ("subject_token_type", self.token_type),
         ];
-        let exchanged = oauth::token(&world.http, self.url, &fields).await?;
+        let exchanged = oauth::token(&world.gcp, self.url, &fields).await?;
         match self.impersonation {
             Some(url) => impersonate(world, url, &exchanged.value).await,
             None => Ok(exchanged),
@@ -261,7 +261,7 @@ async fn impersonate(world: &World, url: &str, token: &Secret) -> Result<Minted<
     headers.insert(header::AUTHORIZATION, super::bearer(token)?);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = json!({ "scope": [SCOPE] }).to_string();
-    let (status, body) = world.http.post(url, headers, body).await?;
+    let (status, body) = world.gcp.post(url, headers, body).await?;
     impersonated(status, &body)
 }
 

@@ -2,10 +2,13 @@
 //!
 //! A call has a connection of its own: there are few, and they are far apart.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::{Bytes, BytesMut};
-use config::snapshot::{Endpoint, Tls};
+use config::snapshot::{Endpoint, Proxy, Tls};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full};
 use rustls::ClientConfig;
@@ -17,10 +20,11 @@ use policy::traffic::Connections;
 const MAX_ANSWER: usize = 256 * 1024;
 
 /// Makes the calls.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Http {
     /// Made when it is first needed: reading the system's authorities takes a while.
-    tls: OnceLock<Result<Arc<ClientConfig>, TlsError>>,
+    tls: Arc<OnceLock<Result<Arc<ClientConfig>, TlsError>>>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// No answer came.
@@ -47,10 +51,20 @@ pub(crate) enum HttpError {
 }
 
 impl Http {
+    /// Returns what makes calls through `proxy`, but to this machine and to those who serve it alone.
+    pub(crate) fn through(&self, proxy: Option<Proxy>) -> Self {
+        Self {
+            tls: Arc::clone(&self.tls),
+            proxy: proxy.map(Arc::new),
+        }
+    }
+
     /// Returns the answer to `request`, whose URI is absolute.
     pub(crate) async fn call(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let target = Target::parse(request.uri())?;
-        let shared = target.tls.as_ref().map(|_| self.tls.get_or_init(tls_config));
+        let mut target = Target::parse(request.uri())?;
+        target.endpoint.proxy = self.proxy.clone().filter(|_| !is_near(&target.endpoint.host));
+        let encrypted = target.tls.is_some() || self.proxy.as_ref().is_some_and(|proxy| proxy.tls.is_some());
+        let shared = encrypted.then(|| self.tls.get_or_init(tls_config));
         let client = Arc::new(Client::new(
             &target.endpoint,
             target.tls.as_ref(),
@@ -127,6 +141,18 @@ impl Target {
             endpoint: Endpoint::new(host, port),
             tls,
         })
+    }
+}
+
+/// Returns whether `host` is this machine, or one that serves its machine alone, such as those that know a machine's
+/// identity.
+fn is_near(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => {
+            address.is_loopback() || address.is_unicast_link_local() || address.is_unique_local()
+        }
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

@@ -12,6 +12,7 @@ mod http;
 mod jwt;
 mod oauth;
 mod oidc;
+mod proxies;
 mod refresh;
 
 use std::{
@@ -24,13 +25,16 @@ use config::{
     Credential, Secret, Snapshot,
     credential::{Scheme, Source},
 };
+use jiff::Timestamp;
 use llm::{ApiError, ErrorKind};
+use serde_json::{Value, json};
 
+pub use self::proxies::ProxyError;
 use self::{
     aws::Signer,
     brought::{Luggage, Names, Own},
     http::{Http, HttpError},
-    refresh::{Minted, Refresher, Unavailable},
+    refresh::{Minted, Refresher, Standing, Unavailable},
 };
 
 /// The credentials of a snapshot that are more than a key. Those that stay are carried over with all that they
@@ -46,6 +50,12 @@ pub(crate) struct Credentials {
 #[derive(Default)]
 pub(crate) struct World {
     http: Http,
+    /// The same, through the proxy on the way to AWS.
+    aws: Http,
+    /// The same, through the proxy on the way to Entra.
+    azure: Http,
+    /// The same, through the proxy on the way to Google.
+    gcp: Http,
     /// The environment of the process.
     variables: BTreeMap<String, String>,
 }
@@ -160,11 +170,19 @@ pub(crate) enum MintError {
 
 impl World {
     /// Returns the world as seen by a process with `variables`.
-    pub(crate) fn new(variables: BTreeMap<String, String>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If one of them is to name a proxy and does not.
+    pub(crate) fn new(variables: BTreeMap<String, String>) -> Result<Self, ProxyError> {
+        let http = Http::default();
+        let through = |variable| Ok(http.through(proxies::find(&variables, variable)?));
+        Ok(Self {
+            aws: through(proxies::AWS)?,
+            azure: through(proxies::AZURE)?,
+            gcp: through(proxies::GCP)?,
+            http,
             variables,
-            ..Self::default()
-        }
+        })
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -266,6 +284,31 @@ impl Credentials {
         }
     }
 
+    /// Returns how each credential stands that is kept fresh, as a document.
+    pub(crate) fn standings(&self, now: Timestamp) -> Value {
+        let kept: BTreeMap<&str, &Kept> = self.kept.iter().map(|(policy, kept)| (&**policy, kept)).collect();
+        let standings = kept.into_iter().filter_map(|(policy, kept)| {
+            let standing = match &kept.live {
+                Live::Token(refresher) => refresher.standing(),
+                Live::Signer(signer) => signer.standing()?,
+            };
+            let Standing {
+                ready,
+                age,
+                left,
+                error,
+            } = standing;
+            Some(json!({
+                "policy": policy,
+                "ready": ready,
+                "issued": age.and_then(|age| now.checked_sub(age).ok()).map(seconds),
+                "expires": left.and_then(|left| now.checked_add(left).ok()).map(seconds),
+                "error": error,
+            }))
+        });
+        json!({ "credentials": standings.collect::<Vec<_>>() })
+    }
+
     fn live(&self, credential: &Credential) -> Option<&Live> {
         self.kept.get(&credential.policy).map(|kept| &kept.live)
     }
@@ -362,6 +405,13 @@ fn declared(snapshot: &Snapshot) -> impl Iterator<Item = &Credential> {
         .flat_map(|listener| listener.router.rules())
         .flat_map(|rule| &rule.candidates)
         .filter_map(|candidate| candidate.backend.as_ref().ok()?.credential.as_ref())
+}
+
+/// Returns `time` without fractions, which mean nothing here.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
 }
 
 fn unavailable(credential: &Credential, source: Unavailable) -> CredentialError {

@@ -71,6 +71,19 @@ struct State<T> {
     error: Option<Arc<str>>,
 }
 
+/// How a credential stands.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Whether there is a valid one.
+    pub(crate) ready: bool,
+    /// How long ago it was issued.
+    pub(crate) age: Option<Duration>,
+    /// How long it is still valid; `None` where it does not expire.
+    pub(crate) left: Option<Duration>,
+    /// Why there is none, or why it could not be renewed.
+    pub(crate) error: Option<Arc<str>>,
+}
+
 impl Unavailable {
     /// Nothing was declared that could be had.
     pub(crate) fn none() -> Self {
@@ -160,6 +173,20 @@ impl<T: Send + Sync + 'static> Refresher<T> {
         self.kept.wanted.notify_one();
         let renewed = timeout(FIRST_WAIT, changed).await.is_ok();
         renewed && !is_current(&self.kept.state.load())
+    }
+
+    /// Returns how the credential stands.
+    pub(crate) fn standing(&self) -> Standing {
+        let state = self.kept.state.load();
+        let now = Instant::now();
+        let minted = state.minted.as_ref();
+        let left = minted.and_then(|minted| Some(minted.expires?.saturating_duration_since(now)));
+        Standing {
+            ready: minted.is_some_and(|minted| minted.is_valid(now)),
+            age: minted.map(|minted| minted.at.elapsed()),
+            left,
+            error: state.error.clone(),
+        }
     }
 
     fn valid(&self) -> Option<Arc<Minted<T>>> {

@@ -22,7 +22,7 @@ use http::{HeaderMap, header};
 
 use super::{
     Call, CredentialError, World,
-    refresh::{Minted, Refresher, Unavailable},
+    refresh::{Minted, Refresher, Standing, Unavailable},
 };
 
 /// Clocks that differ by less are not the reason why a signature is refused, for which AWS allows 5 minutes.
@@ -87,6 +87,14 @@ impl Signer {
             Origin::Requests => Err(Unavailable::none()),
             Origin::Declared(identity) => Ok(Keys::Fixed(identity.clone())),
             Origin::Kept(refresher) => refresher.get().await.map(Keys::Kept),
+        }
+    }
+
+    /// Returns how the keys stand; `None` where nothing is kept fresh.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        match &self.source {
+            Origin::Requests | Origin::Declared(_) => None,
+            Origin::Kept(refresher) => Some(refresher.standing()),
         }
     }
 

@@ -83,7 +83,7 @@ async fn call(world: &World, request: HttpRequest) -> Result<HttpResponse, Conne
         .bytes()
         .map(Bytes::copy_from_slice)
         .ok_or_else(|| user("the body is not held"))?;
-    let answer = world.http.call(http::Request::from_parts(head, body)).await;
+    let answer = world.aws.call(http::Request::from_parts(head, body)).await;
     let answer = answer.map_err(|error| ConnectorError::io(error.into()))?;
     HttpResponse::try_from(answer.map(SdkBody::from))
         .map_err(|_| ConnectorError::other("the answer is not one of HTTP".into(), None))

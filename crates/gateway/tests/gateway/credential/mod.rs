@@ -1,6 +1,7 @@
 //! Credentials: what upstreams are given, where it is had, and what becomes of a request without one.
 
 mod brought;
+mod issuers;
 mod signed;
 mod token;
 

@@ -18,7 +18,7 @@ use crate::fixture::{CHAT, MODEL, Served, openai, options, serve_with};
 const SCOPE: &str = "https://cognitiveservices.azure.com/.default";
 
 /// Returns a gateway in front of `upstream` whose token comes from `source`.
-async fn serve(upstream: &Upstream, source: Source, variables: &[(&str, String)]) -> Served {
+pub(super) async fn serve(upstream: &Upstream, source: Source, variables: &[(&str, String)]) -> Served {
     let variables = variables.iter();
     let options = Options {
         variables: variables
@@ -30,12 +30,12 @@ async fn serve(upstream: &Upstream, source: Source, variables: &[(&str, String)]
     serve_with(options, Timeouts::default(), [to]).await
 }
 
-async fn ask(served: &Served) -> client::Answer {
+pub(super) async fn ask(served: &Served) -> client::Answer {
     let request = fixture::openai::request(MODEL, false);
     client::post(served.address, CHAT, &CLIENTS, &request).await
 }
 
-async fn upstream() -> Upstream {
+pub(super) async fn upstream() -> Upstream {
     Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await
 }
 
@@ -67,7 +67,7 @@ fn application(issuer: &Upstream) -> Application {
     }
 }
 
-fn azure(proof: AzureProof) -> Source {
+pub(super) fn azure(proof: AzureProof) -> Source {
     Source::Azure(Azure {
         scope: SCOPE.to_owned(),
         proof,
