@@ -32,7 +32,7 @@ fn examples_resolve_without_a_word() {
 /// Returns a folder with the certificates that examples name.
 fn certificates() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["research", "support"] {
+    for name in ["partners", "research", "server", "support"] {
         let pair = rcgen::generate_simple_self_signed([format!("{name}.example.com")]).unwrap();
         fs::write(folder.path().join(format!("{name}.crt")), pair.cert.pem()).unwrap();
         let key = pair.signing_key.serialize_pem();

@@ -117,7 +117,7 @@ impl Piece {
         }
         for declaration in &self.declarations {
             if let Err(twice) = declaration.put(&place, resources) {
-                faults.push(twice.fault());
+                faults.push(twice.into_fault());
             }
         }
         for (kind, key, origin) in &self.unreadable {
@@ -171,14 +171,14 @@ impl Place<'_> {
 }
 
 impl Twice {
-    fn fault(self: Box<Self>) -> Fault {
+    fn into_fault(self) -> Fault {
         let Self {
             kind,
             key,
             first,
             again,
             path,
-        } = *self;
+        } = self;
         Fault {
             file: again.file,
             line: again.line,

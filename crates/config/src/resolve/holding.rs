@@ -93,13 +93,16 @@ pub fn holding(resources: &Resources, port: u16, host: &Host, rule: &Rule) -> Ve
         };
         let intakes = clients.placed(site).map(|(place, key)| (place, key, false));
         found.extend(ranked("ClientTrafficPolicy", intakes));
-        let guards = security.placed(site).map(|(place, key)| (place, key, false));
+        let guards = security.placed(site).map(|(place, key)| {
+            let policy = resources.security_policies.get(key);
+            let merge = policy.and_then(|policy| policy.spec.merge_type);
+            (place, key, merges(merge))
+        });
         found.extend(ranked("SecurityPolicy", guards));
         let treatments = traffic.placed(site).map(|(place, key)| {
             let policy = resources.backend_traffic_policies.get(key);
             let merge = policy.and_then(|policy| policy.spec.merge_type);
-            let merges = matches!(merge, Some(MergeType::StrategicMerge | MergeType::JSONMerge));
-            (place, key, merges)
+            (place, key, merges(merge))
         });
         found.extend(ranked("BackendTrafficPolicy", treatments));
     }
@@ -118,6 +121,14 @@ fn of_security(spec: &SecurityPolicy) -> Targets<'_> {
         one: spec.target_ref.as_ref(),
         several: &spec.target_refs,
         selected: &spec.target_selectors,
+    }
+}
+
+/// Returns whether a policy is laid over the next one.
+fn merges(merge: Option<MergeType>) -> bool {
+    match merge {
+        Some(MergeType::StrategicMerge | MergeType::JSONMerge) => true,
+        Some(MergeType::Replace) | None => false,
     }
 }
 

@@ -86,20 +86,20 @@ fn matching(own: &Match, field: fmt::Arguments<'_>, faults: &mut Faults) {
     if let Some(path) = &own.path {
         let value = path.value.as_deref().unwrap_or("/");
         let at = format_args!("{field}.path.value");
-        faults.add_if(value.len() > 1024, &at, "must have at most 1024 characters");
+        faults.add_if(value.len() > 1024, at, "must have at most 1024 characters");
         let literal = path.kind != Some(PathMatchKind::RegularExpression);
         faults.add_if(
             literal && !value.starts_with('/'),
-            &at,
+            at,
             "value must be an absolute path and start with '/' when type one of ['Exact', 'PathPrefix']",
         );
         for part in ["//", "/./", "/../", "%2f", "%2F", "#"] {
             let message = format_args!("must not contain '{part}' when type one of ['Exact', 'PathPrefix']");
-            faults.add_if(literal && value.contains(part), &at, message);
+            faults.add_if(literal && value.contains(part), at, message);
         }
         for end in ["/..", "/."] {
             let message = format_args!("must not end with '{end}' when type one of ['Exact', 'PathPrefix']");
-            faults.add_if(literal && value.ends_with(end), &at, message);
+            faults.add_if(literal && value.ends_with(end), at, message);
         }
     }
     faults.headers(&own.headers, field);
@@ -129,7 +129,7 @@ fn filters(filters: &[Filter], prefix: bool, field: fmt::Arguments<'_>, faults: 
             "the member of type {:?} must be specified, and no other",
             filter.kind
         );
-        faults.add_if(filter.members() != [filter.kind], &at, message);
+        faults.add_if(filter.members() != [filter.kind], at, message);
         let once = match filter.kind {
             FilterKind::RequestHeaderModifier
             | FilterKind::ResponseHeaderModifier
@@ -139,7 +139,7 @@ fn filters(filters: &[Filter], prefix: bool, field: fmt::Arguments<'_>, faults: 
             FilterKind::RequestMirror | FilterKind::ExternalAuth | FilterKind::ExtensionRef => false,
         };
         let message = format_args!("{:?} filter cannot be repeated", filter.kind);
-        faults.add_if(!seen.insert(filter.kind) && once, &at, message);
+        faults.add_if(!seen.insert(filter.kind) && once, at, message);
         let members = [
             ("requestHeaderModifier", &filter.request_header_modifier),
             ("responseHeaderModifier", &filter.response_header_modifier),
@@ -189,9 +189,9 @@ fn mirrored(own: &Mirror, field: fmt::Arguments<'_>, faults: &mut Faults) {
     if let Some(fraction) = own.fraction {
         let denominator = fraction.denominator.unwrap_or(100);
         let at = format_args!("{field}.fraction");
-        faults.add_if(denominator < 1, &at, "denominator must be at least 1");
+        faults.add_if(denominator < 1, at, "denominator must be at least 1");
         let message = "numerator must be between 0 and the denominator";
-        faults.add_if(!(0..=denominator).contains(&fraction.numerator), &at, message);
+        faults.add_if(!(0..=denominator).contains(&fraction.numerator), at, message);
     }
 }
 
@@ -206,14 +206,14 @@ fn modifier(own: &HeaderFilter, field: fmt::Arguments<'_>, faults: &mut Faults) 
         ("remove", own.remove.clone()),
     ] {
         let at = format_args!("{field}.{member}");
-        faults.at_most(16, names.len(), &at);
+        faults.at_most(16, names.len(), at);
         let mut seen = BTreeSet::new();
         for (index, name) in names.iter().enumerate() {
             let at = format_args!("{at}[{index}]");
             let valid = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
-            faults.add_if(!valid, &at, format_args!("\"{name}\" is not a header name"));
+            faults.add_if(!valid, at, format_args!("\"{name}\" is not a header name"));
             let message = format_args!("\"{name}\" is named twice");
-            faults.add_if(!seen.insert(name.to_ascii_lowercase()), &at, message);
+            faults.add_if(!seen.insert(name.to_ascii_lowercase()), at, message);
         }
     }
     for header in own.set.iter().chain(&own.add) {
@@ -247,11 +247,11 @@ fn path(path: Option<&PathModifier>, prefix: bool, field: fmt::Arguments<'_>, fa
             "replacePrefixMatch must be specified, and nothing else, when type is set to 'ReplacePrefixMatch'",
         ),
     };
-    faults.add_if(!as_meant, &field, message);
+    faults.add_if(!as_meant, field, message);
     let message = "with replacePrefixMatch, exactly one PathPrefix match must be specified";
-    faults.add_if(part.is_some() && !prefix, &field, message);
+    faults.add_if(part.is_some() && !prefix, field, message);
     for value in [full, part].into_iter().flatten() {
-        faults.add_if(value.len() > 1024, &field, "must have at most 1024 characters");
+        faults.add_if(value.len() > 1024, field, "must have at most 1024 characters");
     }
 }
 

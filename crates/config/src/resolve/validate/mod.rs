@@ -207,7 +207,7 @@ impl Faults {
             let group = parent.group.as_deref().unwrap_or(GATEWAY_API);
             let wrong = (group, kind) != (GATEWAY_API, "Gateway");
             let field = format_args!("spec.parentRefs[{index}]");
-            self.add_if(wrong, &field, "only Gateway is supported");
+            self.add_if(wrong, field, "only Gateway is supported");
             self.filled(&parent.name, format_args!("{field}.name"));
         }
     }
@@ -315,16 +315,16 @@ fn route(spec: &AIGatewayRoute, faults: &mut Faults) {
             let field = format_args!("{field}.name");
             faults.add_if(
                 !names.insert(name),
-                &field,
+                field,
                 "rule name must be unique within the route",
             );
             faults.add_if(
                 name == "route-not-found",
-                &field,
+                field,
                 "rule name route-not-found is reserved",
             );
             let wrong = !host::is_name(name) || name.contains(char::is_uppercase);
-            faults.add_if(wrong, &field, "expected a DNS subdomain");
+            faults.add_if(wrong, field, "expected a DNS subdomain");
         }
         rule(own, field, faults);
     }
