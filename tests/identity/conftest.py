@@ -9,6 +9,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import botocore.auth
 import botocore.awsrequest
@@ -41,7 +42,7 @@ def until(what, condition, limit=20):
 
 
 class Server(ThreadingHTTPServer):
-    """A server that answers with what `answer` makes of a request: status and document."""
+    """A server that answers with what `answer` makes of a request: status, document and headers."""
 
     daemon_threads = True
 
@@ -54,18 +55,24 @@ class Server(ThreadingHTTPServer):
     def port(self):
         return self.server_address[1]
 
+    def handle_error(self, *_):
+        """Whoever goes away has no more to say."""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def reply(self):
-        self.body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.server.requests.append(self)
-        status, document = self.server.answer(self)
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        request = SimpleNamespace(command=self.command, path=self.path, headers=self.headers, body=body)
+        self.server.requests.append(request)
+        status, document, *headers = self.server.answer(request)
         body = document.encode() if isinstance(document, str) else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
+        for name, value in headers:
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

@@ -11,12 +11,11 @@ ID, SECRET, TOKEN = KEYS
 ONE = {ID: (SECRET, TOKEN)}
 
 
-def works(gateway, refreshed=True):
+def works(gateway):
     status, text = gateway.chat()
     assert status == 200, text
-    if refreshed:
-        standing = json.loads(gateway.get("/credentials")[1])["credentials"]
-        assert [(one["policy"], one["ready"], one["error"]) for one in standing] == [("default/bedrock", True, None)]
+    standing = json.loads(gateway.get("/credentials")[1])["credentials"]
+    assert [(one["policy"], one["ready"], one["error"]) for one in standing] == [("default/bedrock", True, None)]
 
 
 def later(seconds=3600):
@@ -96,7 +95,7 @@ def test_a_machine(start):
 
     def metadata(request):
         if request.path == "/latest/api/token" and request.command == "PUT":
-            return 200, "imds-token"
+            return 200, "imds-token", ("x-aws-ec2-metadata-token-ttl-seconds", "21600")
         if request.headers.get("x-aws-ec2-metadata-token") != "imds-token":
             return 401, {}
         if request.path.rstrip("/").endswith("/machine"):

@@ -88,14 +88,15 @@ def sentinels_say_where(binary, config, folder):
         servers[0].kill()
         begun = time.monotonic()
         until("the copy has become the server", lambda: servers[1].ask("ROLE")[0] == "master", 60)
-        gateway.reaches_redis()
-        assert gateway.chat("wide")[0] == 200
-        until("the other server counts", lambda: servers[1].used("wide") == (2 * TOKENS, 0))
+        # What was taken ahead of the closed quota may still be served: it does not tell when Redis is reached.
+        until("the other server counts", lambda: gateway.chat("wide")[0] == 200 and servers[1].used("wide")[0] > TOKENS)
+        shared = time.monotonic() - begun
+        until("nothing is held", lambda: servers[1].used("wide")[1] == 0)
     finally:
         gateway.stop()
         for server in [sentinel, *servers]:
             server.kill()
-    return f"shared again after {time.monotonic() - begun:.1f} s"
+    return f"shared again after {shared:.1f} s"
 
 
 def main(binary, config):
