@@ -2,7 +2,7 @@
 //!
 //! Messages and Converse let a request mark material that is to be cited, documents and search results; their
 //! answers then say for each text where it is taken from. Other formats have no such material: for them
-//! [`lower`] makes text of search results, once, before a request is written. Pages on the web are cited in all.
+//! `lower` makes text of search results, once, before a request is written. Pages on the web are cited in all.
 
 use super::{Delta, Part, PartBody, Request, Role};
 use crate::{Field, Format, Losses};

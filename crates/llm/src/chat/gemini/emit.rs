@@ -13,7 +13,7 @@ use super::{
     note::{Grounding, Logprobs},
     part::{self, Block, Body},
     reply::{self, Candidate, Content, Reply},
-    wire::{self, Totals},
+    wire::{self, Own, Totals},
 };
 use crate::{
     ApiError, Losses, Usage,
@@ -251,6 +251,7 @@ impl Encoder {
             finish_reason: None,
             logprobs_result: logprobs,
             grounding_metadata: None,
+            own: Own(&[]),
             index,
         };
         let reply = Reply {
@@ -269,13 +270,16 @@ impl Encoder {
         }
         let candidates = self.finishes.iter().map(|(index, finish)| {
             reply::lose_stop_sequence(finish, losses);
-            finish.lose_remarks(&[], losses);
             let signature = self.signatures.get(index).map(wire::signature);
             Candidate {
                 content: Content::new(signature.map(part::bare).into_iter().collect()),
                 finish_reason: Some(wire::finish_reason(finish)),
                 logprobs_result: None,
-                grounding_metadata: self.groundings.remove(index),
+                grounding_metadata: self
+                    .groundings
+                    .remove(index)
+                    .and_then(|grounding| grounding.unless_said(finish)),
+                own: Own(&finish.remarks),
                 index: *index,
             }
         });

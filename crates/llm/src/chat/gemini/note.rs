@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, value::RawValue};
 
-use crate::chat::{Citation, Token};
+use crate::chat::{Citation, Finish, Token};
+
+/// What the format calls it.
+const MEMBER: &str = "groundingMetadata";
 
 /// Reads tokens.
 pub(super) fn read_tokens(raw: &RawValue) -> Vec<Token> {
@@ -174,9 +177,10 @@ impl Grounding {
         }
     }
 
-    /// Returns what there is to say.
-    pub(super) fn unless_empty(self) -> Option<Self> {
-        (!self.grounding_chunks.is_empty()).then_some(self)
+    /// Returns what there is to say, unless the provider has said it itself where an answer ended with `finish`.
+    pub(super) fn unless_said(self, finish: &Finish) -> Option<Self> {
+        let said = finish.remarks.iter().any(|remark| remark.key == MEMBER);
+        (!said && !self.grounding_chunks.is_empty()).then_some(self)
     }
 }
 

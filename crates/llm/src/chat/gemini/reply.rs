@@ -12,7 +12,7 @@ use super::{
     note::{self, Grounding, Logprobs},
     part::{self, Block, Body, FunctionCall, Written},
     stream,
-    wire::{self, Totals},
+    wire::{self, Own, Totals},
 };
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Usage,
@@ -284,6 +284,8 @@ pub(super) struct Candidate<'a> {
     pub(super) logprobs_result: Option<Logprobs<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) grounding_metadata: Option<Grounding>,
+    #[serde(flatten)]
+    pub(super) own: Own<'a>,
     pub(super) index: usize,
 }
 
@@ -309,12 +311,12 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     let answers = response.choices.iter().enumerate();
     let candidates = answers.map(|(index, choice)| {
         lose_stop_sequence(&choice.finish, losses);
-        choice.finish.lose_remarks(&[], losses);
         Candidate {
             content: Content::new(blocks(&choice.parts, losses)),
             finish_reason: Some(wire::finish_reason(&choice.finish)),
             logprobs_result: Logprobs::new(choice.parts.iter().flat_map(|part| &part.tokens)),
-            grounding_metadata: grounding(&choice.parts).unless_empty(),
+            grounding_metadata: grounding(&choice.parts).unless_said(&choice.finish),
+            own: Own(&choice.finish.remarks),
             index,
         }
     });

@@ -268,12 +268,25 @@ pub(super) fn remarks(candidate: &Candidate<'_>) -> Vec<Remark> {
     ];
     let said = told.into_iter().filter_map(|(value, key)| Some((value?, key)));
     said.filter(|(value, _)| !matches!(value.get(), "[]" | "{}" | "null"))
-        .map(|(value, key)| Remark {
-            format: Format::Gemini,
-            key,
-            value: value.to_owned(),
+        .filter_map(|(value, key)| {
+            Some(Remark {
+                format: Format::Gemini,
+                key,
+                // The same, however the provider sets its spaces.
+                value: RawValue::from_string(json::compact(value)).ok()?,
+            })
         })
         .collect()
+}
+
+/// What is said about an answer in words of this format, as members of the answer.
+pub(super) struct Own<'a>(pub(super) &'a [Remark]);
+
+impl Serialize for Own<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = self.0.iter().filter(|remark| remark.format == Format::Gemini);
+        serializer.collect_map(own.map(|remark| (remark.key, &remark.value)))
+    }
 }
 
 /// Returns the status word that says `kind`.

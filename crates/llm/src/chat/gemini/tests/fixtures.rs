@@ -5,7 +5,7 @@ use std::fs;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{GEMINI_2_5, cases, encode, request, words};
 use crate::{
@@ -66,7 +66,7 @@ fn a_stream_is_encoded_as_it_was_decoded() {
             }
             encoder.end(&mut out, &mut losses);
             if array {
-                let elements: Vec<Value> = serde_json::from_slice(&out).unwrap();
+                let elements: Vec<&RawValue> = serde_json::from_slice(&out).unwrap();
                 let lines = elements.iter().map(|element| format!("data: {element}\n\n"));
                 out = BytesMut::from(lines.collect::<String>().as_bytes());
             }
@@ -137,7 +137,7 @@ fn sayable(mut reply: Value) -> Value {
     }
     for candidate in reply["candidates"].as_array_mut().unwrap() {
         let candidate = candidate.as_object_mut().unwrap();
-        candidate.retain(|key, _| ["content", "index", "finishReason"].contains(&key.as_str()));
+        candidate.retain(|key, _| key != "avgLogprobs");
         candidate["content"]["role"] = json!("model");
         let parts = candidate["content"]["parts"].as_array_mut().unwrap();
         parts

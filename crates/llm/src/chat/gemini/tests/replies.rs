@@ -41,7 +41,14 @@ fn reads_replies_of_every_kind() {
     assert_eq!(parts.len(), 2);
     assert_eq!(response.choices[0].finish.reason, FinishReason::Stop);
     assert_eq!(response.choices[0].finish.raw.as_deref(), Some("TIRED"));
-    assert_eq!(losses, ["groundingMetadata", "executableCode"]);
+    let remarks: Vec<&str> = response.choices[0]
+        .finish
+        .remarks
+        .iter()
+        .map(|remark| remark.key)
+        .collect();
+    assert_eq!(remarks, ["groundingMetadata"]);
+    assert_eq!(losses, ["executableCode"]);
 
     for broken in ["", "[]", "{}", r#"{"candidates":5}"#, r#"{"candidates":[]}"#] {
         let (_, _, reader) = encode(&request(json!({})), GEMINI_3);
