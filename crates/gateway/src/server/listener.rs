@@ -317,7 +317,7 @@ impl<'a> Bounded<'a> {
     fn within(count: &'a AtomicUsize, most: usize) -> Option<Self> {
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         let taken = count.fetch_update(set, fetch, |count| (count < most).then_some(count + 1));
-        taken.is_ok().then_some(Self(count))
+        taken.is_ok().then(|| Self(count))
     }
 }
 
