@@ -17,11 +17,14 @@ use crate::{
 /// What a Gateway says of calls to backends; an error where it cannot be honoured.
 type Declared = Result<Way, String>;
 
+/// A proxy, and who is called directly all the same.
+type Proxied = (Arc<Proxy>, Vec<String>);
+
 /// How backends are called.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Way {
     /// The proxy, and who is called directly all the same.
-    proxy: Option<(Arc<Proxy>, Vec<String>)>,
+    proxy: Option<Proxied>,
     /// What those are shown that are called encrypted and have nothing of their own to be shown.
     certificate: Option<Certificate>,
 }
@@ -158,12 +161,7 @@ fn covers(pattern: &str, host: &str) -> bool {
 }
 
 /// Returns the proxy that the GatewayConfig `name` says to the Gateway `key`, and who is called directly.
-fn of(
-    resources: &Resources,
-    key: &Key,
-    name: &str,
-    notes: &mut Notes,
-) -> Result<Option<(Arc<Proxy>, Vec<String>)>, String> {
+fn of(resources: &Resources, key: &Key, name: &str, notes: &mut Notes) -> Result<Option<Proxied>, String> {
     let to = Key::new(&key.namespace, name);
     let field = format!("metadata.annotations[{GATEWAY_CONFIG}]");
     let Some(declared) = resources.gateway_configs.get(&to) else {

@@ -340,7 +340,7 @@ impl Body for Arriving {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Pulled::Once(body) => body.size_hint(),
-            Pulled::Kept { length, .. } => length.clone(),
+            Pulled::Kept { length, .. } => *length,
         }
     }
 }

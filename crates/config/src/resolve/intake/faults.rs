@@ -158,9 +158,7 @@ pub(in crate::resolve) fn faults(spec: &ClientTrafficPolicy) -> Vec<(String, Str
 
 fn is_one(detection: &ClientIpDetection) -> bool {
     match (&detection.x_forwarded_for, &detection.custom_header) {
-        (Some(forwarded), None) => {
-            forwarded.num_trusted_hops.is_some() != !forwarded.trusted_cidrs.is_empty()
-        }
+        (Some(forwarded), None) => forwarded.num_trusted_hops.is_some() == forwarded.trusted_cidrs.is_empty(),
         (None, Some(_)) => true,
         (Some(_), Some(_)) | (None, None) => false,
     }
