@@ -2,7 +2,7 @@
 //!
 //! A fixture is a folder of its format with what a client may send (`request.json`) and what a provider may
 //! answer (`reply.json`, and `reply.sse` or the readable frames of a binary stream, `reply.frames`). Beside it
-//! stand `request.snap` and `reply.snap`. The laws of each format (a document decoded and encoded again, streams
+//! stand `request.snap` and `reply.snap`, and `platforms.snap` beside one of each client. The laws of each format (a document decoded and encoded again, streams
 //! against whole replies) are tested with the formats.
 
 use std::{fmt::Write, fs, path::Path};
@@ -12,7 +12,10 @@ use http::HeaderMap;
 use insta::{assert_snapshot, glob};
 use llm::{
     Call, End, Endpoint, Format, Inbound, Losses, Operation, Provider, Site, Target,
-    provider::{AiStudio, Anthropic, Ask, Bedrock, CredentialKind, OpenAi},
+    provider::{
+        AZURE_RESPONSES, AiStudio, Anthropic, Ask, Azure, Bedrock, BedrockClaude, CredentialKind,
+        OPENAI_RESPONSES, OpenAi, Vertex, VertexClaude,
+    },
 };
 use serde_json::Value;
 use testkit::event_stream;
@@ -24,6 +27,20 @@ const UPSTREAMS: &[(&str, &dyn Provider, &str)] = &[
     ("Gemini", &AiStudio, "gemini-3-flash-preview"),
     ("Bedrock", &Bedrock, "us.anthropic.claude-sonnet-4-6"),
     ("Responses", &Responses, "gpt-5-mini"),
+];
+
+/// Who serves the same formats elsewhere.
+const PLATFORMS: &[(&str, &dyn Provider, &str)] = &[
+    ("Azure OpenAI", &Azure, "gpt-5-mini"),
+    ("Azure OpenAI, Responses", &AZURE_RESPONSES, "gpt-5-mini"),
+    ("OpenAI, Responses", &OPENAI_RESPONSES, "gpt-5-mini"),
+    (
+        "Bedrock, InvokeModel",
+        &BedrockClaude,
+        "us.anthropic.claude-sonnet-4-6",
+    ),
+    ("Vertex AI, Claude", &VertexClaude, "claude-sonnet-4-6"),
+    ("Vertex AI, Gemini", &Vertex, "gemini-3-flash-preview"),
 ];
 
 /// Where clients of a format ask, and the least that they ask for.
@@ -96,22 +113,43 @@ fn requests() {
                     assert_relayed(&body, &call.body);
                     "relayed\n".to_owned()
                 }
-                Ok(call) => format!(
-                    "{}\n{}{}",
-                    call.path,
-                    pretty(&call.body),
-                    losses(&call.losses, format)
-                ),
-                Err(error) => format!(
-                    "refused with {}\n{}",
-                    error.status,
-                    pretty(&format.encode_error(&error))
-                ),
+                called => written(called, format),
             };
             writeln!(said, "== {name}: {text}").expect("a String takes everything");
         }
         snapshot(file, "request", &said);
     });
+}
+
+/// Platforms serve the formats of others, in envelopes of their own; one conversation of each client shows them.
+#[test]
+fn platforms() {
+    glob!("fixtures/*/multi_turn/request.json", |file| {
+        let (format, path, _) = client(file);
+        let body = Bytes::from(fs::read(file).expect("the fixture can be read"));
+        let mut said = String::new();
+        for (name, provider, model) in PLATFORMS {
+            let text = written(call(path, body.clone(), *provider, model), format);
+            writeln!(said, "== {name}: {text}").expect("a String takes everything");
+        }
+        snapshot(file, "platforms", &said);
+    });
+}
+
+fn written(called: Result<Call, llm::ApiError>, format: Format) -> String {
+    match called {
+        Ok(call) => format!(
+            "{}\n{}{}",
+            call.path,
+            pretty(&call.body),
+            losses(&call.losses, format)
+        ),
+        Err(error) => format!(
+            "refused with {}\n{}",
+            error.status,
+            pretty(&format.encode_error(&error))
+        ),
+    }
 }
 
 #[test]

@@ -531,3 +531,60 @@ async fn bedrock_reads_keys_and_signatures() {
     check(&signed(scope, "host;x-amz-date;x-amz-token", &digits), 403).await;
     check(&signed(scope, "host;x-amz-date", "0123"), 403).await;
 }
+
+#[test]
+fn counters_refuse_what_the_providers_refuse() {
+    #[track_caller]
+    fn check(model: &str, body: Value, refused: Option<&str>) {
+        let result = strict::count::check_bedrock(&body, model);
+        let message = result.err().map(|refusal| refusal.message);
+        match (message, refused) {
+            (None, None) => {}
+            (Some(message), Some(expected)) if message.contains(expected) => {}
+            (message, expected) => panic!("{message:?} in place of {expected:?}"),
+        }
+    }
+    let claude = "anthropic.claude-sonnet-4-5-20250929-v1:0";
+    let converse =
+        json!({"input": {"converse": {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}}});
+    check(claude, converse.clone(), None);
+    check(&format!("us.{claude}"), converse.clone(), Some("invalid"));
+    check("amazon.nova-pro-v1:0", converse, Some("support counting tokens"));
+    check(
+        claude,
+        json!({"input": {"invokeModel": {"body": "!"}}}),
+        Some("base64"),
+    );
+    check(claude, json!({"messages": []}), Some("Unknown parameter"));
+
+    let plain = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+    assert!(strict::count::check_messages(&plain).is_ok());
+    let mut limited = plain;
+    limited["max_tokens"] = json!(1);
+    assert!(strict::count::check_messages(&limited).is_err());
+}
+
+#[test]
+fn clouds_refuse_flags_and_members_without_theirs() {
+    #[track_caller]
+    fn check(mut body: Value, refused: Option<&str>) {
+        let message = strict::beta::check_body(&mut body)
+            .err()
+            .map(|refusal| refusal.message);
+        assert_eq!(message.as_deref(), refused);
+    }
+    check(json!({"anthropic_version": "v"}), None);
+    check(json!({"anthropic_beta": ["pdfs-2024-09-25"]}), None);
+    check(
+        json!({"anthropic_beta": ["files-api-2025-04-14"]}),
+        Some("invalid beta flag"),
+    );
+    check(
+        json!({"context_management": {}}),
+        Some("Extra inputs are not permitted"),
+    );
+    check(
+        json!({"context_management": {}, "anthropic_beta": ["context-management-2025-06-27"]}),
+        None,
+    );
+}

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The header in which clients send flags.
-const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+const BETA: &str = "anthropic-beta";
 
 /// What a cloud makes of flags.
 #[derive(Debug)]
@@ -243,7 +243,7 @@ pub(crate) fn carry(
 
 /// Returns whether a client's `headers` have flags.
 pub(crate) fn is_sent(headers: &HeaderMap) -> bool {
-    headers.contains_key(&BETA)
+    headers.contains_key(BETA)
 }
 
 /// Records that the counter of an upstream takes no flags; returns what is to become of the header.
@@ -253,7 +253,7 @@ pub(crate) fn withhold(headers: &HeaderMap, losses: &mut Losses) -> Vec<(HeaderN
         return Vec::new();
     }
     lose(&sent, "the counter", losses);
-    vec![(BETA, None)]
+    vec![(HeaderName::from_static(BETA), None)]
 }
 
 impl Platform {
@@ -290,7 +290,7 @@ impl Platform {
             Carrier::Header => Ok(Carried {
                 edits: without(document, withheld, losses)?,
                 replaces: vec![(
-                    BETA,
+                    HeaderName::from_static(BETA),
                     HeaderValue::from_str(&taken.join(","))
                         .ok()
                         .filter(|_| flags.is_some()),
@@ -333,7 +333,7 @@ fn sent(headers: &HeaderMap) -> Vec<&str> {
 
 fn lose(flags: &[&str], who: &str, losses: &mut Losses) {
     if !flags.is_empty() {
-        let field = Field::Extension(BETA.as_str().to_owned());
+        let field = Field::Extension(BETA.to_owned());
         losses.advisory(field, format!("{who} does not take {}", flags.join(", ")));
     }
 }
