@@ -45,7 +45,10 @@ impl Session {
         let (endpoint, end) = value?.split_once('.')?;
         let end = u64::from_str_radix(end, 16).ok()?;
         let over = self.lasts.is_some() && end <= now;
-        u64::from_str_radix(endpoint, 16).ok().filter(|_| !over)
+        let is_ours = endpoint.len() == 16 && endpoint.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u64::from_str_radix(endpoint, 16)
+            .ok()
+            .filter(|_| is_ours && !over)
     }
 
     /// Returns what binds a client to `endpoint` from `now` on.
