@@ -19,6 +19,7 @@ use llm::{ApiError, ErrorKind};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
+    coding::{Coding, Decoder, Fault},
     facts::{Facts, Outcome},
     given::Given,
     llm::reply::{BrokenOff, Streamed},
@@ -59,6 +60,9 @@ impl Pace {
         self.until.map_or(next, |until| next.min(until))
     }
 }
+
+/// How much of a compressed body is decoded before its length is looked at.
+const DECODED_AT_ONCE: usize = 4096;
 
 /// The most that is reserved on a client's word alone; more follows as bytes arrive.
 const MAX_PROMISE: usize = 1024 * 1024;
@@ -103,11 +107,12 @@ pub(crate) struct Reserved {
     bytes: usize,
 }
 
-/// Reads a request body of at most `limit` bytes.
+/// Reads a request body of at most `limit` bytes, and decodes it where it is compressed.
 ///
 /// # Errors
-/// A 413 above the limit, at once where the client announces it; a 503 if the process holds too much
-/// already; a 408 if the client falls silent; a 400 if it breaks off or sends nothing.
+/// A 413 above the limit, decoded or not, and at once where the client announces it; a 415 if it is compressed in an
+/// unknown way; a 503 if the process holds too much already; a 408 if the client falls silent; a 400 if it breaks off,
+/// sends nothing, or something else than it says.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Given,
@@ -115,12 +120,76 @@ pub(crate) async fn read(
     pace: Pace,
     memory: &Arc<Memory>,
 ) -> Result<(Bytes, Reserved), ApiError> {
-    check_coding(headers)?;
-    let (bytes, reserved) = body.whole(headers, limit, pace, memory).await?;
+    let decoder = decoder(headers)?;
+    let (bytes, mut reserved) = body.whole(headers, limit, pace, memory).await?;
     if bytes.is_empty() {
         return Err(ApiError::invalid("the request has no body"));
     }
+    let bytes = match decoder {
+        Some(decoder) => decode(decoder, &bytes, limit, &mut reserved)?,
+        None => bytes,
+    };
     Ok((bytes, reserved))
+}
+
+/// Returns what `bytes` stand for, in at most `limit` bytes.
+fn decode(
+    mut decoder: Decoder,
+    bytes: &[u8],
+    limit: usize,
+    reserved: &mut Reserved,
+) -> Result<Bytes, ApiError> {
+    let undecodable = |fault| match fault {
+        // What stands for so much is larger than anything that is taken.
+        Fault::Bomb => too_large(limit),
+        Fault::Malformed | Fault::Cut => {
+            ApiError::invalid(format!("the request body cannot be decoded: {fault}"))
+        }
+    };
+    let mut read = Pieces::default();
+    // Little by little, so that what stands for too much is not decoded first.
+    let mut pieces = bytes.chunks(DECODED_AT_ONCE);
+    loop {
+        let (decoded, is_last) = match pieces.next() {
+            Some(piece) => (decoder.push(piece), false),
+            None => (decoder.end(), true),
+        };
+        let decoded = decoded.map_err(undecodable)?;
+        if read.len() + decoded.len() > limit {
+            return Err(too_large(limit));
+        }
+        reserved.grow_to(bytes.len() + read.len() + decoded.len())?;
+        read.push(decoded);
+        if is_last {
+            return Ok(read.join());
+        }
+    }
+}
+
+/// Returns what decodes a body; `None` where it is not compressed.
+fn decoder(headers: &HeaderMap) -> Result<Option<Decoder>, ApiError> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let (Some(first), None) = (codings.next(), codings.next()) else {
+        return check_coding(headers).map(|()| None);
+    };
+    if first.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(None);
+    }
+    let decoder = Coding::of(first).ok_or_else(unknown_coding).map(Decoder::new)?;
+    let none = || {
+        ApiError::new(
+            ErrorKind::Internal,
+            "there is no memory to decode the request body",
+        )
+    };
+    decoder.ok_or_else(none).map(Some)
+}
+
+/// Takes off the headers of a request whose body was read what they say of its coding.
+pub(crate) fn decoded(headers: &mut HeaderMap) {
+    if headers.remove(header::CONTENT_ENCODING).is_some() {
+        headers.remove(header::CONTENT_LENGTH);
+    }
 }
 
 /// Reads a request body of at most `limit` bytes, as it is sent; there may be none.
@@ -187,18 +256,24 @@ pub(crate) async fn linger(mut body: Given) {
     let _ = timeout(LINGER_TIME, forget).await;
 }
 
-/// Refuses what is compressed.
+/// Refuses what is compressed, where it is not decoded.
 ///
 /// # Errors
 /// A 415.
 pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     if headers.contains_key(header::CONTENT_ENCODING) && !is_identity(headers) {
-        return Err(ApiError {
-            status: http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ..ApiError::invalid("content-encoding is not supported in requests: send the body uncompressed")
-        });
+        return Err(unknown_coding());
     }
     Ok(())
+}
+
+fn unknown_coding() -> ApiError {
+    let message = "the content-encoding is not supported here: documents may be compressed once, by gzip, deflate, br or \
+                   zstd, and forms not at all";
+    ApiError {
+        status: http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ..ApiError::invalid(message)
+    }
 }
 
 fn is_identity(headers: &HeaderMap) -> bool {

@@ -104,6 +104,7 @@ async fn serve(
             let mut shown = Shown::Whole(inbound.bytes());
             let rule = access::route(ctx, &inbound.model, inbound.stream, &mut head, &mut shown).await?;
             if rule.plain.is_some() {
+                body::decoded(&mut head.headers);
                 let held = Given::Held(inbound.bytes().clone(), reserved);
                 return plain::serve(ctx, &rule, head, held).await;
             }

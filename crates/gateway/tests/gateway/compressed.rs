@@ -1,4 +1,4 @@
-//! Upstreams that compress although they are asked not to.
+//! Upstreams that compress although they are asked not to, and clients that do.
 
 use std::io::Write;
 
@@ -6,9 +6,9 @@ use flate2::{
     Compression,
     write::{GzEncoder, ZlibEncoder},
 };
-use testkit::{Reply, Upstream, fixture};
+use testkit::{Client, Reply, Upstream, client::Answer, fixture};
 
-use crate::fixture::{CHAT, MESSAGES, MODEL, messages, openai, serve};
+use crate::fixture::{CHAT, MESSAGES, MODEL, Served, messages, openai, serve};
 
 fn compressed(coding: &str, content: &[u8]) -> Vec<u8> {
     let best = Compression::best();
@@ -108,4 +108,53 @@ async fn what_ends_early_is_no_answer() {
     let message = answer.json()["error"]["message"].as_str().map(str::to_owned);
     let told = "the upstream's reply cannot be decoded: it ends early";
     assert_eq!(message.as_deref(), Some(told));
+}
+
+/// Posts a compressed document; returns the answer.
+async fn post(served: &Served, path: &str, coding: &str, body: &[u8]) -> Answer {
+    let mut client = Client::connect(served.address).await;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-encoding: {coding}\r\ncontent-length: \
+         {}\r\n\r\n",
+        body.len()
+    );
+    client.send(head).await.expect("sent");
+    // Whoever is refused meanwhile has been answered.
+    let _ = client.send(body).await;
+    client.answer().await.expect("a reply")
+}
+
+#[tokio::test]
+async fn requests_may_be_compressed() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let served = serve([openai(&upstream)]).await;
+    for (count, coding) in CODINGS.into_iter().enumerate() {
+        let document = fixture::openai::request(MODEL, false);
+        let body = compressed(coding, document.to_string().as_bytes());
+        assert_eq!(post(&served, CHAT, coding, &body).await.status, 200, "{coding}");
+        let requests = upstream.requests();
+        assert_eq!(requests.len(), count + 1);
+        let seen = requests.last().expect("a request");
+        assert_eq!((seen.json(), seen.header("content-encoding")), (document, ""));
+        // In the client's own format, whatever is wrong.
+        let cut = body.get(..body.len() / 2).unwrap_or_default();
+        let answer = post(&served, MESSAGES, coding, cut).await;
+        assert_eq!(
+            (answer.status, &answer.json()["type"]),
+            (400, &"error".into()),
+            "{coding}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_stands_for_too_much_is_refused() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let served = serve([openai(&upstream)]).await;
+    for coding in CODINGS {
+        let bomb = compressed(coding, &vec![b' '; 64 << 20]);
+        let answer = post(&served, CHAT, coding, &bomb).await;
+        assert_eq!(answer.status, 413, "{coding}: {}", answer.text());
+    }
+    assert_eq!(upstream.requests().len(), 0);
 }

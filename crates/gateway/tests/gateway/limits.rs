@@ -41,7 +41,9 @@ async fn bodies_that_cannot_be_read_are_refused() {
     check("content-length: 1", "{", 400).await;
     check("content-length: 2", "[]", 400).await;
     check("content-length: 2", "{}", 400).await;
-    check("content-encoding: gzip\r\ncontent-length: 2", "{}", 415).await;
+    check("content-encoding: gzip\r\ncontent-length: 2", "{}", 400).await;
+    check("content-encoding: gzip, gzip\r\ncontent-length: 2", "{}", 415).await;
+    check("content-encoding: compress\r\ncontent-length: 2", "{}", 415).await;
 }
 
 #[tokio::test]
