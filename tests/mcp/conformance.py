@@ -48,8 +48,8 @@ for line in lines:
     # The last run is bridged: its server is of the other line, and has other tools.
     for result in rest[:-1]:
         bad += [f"{revision} {name}" for name, (_, failed) in baseline.items() if result.get(name, (0, 1))[1] > failed]
-    block = re.compile(rf"(?<=<!-- conformance {revision} -->\n\n).*?(?=\n<!-- end -->)", re.S)
-    text = block.sub(lambda _: written, text)
+    block = re.compile(rf"(?<=<!-- conformance {revision} -->\n).*?(?=<!-- end -->)", re.S)
+    text = block.sub(lambda _: f"\n{written}\n", text)
 if os.environ.get("TOLLGATE_WRITE_CONFORMANCE"):
     page.write_text(text)
 elif page.read_text() != text:

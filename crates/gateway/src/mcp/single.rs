@@ -9,7 +9,6 @@ use mcp::{
     json::{self, Object},
     method::{Named, Resource},
     name,
-    session::Entry,
 };
 use policy::tools::What;
 use serde_json::{json, value::RawValue};
@@ -78,7 +77,7 @@ pub(super) async fn serve(
         return Err(Refused::params(message));
     };
     if turn.is_modern() {
-        check(turn, &entry, method, &asked).await?;
+        check(turn, method, &asked).await?;
     }
     let answer = Answering {
         turn,
@@ -136,15 +135,15 @@ pub(super) async fn go_on(
 }
 
 /// Refuses what a client without a session may not send to this backend.
-async fn check(turn: &Turn, entry: &Entry, method: Method, asked: &Asked<'_>) -> Result<(), Box<Refused>> {
+async fn check(turn: &Turn, method: Method, asked: &Asked<'_>) -> Result<(), Box<Refused>> {
     let meant = turn.own.as_ref().and_then(|own| own.meant.as_deref());
     if meant.is_some_and(|meant| meant != &*asked.backend.name) {
         return Err(Refused::params("invalid requestState"));
     }
     let params = Object::parse(&asked.params).unwrap_or_default();
     match params.text("name") {
-        // Servers of the same line do this for themselves.
-        Some(own) if method == Method::Named(Named::Tool) && !is_modern(Some(entry)) => {
+        // Not every server does this for itself.
+        Some(own) if method == Method::Named(Named::Tool) => {
             repeat::check(turn, asked.backend, &own, &asked.params).await
         }
         Some(_) | None => Ok(()),
