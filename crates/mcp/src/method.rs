@@ -99,6 +99,12 @@ impl Method {
             .map(|(_, method)| *method)
     }
 
+    /// Returns the name of the method called `name`, if it is one.
+    pub fn known(name: &str) -> Option<&'static str> {
+        let mut known = METHODS.iter().map(|(known, _)| *known);
+        known.find(|known| *known == name)
+    }
+
     /// Returns whether the method is one of the line that `version` is in.
     pub fn is_of(self, version: Version) -> bool {
         match self {

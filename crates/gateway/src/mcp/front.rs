@@ -14,6 +14,7 @@ use mcp::{
     session::{Client, Owner},
 };
 use serde_json::{json, value::RawValue};
+use tokio::time::Instant;
 
 use super::{
     accepted,
@@ -73,8 +74,11 @@ pub(super) async fn serve(
     let outlet = Outlet::default();
     let said = outlet.clone();
     let work: Work = Box::pin(async move {
+        let began = Instant::now();
         let answer = dispatch(&mut turn, &said, method, &request).await;
-        answer.unwrap_or_else(|refused| refusal(*refused, &request.id))
+        let answer = answer.unwrap_or_else(|refused| refusal(*refused, &request.id));
+        turn.count(method, &request, &answer, began);
+        answer
     });
     Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, "").await)
 }

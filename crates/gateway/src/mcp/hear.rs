@@ -53,6 +53,9 @@ pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> He
                 };
                 notification.params = changed.or(notification.params);
             }
+            if notification.method == method::PROGRESS {
+                turn.metrics().progressed();
+            }
             let changed = List::changed_by(&notification.method);
             if !changed.is_empty() {
                 turn.runtime

@@ -11,6 +11,7 @@ use mcp::{
     session::{Client, Entry},
 };
 use serde_json::{json, value::RawValue};
+use tokio::time::Instant;
 
 use super::{
     call::{Failure, Fault, SESSION},
@@ -59,9 +60,12 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     if chosen.is_empty() {
         return Err(denied());
     }
-    let calls = chosen
-        .iter()
-        .map(|backend| line::open(turn, backend, TIMEOUT.min(backend.list_timeout)));
+    let calls = chosen.iter().map(|backend| async move {
+        let began = Instant::now();
+        let opened = line::open(turn, backend, TIMEOUT.min(backend.list_timeout)).await;
+        turn.count_opened(backend, &opened, began.elapsed());
+        opened
+    });
     let answers = gather(calls).await;
     let mut failures = Vec::new();
     let mut opened: Vec<(&Backend, Opened)> = Vec::new();
@@ -91,6 +95,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         client,
         backends: opened.iter().map(|(_, opened)| opened.entry.clone()).collect(),
     };
+    turn.count_client(&session);
     let sessions = &turn.runtime.sessions;
     let token = sessions.tokens().seal(&session, sessions.draw());
     let token = HeaderValue::try_from(token);

@@ -13,7 +13,7 @@ use mcp::{
     rewrite::{Item, Page},
 };
 use serde_json::{json, value::RawValue};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     call::{Ask, Failure, Fault, Reply, is_modern},
@@ -57,7 +57,12 @@ pub(super) async fn serve(
     join::all(turn).await;
     let able = turn.able(list.capability());
     let asked = able.iter().enumerate();
-    let asked = asked.map(|(index, (backend, _))| ask(turn, Some((outlet, index)), list, backend, request));
+    let asked = asked.map(|(index, (backend, _))| async move {
+        let began = Instant::now();
+        let whole = ask(turn, Some((outlet, index)), list, backend, request).await;
+        turn.count_part(backend, &whole, began.elapsed());
+        whole
+    });
     let answers = gather(asked).await;
     let mut seen = HashSet::new();
     let mut items = Vec::new();

@@ -7,6 +7,7 @@
 mod answering;
 mod call;
 mod checks;
+mod count;
 mod front;
 mod gather;
 mod hear;
@@ -44,6 +45,7 @@ use mcp::{
     session::{Client, Owner},
 };
 use policy::Policies;
+use tokio::time::Instant;
 
 use self::{
     call::{SESSION, VERSION},
@@ -283,6 +285,7 @@ const MAX_BATCH: usize = 64;
 
 /// Serves one request of a client; a refusal is an answer too.
 async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Request) -> Said {
+    let began = Instant::now();
     let said = match method {
         Method::Initialize => initialize::serve(turn, request).await,
         Method::Ping => Ok(Said::message(request.answer(json::empty()).to_raw())),
@@ -294,12 +297,14 @@ async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Reques
         // Methods of the other line were refused.
         Method::Discover | Method::Listen => Err(RpcError::unknown_method(&request.method).into()),
     };
-    said.unwrap_or_else(|refused| Said {
+    let said = said.unwrap_or_else(|refused| Said {
         status: refused.status,
         headers: refused.headers,
         document: Some(refused.error.to_message(Some(&request.id)).to_raw()),
         event: None,
-    })
+    });
+    turn.count(method, request, &said, began);
+    said
 }
 
 async fn get(ctx: &Ctx, turn: Turn) -> Result<Answer, Box<Refused>> {

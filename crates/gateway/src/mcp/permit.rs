@@ -25,7 +25,9 @@ impl Turn {
         };
         let read = params.and_then(|params| serde_json::from_str(params.get()).ok());
         let read: Value = read.unwrap_or_default();
-        match rules.decide(&self.asked(method, backend, what, Some(&read))) {
+        let verdict = rules.decide(&self.asked(method, backend, what, Some(&read)));
+        self.metrics().decided(verdict == Verdict::Allowed);
+        match verdict {
             Verdict::Allowed => Ok(()),
             Verdict::Denied(scopes) => {
                 tracing::debug!(route = %self.route.id, backend = %backend.name, method, "a call was not permitted");

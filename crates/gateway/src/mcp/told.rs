@@ -87,6 +87,7 @@ async fn cancelled(turn: &Turn, notification: Notification) {
 
 /// The token was made here, for one backend.
 async fn progressed(turn: &Turn, mut notification: Notification) -> Result<(), Box<Refused>> {
+    turn.metrics().progressed();
     let invalid = || Refused::bad(RpcError::invalid_params("invalid progressToken"));
     let params = notification.params.take().ok_or_else(invalid)?;
     let mut params = Object::parse(&params).ok_or_else(invalid)?;

@@ -21,6 +21,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::tools::ToolMetrics;
 use crate::facts::{Attempted, Facts, Outcome};
 
 /// The most names of models that are told apart.
@@ -64,6 +65,8 @@ type Histograms = Family<GenAi, Histogram, fn() -> Histogram>;
 /// Everything that is counted.
 pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge<i64, AtomicI64>,
+    /// What is counted of MCP.
+    pub(crate) tools: ToolMetrics,
     registry: Registry,
     names: ArcSwap<HashSet<Arc<str>>>,
     token_usage: Histograms,
@@ -172,6 +175,7 @@ impl Metrics {
             dropped_spans.clone(),
         );
         let scoped = registry.sub_registry_with_labels(scope.into_iter());
+        let tools = ToolMetrics::new(scoped);
         let mut family = |name: &str, help: &str, new: fn() -> Histogram| {
             let family = Histograms::new_with_constructor(new);
             scoped.register(name, help, family.clone());
@@ -197,6 +201,7 @@ impl Metrics {
                 || histogram(PER_TOKEN),
             ),
             in_flight,
+            tools,
             registry,
             names: ArcSwap::default(),
             requests,

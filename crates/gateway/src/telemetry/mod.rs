@@ -8,4 +8,5 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
 pub(crate) mod settings;
+pub(crate) mod tools;
 pub(crate) mod trace;

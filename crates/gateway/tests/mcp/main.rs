@@ -7,6 +7,7 @@ mod errors;
 mod guarded;
 mod lists;
 mod login;
+mod measured;
 mod modern;
 mod owners;
 mod permitted;

@@ -1,0 +1,148 @@
+//! What is counted of requests, read from what their answers say.
+
+use std::time::Duration;
+
+use config::mcp_route::Backend;
+use mcp::{Method, Request, Session, json::Object, name};
+use tokio::time::Instant;
+
+use super::{
+    call::{Failure, Fault},
+    initialize::Opened,
+    outlet::Said,
+    turn::Turn,
+};
+use crate::telemetry::tools::{Ended, ToolMetrics};
+
+/// The longest answer that is looked at for whether it says that a tool has failed: such answers are short.
+const MAX_FAILURE: usize = 64 * 1024;
+
+impl Turn {
+    /// Returns where is counted what becomes of requests.
+    pub(super) fn metrics(&self) -> &ToolMetrics {
+        &self.runtime.metrics.tools
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn count(&self, method: Method, request: &Request, said: &Said, began: Instant) {
+        // What all are asked for is timed for each of them.
+        let elapsed = match method {
+            Method::Initialize | Method::List(_) | Method::SetLevel | Method::Discover | Method::Listen => {
+                None
+            }
+            Method::Ping | Method::Named(_) | Method::Resource(_) | Method::Complete => Some(began.elapsed()),
+        };
+        let backend = self.meant(method, request).map(|backend| &backend.name);
+        self.metrics()
+            .request(&request.method, backend, ended(method, said), elapsed);
+    }
+
+    /// Counts what came of one backend's part.
+    pub(super) fn count_part<T>(&self, backend: &Backend, outcome: &Result<T, Failure>, elapsed: Duration) {
+        self.metrics().part(&backend.name, outcome.is_ok(), elapsed);
+        if let Err(failure) = outcome {
+            self.count_failure("list", failure);
+        }
+    }
+
+    /// Counts what came of opening a session with a backend.
+    pub(super) fn count_opened(
+        &self,
+        backend: &Backend,
+        opened: &Result<Opened, Failure>,
+        elapsed: Duration,
+    ) {
+        match opened {
+            Ok(opened) => {
+                let capabilities = opened.entry.capabilities;
+                self.metrics().opened(&backend.name, capabilities, elapsed);
+            }
+            Err(failure) => self.count_failure("initialize", failure),
+        }
+    }
+
+    /// Counts a call that came to nothing.
+    pub(super) fn count_failure(&self, phase: &'static str, failure: &Failure) {
+        let reason = match failure.fault {
+            Fault::Unreachable => "unreachable",
+            Fault::Timeout => "timeout",
+            Fault::Status(_) => "status",
+            Fault::Broken => "broken",
+            Fault::BadReply => "malformed",
+        };
+        self.metrics().failed(&failure.backend, phase, reason);
+    }
+
+    /// Counts what the client of a session that is opened can do.
+    pub(super) fn count_client(&self, session: &Session) {
+        let Ok(capabilities) = serde_json::from_str::<serde_json::Value>(&session.client.capabilities) else {
+            return;
+        };
+        let kinds = ["sampling", "elicitation"].into_iter().filter_map(|kind| {
+            capabilities.get(kind)?;
+            Some((kind, 1))
+        });
+        let changes = capabilities
+            .get("roots")
+            .and_then(|roots| roots.get("listChanged"));
+        let roots = changes
+            .is_some_and(|changes| *changes == true)
+            .then_some(("roots", 1));
+        let experimental = capabilities
+            .get("experimental")
+            .and_then(serde_json::Value::as_object);
+        let experimental = experimental.map(|own| ("experimental", own.len() as u64));
+        self.metrics().client(kinds.chain(roots).chain(experimental));
+    }
+
+    /// Returns the one backend that a request names, as far as its name says so.
+    fn meant(&self, method: Method, request: &Request) -> Option<&Backend> {
+        let named = match method {
+            Method::Named(_) => "name",
+            Method::Resource(_) => "uri",
+            Method::Complete => "ref",
+            Method::Initialize
+            | Method::Ping
+            | Method::List(_)
+            | Method::SetLevel
+            | Method::Discover
+            | Method::Listen => return None,
+        };
+        if let [only] = self.route.backends.as_slice() {
+            return Some(only);
+        }
+        let params = request.object()?;
+        let reference = params.object(named);
+        let object = reference.as_ref().unwrap_or(&params);
+        let by_name = object.text("name");
+        let by_name = by_name
+            .as_deref()
+            .and_then(name::split)
+            .map(|(backend, _)| backend.to_owned());
+        let by_uri = object.text("uri");
+        let by_uri = || Some(name::split_uri(by_uri.as_deref()?)?.0.to_owned());
+        self.route.backend(&by_name.or_else(by_uri)?)
+    }
+}
+
+fn ended(method: Method, said: &Said) -> Ended {
+    let short = said
+        .document
+        .as_deref()
+        .filter(|document| document.get().len() <= MAX_FAILURE);
+    let Some(answer) = short.and_then(Object::parse) else {
+        return Ended::Success;
+    };
+    if let Some(error) = answer.object("error") {
+        let code = error.get("code").and_then(|code| code.get().parse().ok());
+        return Ended::Error(code.unwrap_or_default());
+    }
+    let failed = || Some(answer.object("result")?.get("isError")?.get() == "true");
+    if matches!(method, Method::Named(_)) && failed().unwrap_or_default() {
+        let validating = answer
+            .get("result")
+            .is_some_and(|result| result.get().contains("validating"));
+        return Ended::Failed(validating);
+    }
+    Ended::Success
+}

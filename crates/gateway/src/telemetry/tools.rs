@@ -1,0 +1,230 @@
+//! What is counted and timed of MCP; names, labels and buckets are those of the compatibility specification, "MCP
+//! metrics".
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use mcp::{Capabilities, Method, error};
+use prometheus_client::{
+    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+const DURATION: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// Everything that is counted of MCP.
+pub(crate) struct ToolMetrics {
+    duration: Histograms,
+    methods: Family<Labels, Counter>,
+    initialization: Histograms,
+    capabilities: Family<Labels, Counter>,
+    progress: Counter,
+    decisions: Family<Labels, Counter>,
+    failures: Family<Labels, Counter>,
+    partial: Family<Labels, Counter>,
+}
+
+/// Labels with their values. All of them come from enums and from the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Labels {
+    backend: Option<Arc<str>>,
+    named: Vec<(&'static str, &'static str)>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With an answer.
+    Success,
+    /// With an answer in which the tool says that it has failed; whether its arguments were wrong.
+    Failed(bool),
+    /// With an error, which has this code.
+    Error(i32),
+}
+
+impl ToolMetrics {
+    /// Registers everything.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let mut histograms = |name: &str, help: &str| {
+            let family = Histograms::new_with_constructor(|| Histogram::new(DURATION.iter().copied()));
+            registry.register(name, help, family.clone());
+            family
+        };
+        let duration = histograms("mcp_request_duration", "Time of one MCP request, in seconds");
+        let initialization = histograms(
+            "mcp_initialization_duration_seconds",
+            "Time until a session with a backend is open",
+        );
+        let mut counters = |name: &str, help: &str| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let methods = counters("mcp_method_count", "MCP requests by method and by how they ended");
+        let capabilities = counters("mcp_capabilities_negotiated", "Capabilities that were declared");
+        let decisions = counters("mcp_authorization_decisions", "What rules said of requests");
+        let failures = counters("mcp_backend_failures", "Calls to backends that came to nothing");
+        let partial = counters("mcp_fanout_partial", "Lists that lack a backend's part");
+        let progress = Counter::default();
+        registry.register(
+            "mcp_progress_notifications",
+            "Notifications of progress, in both directions",
+            progress.clone(),
+        );
+        Self {
+            duration,
+            methods,
+            initialization,
+            capabilities,
+            progress,
+            decisions,
+            failures,
+            partial,
+        }
+    }
+
+    /// Counts a request of a client for `method`, which one `backend` has answered if any; it is timed if `elapsed`
+    /// is known.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        backend: Option<&Arc<str>>,
+        ended: Ended,
+        elapsed: Option<Duration>,
+    ) {
+        let mut labels = Labels {
+            backend: backend.cloned(),
+            named: ended
+                .error()
+                .map(|error| ("error_type", error))
+                .into_iter()
+                .collect(),
+        };
+        if let Some(elapsed) = elapsed {
+            self.duration
+                .get_or_create(&labels)
+                .observe(elapsed.as_secs_f64());
+        }
+        labels.named = vec![("mcp_method_name", known(method)), ("status", ended.status())];
+        self.methods.get_or_create(&labels).inc();
+    }
+
+    /// Counts one backend's part of what all were asked for.
+    pub(crate) fn part(&self, backend: &Arc<str>, succeeded: bool, elapsed: Duration) {
+        let error = (!succeeded).then_some(("error_type", "internal_error"));
+        let labels = Labels {
+            backend: Some(Arc::clone(backend)),
+            named: error.into_iter().collect(),
+        };
+        self.duration
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
+        if !succeeded {
+            let labels = Labels {
+                named: Vec::new(),
+                ..labels
+            };
+            self.partial.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Counts a session that was opened with a backend, which can do these things.
+    pub(crate) fn opened(&self, backend: &Arc<str>, capabilities: Capabilities, elapsed: Duration) {
+        let of = |named| Labels {
+            backend: Some(Arc::clone(backend)),
+            named,
+        };
+        let duration = self.initialization.get_or_create(&of(Vec::new()));
+        duration.observe(elapsed.as_secs_f64());
+        let kinds = [
+            (Capabilities::TOOLS, "tools"),
+            (Capabilities::PROMPTS, "prompts"),
+            (Capabilities::RESOURCES, "resources"),
+            (Capabilities::LOGGING, "logging"),
+            (Capabilities::COMPLETIONS, "completions"),
+        ];
+        for (_, kind) in kinds.into_iter().filter(|(one, _)| capabilities.has(*one)) {
+            let labels = of(vec![("capability_side", "server"), ("capability_type", kind)]);
+            self.capabilities.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Counts what a client can do.
+    pub(crate) fn client(&self, kinds: impl Iterator<Item = (&'static str, u64)>) {
+        for (kind, count) in kinds {
+            let labels = Labels {
+                backend: None,
+                named: vec![("capability_side", "client"), ("capability_type", kind)],
+            };
+            self.capabilities.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    /// Counts a notification of progress.
+    pub(crate) fn progressed(&self) {
+        self.progress.inc();
+    }
+
+    /// Counts what rules said of a request.
+    pub(crate) fn decided(&self, allowed: bool) {
+        let labels = Labels {
+            backend: None,
+            named: vec![("action", if allowed { "allow" } else { "deny" })],
+        };
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    /// Counts a call to a backend that came to nothing.
+    pub(crate) fn failed(&self, backend: &Arc<str>, phase: &'static str, reason: &'static str) {
+        let labels = Labels {
+            backend: Some(Arc::clone(backend)),
+            named: vec![("phase", phase), ("reason", reason)],
+        };
+        self.failures.get_or_create(&labels).inc();
+    }
+}
+
+impl Ended {
+    fn status(self) -> &'static str {
+        match self {
+            Ended::Success => "success",
+            Ended::Failed(_) => "failed",
+            Ended::Error(_) => "error",
+        }
+    }
+
+    fn error(self) -> Option<&'static str> {
+        match self {
+            Ended::Success => None,
+            Ended::Failed(true) => Some("invalid_param"),
+            Ended::Failed(false) => Some("internal_error"),
+            Ended::Error(code) => Some(match code {
+                error::INVALID_PARAMS => "invalid_param",
+                error::METHOD_NOT_FOUND => "unsupported_method",
+                error::INVALID_REQUEST | error::PARSE => "invalid_json_rpc",
+                error::SESSION_NOT_FOUND => "invalid_session_id",
+                error::UNSUPPORTED_VERSION => "unsupported_protocol_version",
+                _ => "internal_error",
+            }),
+        }
+    }
+}
+
+/// Returns a method as a label: clients may ask for anything.
+fn known(method: &str) -> &'static str {
+    Method::known(method).unwrap_or("_other")
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        for label in &self.named {
+            label.encode(encoder.encode_label())?;
+        }
+        if let Some(backend) = &self.backend {
+            ("mcp_backend", &**backend).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
