@@ -9,10 +9,13 @@ use std::{
 };
 
 use config::intake::Intake;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
-/// How often it is looked whether the last request of a connection that is to end is done.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long the end of the last answer may still be on its way out.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// How much a connection is used.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Usage {
     /// When the last request was done, in milliseconds since the beginning.
     done: AtomicU64,
     is_old: AtomicBool,
+    /// Goes off when a request is done.
+    freed: Notify,
 }
 
 /// A request under way on a connection.
@@ -53,6 +58,7 @@ impl Usage {
             open: AtomicU32::new(0),
             done: AtomicU64::new(0),
             is_old: AtomicBool::new(false),
+            freed: Notify::new(),
         }))
     }
 
@@ -78,21 +84,18 @@ impl Usage {
                 self.is_old.store(true, Ordering::Relaxed);
             }
             let is_free = self.open.load(Ordering::Relaxed) == 0;
-            if is_free && self.is_up() {
-                return;
-            }
             let done = self.began + Duration::from_millis(self.done.load(Ordering::Relaxed));
-            let idle = self
-                .idle
-                .map(|idle| if is_free { done + idle } else { now + idle });
-            if is_free && idle.is_some_and(|idle| now >= idle) {
+            let idle = self.idle.map(|idle| done + idle);
+            let up = self.is_up().then(|| done + LAST_WRITE);
+            let end = idle.into_iter().chain(up).min().filter(|_| is_free);
+            if end.is_some_and(|end| now >= end) {
                 return;
             }
-            let soon = (self.is_up() || self.requests.is_some()).then(|| now + LOOK_EVERY);
-            let old = old.filter(|_| !self.is_old.load(Ordering::Relaxed));
-            match [idle, old, soon].into_iter().flatten().min() {
-                Some(next) => sleep_until(next).await,
-                None => std::future::pending().await,
+            let old = old.filter(|old| now < *old);
+            match end.into_iter().chain(old).min() {
+                // Whether a request was done meanwhile shows at the next turn.
+                Some(next) => drop(timeout_at(next, self.freed.notified()).await),
+                None => self.freed.notified().await,
             }
         }
     }
@@ -104,5 +107,6 @@ impl Drop for UnderWay {
         let now = u64::try_from(usage.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         usage.done.store(now, Ordering::Relaxed);
         usage.open.fetch_sub(1, Ordering::Relaxed);
+        usage.freed.notify_one();
     }
 }

@@ -123,10 +123,14 @@ fn is_unwelcome(error: &Error) -> bool {
         Error::AlertReceived(
             AlertDescription::CertificateRequired
                 | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied,
+                | AlertDescription::AccessDenied
+                // The signature under it is not that of the authority.
+                | AlertDescription::DecryptError,
         )
     )
 }

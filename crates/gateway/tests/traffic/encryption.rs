@@ -17,7 +17,7 @@ use rustls::{
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{
-    io::{AsyncWriteExt as _, copy_bidirectional, sink},
+    io::{copy, copy_bidirectional, sink},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -108,17 +108,16 @@ impl Authority {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 connections.spawn(async move {
+                    // A client that does not trust us goes away; so does one that is done.
                     match acceptor.accept(stream).into_fallible().await {
                         Ok(mut stream) => {
-                            // A client that does not trust us goes away; so does one that is done.
                             if let Ok(mut upstream) = TcpStream::connect(to).await {
                                 let _ = copy_bidirectional(&mut stream, &mut upstream).await;
                             }
                         }
-                        // What a client sent meanwhile is read: to close over it would take the alert back.
+                        // To hang up on what it has sent already would keep the reason from it.
                         Err((_, mut stream)) => {
-                            let _ = stream.shutdown().await;
-                            let _ = tokio::io::copy(&mut stream, &mut sink()).await;
+                            let _ = copy(&mut stream, &mut sink()).await;
                         }
                     }
                 });

@@ -7,7 +7,10 @@ mod faults;
 mod settings;
 mod validation;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub(super) use self::faults::faults;
 use self::settings::handshake;
@@ -31,6 +34,8 @@ pub(super) fn resolve(resources: &Resources, listeners: &mut Listeners, notes: &
     for (key, policy) in declared {
         faults::remark(key, &policy.spec, notes);
     }
+    // Before they are attached: a policy that gives way at one place holds at the others.
+    let accepted: BTreeSet<&Key> = declared.keys().filter(|key| notes.accepts(KIND, key)).collect();
     let attached = targets::attach(KIND, declared, of_policy, resources, notes);
     let mut intakes: BTreeMap<Key, Arc<Intake>> = BTreeMap::new();
     for (gateway, listeners) in &mut *listeners {
@@ -45,7 +50,7 @@ pub(super) fn resolve(resources: &Resources, listeners: &mut Listeners, notes: &
                 continue;
             };
             let Some(policy) = declared.get(key) else { continue };
-            if !notes.accepts(KIND, key) {
+            if !accepted.contains(key) {
                 if asks(&policy.spec) {
                     close(listener, "the ClientTrafficPolicy is not accepted");
                 }
