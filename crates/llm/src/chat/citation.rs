@@ -101,6 +101,18 @@ impl SearchResult {
     }
 }
 
+impl SearchResult {
+    /// Records what the texts of the result carry beside themselves, which only Messages has.
+    pub(super) fn lose_inner(&self, format: Format, field: &Field, losses: &mut Losses) {
+        for part in &self.parts {
+            if part.cache.is_some() {
+                losses.advisory(Field::Cache, "texts of search results cannot carry cache marks");
+            }
+            part.extensions.lose(format, losses, |_| field.clone());
+        }
+    }
+}
+
 /// Why a search result that is sent as text is not what it was.
 pub(super) const AS_TEXT: &str = "a search result is sent as text, which is not cited";
 
@@ -119,15 +131,16 @@ pub(crate) fn lower(request: &mut Request, format: Format, losses: &mut Losses) 
         }
         for part in &mut turn.parts {
             part.citations.clear();
-            lower_part(part, &field, losses);
+            lower_part(part, format, &field, losses);
         }
     }
 }
 
-fn lower_part(part: &mut Part, field: &Field, losses: &mut Losses) {
+fn lower_part(part: &mut Part, format: Format, field: &Field, losses: &mut Losses) {
     match &mut part.body {
         PartBody::SearchResult(result) => {
             losses.advisory(field.clone(), AS_TEXT);
+            result.lose_inner(format, field, losses);
             part.body = PartBody::Text(result.to_text());
         }
         PartBody::Media(media) => {
@@ -140,7 +153,7 @@ fn lower_part(part: &mut Part, field: &Field, losses: &mut Losses) {
         }
         PartBody::ToolResult(result) => {
             for part in &mut result.parts {
-                lower_part(part, field, losses);
+                lower_part(part, format, field, losses);
             }
         }
         PartBody::Text(_)

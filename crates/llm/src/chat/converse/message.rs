@@ -240,6 +240,8 @@ impl Writer<'_> {
             PartBody::SearchResult(result) => Some(self.search_result(result, &field)),
             PartBody::Reasoning(reasoned) => {
                 let block = self.reasoning(reasoned, turn);
+                part.extensions
+                    .lose(Format::Converse, self.losses, |_| field.clone());
                 if part.cache.is_some() {
                     self.losses
                         .advisory(Field::Cache, "reasoning cannot carry a cache mark");
@@ -287,18 +289,13 @@ impl Writer<'_> {
     }
 
     fn search_result<'a>(&mut self, result: &'a SearchResult, field: &Field) -> Block<'a> {
+        result.lose_inner(Format::Converse, field, self.losses);
         if self.hosted.family != Family::Claude {
             self.losses.advisory(field.clone(), citation::AS_TEXT);
             return Block::Text(Cow::Owned(result.to_text()));
         }
         let mut content = Vec::with_capacity(result.parts.len());
         for part in &result.parts {
-            if part.cache.is_some() {
-                self.losses
-                    .advisory(Field::Cache, "texts of search results cannot carry cache marks");
-            }
-            part.extensions
-                .lose(Format::Converse, self.losses, |_| field.clone());
             match &part.body {
                 PartBody::Text(text) => content.push(Words {
                     text: Cow::Borrowed(text),

@@ -126,6 +126,8 @@ impl<'a> Writer<'a, '_> {
             self.lose_cache(part);
             let body = match &part.body {
                 PartBody::Reasoning(reasoned) => {
+                    part.extensions
+                        .lose(Format::Gemini, self.losses, |_| field.clone());
                     let (block, hung) = self.reasoning(reasoned, part, turn);
                     blocks.extend(block);
                     if let Some(left) = signature.take_if(|_| hung.is_some()) {
@@ -317,6 +319,9 @@ impl<'a> Writer<'a, '_> {
         let mut text = Cow::Borrowed("");
         let mut media = Vec::new();
         for inner in &result.parts {
+            inner
+                .extensions
+                .lose(Format::Gemini, self.losses, |_| field.clone());
             match &inner.body {
                 PartBody::Text(more) | PartBody::Refusal(more) if text.is_empty() => text = more.into(),
                 PartBody::Text(more) | PartBody::Refusal(more) => text.to_mut().push_str(more),

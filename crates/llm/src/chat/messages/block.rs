@@ -114,7 +114,7 @@ fn block(raw: &RawValue, place: Place, path: &Path<'_>, losses: &mut Losses) -> 
     let mut citations = Vec::new();
     let body = match kind.as_str() {
         "text" => {
-            citations = cited(&mut object);
+            citations = cited(&mut object, path, losses);
             Some(PartBody::Text(object.text("text", path)?))
         }
         "search_result" => Some(PartBody::SearchResult(search_result(&mut object, path, losses)?)),
@@ -154,12 +154,24 @@ fn block(raw: &RawValue, place: Place, path: &Path<'_>, losses: &mut Losses) -> 
 }
 
 /// Takes the citations of a text out of `object`, unless one of them is of a kind that no other format has.
-fn cited(object: &mut Object<'_>) -> Vec<Citation> {
-    let citations = object.peek("citations").and_then(cite::read_all);
-    if citations.is_some() {
-        object.take("citations");
+fn cited(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Vec<Citation> {
+    let Some(raw) = object.peek("citations") else {
+        return Vec::new();
+    };
+    let Some(citations) = cite::read_all(raw) else {
+        return Vec::new();
+    };
+    object.take("citations");
+    let path = path.key("citations");
+    let raws = json::elements(raw, &path).unwrap_or_default();
+    for (index, raw) in raws.into_iter().enumerate() {
+        let path = path.index(index);
+        for key in cite::unread(raw, &path) {
+            let member = Field::Extension(path.key(&key).to_string());
+            losses.advisory(member, "this member is not known here");
+        }
     }
-    citations.unwrap_or_default()
+    citations
 }
 
 /// Returns whether a block of type `kind` may stand at `place`. What is not known may stand anywhere but in

@@ -1,5 +1,7 @@
 //! Citations, read and written ("Citations" and "Search results", API guide).
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -8,7 +10,7 @@ use crate::{
         Citation,
         citation::{Place, Unit},
     },
-    json::{self, Path},
+    json::{self, Object, Path},
 };
 
 /// A citation as it is read; which members count depends on its type.
@@ -31,6 +33,24 @@ struct Read {
     title: Option<String>,
     url: Option<String>,
 }
+
+/// The members that are read.
+const READ: &[&str] = &[
+    "type",
+    "cited_text",
+    "document_index",
+    "document_title",
+    "start_char_index",
+    "end_char_index",
+    "start_page_number",
+    "end_page_number",
+    "start_block_index",
+    "end_block_index",
+    "search_result_index",
+    "source",
+    "title",
+    "url",
+];
 
 /// A citation as it is written.
 #[derive(Debug, Serialize)]
@@ -148,6 +168,13 @@ pub(super) fn read(raw: &RawValue) -> Option<Citation> {
 pub(super) fn read_all(raw: &RawValue) -> Option<Vec<Citation>> {
     let raws = json::elements(raw, &Path::Root).unwrap_or_default();
     raws.into_iter().map(read).collect()
+}
+
+/// Returns the members of the citation `raw` that are not read.
+pub(super) fn unread<'a>(raw: &'a RawValue, path: &Path<'_>) -> Vec<Cow<'a, str>> {
+    let members = Object::parse(raw, path).map(Object::rest);
+    let keys = members.into_iter().flatten().map(|(key, _)| key);
+    keys.filter(|key| !READ.contains(&&**key)).collect()
 }
 
 /// Returns `citation` as it is written.

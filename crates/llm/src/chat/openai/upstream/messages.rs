@@ -268,7 +268,11 @@ impl<'a, 'l> Writer<'a, 'l> {
             match &part.body {
                 PartBody::Text(text) => pieces.push(self.text(text, part, &field)),
                 PartBody::Refusal(text) => wire::join(&mut message.refusal, text),
-                PartBody::Reasoning(reasoned) => self.thought(&mut message, reasoned),
+                PartBody::Reasoning(reasoned) => {
+                    part.extensions
+                        .lose(Format::OpenAi, self.losses, |_| field.clone());
+                    self.thought(&mut message, reasoned);
+                }
                 PartBody::ToolCall(call) => {
                     check_id(&call.id, turn)?;
                     part.extensions
