@@ -70,9 +70,12 @@ for (const [how, mode] of Object.entries(MODES)) {
     const changed = new Promise((resolve) => client.setNotificationHandler("notifications/tools/list_changed", resolve));
     const listening = mode === "legacy" ? undefined : await client.listen({ toolsListChanged: true });
     // The stream of a session is opened by the client when it likes: what is told before is not heard.
-    const again = setInterval(() => client.callTool({ name: "modern__test_trigger_tool_change", arguments: {} }), 200);
+    const call = { name: "modern__test_trigger_tool_change", arguments: {} };
+    const calls = [];
+    const again = setInterval(() => calls.push(client.callTool(call)), 200);
     await changed;
     clearInterval(again);
+    await Promise.all(calls);
     await listening?.close();
     await client.close();
   });
