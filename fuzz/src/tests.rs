@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use super::{
-    check_response, converse, documents, event_stream, mcp_message, mcp_sealed, mcp_token, multipart, request,
-    resources, shallow, sse, stream,
+    check_response, converse, documents, event_stream, mcp_message, mcp_sealed, mcp_token, multipart,
+    request, resources, shallow, sse, stream,
 };
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
