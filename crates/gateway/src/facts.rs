@@ -235,6 +235,11 @@ impl Facts {
         began + self.start.elapsed().as_secs()
     }
 
+    /// Returns what all requests share.
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
     /// Returns the stores of counters.
     pub(crate) fn limiter(&self) -> &Limiter {
         &self.runtime.limiter

@@ -393,7 +393,10 @@ impl Runtime {
         let spans = self.tracer.as_ref().map_or(0, Tracer::dropped);
         let installed = self.installed.borrow();
         let records = installed.as_ref().map_or(0, |state| state.logs.dropped());
-        self.metrics.encode(self.log.dropped() + records, spans)
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+        let counters = self.limiter.entries(now);
+        let records = self.log.dropped() + records;
+        self.metrics.encode(records, spans, &counters)
     }
 
     /// Returns whether requests are being served.

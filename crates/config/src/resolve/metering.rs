@@ -21,7 +21,7 @@ use crate::{
     resources::Declared,
 };
 
-/// Says how limits are decided: `reserve` or `check`.
+/// Says how limits are held: `reserve`, `cut` or `check`.
 const MODE: &str = "tollgate.dev/limit-mode";
 
 /// Says what is done while counters cannot be asked: `open` or `closed`.
@@ -199,7 +199,7 @@ pub(super) const SWITCHES: &[&str] = &[MODE, FAILURE, CALENDAR, SHAPE];
 /// Reads one of [`SWITCHES`].
 pub(super) fn switch(switches: &mut Switches, name: &str, value: &str) -> Result<(), String> {
     match name {
-        MODE => switches.manner = Switch::parse(value, switch::manner)?,
+        MODE => switches.mode = Switch::parse(value, switch::mode)?,
         FAILURE => switches.failure = Switch::parse(value, switch::failure)?,
         CALENDAR => switches.calendar = Switch::parse(value, switch::calendar)?,
         SHAPE => switches.shape = Switch::parse(value, switch::shape)?,

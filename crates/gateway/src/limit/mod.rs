@@ -78,17 +78,21 @@ impl Limiter {
         self.shared.as_ref().map(Redis::answers)
     }
 
-    /// Decides the claims of one request. What it is admitted with has to be settled.
+    /// Decides the claims of one request. What it is admitted with has to be settled. Whether it is told what is
+    /// left, should it be admitted, is in `tells`.
     ///
     /// # Errors
     /// If a limit is used up, or cannot be asked and fails closed.
-    pub(crate) async fn admit(&self, claims: Claims<'_>, now: u64) -> Result<Admitted, Denied> {
+    pub(crate) async fn admit(&self, claims: Claims, tells: bool, now: u64) -> Result<Admitted, Denied> {
         if claims.is_empty() {
             return Ok(Admitted::default());
         }
+        let Some(redis) = &self.shared else {
+            return Self::ask(&self.local, claims, tells, now).await;
+        };
         let (local, shared) = claims.split();
-        let mut admitted = Self::ask(&self.local, local, now).await?;
-        match Self::ask(self.shared(), shared, now).await {
+        let mut admitted = Self::ask(&self.local, local, tells, now).await?;
+        match Self::ask(redis, shared, tells, now).await {
             Ok(also) => {
                 admitted.ticket.append(also.ticket);
                 admitted.told = tighter(admitted.told, also.told);
@@ -130,7 +134,7 @@ impl Limiter {
         }
     }
 
-    async fn ask(store: &dyn Store, mut claims: Claims<'_>, now: u64) -> Result<Admitted, Denied> {
+    async fn ask(store: &dyn Store, mut claims: Claims, tells: bool, now: u64) -> Result<Admitted, Denied> {
         if claims.is_empty() {
             return Ok(Admitted::default());
         }
@@ -138,40 +142,44 @@ impl Limiter {
             Ok(states) => states,
             Err(error) => return unknown(&claims, error),
         };
-        let told = claims.told(&states, now);
         if store::decide(&claims.claims, states.iter().map(|state| state.over)) {
             return Ok(Admitted {
+                told: if tells { claims.told(&states, now) } else { None },
                 ticket: claims.ticket(),
-                told,
                 unasked: Vec::new(),
             });
         }
-        Err(denied(&claims, &states, told, now))
+        Err(denied(&claims, &states, now))
     }
 }
 
-fn denied(claims: &Claims<'_>, states: &[State], told: Option<Told>, now: u64) -> Denied {
+fn denied(claims: &Claims, states: &[State], now: u64) -> Denied {
     let (retry_after, rule) = match claims.refused(states, now) {
-        Some((retry_after, rule)) => (retry_after, rule.id.to_string()),
+        Some((retry_after, rule)) => (retry_after, rule.to_string()),
         None => (1, String::new()),
     };
     Denied::Over {
         rule,
         retry_after,
-        told,
+        told: claims.told(states, now),
     }
 }
 
 /// Returns what becomes of a request whose counters cannot be asked.
-fn unknown(claims: &Claims<'_>, error: StoreError) -> Result<Admitted, Denied> {
-    let closed = claims.rules.iter().find(|rule| rule.failure == Failure::Closed);
+fn unknown(claims: &Claims, error: StoreError) -> Result<Admitted, Denied> {
+    let mut asked = claims.claims.iter().zip(&claims.askers);
+    let closed = asked.find(|(_, asker)| asker.failure == Failure::Closed);
     debug!(%error, closed = closed.is_some(), "limits cannot be asked");
     match closed {
-        Some(rule) => Err(Denied::Unknown {
-            rule: rule.id.to_string(),
+        Some((claim, _)) => Err(Denied::Unknown {
+            rule: claim.rule.to_string(),
         }),
         None => Ok(Admitted {
-            unasked: claims.rules.iter().map(|rule| Arc::clone(&rule.id)).collect(),
+            unasked: claims
+                .claims
+                .iter()
+                .map(|claim| Arc::clone(&claim.rule))
+                .collect(),
             ..Admitted::default()
         }),
     }

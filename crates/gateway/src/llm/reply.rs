@@ -22,6 +22,7 @@ use crate::{
     body::Pieces,
     facts::{Facts, Outcome},
     lane::Busy,
+    meter::budget::Budget,
     refusal,
     server::drain::Stopped,
 };
@@ -49,6 +50,8 @@ pub(crate) struct Streamed {
     stream: Stream,
     /// Goes off when the time to drain is over.
     stop: Stopped,
+    /// What it may still use; `None` where no limit cuts it off.
+    budget: Option<Box<Budget>>,
     facts: Option<Box<Facts>>,
 }
 
@@ -121,6 +124,7 @@ impl Stream {
         Streamed {
             stream: self,
             stop,
+            budget: Budget::of(&facts),
             facts: Some(facts),
         }
     }
@@ -198,6 +202,10 @@ impl Streamed {
             let first = std::mem::take(&mut self.stream.first);
             return self.give(first);
         }
+        if let Some(error) = self.overrun(cx) {
+            let bytes = self.stream.fail(error);
+            return self.give(bytes);
+        }
         match self.stream.poll_upstream(cx) {
             Poll::Ready(Some(bytes)) => return self.give(bytes),
             Poll::Ready(None) => return self.give(Bytes::new()),
@@ -209,6 +217,16 @@ impl Streamed {
             std::task::ready!(self.stream.poll_limits(cx))
         };
         self.give(bytes)
+    }
+
+    /// Returns the error that the answer ends with, once a limit has nothing left for it.
+    fn overrun(&mut self, cx: &mut Context<'_>) -> Option<ApiError> {
+        let (budget, facts) = (self.budget.as_mut()?, self.facts.as_mut()?);
+        let error = budget.poll(facts, self.stream.observed(), cx)?;
+        self.budget = None;
+        // The upstream has done nothing wrong.
+        self.stream.busy = None;
+        Some(error)
     }
 
     /// Returns whether nothing follows.

@@ -8,20 +8,21 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64},
     },
 };
 
 use arc_swap::ArcSwap;
 use llm::{ErrorKind, Field, Severity};
+use policy::rate_limit::store::Entry;
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-use super::tools::ToolMetrics;
+use super::{quotas::QuotaMetrics, tools::ToolMetrics};
 use crate::facts::{Attempted, Facts, Outcome};
 
 /// The most names of models that are told apart.
@@ -67,7 +68,11 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge<i64, AtomicI64>,
     /// What is counted of MCP.
     pub(crate) tools: ToolMetrics,
+    /// What is counted of quotas.
+    pub(crate) quotas: QuotaMetrics,
     registry: Registry,
+    /// Held while everything is read, so that gauges are set for one reader at a time.
+    reading: Mutex<()>,
     names: ArcSwap<HashSet<Arc<str>>>,
     token_usage: Histograms,
     duration: Histograms,
@@ -162,6 +167,7 @@ impl Metrics {
             "Requests and attempts that a limit did not let through, or let through without being asked",
             limited.clone(),
         );
+        let quotas = QuotaMetrics::new(&mut registry);
         let dropped_records = Gauge::default();
         registry.register(
             "tollgate_access_records_dropped",
@@ -202,7 +208,9 @@ impl Metrics {
             ),
             in_flight,
             tools,
+            quotas,
             registry,
+            reading: Mutex::default(),
             names: ArcSwap::default(),
             requests,
             attempts,
@@ -316,7 +324,14 @@ impl Metrics {
     }
 
     /// Returns everything in the OpenMetrics text format.
-    pub(crate) fn encode(&self, dropped_records: u64, dropped_spans: u64) -> Result<String, fmt::Error> {
+    pub(crate) fn encode(
+        &self,
+        dropped_records: u64,
+        dropped_spans: u64,
+        counters: &[Entry],
+    ) -> Result<String, fmt::Error> {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.quotas.fill(counters);
         self.dropped_records.set(dropped_records);
         self.dropped_spans.set(dropped_spans);
         let mut out = String::with_capacity(16 * 1024);
@@ -325,7 +340,7 @@ impl Metrics {
     }
 
     /// Returns `name` as a label; past [`MAX_NAMES`] all new names are one.
-    fn name(&self, name: &str) -> Arc<str> {
+    pub(crate) fn name(&self, name: &str) -> Arc<str> {
         let names = self.names.load();
         if let Some(known) = names.get(name) {
             return Arc::clone(known);

@@ -139,7 +139,7 @@ impl Quota {
     }
 
     /// Returns what the quotas ask for a request that `model` would serve.
-    pub fn claims(&self, model: &str, request: &Request<'_>) -> Claims<'_> {
+    pub fn claims(&self, model: &str, request: &Request<'_>) -> Claims {
         let mut claims = Claims::default();
         let own = self.models.iter().filter(|known| known.name == model);
         for rule in self.service.iter().chain(own.flat_map(|model| &model.rules)) {
@@ -168,12 +168,7 @@ fn default_bucket(
 }
 
 fn dressed(rule: Rule, owner: Owner<'_>, vote: Vote, index: usize) -> Rule {
-    let Switches { manner, failure, .. } = owner.switches;
-    rule.with(
-        vote,
-        manner.of(index).unwrap_or_default(),
-        failure.of(index).unwrap_or_default(),
-    )
+    rule.with(vote, owner.switches, index)
 }
 
 fn price(expression: Option<&str>, field: &str) -> Result<Price, Fault> {
@@ -218,8 +213,8 @@ fn selectors(index: usize, rule: &BucketRule) -> Result<Selectors, Fault> {
     Ok(selectors)
 }
 
-/// What all keys begin with.
-const DOMAIN: &str = "ai-gateway-quota";
+/// What all keys of quotas begin with.
+pub const DOMAIN: &str = "ai-gateway-quota";
 
 #[cfg(test)]
 mod tests;

@@ -5,20 +5,32 @@ use std::{fmt::Write as _, sync::Arc};
 use http::HeaderName;
 
 use super::{
-    Charge, Rule,
+    Charge,
     store::{Claim, Manner, Settlement, State, Vote},
+    switch::Failure,
     window::{Span, Window},
 };
 use crate::cost;
 
 /// The claims of a request, in the order of the rules that make them.
 #[derive(Debug, Default)]
-pub struct Claims<'a> {
+pub struct Claims {
     /// What is asked of the store.
     pub claims: Vec<Claim>,
     /// The rules that ask.
-    pub rules: Vec<&'a Rule>,
+    pub askers: Vec<Asker>,
     pub(super) charges: Vec<Option<(Charge, Window)>>,
+}
+
+/// What a rule that makes a claim says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Whether each gateway counts by itself.
+    pub local: bool,
+    /// What is done with requests while the store of counters cannot be asked.
+    pub failure: Failure,
+    /// Whether answers are cut off that go on beyond what is held for them, where nothing is left.
+    pub cuts: bool,
 }
 
 /// What a request owes to counters; it is settled once.
@@ -28,7 +40,7 @@ pub struct Ticket(Vec<Owed>);
 
 #[derive(Debug)]
 struct Owed {
-    local: bool,
+    asker: Asker,
     rule: Arc<str>,
     key: String,
     span: Span,
@@ -37,23 +49,31 @@ struct Owed {
     hold: u64,
     due: u64,
     manner: Manner,
+    vote: Vote,
     charge: Charge,
 }
 
-impl<'a> Claims<'a> {
+impl Claims {
     /// Returns whether no rule is for the request.
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty()
     }
 
+    /// Adds what is asked of other counters.
+    pub fn append(&mut self, mut other: Self) {
+        self.claims.append(&mut other.claims);
+        self.askers.append(&mut other.askers);
+        self.charges.append(&mut other.charges);
+    }
+
     /// Takes apart what is asked of a store that each gateway has for itself, and of the one that all share.
     pub fn split(self) -> (Self, Self) {
         let (mut local, mut shared) = (Self::default(), Self::default());
-        let asked = self.claims.into_iter().zip(self.rules).zip(self.charges);
-        for ((claim, rule), charge) in asked {
-            let side = if rule.local { &mut local } else { &mut shared };
+        let asked = self.claims.into_iter().zip(self.askers).zip(self.charges);
+        for ((claim, asker), charge) in asked {
+            let side = if asker.local { &mut local } else { &mut shared };
             side.claims.push(claim);
-            side.rules.push(rule);
+            side.askers.push(asker);
             side.charges.push(charge);
         }
         (local, shared)
@@ -61,13 +81,13 @@ impl<'a> Claims<'a> {
 
     /// Returns what the request owes once it is admitted.
     pub fn ticket(self) -> Ticket {
-        let asked = self.claims.into_iter().zip(self.rules).zip(self.charges);
+        let asked = self.claims.into_iter().zip(self.askers).zip(self.charges);
         Ticket(
             asked
-                .filter_map(|((claim, rule), charge)| {
+                .filter_map(|((claim, asker), charge)| {
                     let (charge, window) = charge?;
                     Some(Owed {
-                        local: rule.local,
+                        asker,
                         rule: claim.rule,
                         key: claim.key,
                         span: claim.span,
@@ -76,6 +96,7 @@ impl<'a> Claims<'a> {
                         hold: claim.hold,
                         due: claim.due,
                         manner: claim.manner,
+                        vote: claim.vote,
                         charge,
                     })
                 })
@@ -112,19 +133,19 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Returns the seconds after which the limits that have refused the request have room for it, and the first of
-    /// their rules; `None` if none has.
-    pub fn refused(&self, states: &[State], now: u64) -> Option<(u64, &'a Rule)> {
-        let asked = self.claims.iter().zip(states).zip(&self.rules);
-        let over = asked.filter(|((claim, state), _)| state.over && claim.vote != Vote::Never);
-        let (_, rule) = over.clone().next()?;
+    /// Returns the seconds after which the limits that have refused the request have room for it, and the id
+    /// of the first of their rules; `None` if none has.
+    pub fn refused(&self, states: &[State], now: u64) -> Option<(u64, &Arc<str>)> {
+        let asked = self.claims.iter().zip(states);
+        let over = asked.filter(|(claim, state)| state.over && claim.vote != Vote::Never);
+        let (first, _) = over.clone().next()?;
         let waits = |vote| {
-            let of = over.clone().filter(move |((claim, _), _)| claim.vote == vote);
-            of.map(|((claim, state), _)| claim.wait(state, now))
+            let of = over.clone().filter(move |(claim, _)| claim.vote == vote);
+            of.map(|(claim, state)| claim.wait(state, now))
         };
         // All that must hold, and the first of those one of which must.
         let wait = waits(Vote::Must).chain(waits(Vote::Any).min()).max();
-        Some((wait.unwrap_or(1), *rule))
+        Some((wait.unwrap_or(1), &first.rule))
     }
 }
 
@@ -162,6 +183,62 @@ impl Ticket {
         self.0.append(&mut other.0);
     }
 
+    /// Returns whether an answer may be cut off that goes on beyond what is held for it.
+    pub fn cuts(&self) -> bool {
+        self.0.iter().any(|owed| owed.asker.cuts)
+    }
+
+    /// Returns what has to be held beyond what is, for an answer to go on until the request has cost `spent`.
+    pub fn more(&self, spent: &cost::Subject<'_>) -> Claims {
+        let mut more = Claims::default();
+        // While one of those has something left of which one must, the others only count.
+        let lacks = |owed: &Owed| owed.charge.of(spent).saturating_sub(owed.hold);
+        let mut any = self.0.iter().filter(|owed| owed.vote == Vote::Any);
+        let spared = any.any(|owed| !owed.asker.cuts || lacks(owed) == 0);
+        for owed in self.0.iter().filter(|owed| owed.asker.cuts) {
+            let hold = lacks(owed);
+            if hold == 0 {
+                continue;
+            }
+            more.claims.push(Claim {
+                rule: Arc::clone(&owed.rule),
+                key: owed.key.clone(),
+                span: owed.span,
+                before: owed.window.before(owed.span),
+                limit: owed.limit,
+                charge: 0,
+                hold,
+                due: owed.due,
+                ahead: 0,
+                manner: owed.manner,
+                vote: match owed.vote {
+                    Vote::Any if spared => Vote::Never,
+                    vote => vote,
+                },
+            });
+            more.askers.push(owed.asker);
+            more.charges
+                .push(Some((owed.charge.clone(), owed.window.clone())));
+        }
+        more
+    }
+
+    /// Adds what is held beyond what was, as [`Ticket::more`] has asked for it; returns what others have asked for.
+    pub fn widen(&mut self, more: Ticket) -> Ticket {
+        let mut others = Vec::new();
+        for added in more.0 {
+            let known = self.0.iter_mut().find(|owed| {
+                (&owed.rule, &owed.key, owed.span, owed.due)
+                    == (&added.rule, &added.key, added.span, added.due)
+            });
+            match known {
+                Some(owed) => owed.hold = owed.hold.saturating_add(added.hold),
+                None => others.push(added),
+            }
+        }
+        Ticket(others)
+    }
+
     /// Returns what is booked for a request that has cost `spent`, nothing if it was not served: what is owed to
     /// the store of this gateway, and to the one that all share.
     ///
@@ -174,7 +251,7 @@ impl Ticket {
             if charge == 0 && owed.hold == 0 {
                 continue;
             }
-            let side = if owed.local { &mut local } else { &mut shared };
+            let side = if owed.asker.local { &mut local } else { &mut shared };
             side.push(Settlement {
                 rule: owed.rule,
                 key: owed.key,

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use self::claims::{Claims, Ticket, Told};
+pub use self::claims::{Asker, Claims, Ticket, Told};
 use self::{
     selector::{Selectors, Subject},
     spec::{Cost, CostFrom, CostSource, MetadataKey, RateLimit, RateLimitType, Unit, XRateLimitHeaders},
     store::{Claim, Manner, Vote},
-    switch::{Failure, Switch},
+    switch::{Failure, Mode, Switch},
     window::{Shape, Window},
 };
 use crate::{
@@ -56,10 +56,8 @@ impl PartialEq for Limits {
 pub struct Rule {
     /// Names it, in `/usage` and in logs.
     pub id: Arc<str>,
-    /// Whether each gateway counts by itself.
-    pub local: bool,
-    /// What is done with requests while the store of counters cannot be asked.
-    pub failure: Failure,
+    local: bool,
+    failure: Failure,
     prefix: Prefix,
     selectors: Selectors,
     limit: u64,
@@ -67,7 +65,7 @@ pub struct Rule {
     dynamic: Option<MetadataKey>,
     request: Amount,
     response: Option<Amount>,
-    manner: Manner,
+    mode: Mode,
     vote: Vote,
 }
 
@@ -94,8 +92,8 @@ enum Amount {
 /// What annotations say of the rules of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Switches {
-    /// How claims are decided.
-    pub manner: Switch<Manner>,
+    /// How limits are held.
+    pub mode: Switch<Mode>,
     /// What is done without a store.
     pub failure: Switch<Failure>,
     /// The time zones whose calendars windows follow.
@@ -225,7 +223,7 @@ impl Rule {
             dynamic: written.limit.from_metadata.clone(),
             request: request.unwrap_or(Amount::Number(1)),
             response,
-            manner: switches.manner.of(index).unwrap_or_default(),
+            mode: switches.mode.of(index).unwrap_or_default(),
             vote: if written.shadow_mode == Some(true) {
                 Vote::Never
             } else {
@@ -253,24 +251,24 @@ impl Rule {
             dynamic: None,
             request: Amount::Number(0),
             response: Some(Amount::Price(price)),
-            manner: Manner::Reserve,
+            mode: Mode::Reserve,
             vote: Vote::Must,
         }
     }
 
-    /// Returns the same limit, decided otherwise.
-    pub fn with(self, vote: Vote, manner: Manner, failure: Failure) -> Self {
+    /// Returns the same limit, decided as the rule at `index` is by `switches`.
+    pub fn with(self, vote: Vote, switches: &Switches, index: usize) -> Self {
         Self {
             vote,
-            manner,
-            failure,
+            mode: switches.mode.of(index).unwrap_or_default(),
+            failure: switches.failure.of(index).unwrap_or_default(),
             ..self
         }
     }
 
     /// Adds what the rule asks for `request`; nothing if it is not for it, or if a number that it counts is not
     /// known.
-    pub fn claim<'a>(&'a self, request: &Request<'_>, claims: &mut Claims<'a>) {
+    pub fn claim(&self, request: &Request<'_>, claims: &mut Claims) {
         let Some(key) = self.key(request) else {
             return;
         };
@@ -285,7 +283,7 @@ impl Rule {
             None => None,
         };
         let (limit, window) = self.limit(request);
-        let hold = match (self.manner, &response) {
+        let hold = match (self.mode.manner(), &response) {
             (Manner::Reserve, Some(response)) => {
                 // What is larger than the whole limit is let through once, where nothing else was.
                 let left = limit.saturating_sub(charge);
@@ -304,10 +302,14 @@ impl Rule {
             hold,
             due: request.due,
             ahead: 0,
-            manner: self.manner,
+            manner: self.mode.manner(),
             vote: self.vote,
         });
-        claims.rules.push(self);
+        claims.askers.push(Asker {
+            local: self.local,
+            failure: self.failure,
+            cuts: self.mode == Mode::Cut,
+        });
         claims.charges.push(response.map(|charge| (charge, window)));
     }
 

@@ -17,6 +17,29 @@ pub enum Failure {
     Closed,
 }
 
+/// How a limit is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// What a request may cost is held until it is known.
+    #[default]
+    Reserve,
+    /// The same; for a streamed answer that goes on beyond that more is held as it grows, and it is cut off where
+    /// nothing is left.
+    Cut,
+    /// Requests are let through until more than the limit was used.
+    Check,
+}
+
+impl Mode {
+    /// Returns how claims are decided.
+    pub fn manner(self) -> Manner {
+        match self {
+            Mode::Reserve | Mode::Cut => Manner::Reserve,
+            Mode::Check => Manner::Check,
+        }
+    }
+}
+
 /// A word for all rules, and others for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch<T> {
@@ -60,16 +83,17 @@ impl<T: Clone> Switch<T> {
     }
 }
 
-/// Reads how claims are decided.
+/// Reads how a limit is held.
 ///
 /// # Errors
-/// If it is neither `reserve` nor `check`.
-pub fn manner(word: &str) -> Result<Manner, String> {
+/// If it is none of `reserve`, `cut` and `check`.
+pub fn mode(word: &str) -> Result<Mode, String> {
     match word {
-        "reserve" => Ok(Manner::Reserve),
-        "check" => Ok(Manner::Check),
+        "reserve" => Ok(Mode::Reserve),
+        "cut" => Ok(Mode::Cut),
+        "check" => Ok(Mode::Check),
         _ => Err(format!(
-            "expected \"reserve\" or \"check\" in place of \"{word}\""
+            "expected \"reserve\", \"cut\" or \"check\" in place of \"{word}\""
         )),
     }
 }
@@ -123,7 +147,10 @@ mod tests {
             assert!(Switch::parse(written, failure).is_err(), "{written}");
         }
         assert!(Switch::parse("Europe/Berlin", calendar).is_ok());
-        assert!(Switch::parse("reserve", manner).is_ok());
+        let modes = Switch::parse("reserve, 1=cut, 2=check", mode).expect("well-formed");
+        let modes: Vec<_> = (0..3).map(|rule| modes.of(rule)).collect();
+        assert_eq!(modes, [Mode::Reserve, Mode::Cut, Mode::Check].map(Some));
+        assert!(Switch::parse("stop", mode).is_err());
         let sliding = Switch::parse("0=sliding", shape).expect("well-formed");
         assert_eq!((sliding.of(0), sliding.of(1)), (Some(Shape::Sliding), None));
         assert!(Switch::parse("round", shape).is_err());

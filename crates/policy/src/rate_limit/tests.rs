@@ -148,7 +148,7 @@ fn token_rule(limit: u64) -> Value {
 
 fn check_manner() -> Switches {
     Switches {
-        manner: Switch::parse("check", switch::manner).expect("a word"),
+        mode: Switch::parse("check", switch::mode).expect("a word"),
         ..Switches::default()
     }
 }
@@ -245,11 +245,11 @@ fn a_number_that_is_not_known_is_not_counted() {
 
 #[test]
 fn what_is_left_is_told() {
-    let rules = json!([
-        { "limit": { "requests": 100, "unit": "Hour" } },
-        { "limit": { "requests": 5, "unit": "Minute" } },
-    ]);
-    let client = Client::new(rules, &Switches::default());
+    let asker = Asker {
+        local: false,
+        failure: Failure::Open,
+        cuts: false,
+    };
     let claim = |limit, start, end| Claim {
         rule: "rule".into(),
         key: String::new(),
@@ -265,7 +265,7 @@ fn what_is_left_is_told() {
     };
     let claims = Claims {
         claims: vec![claim(100, 0, 3600), claim(5, 60, 120)],
-        rules: client.limits.rules.iter().collect(),
+        askers: vec![asker, asker],
         charges: vec![None, None],
     };
     let state = |used, held| State {

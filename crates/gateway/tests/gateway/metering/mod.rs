@@ -1,6 +1,7 @@
 //! What is counted: limits and quotas hold, and everything that was used is charged, however a request ends.
 
 mod budgets;
+mod cut;
 mod declared;
 mod outcomes;
 mod quotas;
@@ -40,10 +41,15 @@ impl Declared {
     }
 
     fn checked(self) -> Self {
-        let manner = switch::Switch::parse("check", switch::manner).expect("a word");
+        self.held("check")
+    }
+
+    /// Holds the limits in the mode of that name.
+    fn held(self, mode: &str) -> Self {
+        let mode = switch::Switch::parse(mode, switch::mode).expect("a word");
         Self {
             switches: Switches {
-                manner,
+                mode,
                 ..Switches::default()
             },
             ..self
@@ -282,6 +288,22 @@ async fn an_exhausted_backend_is_left_out() {
     assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
     let key = format!("ai-gateway-quota_backend_name_default/backend-0_model_name_override_{MODEL}_");
     assert_eq!(used(&served, &key).await, OPENAI_TOKENS);
+    let decisions = "ai_gateway_quota_route_decisions_total";
+    for result in ["first", "fallback", "exhausted"] {
+        let label = format!("result=\"{result}\"");
+        served.metric_reaches(decisions, &[&label], 1.0).await;
+    }
+    served
+        .metric_reaches("ai_gateway_quota_fallbacks_total", &[], 1.0)
+        .await;
+    let labels = ["backend=\"default/backend-0\"", "result=\"exhausted\""];
+    served
+        .metric_reaches("ai_gateway_quota_checks_total", &labels, 2.0)
+        .await;
+    let (full, labels) = (OPENAI_TOKENS as f64 / 10.0, ["default/backend-0"]);
+    served
+        .metric_reaches("ai_gateway_quota_utilization_ratio", &labels, full)
+        .await;
 }
 
 #[tokio::test]

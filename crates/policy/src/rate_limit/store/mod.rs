@@ -5,7 +5,7 @@
 //! nothing is taken from one limit when another refuses. [`Ledger`] is the arithmetic; a store that several
 //! processes share does the same where its counters are, and each of them may take a little ahead, in [`lease`].
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{fmt::Write as _, future::Future, pin::Pin, sync::Arc};
 
 use super::window::Span;
 
@@ -215,8 +215,14 @@ pub fn decide(claims: &[Claim], over: impl Iterator<Item = bool>) -> bool {
 }
 
 fn counter(key: &str, span: Span) -> String {
-    format!("{key}{}", span.start)
+    let mut counter = String::with_capacity(key.len() + MAX_DIGITS);
+    counter.push_str(key);
+    let _ = write!(counter, "{}", span.start);
+    counter
 }
+
+/// What the start of a window has, for the next centuries.
+const MAX_DIGITS: usize = 12;
 
 /// A window that slides is looked at for as long as the next one lasts.
 fn kept(span: Span, slides: bool) -> u64 {

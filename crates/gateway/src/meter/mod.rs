@@ -4,26 +4,28 @@
 //! settle the meter then: there is no way out of a request that leads past its charge. What the upstream has not
 //! counted is estimated, and the record says so.
 
+pub(crate) mod budget;
+mod spent;
+
 use std::sync::Arc;
 
 use config::snapshot::{Candidate, Rule};
 use http::{HeaderMap, HeaderValue};
-use llm::{ApiError, Document, ErrorKind, Estimate, Operation, Usage};
+use llm::{ApiError, ErrorKind, Estimate, Usage};
 use policy::{
     cost::{Costs, Subject},
-    rate_limit::{
-        Claims, Limits, Request, Ticket, Told,
-        selector::{self},
-    },
+    rate_limit::{Claims, Limits, Request, Ticket, Told, selector},
 };
 use tracing::debug;
 
+use self::spent::{Spent, writes};
 use crate::{
     ctx::Ctx,
-    facts::{Facts, Outcome},
+    facts::{Attempted, Facts, Outcome},
     limit::{Admitted, Denied},
     llm::Asked,
     refusal::Refusal,
+    telemetry::quotas::{Check, Decision},
 };
 
 /// How long an answer is taken to be whose client does not say how long it may be.
@@ -44,6 +46,8 @@ pub(crate) struct Meter {
     ticket: Ticket,
     /// What is owed if the upstream serves it that is being asked.
     attempt: Ticket,
+    /// Where quotas have led the request; `None` if none was asked.
+    decision: Option<Decision>,
 }
 
 /// What a request was charged.
@@ -53,17 +57,6 @@ pub(crate) struct Bill {
     pub(crate) estimated: bool,
     /// The costs, by name.
     pub(crate) costs: Vec<(Arc<str>, u64)>,
-}
-
-/// What a request has used; every request has exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spent {
-    /// No upstream has answered it.
-    Nothing,
-    /// What the upstream has counted.
-    Known(Usage),
-    /// What the upstream has counted, and estimates where it has not.
-    Estimated(Usage),
 }
 
 /// Returns whether something about requests of `rule` is counted.
@@ -90,6 +83,7 @@ pub(crate) async fn open(
         estimate,
         ticket: Ticket::default(),
         attempt: Ticket::default(),
+        decision: None,
     }));
     let Some(limits) = &rule.limits else {
         return Ok(None);
@@ -136,13 +130,13 @@ async fn hold(
     for limit in &limits.rules {
         limit.claim(&request, &mut claims);
     }
-    let admitted = ctx.runtime.limiter.admit(claims, now).await;
+    let admitted = ctx.runtime.limiter.admit(claims, limits.tells, now).await;
     let admitted = admitted.map_err(|denied| refuse(ctx, denied, limits.tells))?;
     unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
         meter.ticket = admitted.ticket;
     }
-    Ok(admitted.told.filter(|_| limits.tells))
+    Ok(admitted.told)
 }
 
 /// Holds an attempt against the quota of its backend. What was held for the attempt before is given back.
@@ -163,7 +157,8 @@ pub(crate) async fn attempt(
     let before = std::mem::take(&mut meter.attempt);
     let usage = meter.estimate;
     ctx.runtime.limiter.settle(before, None, now);
-    let Some(quota) = quota(candidate) else {
+    let Some((backend, quota)) = quota(candidate) else {
+        meter.decision = meter.decision.map(Decision::pass);
         return Ok(());
     };
     let usage = expected(ctx, usage);
@@ -171,7 +166,20 @@ pub(crate) async fn attempt(
     let route = rule.id();
     let request = request(ctx, rule, &route, (Some(candidate), model), headers, &usage);
     let claims = quota.claims(model, &request);
-    let admitted = ctx.runtime.limiter.admit(claims, now).await;
+    let admitted = ctx.runtime.limiter.admit(claims, false, now).await;
+    let check = match &admitted {
+        Ok(admitted) if admitted.unasked.is_empty() => Check::Allowed,
+        Err(Denied::Over { .. }) => Check::Exhausted,
+        Ok(_) | Err(Denied::Unknown { .. }) => Check::Unknown,
+    };
+    let metrics = &ctx.runtime.metrics;
+    metrics.quotas.check(backend, metrics.name(model), check);
+    if let Some(meter) = &mut ctx.facts.meter {
+        meter.decision = Some(match admitted {
+            Ok(_) => meter.decision.map_or(Decision::First, Decision::pass),
+            Err(_) => Decision::Exhausted,
+        });
+    }
     let admitted = admitted.map_err(|denied| refuse(ctx, denied, true))?;
     unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
@@ -190,6 +198,11 @@ pub(crate) fn tell(told: &Told, headers: &mut HeaderMap) {
 }
 
 impl Meter {
+    /// Returns whether an answer is cut off that goes on beyond what is held for it.
+    pub(crate) fn cuts(&self) -> bool {
+        self.ticket.cuts() || self.attempt.cuts()
+    }
+
     /// Books what the request has cost.
     pub(crate) fn settle(self, facts: &Facts, outcome: Outcome) -> Bill {
         let Self {
@@ -197,7 +210,11 @@ impl Meter {
             estimate,
             ticket,
             attempt,
+            decision,
         } = self;
+        if let Some((decision, route)) = decision.zip(facts.route.as_ref()) {
+            facts.runtime().metrics.quotas.decided(route, decision);
+        }
         let (usage, estimated) = match Spent::of(facts, outcome, estimate) {
             Spent::Nothing => (None, false),
             Spent::Known(usage) => (Some(usage), false),
@@ -217,13 +234,7 @@ impl Meter {
             limiter.settle(attempt, None, now);
             return bill;
         };
-        let subject = Subject {
-            model: &attempted.model,
-            backend: &attempted.backend,
-            reference: &attempted.reference,
-            route: facts.route.as_deref().unwrap_or_default(),
-            usage,
-        };
+        let subject = subject(facts, attempted, usage);
         limiter.settle(ticket, Some(&subject), now);
         limiter.settle(attempt, Some(&subject), now);
         for (key, number, failure) in costs.iter().flat_map(|costs| costs.of(&subject)) {
@@ -236,41 +247,14 @@ impl Meter {
     }
 }
 
-impl Spent {
-    fn of(facts: &Facts, outcome: Outcome, estimate: Estimate) -> Self {
-        let (usage, said) = (facts.usage, facts.said.tokens());
-        let writes = facts.endpoint.is_some_and(|endpoint| writes(endpoint.operation));
-        if facts.attempt.is_none() {
-            return Spent::Nothing;
-        }
-        if !facts.status.is_success() {
-            // Nobody waited for the answer that an upstream was working on: it has read the prompt at least.
-            let gone = outcome == Outcome::Dropped && facts.error.is_none();
-            return if gone {
-                Spent::Estimated(prompt(usage, estimate))
-            } else {
-                Spent::Nothing
-            };
-        }
-        let read = prompt(usage, estimate);
-        let whole = outcome == Outcome::Complete;
-        let written = match usage.output {
-            Some(counted) if whole => Some(counted),
-            // Counts come with the end of an answer; what came before is less than what was said.
-            Some(counted) => Some(counted.max(said)),
-            None if !writes => None,
-            None if said > 0 => Some(said),
-            None => Some(facts.bytes_sent.div_ceil(BYTES_PER_TOKEN)),
-        };
-        let spent = Usage {
-            output: written,
-            ..read
-        };
-        if spent == usage {
-            Spent::Known(spent)
-        } else {
-            Spent::Estimated(spent)
-        }
+/// Returns what an answer is charged for that has used `usage`.
+fn subject<'a>(facts: &'a Facts, attempted: &'a Attempted, usage: &'a Usage) -> Subject<'a> {
+    Subject {
+        model: &attempted.model,
+        backend: &attempted.backend,
+        reference: &attempted.reference,
+        route: facts.route.as_deref().unwrap_or_default(),
+        usage,
     }
 }
 
@@ -294,43 +278,6 @@ const NOTHING: Usage = Usage {
     reasoning: None,
 };
 
-/// What documents have that answer without counts, about.
-const BYTES_PER_TOKEN: u64 = 4;
-
-/// Returns the counts with an estimate of the prompt, where it was not counted.
-fn prompt(usage: Usage, estimate: Estimate) -> Usage {
-    let counted = usage.input.or(usage.cache_read).or(usage.cache_write).is_some();
-    Usage {
-        input: if counted {
-            usage.input
-        } else {
-            Some(estimate.input)
-        },
-        ..usage
-    }
-}
-
-/// Returns whether answers of an operation are made of tokens.
-fn writes(operation: Operation) -> bool {
-    match operation {
-        Operation::Chat | Operation::Document(Document::Completion) => true,
-        Operation::Document(
-            Document::Embedding
-            | Document::Image
-            | Document::Speech
-            | Document::Rerank
-            | Document::Moderation
-            | Document::InputTokens
-            | Document::Tokenize
-            | Document::CountTokens,
-        )
-        | Operation::Upload(_)
-        | Operation::Models
-        | Operation::Model
-        | Operation::Kept => false,
-    }
-}
-
 /// Returns what a request is expected to use.
 fn expected(ctx: &Ctx, estimate: Estimate) -> Usage {
     let writes = ctx
@@ -344,8 +291,9 @@ fn expected(ctx: &Ctx, estimate: Estimate) -> Usage {
     }
 }
 
-fn quota(candidate: &Candidate) -> Option<&policy::quota::Quota> {
-    candidate.backend.as_ref().ok()?.quota.as_deref()
+fn quota(candidate: &Candidate) -> Option<(&Arc<str>, &policy::quota::Quota)> {
+    let backend = candidate.backend.as_ref().ok()?;
+    Some((&backend.id, backend.quota.as_deref()?))
 }
 
 /// Returns the request as limits see it, should `candidate` serve it with that model.
@@ -399,6 +347,14 @@ fn unasked(ctx: &Ctx, admitted: &Admitted) {
     }
 }
 
+/// Returns what a client is told where limits cannot be asked.
+fn unknown() -> ApiError {
+    ApiError::new(
+        ErrorKind::Internal,
+        "the limits of this route cannot be checked now",
+    )
+}
+
 /// Returns what a client is told that is not let through.
 fn refuse(ctx: &Ctx, denied: Denied, tells: bool) -> Box<Refusal> {
     let mut headers = HeaderMap::new();
@@ -423,10 +379,7 @@ fn refuse(ctx: &Ctx, denied: Denied, tells: bool) -> Box<Refusal> {
         }
         Denied::Unknown { rule } => {
             ctx.runtime.metrics.limited(&rule, "unknown");
-            ApiError::new(
-                ErrorKind::Internal,
-                "the limits of this route cannot be checked now",
-            )
+            unknown()
         }
     };
     Box::new(Refusal {
