@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from conftest import HERE, Gateway, Server, until
 
 # Where each mark may be seen: in calls to its own provider or issuer.
@@ -13,6 +15,8 @@ MARKS = {
     "marker-azure-token": "azure",
     "marker-aws-secret": None,
     "marker-aws-token": "bedrock",
+    "marker-google-token": "vertex",
+    "marker-gemini-key": "gemini",
     "marker-anthropic-key": "anthropic",
     "marker-client": None,
     "marker-proxy": None,
@@ -30,6 +34,18 @@ GREETING = {
 }
 
 
+def issuer(token):
+    """An issuer of tokens, with one token."""
+    return Server(lambda _: (200, {"access_token": token, "expires_in": 3600, "token_type": "Bearer"}))
+
+
+def google_key():
+    """Returns the key of a service account."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(*form).decode()
+
+
 @pytest.fixture
 def shop(tmp_path):
     """The gateway with its providers, which fail as long as `up` does not name them."""
@@ -39,25 +55,31 @@ def shop(tmp_path):
         refusal = {"error": {"message": "no", "type": "server_error"}}
         return Server(lambda _: (200, greeting) if name in up else (500, refusal))
 
-    providers = {name: provider(name, GREETING) for name in ["openai", "azure", "bedrock", "anthropic"]}
-    token = {"access_token": "marker-azure-token", "expires_in": 3600, "token_type": "Bearer"}
-    providers["issuer"] = Server(lambda _: (200, token))
+    names = ["openai", "azure", "bedrock", "vertex", "gemini", "anthropic"]
+    providers = {name: provider(name, GREETING) for name in names}
+    providers["issuer"], providers["google"] = issuer("marker-azure-token"), issuer("marker-google-token")
+    key = google_key()
     receiver = Server(lambda _: (200, {}))
     environment = {f"{name.upper()}_PORT": str(server.port) for name, server in providers.items()}
     environment |= {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "GOOGLE_KEY": json.dumps({
+            "type": "service_account", "client_email": "me@project.iam.gserviceaccount.com", "private_key_id": "1",
+            "private_key": key, "token_uri": f"http://127.0.0.1:{providers['google'].port}/token",
+        }),
         "AI_GATEWAY_AZURE_PROXY_URL": "http://me:marker-proxy@127.0.0.1:1",
         "TOLLGATE_REDIS": "redis://:marker-redis@127.0.0.1:1/0",
     }
     gateway = Gateway(tmp_path, HERE / "leaks.yaml", environment)
-    yield gateway, providers, receiver, up
+    yield gateway, providers, receiver, up, key
     gateway.stop()
 
 
 def test_nothing_leaks(shop):
-    gateway, providers, receiver, up = shop
+    gateway, providers, receiver, up, key = shop
+    marks = {**MARKS, **{line: None for line in key.splitlines()[1:-1]}}
     answers = [gateway.chat(headers=CLIENT)]
     assert answers[0][0] == 500, answers
     up.add("anthropic")
@@ -74,7 +96,7 @@ def test_nothing_leaks(shop):
     told["answers"] = json.dumps(answers)
     told["exports"] = b"".join(request.body for request in receiver.requests).decode("latin-1")
     assert len(told["output"]) > 1000 and len(told["exports"]) > 100
-    for mark, owner in MARKS.items():
+    for mark, owner in marks.items():
         for place, text in told.items():
             assert mark not in text, f"{mark} in {place}"
         for name, server in providers.items():

@@ -37,3 +37,29 @@ impl<'de> Deserialize<'de> for Secret {
         Box::<str>::deserialize(deserializer).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn nothing_prints_it() {
+        let secret = Secret::new("marker");
+        let written = serde_json::to_string(&secret).expect("a string");
+        // What a panic says of a value that nobody expected.
+        let refused = || -> Result<(), Secret> { Err(Secret::new("marker")) };
+        let panicked = catch_unwind(|| refused().expect("a value"));
+        let said = *panicked
+            .expect_err("a panic")
+            .downcast::<String>()
+            .expect("words");
+        for printed in [format!("{secret:?} {secret:#?}"), written, said] {
+            assert!(
+                printed.contains("[secret]") && !printed.contains("marker"),
+                "{printed}"
+            );
+        }
+    }
+}
