@@ -1,0 +1,157 @@
+//! What a backend answers: nothing, a message or a stream, or a status that says that it is none.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header, response};
+use http_body_util::BodyExt;
+use llm::frame::sse::{Event, Sse};
+use mcp::{Message, session::Entry};
+
+use super::{Ask, Caller, Events, Failure, Fault, SESSION};
+use crate::{body::Pieces, mcp::stdio::Talk, upstream};
+
+/// The largest reply that is no stream.
+const MAX_REPLY: usize = 64 * 1024 * 1024;
+
+/// The most that is read of a reply whose status says that it is none.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// A backend's reply.
+pub(in crate::mcp) enum Reply {
+    /// It took the message, or has no stream, and says nothing.
+    Nothing,
+    /// One message, and the session that it opened.
+    Message(Message, Option<String>),
+    /// Several, over time, and the session that it opened.
+    Events(Box<Events>, Option<String>),
+}
+
+impl Reply {
+    /// Returns the reply that is what a program says.
+    pub(in crate::mcp) fn talk(backend: &Arc<str>, talk: Talk, opened: Option<String>) -> Self {
+        Reply::Events(Box::new(Events::program(backend, talk)), opened)
+    }
+}
+
+impl Caller<'_> {
+    /// Reads the reply to `ask`.
+    pub(super) async fn read(
+        &self,
+        head: &response::Parts,
+        body: upstream::Reply,
+        entry: Option<&Entry>,
+        ask: Ask<'_>,
+    ) -> Result<Reply, Failure> {
+        let opened = head
+            .headers
+            .get(SESSION)
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned);
+        match head.status {
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(Reply::Nothing),
+            // A backend need not have a stream, nor end sessions.
+            StatusCode::METHOD_NOT_ALLOWED if !matches!(ask, Ask::Post(_)) => return Ok(Reply::Nothing),
+            status if !status.is_success() => return self.refused(head, body, entry).await,
+            _ => {}
+        }
+        if matches!(ask, Ask::Delete) {
+            return Ok(Reply::Nothing);
+        }
+        if media_type(&head.headers) == Some("text/event-stream") {
+            let events = Events::http(&self.backend.name, body);
+            return Ok(Reply::Events(Box::new(events), opened));
+        }
+        let bytes = self.whole(body, MAX_REPLY).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Reply::Nothing);
+        }
+        match Message::parse(&bytes) {
+            Ok(message) => Ok(Reply::Message(message, opened)),
+            // Events under another name.
+            Err(error) => answer_among(&bytes).map_or_else(
+                || {
+                    Err(Failure::new(
+                        &self.backend.name,
+                        Fault::BadReply,
+                        error.to_string(),
+                    ))
+                },
+                |message| Ok(Reply::Message(message, opened)),
+            ),
+        }
+    }
+
+    /// Reads a reply whose status says that it is none; an error that it holds is an answer all the same.
+    async fn refused(
+        &self,
+        head: &response::Parts,
+        body: upstream::Reply,
+        entry: Option<&Entry>,
+    ) -> Result<Reply, Failure> {
+        let bytes = self.whole(body, MAX_ERROR).await.unwrap_or_default();
+        let status = head.status;
+        let message = Message::parse(&bytes).ok();
+        let said = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        // Revision 2025-03-26 wants a 404 for a session that is not known; some servers answer 400.
+        let in_session = entry.is_some_and(|entry| !entry.session.is_empty());
+        let lost = in_session
+            && (status == StatusCode::NOT_FOUND
+                || (status == StatusCode::BAD_REQUEST
+                    && said.contains("session")
+                    && !said.contains("initialized")));
+        match message {
+            Some(message @ Message::Response(_)) if !lost && !demands_login(status) => {
+                Ok(Reply::Message(message, None))
+            }
+            _ => Err(Failure {
+                challenge: head.headers.get(header::WWW_AUTHENTICATE).cloned(),
+                lost,
+                ..Failure::new(
+                    &self.backend.name,
+                    Fault::Status(status),
+                    format!("it answered with status {}", status.as_u16()),
+                )
+            }),
+        }
+    }
+
+    async fn whole(&self, mut body: upstream::Reply, limit: usize) -> Result<Bytes, Failure> {
+        let fail = |fault, reason: &str| Failure::new(&self.backend.name, fault, reason);
+        let mut read = Pieces::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| fail(Fault::Broken, "its reply broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if read.len() + data.len() > limit {
+                return Err(fail(Fault::BadReply, "its reply is too large"));
+            }
+            read.push(data);
+        }
+        Ok(read.join())
+    }
+}
+
+/// Returns the answer in a stream that was not announced as one.
+fn answer_among(bytes: &[u8]) -> Option<Message> {
+    let mut found = None;
+    let mut sse = Sse::default();
+    let mut look = |event: Event<'_>| {
+        if let Ok(message @ Message::Response(_)) = Message::parse(event.frame.data.as_bytes()) {
+            found = Some(message);
+        }
+    };
+    sse.push_events(bytes, |event, _| look(event)).ok()?;
+    sse.finish_events(look);
+    found
+}
+
+/// Returns whether a status is about who calls, which no other answer can stand for.
+pub(in crate::mcp) fn demands_login(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Returns the media type of a body, without parameters.
+pub(in crate::mcp) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    kind.split(';').next().map(str::trim)
+}
