@@ -251,7 +251,7 @@ fn words(text: &str) -> Vec<String> {
 /// Returns what the model says when it calls nothing.
 fn say(request: &Request, heard: &Heard<'_>) -> Result<String, ApiError> {
     match &request.output {
-        Output::Text => Ok(prose(request, heard)),
+        Output::Text | Output::Plain => Ok(prose(request, heard)),
         Output::JsonObject => Ok(serde_json::json!({ "answer": prose(request, heard) }).to_string()),
         Output::JsonSchema { schema, .. } => {
             let schema: Value = serde_json::from_str(schema.get())

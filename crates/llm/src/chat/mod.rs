@@ -404,6 +404,8 @@ pub enum Output {
     /// Any text.
     #[default]
     Text,
+    /// Text and nothing else, said in so many words.
+    Plain,
     /// Some JSON object.
     JsonObject,
     /// JSON after a schema.

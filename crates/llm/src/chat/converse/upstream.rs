@@ -298,7 +298,7 @@ fn answer<'a>(
     losses: &mut Losses,
 ) -> Result<Answer<'a>, ApiError> {
     let (name, description, schema) = match &request.output {
-        Output::Text => return Ok(Answer::Free),
+        Output::Text | Output::Plain => return Ok(Answer::Free),
         Output::JsonObject => ("", None, None),
         Output::JsonSchema {
             name,

@@ -369,8 +369,11 @@ fn output(config: &mut Object<'_>, request: &mut Request, path: &Path<'_>) -> Re
             schema,
             strict: None,
         },
-        None if media_type.as_deref() == Some("application/json") => Output::JsonObject,
-        None => Output::Text,
+        None => match media_type.as_deref() {
+            Some("application/json") => Output::JsonObject,
+            Some("text/plain") => Output::Plain,
+            _ => Output::Text,
+        },
     };
     Ok(())
 }

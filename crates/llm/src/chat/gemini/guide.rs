@@ -55,7 +55,7 @@ pub(super) fn of(request: &Request) -> Result<Option<&Extension>, ApiError> {
     };
     let excluded = match request.output {
         Output::Text => guides.next().is_some(),
-        Output::JsonObject | Output::JsonSchema { .. } => true,
+        Output::Plain | Output::JsonObject | Output::JsonSchema { .. } => true,
     };
     if excluded {
         let message = format!("{} excludes any other form of the answer", guide.key);

@@ -297,6 +297,11 @@ fn output(
                 None => Ok(()),
             };
         }
+        Output::Plain => {
+            guide::of(request)?;
+            fields.put("responseMimeType", Some("text/plain"));
+            return Ok(());
+        }
         Output::JsonObject => (None, None),
         Output::JsonSchema {
             description, schema, ..

@@ -255,7 +255,7 @@ fn output(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Output
 fn format(raw: &RawValue, path: &Path<'_>) -> Result<Option<Output>, ApiError> {
     let mut format = Object::parse(raw, path)?;
     match format.required::<String>("type", path)?.as_str() {
-        "text" => Ok(Some(Output::Text)),
+        "text" => Ok(Some(Output::Plain)),
         "json_object" => Ok(Some(Output::JsonObject)),
         "json_schema" => {
             let schema: &RawValue = format.required("schema", path)?;

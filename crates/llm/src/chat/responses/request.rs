@@ -115,6 +115,7 @@ pub(super) struct Text<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Form<'a> {
+    Text,
     JsonObject,
     JsonSchema {
         name: &'a str,

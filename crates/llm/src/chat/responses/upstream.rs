@@ -214,6 +214,7 @@ fn choose<'a>(choice: &'a ToolChoice, tools: &[chat::Tool], names: &'a Names) ->
 fn form(output: &Output) -> Option<Form<'_>> {
     match output {
         Output::Text => None,
+        Output::Plain => Some(Form::Text),
         Output::JsonObject => Some(Form::JsonObject),
         Output::JsonSchema {
             name,

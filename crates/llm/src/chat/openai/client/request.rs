@@ -173,7 +173,7 @@ fn output(object: &mut Object<'_>, losses: &mut Losses) -> Result<Output, ApiErr
     let mut format = Object::parse(raw, &path)?;
     let kind: String = format.required("type", &path)?;
     match kind.as_str() {
-        "text" => Ok(Output::Text),
+        "text" => Ok(Output::Plain),
         "json_object" => Ok(Output::JsonObject),
         "json_schema" => {
             let at = path.key("json_schema");

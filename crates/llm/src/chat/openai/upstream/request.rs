@@ -303,6 +303,10 @@ fn choose<'a>(choice: &'a ToolChoice, names: &'a Names) -> Choice<'a> {
 fn response_format(output: &Output) -> Option<ResponseFormat<'_>> {
     match output {
         Output::Text => None,
+        Output::Plain => Some(ResponseFormat {
+            kind: "text",
+            json_schema: None,
+        }),
         Output::JsonObject => Some(ResponseFormat {
             kind: "json_object",
             json_schema: None,
