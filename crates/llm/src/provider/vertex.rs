@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::{Ask, CredentialKind, Provider, Target, beta, serve};
+use super::{Ask, CredentialKind, Provider, Target, beta, segment, serve};
 use crate::{Document, Format, Operation, document::Served, json::Edit};
 
 /// Claude on Vertex AI, through `rawPredict`.
@@ -44,7 +44,7 @@ impl Provider for VertexClaude {
         } else {
             "rawPredict"
         };
-        let suffix = format!("publishers/anthropic/models/{}:{action}", target.model);
+        let suffix = format!("publishers/anthropic/models/{}:{action}", segment(target.model));
         target.site.join("", &suffix)
     }
 
@@ -83,6 +83,24 @@ mod tests {
 
     use super::*;
     use crate::{Site, json::Shallow};
+
+    #[test]
+    fn the_model_is_one_segment_of_the_path() {
+        let site = Site::default();
+        let target = Target {
+            provider: &VertexClaude,
+            site: &site,
+            model: "a/../b?c@1",
+            now: 0,
+        };
+        let ask = Ask {
+            operation: Operation::Chat,
+            format: Format::Messages,
+            stream: false,
+        };
+        let path = "/publishers/anthropic/models/a%2F..%2Fb%3Fc@1:rawPredict";
+        assert_eq!(VertexClaude.path(ask, &target), path);
+    }
 
     #[test]
     fn the_model_is_in_the_path_alone() {
