@@ -10,7 +10,7 @@ use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
         Client, DecodeReply, DecodeStream, Delta, EncodeStream, Event, Finish, Grammar, Head, PartHead,
-        Request, StreamOptions, Upstream, citation, custom,
+        Request, StreamOptions, Upstream, attribution, citation, custom,
     },
     frame::{Framer, Framing},
     inbound::Sides,
@@ -73,6 +73,7 @@ pub(crate) fn call(
         headers,
     } = *sides;
     let stream = request.stream.unwrap_or_default();
+    attribution::lower(&mut request, ask.format, &mut losses);
     citation::lower(&mut request, ask.format, &mut losses);
     let lowered = custom::lower(&mut request, ask.format, &mut losses);
     let (mut body, decode) = upstream.encode_request(&request, target, &mut losses)?;

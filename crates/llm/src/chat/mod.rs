@@ -24,6 +24,7 @@ use crate::{
     reply::End,
 };
 
+pub(crate) mod attribution;
 pub mod citation;
 pub mod converse;
 pub(crate) mod custom;

@@ -119,6 +119,7 @@ impl Form {
                 return Ok(None);
             };
             let mut request = decode(document, inbound, client, losses)?;
+            chat::attribution::lower(&mut request, format, losses);
             chat::citation::lower(&mut request, format, losses);
             upstream.encode_request(&request, target, losses)?.0
         };
