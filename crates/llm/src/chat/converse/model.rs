@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     ApiError, Field, Format, Losses,
     capability::{Capability, Family},
     chat::{
-        Extension, Extensions, Reasoning, ReasoningMode, Request, ToolChoice,
+        Extension, Extensions, Reasoning, ReasoningMode, Request, Tool, ToolBody, ToolChoice,
         messages::{request::Thinking, think},
     },
     json,
@@ -24,6 +24,10 @@ const EFFORTS: &[&str] = &["low", "medium", "high"];
 
 /// Members of Messages that Claude takes beside those of the format.
 const OWN: &[&str] = &["context_management"];
+
+/// Anthropic's tools that Claude knows on Amazon Bedrock, without the dates of their versions ("Computer use" and "Tool
+/// use"). Of the others some are run by Anthropic's servers, and the search for tools is for InvokeModel alone.
+const OWN_TOOLS: &[&str] = &["bash", "computer", "memory", "text_editor"];
 
 /// The effort where the client asked for thinking and said nothing else.
 const MODERATE: &str = "medium";
@@ -98,26 +102,61 @@ pub(super) fn draw(family: Family, top_k: Option<u64>, fields: &mut Fields) {
     }
 }
 
-/// Says in Claude's own words which tool to call, where the format cannot say that it must be one at a time.
-pub(super) fn choose_one(choice: Option<&ToolChoice>, name: impl Fn(&str) -> String, fields: &mut Fields) {
+/// Adds the tools that a model of `family` knows by itself; returns what they are called.
+pub(super) fn offer(tools: &[Tool], family: Family, fields: &mut Fields) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        name: String,
+    }
+
+    let own = tools.iter().filter_map(|tool| match &tool.body {
+        ToolBody::Native { format, kind, raw } if has(family, *format, kind) => Some(&**raw),
+        ToolBody::Native { .. } | ToolBody::Function { .. } => None,
+    });
+    let own: Vec<&RawValue> = own.collect();
+    if !own.is_empty() {
+        put(fields, "tools", &own);
+    }
+    own.iter()
+        .filter_map(|raw| serde_json::from_str::<Named>(raw.get()).ok())
+        .map(|named| named.name)
+        .collect()
+}
+
+/// Returns whether a model of `family` knows tools of type `kind` of `format` by itself.
+pub(super) fn has(family: Family, format: Format, kind: &str) -> bool {
+    let name = kind.rsplit_once('_').map_or(kind, |(name, _)| name);
+    family == Family::Claude && format == Format::Messages && OWN_TOOLS.contains(&name)
+}
+
+/// Says in Claude's own words which tool to call, and whether it must be one at a time.
+pub(super) fn choose(
+    choice: &ToolChoice,
+    one_at_a_time: bool,
+    name: impl Fn(&str) -> String,
+    fields: &mut Fields,
+) {
     #[derive(Serialize)]
     struct Choice {
         #[serde(rename = "type")]
         kind: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         disable_parallel_tool_use: bool,
     }
 
     let (kind, name) = match choice {
-        None | Some(ToolChoice::Auto | ToolChoice::None) => ("auto", None),
-        Some(ToolChoice::Required) => ("any", None),
-        Some(ToolChoice::Tool(tool)) => ("tool", Some(name(tool))),
+        ToolChoice::Auto => ("auto", None),
+        ToolChoice::None => ("none", None),
+        ToolChoice::Required => ("any", None),
+        ToolChoice::Tool(tool) => ("tool", Some(name(tool))),
     };
     let choice = Choice {
         kind,
         name,
-        disable_parallel_tool_use: true,
+        disable_parallel_tool_use: one_at_a_time,
     };
     put(fields, "tool_choice", &choice);
 }

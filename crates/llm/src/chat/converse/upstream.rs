@@ -40,6 +40,9 @@ const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
 /// The tool that stands for an answer in JSON, where the schema has no name.
 const ANSWER: &str = "json_response";
 
+/// The tool that is declared where some must be and the client declares none.
+const NOTHING: &str = "nothing";
+
 /// The tiers of service that the provider knows.
 const TIERS: &[&str] = &["default", "flex", "priority", "reserved"];
 
@@ -138,7 +141,8 @@ impl Upstream for Converse {
     }
 }
 
-/// Returns what the model may call, and whether it must.
+/// Returns what the model may call, and whether it must; what only the model itself has words for is added to
+/// `fields`.
 fn offer<'a>(
     request: &'a Request,
     capability: &Capability,
@@ -146,61 +150,111 @@ fn offer<'a>(
     fields: &mut Fields,
 ) -> Result<Option<ToolConfig<'a>>, ApiError> {
     let called = called(request);
-    let forbidden = request.tool_choice == Some(ToolChoice::None);
-    if forbidden && called.is_empty() {
+    if request.tool_choice == Some(ToolChoice::None) && called.is_empty() {
         return Ok(None);
     }
+    let own = model::offer(&request.tools, writer.hosted.family, fields);
     let mut tools = tools(&request.tools, capability, writer)?;
-    let declared = !tools.is_empty();
-    if !declared {
-        // The provider refuses calls in a conversation whose tools are not declared.
-        for (index, name) in called.into_iter().enumerate() {
-            let body = Tool::ToolSpec {
-                name: writer.tool_name(name),
-                description: None,
-                input_schema: input_schema(None, index)?,
-                strict: None,
-            };
-            tools.push(Item { body, mark: None });
-        }
+    let offered = Offered {
+        anything: !tools.is_empty() || !own.is_empty(),
+        own: !own.is_empty(),
+    };
+    if tools.is_empty() && !called.is_empty() {
+        // The provider refuses calls in a conversation for which it is told of no tools, and knows nothing of what the
+        // model is told.
+        tools = undeclared(called, &own, writer)?;
     }
-    if tools.is_empty() {
+    if tools.is_empty() && !offered.anything {
         return Ok(None);
     }
-    if forbidden || !declared {
-        let reason = "the converse format cannot forbid the tools that the conversation has used";
-        writer.losses.advisory(Field::ToolChoice, reason);
+    let tool_choice = choice(request, offered, writer, fields);
+    Ok((!tools.is_empty()).then_some(ToolConfig {
+        tools: Marked(tools),
+        tool_choice,
+    }))
+}
+
+/// What the client offers the model.
+#[derive(Clone, Copy)]
+struct Offered {
+    anything: bool,
+    /// Tools that the model knows by itself.
+    own: bool,
+}
+
+/// Returns tools in place of those that the conversation has `called` and the client does not declare; there is one at
+/// least.
+fn undeclared<'a>(
+    called: BTreeSet<&'a str>,
+    own: &[String],
+    writer: &mut Writer<'_>,
+) -> Result<Vec<Item<Tool<'a>>>, ApiError> {
+    let mut called: Vec<&str> = called
+        .into_iter()
+        .filter(|name| !own.iter().any(|own| own == name))
+        .collect();
+    if called.is_empty() {
+        called.push(NOTHING);
     }
-    let one_at_a_time = declared && request.parallel_tool_calls == Some(false);
-    let tool_choice = match &request.tool_choice {
-        choice if one_at_a_time && writer.hosted.family == Family::Claude => {
+    let tools = called.into_iter().enumerate().map(|(index, name)| {
+        let body = Tool::ToolSpec {
+            name: writer.tool_name(name),
+            description: (name == NOTHING).then_some("Does nothing."),
+            input_schema: input_schema(None, index)?,
+            strict: None,
+        };
+        Ok(Item { body, mark: None })
+    });
+    tools.collect()
+}
+
+/// Returns whether a tool must be called, unless that is said in the model's own words: Claude has some for what the
+/// format has none for.
+fn choice<'a>(
+    request: &'a Request,
+    offered: Offered,
+    writer: &mut Writer<'_>,
+    fields: &mut Fields,
+) -> Option<Choice<'a>> {
+    let forbidden = request.tool_choice == Some(ToolChoice::None) || !offered.anything;
+    let one_at_a_time = !forbidden && request.parallel_tool_calls == Some(false);
+    let wanted = request.tool_choice.as_ref();
+    if writer.hosted.family == Family::Claude {
+        if forbidden {
+            model::choose(&ToolChoice::None, false, str::to_owned, fields);
+            return None;
+        }
+        if one_at_a_time || (offered.own && wanted.is_some()) {
             let names: &BTreeMap<String, String> = writer.names;
             let upstream = |tool: &str| {
                 let renamed = names.iter().find(|(_, name)| *name == tool);
                 renamed.map_or_else(|| tool.to_owned(), |(name, _)| name.clone())
             };
-            model::choose_one(choice.as_ref(), upstream, fields);
-            None
+            model::choose(
+                wanted.unwrap_or(&ToolChoice::Auto),
+                one_at_a_time,
+                upstream,
+                fields,
+            );
+            return None;
         }
-        choice => {
-            if one_at_a_time {
-                let reason = "this model cannot be kept to one call at a time";
-                writer.losses.advisory(Field::ParallelToolCalls, reason);
-            }
-            match choice {
-                None | Some(ToolChoice::None) => None,
-                Some(ToolChoice::Auto) => Some(Choice::Auto {}),
-                Some(ToolChoice::Required) => Some(Choice::Any {}),
-                Some(ToolChoice::Tool(name)) => Some(Choice::Tool {
-                    name: writer.tool_name(name),
-                }),
-            }
-        }
-    };
-    Ok(Some(ToolConfig {
-        tools: Marked(tools),
-        tool_choice,
-    }))
+    }
+    if forbidden {
+        let reason = "the converse format cannot forbid the tools that the conversation has used";
+        writer.losses.advisory(Field::ToolChoice, reason);
+    }
+    if one_at_a_time {
+        let reason = "this model cannot be kept to one call at a time";
+        writer.losses.advisory(Field::ParallelToolCalls, reason);
+    }
+    match wanted {
+        None | Some(ToolChoice::None) => None,
+        Some(ToolChoice::Auto) => Some(Choice::Auto {}),
+        Some(ToolChoice::Required) => Some(Choice::Any {}),
+        Some(ToolChoice::Tool(name)) => Some(Choice::Tool {
+            name: writer.tool_name(name),
+        }),
+    }
 }
 
 /// Returns the tools that the conversation has called.
@@ -254,6 +308,9 @@ fn tools<'a>(
                 raw,
                 ..
             } => Tool::Native(raw),
+            ToolBody::Native { format, kind, .. } if model::has(writer.hosted.family, *format, kind) => {
+                continue;
+            }
             ToolBody::Native { format, kind, .. } => {
                 let reason = format!("a tool of type \"{kind}\" is known to {} only", format.name());
                 writer.losses.material(field, reason);

@@ -424,6 +424,83 @@ fn thinking_is_said_as_the_model_takes_it() {
 }
 
 #[test]
+fn claude_is_offered_the_tools_that_it_knows_by_itself() {
+    let bash = json!({"type": "bash_20250124", "name": "bash"});
+    let screen = json!({"type": "computer_20250124", "name": "computer", "display_width_px": 800, "display_height_px": 600});
+    // It is told in the words in which the client says it.
+    let with = |choice: Value| json!({"tools": [bash, screen], "tool_choice": choice});
+    check(
+        Messages,
+        json!({"tools": [bash, screen]}),
+        json!({"toolConfig": null, "additionalModelRequestFields": {"tools": [bash, screen]}}),
+        &[],
+    );
+    for choice in [json!({"type": "any"}), json!({"type": "tool", "name": "bash"})] {
+        check(
+            Messages,
+            with(choice.clone()),
+            json!({"toolConfig": null, "additionalModelRequestFields": with(choice)}),
+            &[],
+        );
+    }
+    check(
+        Messages,
+        with(json!({"type": "none"})),
+        json!({"toolConfig": null, "additionalModelRequestFields": null}),
+        &[],
+    );
+
+    // The provider knows nothing of them, and must be told of some tool where one was called.
+    let called = |name: &str| {
+        json!([
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": name, "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]},
+        ])
+    };
+    let told = |name: &str, description: Option<&str>| {
+        let mut spec = json!({"name": name, "inputSchema": {"json": {"type": "object", "properties": {}}}});
+        if let Some(description) = description {
+            spec["description"] = json!(description);
+        }
+        json!({
+            "toolConfig": {"tools": [{"toolSpec": spec}]},
+            "additionalModelRequestFields": {"tools": [bash, screen]},
+        })
+    };
+    let members = |name: &str| json!({"tools": [bash, screen], "messages": called(name)});
+    check(
+        Messages,
+        members("bash"),
+        told("nothing", Some("Does nothing.")),
+        &[],
+    );
+    check(Messages, members("f"), told("f", None), &[]);
+
+    // Others are run where the model is not, or unknown to it.
+    for kind in [
+        "web_search_20250305",
+        "code_execution_20250825",
+        "tool_search_tool_regex_20251119",
+    ] {
+        let tools = json!([{"type": kind, "name": "t"}]);
+        check(
+            Messages,
+            json!({"tools": tools}),
+            json!({"toolConfig": null, "additionalModelRequestFields": null}),
+            &["!tools[0]"],
+        );
+    }
+    check_for(
+        QWEN,
+        Messages,
+        json!({"tools": [bash]}),
+        json!({"toolConfig": null, "additionalModelRequestFields": null}),
+        &["!tools[0]"],
+    );
+}
+
+#[test]
 fn tools_are_chosen_as_far_as_the_format_can_say() {
     let tools = json!([{"name": "f", "description": "", "input_schema": {"type": "object"}}]);
     let spec = json!({"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}});
@@ -482,18 +559,14 @@ fn tools_are_chosen_as_far_as_the_format_can_say() {
     ]);
     let empty =
         json!({"toolSpec": {"name": "g", "inputSchema": {"json": {"type": "object", "properties": {}}}}});
-    check(
-        Messages,
-        json!({"messages": history}),
-        json!({"toolConfig": {"tools": [empty]}}),
-        &["tool_choice"],
-    );
-    check(
-        Messages,
-        json!({"messages": history, "tools": tools, "tool_choice": {"type": "none"}}),
-        json!({"toolConfig": {"tools": [spec]}}),
-        &["tool_choice"],
-    );
+    let forbidden = json!({"messages": history, "tools": tools, "tool_choice": {"type": "none"}});
+    let none = json!({"tool_choice": {"type": "none"}});
+    for (members, tool) in [(json!({"messages": history}), &empty), (forbidden, &spec)] {
+        let told = json!({"toolConfig": {"tools": [tool]}, "additionalModelRequestFields": none});
+        check(Messages, members.clone(), told, &[]);
+        let told = json!({"toolConfig": {"tools": [tool]}, "additionalModelRequestFields": null});
+        check_for(QWEN, Messages, members, told, &["tool_choice"]);
+    }
     check(
         Messages,
         json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
