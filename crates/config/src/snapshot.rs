@@ -529,6 +529,9 @@ impl Backend {
             "tls": self.tls.as_ref().map(|tls| tls.dump()),
             "credential": self.credential.as_ref().map(Credential::dump),
         });
+        if !self.site.flags.is_empty() {
+            dump["flags"] = json!(self.site.flags.to_string());
+        }
         if let Some(quota) = &self.quota {
             dump["quota"] = quota.rules().map(|rule| &*rule.id).collect();
         }

@@ -331,6 +331,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("ALICE_KEY", "a"),
     ("BOB_KEY", "b"),
     ("AWS_ACCESS_KEY_ID", "k"),
+    ("AWS_BEARER_TOKEN_BEDROCK", "k"),
     ("AWS_SECRET_ACCESS_KEY", "k"),
     ("AZURE_TENANT_ID", "t"),
     ("AZURE_CLIENT_ID", "c"),

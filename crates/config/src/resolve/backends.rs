@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use llm::{
     Site,
-    provider::{Azure, CredentialKind, Provider, Vertex, VertexClaude},
+    provider::{Azure, CredentialKind, Flags, Provider, Vertex, VertexClaude},
 };
 use policy::{body::Body, headers::Headers};
 
@@ -80,7 +80,11 @@ fn service(
         return Err(format!("{KIND} {key} is not accepted"));
     }
     let serving = serving(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
-    let site = site(key, &spec.api, notes);
+    let flags = flags(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
+    let site = Site {
+        flags,
+        ..site(key, &spec.api, notes)
+    };
     // Grants from before AIServiceBackends were known name the route that the Gateway API knows.
     let from = [End::service(key), End::http_route(key)];
     let resolved = reach
@@ -117,6 +121,18 @@ fn serving(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) 
     schemas::declared(name, annotation.map(String::as_str)).inspect_err(|message| {
         let field = format!("metadata.annotations[{}]", schemas::PROVIDER);
         notes.refuse(KIND, key, "UnknownProvider", field, message);
+    })
+}
+
+/// Returns what is declared of flags; says why if it cannot be understood.
+fn flags(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) -> Result<Flags, String> {
+    let Some(list) = declared.metadata.annotations.get(schemas::FLAGS) else {
+        return Ok(Flags::NONE);
+    };
+    let flags = Flags::parse(list).map_err(|error| error.to_string());
+    flags.inspect_err(|message| {
+        let field = format!("metadata.annotations[{}]", schemas::FLAGS);
+        notes.refuse(KIND, key, "InvalidFlags", field, message);
     })
 }
 
@@ -285,6 +301,7 @@ fn site(key: &Key, schema: &ApiSchema, notes: &mut Notes) -> Site {
     Site {
         prefix: written.map(|written| written.trim_matches('/').to_owned()),
         version: version.map(str::to_owned),
+        flags: Flags::NONE,
     }
 }
 

@@ -7,6 +7,9 @@ use crate::kind::ai_service_backend::ApiName;
 /// Names the row of a provider that a backend is called by, where the host does not tell.
 pub const PROVIDER: &str = "tollgate.dev/provider";
 
+/// Says which flags of `anthropic-beta` a backend takes, over what its platform is known to take.
+pub(super) const FLAGS: &str = "tollgate.dev/anthropic-beta";
+
 /// What a schema stands for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Serving {

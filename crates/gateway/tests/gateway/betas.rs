@@ -1,7 +1,7 @@
 //! What Claude Code sends to each platform that serves Claude: flags, the members that go with them, counts.
 
 use serde_json::{Value, json};
-use testkit::{Cloud, Provider, Script, Upstream, client::post};
+use testkit::{Cloud, Provider, Reply, Script, Upstream, client::post, fixture};
 
 use crate::fixture::{KEY, MESSAGES, MODEL, To, serve, to};
 
@@ -213,4 +213,34 @@ async fn what_may_be_cited_and_is_cited_crosses_converse() {
         .as_str()
         .unwrap_or_default();
     assert!(text.contains("The limit is 100."), "{sent}");
+}
+
+#[tokio::test]
+async fn a_backend_says_itself_which_flags_it_takes() {
+    let declared =
+        "fast-mode-2026-02-01, -effort-2025-11-24, interleaved-thinking-2025-05-14=interleaved-next";
+    let flags = llm::provider::Flags::parse(declared).expect("a list of flags");
+    let sent = "effort-2025-11-24,fast-mode-2026-02-01,interleaved-thinking-2025-05-14,files-api-2025-04-14";
+    // In front of Vertex AI what is known of it counts beside what is declared; Anthropic gets the rest as it comes.
+    for (platform, header) in [
+        (&VERTEX, "fast-mode-2026-02-01,interleaved-next"),
+        (
+            &ANTHROPIC,
+            "fast-mode-2026-02-01,interleaved-next,files-api-2025-04-14",
+        ),
+    ] {
+        let upstream = Upstream::start(Reply::json(200, &fixture::messages::response("claude"))).await;
+        let served = serve([To {
+            flags: flags.clone(),
+            ..to(platform.provider, upstream.address())
+        }])
+        .await;
+        let mut request = request();
+        request["speed"] = json!("fast");
+        let answer = post(served.address, MESSAGES, &[("anthropic-beta", sent)], &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let got = upstream.received(1).await.remove(0);
+        assert_eq!(got.header("anthropic-beta"), header);
+        assert_eq!(got.json()["speed"], "fast");
+    }
 }

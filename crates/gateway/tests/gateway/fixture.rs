@@ -13,7 +13,7 @@ use config::{
 use gateway::{Gateway, Options};
 use llm::{
     Site,
-    provider::{self, Provider},
+    provider::{self, Flags, Provider},
 };
 use serde_json::Value;
 use testkit::{Upstream, client::Answer};
@@ -44,6 +44,8 @@ pub(crate) struct To {
     pub(crate) priority: u32,
     pub(crate) weight: u32,
     pub(crate) model: Option<String>,
+    /// What is declared of flags there.
+    pub(crate) flags: Flags,
     /// What the upstream is given in place of [`KEY`].
     pub(crate) credential: Option<Credential>,
 }
@@ -66,6 +68,7 @@ pub(crate) fn to(provider: &'static dyn Provider, address: SocketAddr) -> To {
         priority: 0,
         weight: 1,
         model: None,
+        flags: Flags::NONE,
         credential: None,
     }
 }
@@ -178,7 +181,10 @@ fn candidate(index: usize, to: &To) -> Candidate {
     let backend = Backend {
         id: format!("default/backend-{index}").into(),
         provider: to.provider,
-        site: Site::default(),
+        site: Site {
+            flags: to.flags.clone(),
+            ..Site::default()
+        },
         endpoints: vec![Endpoint::new(to.address.ip().to_string(), to.address.port())],
         tls: None,
         credential: Some(to.credential.clone().unwrap_or_else(|| {

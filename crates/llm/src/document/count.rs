@@ -146,11 +146,16 @@ impl Form {
     /// Returns what is to become of the client's headers. Vertex AI's counter refuses flags that its models take.
     pub(super) fn replaces(
         self,
+        target: &Target<'_>,
         headers: &HeaderMap,
         losses: &mut Losses,
-    ) -> Vec<(HeaderName, Option<HeaderValue>)> {
-        match self {
+    ) -> Result<Vec<(HeaderName, Option<HeaderValue>)>, ApiError> {
+        Ok(match self {
             Form::VertexClaude => beta::withhold(headers, losses),
+            Form::Messages if beta::is_sent(headers) => {
+                let nothing = Shallow::parse(Bytes::from_static(b"{}"))?;
+                beta::carry(target, Format::Messages, headers, &nothing, losses)?.replaces
+            }
             Form::Messages
             | Form::BedrockClaude
             | Form::Converse
@@ -158,7 +163,7 @@ impl Form {
             | Form::Gemini
             | Form::Responses
             | Form::Tokenize => Vec::new(),
-        }
+        })
     }
 
     /// Returns the members of `said` that the counter takes, as they are.

@@ -184,7 +184,7 @@ pub(crate) fn call(
         }
         Wire::Count(form) => {
             let body = form.encode(document, inbound, target, headers, &mut losses)?;
-            replaces = form.replaces(headers, &mut losses);
+            replaces = form.replaces(target, headers, &mut losses)?;
             (body.ok_or_else(unserved)?, reply::Decode::Count(form))
         }
     };

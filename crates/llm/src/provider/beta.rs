@@ -16,6 +16,7 @@ use crate::{
     ApiError, Field, Format, Losses, Severity, Target,
     capability::{Family, Hosted},
     json::{self, Edit, Kind, Path, Shallow},
+    provider::Flags,
 };
 
 /// The header in which clients send flags.
@@ -67,6 +68,7 @@ pub(crate) struct Carried {
 const BEDROCK_TAKES: Takes = Takes::Only(&[
     "computer-use-2024-10-22",
     "computer-use-2025-01-24",
+    "computer-use-2025-11-24",
     "context-1m-2025-08-07",
     "context-management-2025-06-27",
     "dev-full-thinking-2025-05-14",
@@ -103,21 +105,37 @@ pub(super) const CONVERSE: Platform = Platform {
     ..INVOKE_MODEL
 };
 
-/// Vertex AI, whose features are those of Anthropic without what its own servers run or keep.
+/// Vertex AI, whose features are those of Anthropic without what its own servers run or keep. It takes some members
+/// without a flag, and refuses the flag.
 pub(super) const VERTEX: Platform = Platform {
     name: "Vertex AI",
     takes: Takes::AllBut(&[
+        "adaptive-thinking-2026-01-28",
+        "advisor-tool-2026-03-01",
         "code-execution-2025-05-22",
         "code-execution-2025-08-25",
+        "effort-2025-11-24",
+        "fast-mode-2026-02-01",
         "files-api-2025-04-14",
         "mcp-client-2025-04-04",
         "mcp-client-2025-11-20",
         "message-batches-2024-09-24",
         "prompt-caching-scope-2026-01-05",
         "skills-2025-10-02",
+        "structured-outputs-2025-11-13",
+        "structured-outputs-2025-12-15",
         "web-fetch-2025-09-10",
     ]),
     aliases: ALIASES,
+    general: &["effort", "format", "output_format", "strict"],
+    carrier: Carrier::Header,
+};
+
+/// Who gets flags as they come, but for what is declared.
+const OPEN: Platform = Platform {
+    name: "this backend",
+    takes: Takes::AllBut(&[]),
+    aliases: &[],
     general: &[],
     carrier: Carrier::Header,
 };
@@ -163,7 +181,7 @@ impl Member {
 }
 
 const MCP: &[&str] = &["mcp-client-2025-04-04", "mcp-client-2025-11-20"];
-const STRUCTURED: &[&str] = &["structured-outputs-2025-11-13"];
+const STRUCTURED: &[&str] = &["structured-outputs-2025-11-13", "structured-outputs-2025-12-15"];
 const TOOL_SEARCH: &[&str] = &["advanced-tool-use-2025-11-20", "tool-search-tool-2025-10-19"];
 
 const MEMBERS: &[Member] = &[
@@ -215,7 +233,10 @@ pub(crate) fn carry(
     if sent.is_empty() {
         return Ok(Carried::default());
     }
-    let Some(platform) = target.provider.betas() else {
+    let declared = &target.site.flags;
+    let judged = !declared.is_empty() && format == Format::Messages;
+    let platform = target.provider.betas().or(judged.then_some(&OPEN));
+    let Some(platform) = platform else {
         // The header goes along, but nobody else reads it.
         if format != Format::Messages {
             lose(&sent, target.provider.name(), losses);
@@ -226,16 +247,23 @@ pub(crate) fn carry(
         lose(&sent, "this model", losses);
         return Ok(Carried::default());
     }
-    let taken = platform.taken(&sent);
-    let dropped: Vec<&str> = sent
-        .iter()
-        .copied()
-        .filter(|flag| !taken.contains(&platform.named(flag)))
-        .collect();
+    let mut taken: Vec<&str> = Vec::with_capacity(sent.len());
+    let mut dropped: Vec<&str> = Vec::new();
+    // Flags by names that are declared go with the members that go with them by their own.
+    let mut own: Vec<&str> = Vec::new();
+    for flag in &sent {
+        match platform.named(flag, declared) {
+            Some(name) if taken.contains(&name) => {}
+            Some(name) => taken.push(name),
+            None => dropped.push(flag),
+        }
+        own.extend(declared.of(flag).flatten().map(|_| *flag));
+    }
     lose(&dropped, platform.name, losses);
+    own.extend(&taken);
     let withheld = |member: &&Member| {
         let wanted = |flags: &[&str]| flags.iter().any(|flag| member.flags.contains(flag));
-        wanted(&sent) && !wanted(&taken) && !platform.general.contains(&member.key)
+        wanted(&sent) && !wanted(&own) && !platform.general.contains(&member.key)
     };
     let withheld: Vec<&Member> = MEMBERS.iter().filter(withheld).collect();
     platform.write(&taken, &withheld, document, losses)
@@ -257,25 +285,18 @@ pub(crate) fn withhold(headers: &HeaderMap, losses: &mut Losses) -> Vec<(HeaderN
 }
 
 impl Platform {
-    /// Returns what the platform calls `flag`.
-    fn named<'f>(&self, flag: &'f str) -> &'f str {
+    /// Returns what `flag` is called there; `None` if it is not taken. What is `declared` counts, of either name.
+    fn named<'f>(&self, flag: &'f str, declared: &'f Flags) -> Option<&'f str> {
         let alias = self.aliases.iter().find(|(name, _)| *name == flag);
-        alias.map_or(flag, |(_, name)| *name)
-    }
-
-    /// Returns the flags of `sent` that the platform takes, by the names that it has for them, each once.
-    fn taken<'f>(&self, sent: &[&'f str]) -> Vec<&'f str> {
-        let mut taken: Vec<&str> = Vec::with_capacity(sent.len());
-        for flag in sent.iter().map(|flag| self.named(flag)) {
-            let takes = match self.takes {
-                Takes::Only(flags) => flags.contains(&flag),
-                Takes::AllBut(flags) => !flags.contains(&flag),
-            };
-            if takes && !taken.contains(&flag) {
-                taken.push(flag);
-            }
+        let name = alias.map_or(flag, |(_, name)| *name);
+        if let Some(said) = declared.of(flag).or_else(|| declared.of(name)) {
+            return said;
         }
-        taken
+        let takes = match self.takes {
+            Takes::Only(flags) => flags.contains(&name),
+            Takes::AllBut(flags) => !flags.contains(&name),
+        };
+        takes.then_some(name)
     }
 
     fn write(
@@ -633,6 +654,18 @@ mod tests {
             r#"{"additionalModelRequestFields":{},"messages":[]}"#,
             None,
             "anthropic-beta context_management",
+        );
+    }
+
+    #[test]
+    fn what_is_general_outlives_its_flag() {
+        check(
+            &VertexClaude,
+            &["effort-2025-11-24,structured-outputs-2025-12-15"],
+            r#"{"output_config":{"effort":"low","format":{}},"tools":[{"name":"f","strict":true}]}"#,
+            r#"{"output_config":{"effort":"low","format":{}},"tools":[{"name":"f","strict":true}]}"#,
+            Some("none"),
+            "anthropic-beta",
         );
     }
 

@@ -17,6 +17,7 @@ mod bedrock;
 pub(crate) mod beta;
 mod compatible;
 mod dialect;
+mod flags;
 mod google;
 mod openai;
 mod plain;
@@ -36,6 +37,7 @@ pub use compatible::{
     MISTRAL, OLLAMA, OPENROUTER, SAMBANOVA, TETRATE, TOGETHER, VLLM, XAI,
 };
 pub use dialect::{Dialect, Member, Replay, Thinking};
+pub use flags::{Flags, FlagsError};
 pub use google::{AiStudio, Vertex};
 pub use openai::OpenAi;
 pub use plain::Plain;
@@ -177,6 +179,8 @@ pub struct Site {
     pub prefix: Option<String>,
     /// The version of the API, where the provider has several: `2025-01-01-preview`, `vertex-2023-10-16`.
     pub version: Option<String>,
+    /// What is declared of flags of `anthropic-beta`.
+    pub flags: Flags,
 }
 
 /// Whom a request is for.

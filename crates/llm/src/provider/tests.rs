@@ -56,7 +56,7 @@ fn paths_lie_where_the_provider_has_them() {
     let check = |provider: &'static dyn Provider, prefix: Option<&str>, wanted: &str| {
         let site = Site {
             prefix: prefix.map(str::to_owned),
-            version: None,
+            ..Site::default()
         };
         assert_eq!(path(provider, &site, Format::OpenAi, "m"), wanted);
     };
@@ -75,6 +75,7 @@ fn azure_names_deployment_and_version() {
     let site = |version: Option<&str>| Site {
         prefix: Some("ignored".to_owned()),
         version: version.map(str::to_owned),
+        ..Site::default()
     };
     let check = |format, model, version, wanted: &str| {
         assert_eq!(path(&Azure, &site(version), format, model), wanted);

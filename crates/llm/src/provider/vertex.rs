@@ -125,6 +125,7 @@ mod tests {
         let site = Site {
             prefix: Some("v1/projects/p/locations/l".to_owned()),
             version: Some("vertex-next".to_owned()),
+            ..Site::default()
         };
         check(
             &site,

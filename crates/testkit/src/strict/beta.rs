@@ -80,11 +80,22 @@ const UNLOCKED: &[(&str, &str)] = &[
     ("speed", "fast-mode-"),
 ];
 
-const VERTEX_REFUSES: &[&str] = &["code-execution-", "files-api-", "mcp-client-", "skills-"];
+const VERTEX_REFUSES: &[&str] = &[
+    "adaptive-thinking-",
+    "code-execution-",
+    "effort-",
+    "fast-mode-",
+    "files-api-",
+    "mcp-client-",
+    "prompt-caching-scope-",
+    "skills-",
+    "structured-outputs-",
+];
 
 const BEDROCK_TAKES: &[&str] = &[
     "computer-use-2024-10-22",
     "computer-use-2025-01-24",
+    "computer-use-2025-11-24",
     "context-1m-2025-08-07",
     "context-management-2025-06-27",
     "dev-full-thinking-2025-05-14",

@@ -496,8 +496,8 @@ fn relays_speak_the_servers_words() {
     fn check(provider: &'static dyn provider::Provider, version: Option<&str>, document: &str, wanted: &str) {
         let shallow = Shallow::parse(Bytes::copy_from_slice(document.as_bytes())).expect("an object");
         let site = Site {
-            prefix: None,
             version: version.map(str::to_owned),
+            ..Site::default()
         };
         let edits = OpenAi.relay_edits(&shallow, true, &target(provider, &site, "m"));
         assert_eq!(shallow.with(&edits), wanted);

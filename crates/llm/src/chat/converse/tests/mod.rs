@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Format, Losses, Severity, Site, Target,
     chat::{DecodeReply, Request, Upstream, converse::Converse},
-    provider::Bedrock,
+    provider::{Bedrock, Flags},
 };
 
 mod replies;
@@ -17,9 +17,10 @@ mod streams;
 /// A model that takes everything that the format has.
 const CLAUDE: &str = "us.anthropic.claude-sonnet-4-6";
 
-const SITE: Site = Site {
+static SITE: Site = Site {
     prefix: None,
     version: None,
+    flags: Flags::NONE,
 };
 
 fn target(model: &str) -> Target<'_> {

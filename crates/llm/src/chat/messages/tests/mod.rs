@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Losses, Severity, Site, Target,
     chat::{Client, DecodeReply, Request, Upstream, messages::Messages},
-    provider::Anthropic,
+    provider::{Anthropic, Flags},
 };
 
 mod fixtures;
@@ -15,9 +15,10 @@ mod replies;
 mod requests;
 mod streams;
 
-const SITE: Site = Site {
+static SITE: Site = Site {
     prefix: None,
     version: None,
+    flags: Flags::NONE,
 };
 
 fn target(model: &str) -> Target<'_> {

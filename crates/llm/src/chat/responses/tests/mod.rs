@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Format, Losses, Severity, Site, Target,
     chat::{Client, DecodeReply, Request, Upstream, responses::Responses},
-    provider::{Ask, CredentialKind, Provider},
+    provider::{Ask, CredentialKind, Flags, Provider},
 };
 
 mod cross;
@@ -16,9 +16,10 @@ mod replies;
 mod requests;
 mod streams;
 
-const SITE: Site = Site {
+static SITE: Site = Site {
     prefix: None,
     version: None,
+    flags: Flags::NONE,
 };
 
 /// A server that speaks this format alone.
