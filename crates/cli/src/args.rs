@@ -120,12 +120,9 @@ pub(crate) struct Run {
     /// as in `warn,gateway=debug`
     #[arg(long, env = "TOLLGATE_LOG_LEVEL", default_value = "warn", value_name = "LEVEL", value_parser = level)]
     pub(crate) log_level: String,
-    /// What stands before the paths of all endpoints
-    #[arg(long, env = "TOLLGATE_ROOT_PREFIX", default_value = "/", value_name = "PATH")]
-    pub(crate) root_prefix: String,
-    /// What stands before those of each provider's form, as in `openai:/x,cohere:/y,anthropic:/z`
-    #[arg(long, env = "TOLLGATE_ENDPOINT_PREFIXES", default_value = "", value_name = "NAME:PATH,...", value_parser = Prefixes::parse)]
-    pub(crate) endpoint_prefixes: Prefixes,
+    /// Where clients find the endpoints.
+    #[command(flatten)]
+    pub(crate) prefixes: Paths,
     /// How long open requests may take to finish after SIGTERM
     #[arg(long, env = "TOLLGATE_DRAIN", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub(crate) drain: Duration,
@@ -215,6 +212,27 @@ pub(crate) struct Check {
     /// '{"path":"/v1/chat/completions","model":"gpt-5","headers":{"x-team":"red"}}'
     #[arg(long, value_name = "JSON")]
     pub(crate) explain: Option<String>,
+    /// Where clients find the endpoints.
+    #[command(flatten)]
+    pub(crate) prefixes: Paths,
+}
+
+/// Where clients find the endpoints.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Paths {
+    /// What stands before the paths of all endpoints
+    #[arg(long, env = "TOLLGATE_ROOT_PREFIX", default_value = "/", value_name = "PATH")]
+    root_prefix: String,
+    /// What stands before those of each provider's form, as in `openai:/x,cohere:/y,anthropic:/z`
+    #[arg(long, env = "TOLLGATE_ENDPOINT_PREFIXES", default_value = "", value_name = "NAME:PATH,...", value_parser = Prefixes::parse)]
+    endpoint_prefixes: Prefixes,
+}
+
+impl Paths {
+    /// Returns what stands before the paths of endpoints.
+    pub(crate) fn all(&self) -> Prefixes {
+        self.endpoint_prefixes.clone().below(&self.root_prefix)
+    }
 }
 
 /// What to explain.

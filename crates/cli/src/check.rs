@@ -44,7 +44,8 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
         },
         Some(question) => {
             problems.iter().for_each(say);
-            let explained = explain::explain(&declared.resources, &snapshot, question)?;
+            let prefixes = arguments.prefixes.all();
+            let explained = explain::explain(&declared.resources, &snapshot, question, &prefixes)?;
             failed |= !explained.is_served();
             match arguments.output {
                 Output::Text => print(&explained)?,

@@ -12,19 +12,22 @@ use config::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use llm::{
-    Endpoint, Operation, Target,
+    Endpoint, Operation, Prefixes, Target,
     document::{Served, Wire},
     provider::Ask,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// The path of a request that names none, where no prefix stands before it.
+const CHAT: &str = "/v1/chat/completions";
+
 /// A request, as far as it matters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Question {
-    #[serde(default = "chat")]
-    path: String,
+    /// That of chat completions by default.
+    path: Option<String>,
     /// That of the path's operation by default, else `GET`.
     method: Option<String>,
     #[serde(default = "localhost")]
@@ -65,7 +68,7 @@ enum Outcome {
     Plain(Explanation),
 }
 
-/// Explains what becomes of the request in `question`.
+/// Explains what becomes of the request in `question`, where clients find endpoints below `prefixes`.
 ///
 /// # Errors
 /// If the request cannot be one, or there is no such port or Gateway.
@@ -73,6 +76,7 @@ pub(crate) fn explain(
     resources: &Resources,
     snapshot: &Snapshot,
     question: &Question,
+    prefixes: &Prefixes,
 ) -> anyhow::Result<Explained> {
     let host = question
         .host
@@ -86,8 +90,12 @@ pub(crate) fn explain(
         });
     let host = host.to_ascii_lowercase();
     let headers = headers(question)?;
-    let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
-    let endpoint = Endpoint::find(path, query).map(|place| place.endpoint);
+    let path = match &question.path {
+        Some(path) => path.clone(),
+        None => prefixes.written(CHAT),
+    };
+    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+    let endpoint = Endpoint::find(&prefixes.canonical(path), query).map(|place| place.endpoint);
     let method = match (&question.method, endpoint) {
         (Some(method), _) => Method::try_from(method.as_str()).context("--explain: method")?,
         (None, Some(endpoint)) => endpoint.methods.first().cloned().unwrap_or(Method::GET),
@@ -493,10 +501,6 @@ fn considered(considered: &Considered) -> Value {
         "verdict": verdict,
         "reason": reason,
     })
-}
-
-fn chat() -> String {
-    "/v1/chat/completions".to_owned()
 }
 
 fn localhost() -> String {

@@ -168,7 +168,7 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
         access_log,
         telemetry,
         decisions: usize::try_from(arguments.decisions).unwrap_or(usize::MAX),
-        prefixes: arguments.endpoint_prefixes.clone().below(&arguments.root_prefix),
+        prefixes: arguments.prefixes.all(),
         max_body: arguments.max_body,
         max_upload: arguments.max_upload,
         kept_memory: arguments.kept_memory,

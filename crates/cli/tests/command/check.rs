@@ -228,6 +228,28 @@ fn a_request_is_explained() {
         1,
         &["cannot be set by clients"],
     );
+    // What clients find below a prefix is looked for there.
+    let prefixed = |question: &str, code: i32, said: &str| {
+        let arguments = [
+            "check",
+            "--root-prefix",
+            "/ai",
+            "--endpoint-prefixes",
+            "anthropic:/claude",
+            "--explain",
+            question,
+        ];
+        let result = finish(tollgate(&arguments, KEYS), "");
+        assert_eq!(result.0, code, "{question}: {result:?}");
+        assert!(result.1.contains(said), "{question}: {result:?}");
+    };
+    prefixed(r#"{"model":"claude-x"}"#, 0, "translated to messages");
+    prefixed(
+        r#"{"path":"/ai/claude/v1/messages","model":"claude-x"}"#,
+        0,
+        "relayed",
+    );
+    prefixed(r#"{"path":"/v1/chat/completions","model":"claude-x"}"#, 1, "404");
     let question = r#"{"model":"claude-x"}"#;
     let (_, out, _) = finish(
         tollgate(&["check", "--output", "json", "--explain", question], KEYS),
