@@ -43,7 +43,7 @@ def test_message(claude, model):
     assert [block.type for block in reply.content] == ["text"]
     assert reply.content[0].text == "You said: Hello, gate."
     assert reply.stop_reason == "end_turn"
-    assert reply.id
+    assert reply.id and reply._request_id
     assert reply.usage.input_tokens > 0 and reply.usage.output_tokens > 0
 
 

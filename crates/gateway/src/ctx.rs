@@ -347,7 +347,7 @@ fn unknown_path(prefixes: &Prefixes, path: &str) -> ApiError {
         None => String::new(),
     };
     let shown: String = path.chars().take(200).collect();
-    ApiError::new(ErrorKind::NotFound, format!("unknown path {shown}{hint}")).with_code("unknown_url")
+    ApiError::new(ErrorKind::NotFound, format!("unsupported path: {shown}{hint}")).with_code("unknown_url")
 }
 
 fn unknown_model(listener: Option<&Listener>, host: &str, model: &str) -> ApiError {

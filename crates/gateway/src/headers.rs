@@ -12,6 +12,9 @@ use http::{
 /// Carries the id of a request, in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Carries the id of a request for clients of Anthropic's, who look for it there: the provider's own, or the gateway's.
+pub(crate) const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// Carries an upstream's own id of the request, whose usual place is taken by the gateway's.
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 

@@ -152,6 +152,10 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     }
     facts.status = status;
     headers.insert(headers::REQUEST_ID, facts.request_id.clone());
+    if dialect == Format::Messages {
+        let id = headers.entry(headers::ANTHROPIC_REQUEST_ID);
+        id.or_insert_with(|| facts.request_id.clone());
+    }
     if let Some(losses) = loss_header(&facts.losses, dialect) {
         headers.insert(headers::LOSS, losses);
     }

@@ -1,6 +1,6 @@
 //! The gateway's own errors, in the dialect of the path.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::{Client, Reply, Upstream, fixture};
 
 use crate::fixture::{CHAT, MESSAGES, openai, serve};
@@ -19,8 +19,13 @@ async fn check(method: &str, path: &str, body: &str, status: u16, expected: &[&s
     assert!(!answer.header("x-request-id").is_empty());
     let document = answer.json();
     let is_messages = path.starts_with("/anthropic");
-    let wrapped = document.get("type") == Some(&json!("error"));
-    assert_eq!(wrapped, is_messages, "{document}");
+    assert_eq!(document["type"], "error", "{document}");
+    assert_eq!(document.get("request_id").is_some(), is_messages, "{document}");
+    if is_messages {
+        assert_eq!(answer.header("request-id"), answer.header("x-request-id"));
+    } else {
+        assert!(document["error"]["code"].is_string(), "{document}");
+    }
     let message = document["error"]["message"].as_str().unwrap_or_default();
     for word in expected {
         assert!(message.contains(word), "{word}: {document}");

@@ -526,7 +526,7 @@ fn errors_keep_their_words_for_those_who_know_them() {
         &COHERE,
         RERANK,
         cohere,
-        r#"{"error":{"message":"too many documents","type":"invalid_request_error""#,
+        r#"{"type":"error","error":{"message":"too many documents","type":"invalid_request_error""#,
     );
     check(&COHERE, COHERE_RERANK, "no JSON", r#"{"message":"no JSON"}"#);
     let openai = r#"{"error":{"message":"no","type":"odd","param":null,"code":null}}"#;
@@ -538,19 +538,19 @@ fn errors_keep_their_words_for_those_who_know_them() {
         &Vertex,
         EMBEDDINGS,
         google,
-        r#"{"error":{"message":"no","type":"invalid_request_error""#,
+        r#"{"type":"error","error":{"message":"no","type":"invalid_request_error""#,
     );
     check(
         &Bedrock,
         EMBEDDINGS,
         r#"{"message":"no"}"#,
-        r#"{"error":{"message":"no""#,
+        r#"{"type":"error","error":{"message":"no""#,
     );
     check(
         &Anthropic,
         TOKENIZE,
         r#"{"type":"error","error":{"type":"invalid_request_error","message":"no"}}"#,
-        r#"{"error":{"message":"no""#,
+        r#"{"type":"error","error":{"message":"no""#,
     );
 }
 

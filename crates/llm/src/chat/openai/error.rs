@@ -1,4 +1,5 @@
-//! Error documents: `{"error": {"message", "type", "param", "code"}}`.
+//! Error documents: `{"error": {"message", "type", "param", "code"}}`, in the envelope of the compatibility
+//! specification, "Errors": a type beside the error, and the status for a code where there is no word.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,6 +15,8 @@ const MAX_TEXT: usize = 1024;
 pub(in crate::chat) fn encode(error: &ApiError) -> Bytes {
     #[derive(Serialize)]
     struct Document<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
         error: Inner<'a>,
     }
     #[derive(Serialize)]
@@ -22,7 +25,7 @@ pub(in crate::chat) fn encode(error: &ApiError) -> Bytes {
         #[serde(rename = "type")]
         kind: &'static str,
         param: Option<&'a str>,
-        code: Option<&'a str>,
+        code: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         native_type: Option<String>,
     }
@@ -32,11 +35,12 @@ pub(in crate::chat) fn encode(error: &ApiError) -> Bytes {
         return raw.body.clone();
     }
     let document = Document {
+        kind: "error",
         error: Inner {
             message: &error.message,
             kind: word(error.kind),
             param: error.param.as_deref(),
-            code: error.code.as_deref(),
+            code: error.code.as_deref().unwrap_or(error.status.as_str()),
             native_type: raw.and_then(native_type),
         },
     };

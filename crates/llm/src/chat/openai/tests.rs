@@ -441,7 +441,7 @@ fn errors_are_said_in_the_formats_words() {
         &ApiError::invalid("bad \"quote\"\n")
             .with_param("messages[0]")
             .with_code("c"),
-        &json!({"error": {"message": "bad \"quote\"\n", "type": "invalid_request_error", "param": "messages[0]", "code": "c"}}),
+        &json!({"type": "error", "error": {"message": "bad \"quote\"\n", "type": "invalid_request_error", "param": "messages[0]", "code": "c"}}),
     );
     let mut error = ApiError::upstream(StatusCode::SERVICE_UNAVAILABLE, "busy");
     error.raw = Some(RawError {
@@ -450,7 +450,7 @@ fn errors_are_said_in_the_formats_words() {
     });
     check(
         &error,
-        &json!({"error": {"message": "busy", "type": "server_error", "param": null, "code": null, "native_type": "overloaded_error"}}),
+        &json!({"type": "error", "error": {"message": "busy", "type": "server_error", "param": null, "code": "503", "native_type": "overloaded_error"}}),
     );
     error.raw = Some(RawError {
         format: Format::OpenAi,
