@@ -19,7 +19,7 @@ use policy::{
     headers::Headers,
     quota::Quota,
     rate_limit::Limits,
-    traffic::{Traffic, session::Carrier},
+    traffic::{Lossy, Traffic, session::Carrier},
 };
 use serde_json::{Map, Value, json};
 
@@ -436,6 +436,11 @@ fn treated(traffic: &Traffic) -> Value {
         "maxBody": traffic.max_body,
         "trustsOrder": traffic.trusts_order,
         "tellsAttempts": traffic.tells_attempts,
+        "losses": match traffic.lossy {
+            Lossy::Told => "tell",
+            Lossy::Untold => "hide",
+            Lossy::Refused => "refuse",
+        },
     })
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) attempts: u32,
     /// Whether the answer tells the number of attempts and the upstream.
     pub(crate) tells_attempts: bool,
+    /// Whether the client is told what was lost.
+    pub(crate) tells_losses: bool,
     pub(crate) status: StatusCode,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) usage: Usage,
@@ -147,6 +149,7 @@ impl Facts {
             attempt: None,
             attempts: 0,
             tells_attempts: false,
+            tells_losses: true,
             // What a proxy's log says of a request that nobody waited for.
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             error: None,

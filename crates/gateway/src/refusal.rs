@@ -156,7 +156,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         let id = headers.entry(headers::ANTHROPIC_REQUEST_ID);
         id.or_insert_with(|| facts.request_id.clone());
     }
-    if let Some(losses) = loss_header(&facts.losses, dialect) {
+    if facts.tells_losses
+        && let Some(losses) = loss_header(&facts.losses, dialect)
+    {
         headers.insert(headers::LOSS, losses);
     }
     if facts.tells_attempts {

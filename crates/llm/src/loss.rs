@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::{ApiError, ErrorKind, chat::Client};
+use crate::{ApiError, ErrorKind, Format, chat::Client};
 
 /// One thing that the other format cannot say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,13 +131,24 @@ impl Losses {
     /// Returns the refusal that the first material loss amounts to, in the spelling of `client`.
     pub(crate) fn refusal(&self, client: &dyn Client) -> Option<ApiError> {
         let loss = self.0.iter().find(|loss| loss.severity == Severity::Material)?;
-        let field = client.field(&loss.field);
-        let message = format!("{field} cannot be carried to the upstream: {}", loss.reason);
-        Some(
-            ApiError::new(ErrorKind::Unprocessable, message)
-                .with_param(field)
-                .with_code("unsupported_by_upstream"),
-        )
+        Some(loss.refusal(client.field(&loss.field)))
+    }
+
+    /// Returns the refusal that the first loss of any severity amounts to, where nothing may be lost, in the spelling of
+    /// `client`.
+    pub fn strict_refusal(&self, client: Format) -> Option<ApiError> {
+        let loss = self.0.first()?;
+        Some(loss.refusal(client.field(&loss.field)))
+    }
+}
+
+impl Loss {
+    /// Returns the refusal that the loss amounts to; a client calls what is lost `field`.
+    pub(crate) fn refusal(&self, field: Cow<'static, str>) -> ApiError {
+        let message = format!("{field} cannot be carried to the upstream: {}", self.reason);
+        ApiError::new(ErrorKind::Unprocessable, message)
+            .with_param(field)
+            .with_code("unsupported_by_upstream")
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Attempt<'a> {
     pub(super) client: Option<&'a Arc<Client>>,
     /// Whether an answer that the upstream's filter kept back is refused.
     pub(super) refuses_filtered: bool,
+    /// Whether the upstream must hear everything that the client says.
+    pub(super) refuses_losses: bool,
 }
 
 /// What is to be done with an answer that may mean that the credential was not taken.
@@ -120,6 +122,11 @@ impl Attempt<'_> {
             .asked
             .say(&target, self.headers)
             .map_err(|error| Refused::new(Cause::Unsayable, error))?;
+        if self.refuses_losses
+            && let Some(error) = said.losses.strict_refusal(ctx.dialect)
+        {
+            return Err(Refused::new(Cause::Unsayable, error));
+        }
         let client = self.client.or_else(|| ctx.state.clients.pick(backend));
         let Some(client) = client.cloned() else {
             let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");

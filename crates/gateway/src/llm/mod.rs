@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use config::snapshot::Rule;
 use http::HeaderMap;
 use llm::{ApiError, ErrorKind};
+use policy::traffic::Lossy;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -75,6 +76,7 @@ async fn attempts(
     let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
     headers::to_upstream(&mut client_headers, ctx.request_id());
     ctx.facts.route = Some(rule.route.as_str().into());
+    ctx.facts.tells_losses = lossy(rule) != Lossy::Untold;
     ctx.runtime.retries.deposit();
     let deadline = ctx.deadline(rule.timeouts.request);
     let mut alarm = Alarm::new(deadline);
@@ -100,6 +102,7 @@ async fn attempts(
             limits: limits(ctx, rule, asked, deadline, order.has_more()),
             client: None,
             refuses_filtered: false,
+            refuses_losses: lossy(rule) == Lossy::Refused,
         };
         let tried = match order.as_managed() {
             None => attempt.run(ctx, &mut alarm).await,
@@ -173,6 +176,12 @@ fn order<'a>(
     let managed =
         managed.ok_or_else(|| ApiError::invalid("x-ai-eg-fallback names no backend or model of the rule"))?;
     Ok(Order::Managed(Box::new(managed)))
+}
+
+/// Returns what becomes of requests of which an upstream would not hear everything.
+fn lossy(rule: &Rule) -> Lossy {
+    let traffic = rule.traffic.as_deref();
+    traffic.map(|traffic| traffic.lossy).unwrap_or_default()
 }
 
 /// Notes why no other candidate is tried.

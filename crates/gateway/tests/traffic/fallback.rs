@@ -1,6 +1,7 @@
 //! Retries and fallback as a policy says, and as clients wish.
 
-use testkit::{Reply, Upstream, fixture};
+use serde_json::json;
+use testkit::{Reply, Upstream, client, fixture};
 
 use crate::setup::{Setup, asked, at, failure, good, greeting, nowhere};
 
@@ -235,4 +236,40 @@ async fn answers_tell_of_attempts_if_they_are_to() {
     );
     let setup = Setup::start("loadBalancer: { type: Random }", &backends()).await;
     assert_eq!(setup.ask().await.header("x-tollgate-attempts"), "");
+}
+
+#[tokio::test]
+async fn what_an_upstream_would_not_hear_is_told_hidden_or_refused() {
+    let upstream = good().await;
+    // A server of the format that samples from no k likeliest tokens, asked by a client of another one.
+    let request = json!({
+        "model": "m", "max_tokens": 9, "top_k": 4, "messages": [{"role": "user", "content": "hi"}],
+    });
+    for (annotations, status, lost) in [
+        ("", 200, "top_k"),
+        ("tollgate.dev/losses: tell", 200, "top_k"),
+        ("tollgate.dev/losses: hide", 200, ""),
+        ("tollgate.dev/losses: refuse", 422, ""),
+    ] {
+        let setup = Setup::annotated(annotations, "loadBalancer: { type: Random }", &[at(&upstream)]).await;
+        let answer = client::post(setup.address, fixture::messages::PATH, &[], &request).await;
+        assert_eq!(answer.status, status, "{annotations}: {}", answer.text());
+        assert_eq!(answer.header("x-tollgate-loss"), lost, "{annotations}");
+        if status == 422 {
+            let told = answer.json();
+            let message = told["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.starts_with("top_k cannot be carried"), "{told}");
+        }
+    }
+    // What is heard as it was said is served.
+    let setup = Setup::annotated(
+        "tollgate.dev/losses: refuse",
+        "loadBalancer: { type: Random }",
+        &[at(&upstream)],
+    )
+    .await;
+    let mut plain = request;
+    plain.as_object_mut().expect("an object").remove("top_k");
+    let answer = client::post(setup.address, fixture::messages::PATH, &[], &plain).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -60,6 +60,21 @@ pub struct Traffic {
     pub trusts_order: bool,
     /// Whether answers tell the number of attempts and the upstream.
     pub tells_attempts: bool,
+    /// What becomes of a request of which an upstream would not hear everything.
+    pub lossy: Lossy,
+}
+
+/// What becomes of a request of which an upstream would not hear everything. What it cannot do without is refused in any
+/// case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lossy {
+    /// It is served, and the client is told what was lost.
+    #[default]
+    Told,
+    /// It is served, and records alone tell what was lost.
+    Untold,
+    /// It is refused there.
+    Refused,
 }
 
 /// Failures that are tried elsewhere only on demand: the request itself may be at fault.

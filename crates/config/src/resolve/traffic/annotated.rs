@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use policy::rate_limit::Switches;
-use policy::traffic::{Also, Balance, balance::HashKey};
+use policy::traffic::{Also, Balance, Lossy, balance::HashKey};
 
 use super::super::metering;
 use crate::{
@@ -19,6 +19,7 @@ pub(super) struct Annotated {
     pub(super) first_event: Option<Duration>,
     pub(super) trusts_order: Option<bool>,
     pub(super) tells_attempts: Option<bool>,
+    pub(super) lossy: Option<Lossy>,
     pub(super) switches: Switches,
 }
 
@@ -69,6 +70,14 @@ impl Annotated {
                 "false" => self.tells_attempts = Some(false),
                 _ => return Err("expected \"true\" or \"false\"".to_owned()),
             },
+            LOSSES => {
+                self.lossy = Some(match value {
+                    "tell" => Lossy::Told,
+                    "hide" => Lossy::Untold,
+                    "refuse" => Lossy::Refused,
+                    _ => return Err("expected \"tell\", \"hide\" or \"refuse\"".to_owned()),
+                });
+            }
             _ if metering::SWITCHES.contains(&name) => metering::switch(&mut self.switches, name, value)?,
             _ if name.starts_with(OURS) => {
                 let known = [ANNOTATIONS, metering::SWITCHES].concat();
@@ -86,6 +95,7 @@ impl Annotated {
             first_event: self.first_event.or(lower.first_event),
             trusts_order: self.trusts_order.or(lower.trusts_order),
             tells_attempts: self.tells_attempts.or(lower.tells_attempts),
+            lossy: self.lossy.or(lower.lossy),
             switches: if self.switches == Switches::default() {
                 lower.switches
             } else {
@@ -113,4 +123,14 @@ const FALLBACK_HEADER: &str = "tollgate.dev/fallback-header";
 /// Says that answers tell the number of attempts and the upstream.
 const ATTEMPT_HEADERS: &str = "tollgate.dev/attempt-headers";
 
-const ANNOTATIONS: &[&str] = &[BALANCE, RETRY_ON, FIRST_EVENT, FALLBACK_HEADER, ATTEMPT_HEADERS];
+/// Says what becomes of requests that an upstream's format cannot say in full.
+const LOSSES: &str = "tollgate.dev/losses";
+
+const ANNOTATIONS: &[&str] = &[
+    BALANCE,
+    RETRY_ON,
+    FIRST_EVENT,
+    FALLBACK_HEADER,
+    ATTEMPT_HEADERS,
+    LOSSES,
+];

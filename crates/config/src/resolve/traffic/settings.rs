@@ -56,6 +56,7 @@ pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &A
             .map(|buffer| usize::try_from(buffer.limit.0).unwrap_or(usize::MAX)),
         trusts_order: annotated.trusts_order.unwrap_or(false),
         tells_attempts: annotated.tells_attempts.unwrap_or(false),
+        lossy: annotated.lossy.unwrap_or_default(),
     }
 }
 
