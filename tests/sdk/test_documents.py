@@ -40,6 +40,18 @@ def test_speech(chat):
         assert b"".join(reply.iter_bytes()) == b"ID3 sound"
 
 
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gemini-2.5-pro", "claude-on-bedrock"])
+def test_a_text_is_continued_by_who_chats(chat, model):
+    asked = {"model": model, "prompt": "Hello, gate.", "max_tokens": 64}
+    reply = chat.completions.create(**asked)
+    assert (reply.object, reply.choices[0].text) == ("text_completion", "You said: Hello, gate.")
+    assert reply.usage.completion_tokens > 0
+    pieces = list(chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    said = [choice.text for piece in pieces for choice in piece.choices]
+    assert "".join(said) == "You said: Hello, gate."
+    assert pieces[-2].choices[0].finish_reason == "stop" and pieces[-1].usage.prompt_tokens > 0
+
+
 def test_moderation(chat):
     reply = chat.moderations.create(model="omni-moderation-latest", input="a bad word")
     assert reply.results[0].flagged

@@ -63,6 +63,11 @@ def test_schema(gemini, everywhere):
     assert reply.text == '{"city":"sample"}'
 
 
+def test_tokens_are_counted(gemini, everywhere):
+    counted = gemini.models.count_tokens(model=everywhere, contents="Hello, gate.")
+    assert counted.total_tokens > 0
+
+
 def test_errors_are_the_sdks(gemini):
     with pytest.raises(genai.errors.ClientError) as refused:
         gemini.models.generate_content(model="nobody", contents="Hello, gate.")

@@ -12,7 +12,7 @@ use config::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use llm::{
-    Endpoint, Operation, Prefixes, Target,
+    Document, Endpoint, Operation, Prefixes, Target,
     document::{Served, Wire},
     provider::Ask,
 };
@@ -302,10 +302,13 @@ impl Explained {
 fn said(endpoint: &'static Endpoint, target: &Target<'_>) -> Option<(String, String)> {
     match endpoint.operation {
         Operation::Document(document) => {
-            let Served { wire, path } = target.provider.document(document, target)?;
+            let Some(Served { wire, path }) = target.provider.document(document, target) else {
+                // Who does not complete texts chats instead.
+                return (document == Document::Completion).then(|| chat(target)).flatten();
+            };
             let how = match wire {
                 Wire::Same(_) => "relayed",
-                Wire::Embedding(_) | Wire::Count(_) => "translated",
+                Wire::Embedding(_) | Wire::Count(_) | Wire::Rerank => "translated",
             };
             Some((path, how.to_owned()))
         }
@@ -325,6 +328,20 @@ fn said(endpoint: &'static Endpoint, target: &Target<'_>) -> Option<(String, Str
             Some((target.provider.path(ask, target), how))
         }
     }
+}
+
+/// Returns the path at which `target` chats for a client of another operation.
+fn chat(target: &Target<'_>) -> Option<(String, String)> {
+    let format = *target.provider.formats(Operation::Chat, target.model).first()?;
+    let ask = Ask {
+        operation: Operation::Chat,
+        format,
+        stream: false,
+    };
+    Some((
+        target.provider.path(ask, target),
+        format!("translated to {}", format.name()),
+    ))
 }
 
 /// Returns where `path` is called at each endpoint of a backend.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    ApiError, Call, Endpoint, Format, Losses, Provider, Target,
-    chat::{self, Client, StreamOptions, Upstream},
+    ApiError, Call, Document, Endpoint, Format, Losses, Provider, Target,
+    chat::{self, Client, StreamOptions, Upstream, openai::Completions},
     document, exchange,
     json::{Path, Shallow},
     kept::{self, Continued},
@@ -119,7 +119,10 @@ impl Inbound {
     /// cannot carry it.
     pub fn call(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<Call, ApiError> {
         if let Operation::Document(document) = self.endpoint.operation {
-            return document::call(document, self, target, headers);
+            return match self.chats(document, target) {
+                Some((upstream, half)) => self.complete(upstream, half, target, headers),
+                None => document::call(document, self, target, headers),
+            };
         }
         let format = self.endpoint.format;
         let formats = target.provider.formats(self.endpoint.operation, target.model);
@@ -200,6 +203,38 @@ impl Inbound {
     /// Returns whether the client sent nothing; never true of a parsed request.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns the format in which `target` is to chat in place of completing a text, where it serves no completions.
+    fn chats(&self, document: Document, target: &Target<'_>) -> Option<(Format, &'static dyn Upstream)> {
+        if document != Document::Completion || target.provider.document(document, target).is_some() {
+            return None;
+        }
+        let format = *target.provider.formats(Operation::Chat, target.model).first()?;
+        Some((format, format.upstream()?))
+    }
+
+    /// Returns the call that has `target` complete a text by chatting.
+    fn complete(
+        &self,
+        format: Format,
+        upstream: &'static dyn Upstream,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Call, ApiError> {
+        let sides = Sides {
+            client: &Completions,
+            upstream,
+            ask: Ask {
+                operation: Operation::Chat,
+                format,
+                stream: self.stream,
+            },
+            headers,
+        };
+        let mut losses = Losses::default();
+        let request = self.decode(&Completions, &mut losses)?;
+        exchange::call(&sides, request, losses, target, None, None)
     }
 
     fn decode(&self, client: &dyn Client, losses: &mut Losses) -> Result<chat::Request, ApiError> {

@@ -21,6 +21,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint::generate("/v1/publishers/google/models/{model}:generateContent", false),
     Endpoint::generate("/v1/publishers/google/models/{model}:streamGenerateContent", true),
+    Endpoint::counted("/v1beta/models/{model}:countTokens"),
+    Endpoint::counted("/v1/models/{model}:countTokens"),
+    Endpoint::counted("/v1beta1/publishers/google/models/{model}:countTokens"),
+    Endpoint::counted("/v1/publishers/google/models/{model}:countTokens"),
     Endpoint::document(
         "/v1/completions",
         Format::OpenAi,
@@ -146,6 +150,10 @@ impl Endpoint {
             streams: Some(streams),
             label: "generate_content",
         }
+    }
+
+    const fn counted(path: &'static str) -> Self {
+        Self::document(path, Format::Gemini, Document::TotalTokens, "total_tokens")
     }
 
     const fn upload(path: &'static str, upload: Upload, label: &'static str) -> Self {

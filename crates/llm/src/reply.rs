@@ -152,6 +152,15 @@ impl Reply {
         }
     }
 
+    /// Returns whether a whole successful reply is handed on as it is.
+    pub fn is_handed_on(&self) -> bool {
+        match self {
+            Reply::Relay(_) | Reply::Upload(_) => true,
+            Reply::Translate(_) => false,
+            Reply::Document(reply) => reply.is_handed_on(),
+        }
+    }
+
     /// Turns such a reply into the client's, piece by piece.
     pub fn opaque(self) -> Stream {
         match self {

@@ -79,7 +79,8 @@ pub(super) fn writes(operation: Operation) -> bool {
             | Document::Moderation
             | Document::InputTokens
             | Document::Tokenize
-            | Document::CountTokens,
+            | Document::CountTokens
+            | Document::TotalTokens,
         )
         | Operation::Upload(_)
         | Operation::Models

@@ -1,5 +1,5 @@
-//! Counting tokens: vLLM's `/tokenize`, Anthropic's `count_tokens` and OpenAI's `responses/input_tokens`, each
-//! of them through any provider's own counter.
+//! Counting tokens: vLLM's `/tokenize`, Anthropic's `count_tokens`, OpenAI's `responses/input_tokens` and Google's
+//! `countTokens`, each of them through any provider's own counter.
 //!
 //! What is counted is a conversation, so that the formats of chat say it: a counter takes what its provider's
 //! chat takes, less what does not count, and with an envelope of its own.
@@ -111,7 +111,8 @@ impl Form {
         losses: &mut Losses,
     ) -> Result<Option<Bytes>, ApiError> {
         let format = self.format();
-        let said = if inbound.endpoint.format == format && document != Document::Tokenize {
+        let same = inbound.endpoint.format == format;
+        let said = if same && !matches!(document, Document::Tokenize | Document::TotalTokens) {
             let model = json!(target.model).to_string();
             inbound.shallow.with(&[("model", Some(model))])
         } else {
@@ -262,6 +263,14 @@ pub(super) fn encode(document: Document, tokens: u64, estimated: bool) -> Bytes 
         estimated: bool,
     }
 
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Total {
+        total_tokens: u64,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        estimated: bool,
+    }
+
     let counted = |object| Counted {
         object,
         input_tokens: tokens,
@@ -270,6 +279,10 @@ pub(super) fn encode(document: Document, tokens: u64, estimated: bool) -> Bytes 
     match document {
         Document::Tokenize => to_bytes(&Tokenized {
             count: tokens,
+            estimated,
+        }),
+        Document::TotalTokens => to_bytes(&Total {
+            total_tokens: tokens,
             estimated,
         }),
         Document::InputTokens => to_bytes(&counted(Some("response.input_tokens"))),
@@ -283,6 +296,29 @@ pub(super) fn encode(document: Document, tokens: u64, estimated: bool) -> Bytes 
     }
 }
 
+/// The member in which a client of Gemini may say the whole request whose tokens it wants to know.
+const ASKED: &str = "generateContentRequest";
+
+/// Returns the request in the Gemini format whose tokens `shallow` wants to know.
+pub(super) fn asked(shallow: &Shallow) -> Bytes {
+    match shallow.get(ASKED) {
+        Some(request) => Bytes::copy_from_slice(request.as_bytes()),
+        None => shallow.bytes().clone(),
+    }
+}
+
+/// Returns the edit that has `shallow` name the model of `target` where it repeats what the path says.
+pub(super) fn renamed(shallow: &Shallow, target: &Target<'_>) -> Option<Edit> {
+    let request = Shallow::parse(asked(shallow)).ok()?;
+    let named = shallow.get(ASKED).and(request.get("model"))?;
+    let model = json!(format!("models/{}", target.model.trim_start_matches("models/"))).to_string();
+    if named == model {
+        return None;
+    }
+    let request = request.with(&[("model", Some(model))]);
+    Some((ASKED, Some(String::from_utf8_lossy(&request).into_owned())))
+}
+
 /// Returns the conversation whose tokens a client wants to know.
 fn decode(
     document: Document,
@@ -294,6 +330,7 @@ fn decode(
     let path = Path::Root;
     match document {
         Document::Tokenize => {}
+        Document::TotalTokens => return client.decode_request(&asked(shallow), losses),
         // Messages demands a limit of what is to be answered, and not of what is to be counted.
         Document::CountTokens if shallow.get("max_tokens").is_none() => {
             let limited = shallow.with(&[("max_tokens", Some(u32::MAX.to_string()))]);

@@ -15,7 +15,16 @@ use serde::{
 use crate::json::Shallow;
 
 /// What is said to a model, in any of the formats that are counted.
-const SAID: &[&str] = &["messages", "prompt", "system", "instructions", "input"];
+const SAID: &[&str] = &[
+    "messages",
+    "prompt",
+    "system",
+    "instructions",
+    "input",
+    "contents",
+    "systemInstruction",
+    "system_instruction",
+];
 
 /// What a model is told of tools and schemas, which is all there is to them.
 const DECLARED: &[&str] = &["tools", "functions", "response_format", "text"];
@@ -33,7 +42,9 @@ const UNSAID: &[&str] = &[
     "media_type",
     "cache_control",
     "signature",
+    "thoughtSignature",
     "encrypted_content",
+    "mimeType",
     "detail",
     "status",
 ];

@@ -71,6 +71,7 @@ impl Listen for Listener {
             | Document::InputTokens
             | Document::Tokenize
             | Document::CountTokens
+            | Document::TotalTokens
             | Document::Rerank
             | Document::Moderation => {
                 observed.meaningful = true;
@@ -125,6 +126,8 @@ struct Heard<'a> {
     input_tokens: Option<&'a RawValue>,
     #[serde(borrow)]
     count: Option<&'a RawValue>,
+    #[serde(borrow, rename = "totalTokens")]
+    total_tokens: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
@@ -167,6 +170,7 @@ impl Heard<'_> {
             Document::Moderation => None,
             Document::InputTokens | Document::CountTokens => self.input_tokens.and_then(number),
             Document::Tokenize => self.count.and_then(number),
+            Document::TotalTokens => self.total_tokens.and_then(number),
             // Those who host it beside OpenAI's operations count as OpenAI does.
             Document::Rerank => self.meta.and_then(of_meta).or(self.usage.and_then(counts)),
         };

@@ -2,8 +2,8 @@
 //!
 //! A [`Document`] is what is asked for. A provider that serves it says so with a [`Served`]: at which path, and
 //! in which [`Wire`]. Most are relayed: the client's own document with the `model` of the target, and the
-//! reply as it is, overheard for its counts. Two kinds are also translated: embeddings, through one small
-//! neutral form in [`embedding`], and the counting of tokens, through the neutral form of chat in [`count`].
+//! reply as it is, overheard for its counts. Three kinds are also translated: embeddings, through one small
+//! neutral form in [`embedding`], the counting of tokens, through the neutral form of chat in [`count`], and rerank.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -20,6 +20,7 @@ mod error;
 pub(crate) mod estimate;
 mod listen;
 mod reply;
+mod rerank;
 
 pub(crate) use error::encode as encode_error;
 pub use reply::{Opaque, Reply};
@@ -37,6 +38,8 @@ pub enum Document {
     Tokenize,
     /// How many tokens a request in Anthropic's Messages format has.
     CountTokens,
+    /// How many tokens a request in the Gemini format has.
+    TotalTokens,
     /// Pictures, whole or streamed.
     Image,
     /// Spoken text: sound, or events that hold pieces of it.
@@ -65,6 +68,8 @@ pub enum Wire {
     Embedding(embedding::Form),
     /// Counting through the provider's own counter.
     Count(count::Form),
+    /// Rerank as models on Amazon Bedrock take it.
+    Rerank,
 }
 
 impl Document {
@@ -76,6 +81,7 @@ impl Document {
             Document::InputTokens => "responses/input_tokens",
             Document::Tokenize => "tokenize",
             Document::CountTokens => "messages/count_tokens",
+            Document::TotalTokens => "countTokens",
             Document::Image => "images/generations",
             Document::Speech => "audio/speech",
             Document::Rerank => "rerank",
@@ -95,6 +101,7 @@ impl Document {
             | Document::InputTokens
             | Document::Tokenize
             | Document::CountTokens
+            | Document::TotalTokens
             | Document::Rerank
             | Document::Moderation => Ok(false),
         }
@@ -109,6 +116,7 @@ impl Document {
             | Document::Embedding
             | Document::InputTokens
             | Document::CountTokens
+            | Document::TotalTokens
             | Document::Moderation => false,
         }
     }
@@ -116,7 +124,9 @@ impl Document {
     /// Returns whether the document asks for a number of tokens.
     fn counts(self) -> bool {
         match self {
-            Document::InputTokens | Document::Tokenize | Document::CountTokens => true,
+            Document::InputTokens | Document::Tokenize | Document::CountTokens | Document::TotalTokens => {
+                true
+            }
             Document::Completion
             | Document::Embedding
             | Document::Image
@@ -150,6 +160,7 @@ impl Wire {
             Wire::Same(format) => format,
             Wire::Embedding(form) => form.words(),
             Wire::Count(form) => form.words(),
+            Wire::Rerank => Format::Converse,
         }
     }
 }
@@ -187,6 +198,10 @@ pub(crate) fn call(
             replaces = form.replaces(target, headers, &mut losses)?;
             (body.ok_or_else(unserved)?, reply::Decode::Count(form))
         }
+        Wire::Rerank => {
+            let (body, documents) = rerank::encode(inbound.shallow.bytes(), target.model, &mut losses)?;
+            (body, reply::Decode::Rerank { documents })
+        }
     };
     if let Some(refusal) = losses.refusal(inbound.endpoint.format.words()) {
         return Err(refusal);
@@ -220,6 +235,7 @@ pub(crate) fn estimated(inbound: &Inbound, refusal: &ApiError, losses: &mut Loss
     }
     let member = match document {
         Document::Tokenize => "count",
+        Document::TotalTokens => "totalTokens",
         Document::InputTokens
         | Document::CountTokens
         | Document::Completion
@@ -231,7 +247,20 @@ pub(crate) fn estimated(inbound: &Inbound, refusal: &ApiError, losses: &mut Loss
     };
     let reason = "nobody counts the tokens of this model: the number is an estimate";
     losses.advisory(Field::Reply(member), reason);
-    Some(count::encode(document, estimate::tokens(&inbound.shallow), true))
+    let asked = match document {
+        Document::TotalTokens => Shallow::parse(count::asked(&inbound.shallow)).ok(),
+        Document::InputTokens
+        | Document::CountTokens
+        | Document::Tokenize
+        | Document::Completion
+        | Document::Embedding
+        | Document::Image
+        | Document::Speech
+        | Document::Rerank
+        | Document::Moderation => None,
+    };
+    let tokens = estimate::tokens(asked.as_ref().unwrap_or(&inbound.shallow));
+    Some(count::encode(document, tokens, true))
 }
 
 /// Returns whether an upstream has refused because it counts no tokens, rather than because of the request. A 404
@@ -259,6 +288,8 @@ fn edits(document: Document, inbound: &Inbound, target: &Target<'_>) -> Vec<Edit
         | Document::Speech
         | Document::Rerank
         | Document::Moderation => Vec::new(),
+        // The path names the model, and the document what it repeats of that.
+        Document::TotalTokens => return count::renamed(&inbound.shallow, target).into_iter().collect(),
     };
     if target.model != inbound.model {
         edits.push(("model", Some(serde_json::Value::from(target.model).to_string())));

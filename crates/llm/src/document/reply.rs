@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::{Document, count, embedding, error, listen};
+use super::{Document, count, embedding, error, listen, rerank};
 use crate::{
     ApiError, Format, Observed,
     chat::{StreamOptions, openai::OpenAi},
@@ -33,6 +33,8 @@ pub(super) enum Decode {
     Embedding { form: embedding::Form, base64: bool },
     /// As a count.
     Count(count::Form),
+    /// As an order of documents, which the client may want to have back.
+    Rerank { documents: Option<Vec<String>> },
 }
 
 /// A reply of any type that is handed on as it is: sound.
@@ -54,9 +56,18 @@ impl Reply {
             | Document::InputTokens
             | Document::Tokenize
             | Document::CountTokens
+            | Document::TotalTokens
             | Document::Image
             | Document::Rerank
             | Document::Moderation => false,
+        }
+    }
+
+    /// Returns whether a whole reply is handed on as it is.
+    pub(crate) fn is_handed_on(&self) -> bool {
+        match self.decode {
+            Decode::Same => true,
+            Decode::Embedding { .. } | Decode::Count(_) | Decode::Rerank { .. } => false,
         }
     }
 
@@ -84,6 +95,10 @@ impl Reply {
                 let tokens = form.decode(&body)?;
                 observed.usage.input = Some(tokens);
                 count::encode(self.document, tokens, false)
+            }
+            Decode::Rerank { documents } => {
+                observed.usage.input = self.tokens;
+                rerank::decode(&body, &self.model, documents.as_deref())?
             }
         };
         observed.meaningful = true;

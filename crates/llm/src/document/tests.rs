@@ -17,6 +17,7 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
 const TOKENIZE: &str = "/tokenize";
 const COUNT: &str = "/anthropic/v1/messages/count_tokens";
+const TOTAL: &str = "/v1beta/models/m:countTokens";
 const IMAGES: &str = "/v1/images/generations";
 const SPEECH: &str = "/v1/audio/speech";
 const RERANK: &str = "/v1/rerank";
@@ -129,6 +130,102 @@ fn embeddings_go_where_the_model_is_served() {
     let texts = json!({ "texts": ["a"], "input_type": "search_document", "embedding_types": ["float"] });
     let to = "/model/cohere.embed-v4:0/invoke";
     check(&Bedrock, EMBEDDINGS, "cohere.embed-v4:0", &body, to, &texts);
+}
+
+#[test]
+fn requests_of_gemini_are_counted_everywhere() {
+    let contents = json!([{ "role": "user", "parts": [{ "text": "a" }] }]);
+    let plain = json!({ "contents": contents });
+    let whole = json!({ "generateContentRequest": {
+        "model": "models/m", "contents": contents, "systemInstruction": { "parts": [{ "text": "s" }] },
+    } });
+    let to = "/v1beta/models/n:countTokens";
+    check(&AiStudio, TOTAL, "n", &plain, to, &plain);
+    let mut renamed = whole.clone();
+    renamed["generateContentRequest"]["model"] = json!("models/n");
+    check(&AiStudio, TOTAL, "n", &whole, to, &renamed);
+    check(
+        &AiStudio,
+        TOTAL,
+        "m",
+        &whole,
+        "/v1beta/models/m:countTokens",
+        &whole,
+    );
+    let to = "/v1/publishers/google/models/n:countTokens";
+    check(&Vertex, TOTAL, "n", &plain, to, &plain);
+    let messages = json!([{ "role": "user", "content": [{ "type": "text", "text": "a" }] }]);
+    let told = json!({
+        "model": "claude", "messages": messages, "system": [{ "type": "text", "text": "s" }],
+    });
+    check(
+        &Anthropic,
+        TOTAL,
+        "claude",
+        &whole,
+        "/v1/messages/count_tokens",
+        &told,
+    );
+    let told = json!({ "model": "gpt", "input": [{ "type": "message", "role": "user", "content": "a" }] });
+    let sent = call(&OpenAi, TOTAL, &plain.to_string(), "gpt").expect("served");
+    assert_eq!(sent.path, "/v1/responses/input_tokens");
+    let sent: Value = serde_json::from_slice(&sent.body).expect("JSON");
+    assert_eq!(sent["model"], told["model"]);
+    assert!(sent["input"].to_string().contains("\"a\""), "{sent}");
+}
+
+#[test]
+fn documents_are_ranked_on_bedrock() {
+    let model = "cohere.rerank-v3-5:0";
+    let body = json!({ "model": "m", "query": "q", "documents": ["a", { "text": "b" }], "top_n": 1 });
+    let sent = json!({ "query": "q", "documents": ["a", "b"], "top_n": 1, "api_version": 2 });
+    let to = "/model/cohere.rerank-v3-5:0/invoke";
+    for path in [RERANK, COHERE_RERANK] {
+        check(&Bedrock, path, model, &body, to, &sent);
+    }
+    let amazon = json!({ "query": "q", "documents": ["a", "b"], "top_n": 1 });
+    check(
+        &Bedrock,
+        RERANK,
+        "amazon.rerank-v1:0",
+        &body,
+        "/model/amazon.rerank-v1:0/invoke",
+        &amazon,
+    );
+
+    let answer = |body: &Value| {
+        let call = call(&Bedrock, RERANK, &body.to_string(), model).expect("served");
+        let reply = r#"{"results":[{"index":1,"relevance_score":0.5},{"index":0,"relevance_score":0.25}]}"#;
+        let answer = call
+            .reply
+            .response(Bytes::from_static(reply.as_bytes()))
+            .expect("an answer");
+        serde_json::from_slice::<Value>(&answer.body).expect("JSON")
+    };
+    let results = json!([
+        { "index": 1, "relevance_score": 0.5 },
+        { "index": 0, "relevance_score": 0.25 },
+    ]);
+    assert_eq!(answer(&body), json!({ "model": model, "results": results }));
+    let mut returned = body.clone();
+    returned["return_documents"] = json!(true);
+    assert_eq!(
+        answer(&returned)["results"][0]["document"],
+        json!({ "text": "b" })
+    );
+
+    let picture = json!({ "model": "m", "query": "q", "documents": [{ "image": "x" }] });
+    let refused = call(&Bedrock, RERANK, &picture.to_string(), model)
+        .err()
+        .expect("a refusal");
+    assert_eq!(
+        (refused.status, refused.param.as_deref()),
+        (StatusCode::UNPROCESSABLE_ENTITY, Some("documents[0]"))
+    );
+    let unknown = call(&Bedrock, RERANK, &body.to_string(), "amazon.nova-pro-v1:0")
+        .err()
+        .expect("a refusal");
+    assert_eq!(unknown.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[test]
@@ -293,7 +390,6 @@ fn what_cannot_be_served_is_refused() {
     // Clients that count take a 404 as advice.
     refused(&COHERE, COUNT, &plain, 404, None);
     refused(&COHERE, TOKENIZE, &plain, 404, None);
-    refused(&COHERE, COMPLETIONS, &plain, 422, None);
     refused(&GROQ, COUNT, &plain, 404, None);
     refused(&OpenAi, RERANK, &plain, 422, None);
     refused(&Anthropic, EMBEDDINGS, &plain, 422, None);

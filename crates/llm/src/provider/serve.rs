@@ -20,7 +20,9 @@ pub(super) fn openai(document: Document, target: &Target<'_>) -> Option<Served> 
         | Document::Image
         | Document::Speech
         | Document::Moderation => return Some(same(document, target, "v1")),
-        Document::Tokenize | Document::CountTokens => Wire::Count(count::Form::Responses),
+        Document::Tokenize | Document::CountTokens | Document::TotalTokens => {
+            Wire::Count(count::Form::Responses)
+        }
         Document::Rerank => return None,
     };
     let path = target.site.join("v1", Document::InputTokens.suffix());
@@ -37,7 +39,7 @@ pub(super) fn hosted(document: Document, target: &Target<'_>, prefix: &str) -> O
         | Document::Speech
         | Document::Rerank
         | Document::Moderation => Some(same(document, target, prefix)),
-        Document::Tokenize | Document::CountTokens => None,
+        Document::Tokenize | Document::CountTokens | Document::TotalTokens => None,
     }
 }
 
@@ -45,7 +47,7 @@ pub(super) fn hosted(document: Document, target: &Target<'_>, prefix: &str) -> O
 pub(super) fn own(document: Document, target: &Target<'_>, prefix: &str) -> Option<Served> {
     let wire = match document {
         Document::Tokenize => Wire::Same(Format::OpenAi),
-        Document::CountTokens => Wire::Count(count::Form::Tokenize),
+        Document::CountTokens | Document::TotalTokens => Wire::Count(count::Form::Tokenize),
         Document::Completion
         | Document::Embedding
         | Document::InputTokens
@@ -71,7 +73,7 @@ pub(super) fn azure(document: Document, target: &Target<'_>, version: &str) -> O
             Wire::Same(Format::OpenAi),
             "/openai/responses/input_tokens".to_owned(),
         ),
-        Document::Tokenize | Document::CountTokens => (
+        Document::Tokenize | Document::CountTokens | Document::TotalTokens => (
             Wire::Count(count::Form::Responses),
             "/openai/responses/input_tokens".to_owned(),
         ),
@@ -85,7 +87,9 @@ pub(super) fn azure(document: Document, target: &Target<'_>, version: &str) -> O
 pub(super) fn anthropic(document: Document, target: &Target<'_>) -> Option<Served> {
     let wire = match document {
         Document::CountTokens => Wire::Same(Format::Messages),
-        Document::InputTokens | Document::Tokenize => Wire::Count(count::Form::Messages),
+        Document::InputTokens | Document::Tokenize | Document::TotalTokens => {
+            Wire::Count(count::Form::Messages)
+        }
         Document::Completion
         | Document::Embedding
         | Document::Image
@@ -106,6 +110,7 @@ pub(super) fn cohere(document: Document, target: &Target<'_>) -> Option<Served> 
         | Document::InputTokens
         | Document::Tokenize
         | Document::CountTokens
+        | Document::TotalTokens
         | Document::Image
         | Document::Speech
         | Document::Moderation => return None,
@@ -124,8 +129,9 @@ pub(super) fn gemini(document: Document, target: &Target<'_>) -> Option<Served> 
             Wire::Embedding(embedding::Form::BatchEmbedContents),
             "batchEmbedContents",
         ),
+        Document::TotalTokens => (Wire::Same(Format::Gemini), document.suffix()),
         Document::InputTokens | Document::Tokenize | Document::CountTokens => {
-            (Wire::Count(count::Form::Gemini), "countTokens")
+            (Wire::Count(count::Form::Gemini), Document::TotalTokens.suffix())
         }
         Document::Completion
         | Document::Image
@@ -147,8 +153,9 @@ pub(super) fn vertex(document: Document, target: &Target<'_>, default: &str) -> 
             (Wire::Embedding(embedding::Form::EmbedContent), "embedContent")
         }
         Document::Embedding => (Wire::Embedding(embedding::Form::Predict), "predict"),
+        Document::TotalTokens => (Wire::Same(Format::Gemini), document.suffix()),
         Document::InputTokens | Document::Tokenize | Document::CountTokens => {
-            (Wire::Count(count::Form::Vertex), "countTokens")
+            (Wire::Count(count::Form::Vertex), Document::TotalTokens.suffix())
         }
         Document::Completion
         | Document::Image
@@ -175,7 +182,14 @@ pub(super) fn bedrock(document: Document, target: &Target<'_>) -> Option<Served>
     let form = match document {
         Document::Embedding if model.contains("titan-embed-text") => embedding::Form::Titan,
         Document::Embedding if model.contains("cohere.embed") => embedding::Form::BedrockCohere,
-        Document::InputTokens | Document::Tokenize | Document::CountTokens => {
+        Document::Rerank if model.contains(".rerank") => {
+            let path = invoked(target, model, "invoke");
+            return Some(Served {
+                wire: Wire::Rerank,
+                path,
+            });
+        }
+        Document::InputTokens | Document::Tokenize | Document::CountTokens | Document::TotalTokens => {
             if model.contains("anthropic.") {
                 return bedrock_claude(document, target);
             }
@@ -211,10 +225,12 @@ pub(super) fn bedrock_claude(document: Document, target: &Target<'_>) -> Option<
 
 fn counted(document: Document, form: count::Form, path: String) -> Option<Served> {
     match document {
-        Document::InputTokens | Document::Tokenize | Document::CountTokens => Some(Served {
-            wire: Wire::Count(form),
-            path,
-        }),
+        Document::InputTokens | Document::Tokenize | Document::CountTokens | Document::TotalTokens => {
+            Some(Served {
+                wire: Wire::Count(form),
+                path,
+            })
+        }
         Document::Completion
         | Document::Embedding
         | Document::Image

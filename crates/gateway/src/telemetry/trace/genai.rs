@@ -17,7 +17,7 @@ fn operation(label: &'static str) -> &'static str {
     match label {
         "chat" | "responses" | "messages" => "chat",
         "completion" => "text_completion",
-        "responses_input_tokens" | "count_tokens" => "tokenize",
+        "responses_input_tokens" | "count_tokens" | "total_tokens" => "tokenize",
         "image_edit" | "image_variation" => "image_generation",
         other => other,
     }

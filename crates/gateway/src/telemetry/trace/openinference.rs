@@ -31,6 +31,7 @@ fn shape(label: &str) -> (&'static str, &'static str, Option<&'static str>) {
         "rerank" => ("Rerank", "RERANKER", Some("cohere")),
         "responses_input_tokens" => ("ResponsesInputTokens", "TOKEN_COUNTER", Some("openai")),
         "count_tokens" => ("CountTokens", "TOKEN_COUNTER", Some("anthropic")),
+        "total_tokens" => ("CountTokens", "TOKEN_COUNTER", Some("google")),
         "tokenize" => ("Tokenize", "TOKEN_COUNTER", Some("openai")),
         "moderation" => ("Moderation", "GUARDRAIL", Some("openai")),
         _ => ("Request", "CHAIN", None),
@@ -120,7 +121,10 @@ struct Describe<'a> {
 impl Describe<'_> {
     fn request(&self, attributes: &mut Attributes) {
         let (document, hide) = (&self.content.document, self.hide);
-        let counter = matches!(self.label, "responses_input_tokens" | "count_tokens" | "tokenize");
+        let counter = matches!(
+            self.label,
+            "responses_input_tokens" | "count_tokens" | "total_tokens" | "tokenize"
+        );
         let model = self.exchange.decision.model.as_deref().unwrap_or_default();
         match self.label {
             "embeddings" => {}
@@ -334,10 +338,13 @@ fn counts(label: &str, usage: &Usage, attributes: &mut Attributes) {
         }
     };
     count("llm.token_count.prompt", usage.prompt());
-    if !matches!(label, "responses_input_tokens" | "count_tokens" | "embeddings") {
+    if !matches!(
+        label,
+        "responses_input_tokens" | "count_tokens" | "total_tokens" | "embeddings"
+    ) {
         count("llm.token_count.completion", usage.output.unwrap_or(0));
     }
-    if !matches!(label, "responses_input_tokens" | "count_tokens") {
+    if !matches!(label, "responses_input_tokens" | "count_tokens" | "total_tokens") {
         count("llm.token_count.total", usage.total());
     }
     if always || usage.cache_read.is_some() {
