@@ -88,6 +88,20 @@ impl Coding {
     }
 }
 
+/// Returns whether `accepted`, a client's `accept-encoding`, names `coding` (RFC 9110, section 12.5.3).
+pub(crate) fn accepts(accepted: &HeaderValue, coding: &HeaderValue) -> bool {
+    let wanted = coding.as_bytes().trim_ascii();
+    accepted.as_bytes().split(|byte| *byte == b',').any(|entry| {
+        let mut parts = entry.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
+        let refused = |weight: &[u8]| {
+            let digits = weight.strip_prefix(b"q=").or(weight.strip_prefix(b"Q="));
+            digits.is_some_and(|digits| digits.iter().all(|digit| matches!(digit, b'0' | b'.')))
+        };
+        named && !parts.any(refused)
+    })
+}
+
 impl Decoder {
     /// Returns a decoder; `None` if there is no memory for one.
     pub(crate) fn new(coding: Coding) -> Option<Self> {

@@ -1,7 +1,8 @@
 //! The body of an upstream's reply, piece by piece, without the content coding that it may have come in.
 //!
 //! Upstreams are asked for none. Some send one all the same, or something between does; whoever reads the reply
-//! has to understand it, so that it is decoded here and the client is given what was inside.
+//! has to understand it, so that it is decoded here and the client is given what was inside. A whole reply that is
+//! handed on as it is may keep its coding for a client that reads it.
 
 use std::{
     pin::Pin,
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 
 use crate::{
+    body::Pieces,
     coding::{Decoder, Fault},
     upstream,
 };
@@ -21,6 +23,8 @@ pub(super) struct Arriving {
     body: upstream::Reply,
     /// `None` where nothing is to be decoded, which is nearly always.
     decoder: Option<Box<Decoder>>,
+    /// What arrived, as it came, where that is wanted.
+    raw: Option<Pieces>,
 }
 
 /// Why nothing more arrives.
@@ -37,7 +41,18 @@ impl Arriving {
         Self {
             body,
             decoder: decoder.map(Box::new),
+            raw: None,
         }
+    }
+
+    /// Keeps what arrives as it comes, too.
+    pub(super) fn keep_raw(&mut self) {
+        self.raw = Some(Pieces::default());
+    }
+
+    /// Returns what has arrived, as it came, if that was kept.
+    pub(super) fn take_raw(&mut self) -> Option<Bytes> {
+        self.raw.take().map(Pieces::join)
     }
 
     /// Takes the next piece; some are empty.
@@ -51,6 +66,9 @@ impl Arriving {
             }
         };
         let piece = frame.into_data().unwrap_or_default();
+        if let Some(raw) = &mut self.raw {
+            raw.push(piece.clone());
+        }
         let decoded = match &mut self.decoder {
             None => Ok(piece),
             Some(decoder) => decoder.push(&piece).map_err(Broken::Coding),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     body::Pieces,
-    coding::{Coding, Decoder},
+    coding::{self, Coding, Decoder},
     credential::{Call, Used, brought::Luggage},
     ctx::Ctx,
     facts::Attempted,
@@ -41,6 +41,8 @@ pub(super) struct Attempt<'a> {
     pub(super) candidate: &'a Candidate,
     /// The client's headers, as every upstream may see them.
     pub(super) headers: &'a HeaderMap,
+    /// The codings that the client says it reads.
+    pub(super) codings: Option<&'a HeaderValue>,
     /// The credentials that the client brought for upstreams.
     pub(super) luggage: &'a Luggage,
     pub(super) limits: Limits,
@@ -258,15 +260,26 @@ impl Attempt<'_> {
         let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
         let mut headers = head.headers;
         headers::to_client(&mut headers);
-        let decoder = match coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let coding = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let decoder = match &coding {
             None => None,
-            Some(coding) => match Coding::of(&coding).and_then(Decoder::new) {
+            Some(coding) => match Coding::of(coding).and_then(Decoder::new) {
                 Some(decoder) => Some(decoder),
-                None if head.status.is_success() => return Err(illegible(&coding)),
+                None if head.status.is_success() => return Err(illegible(coding)),
                 None => return Err(failed(head.status, headers, retry_after, &reply, &Bytes::new())),
             },
         };
+        let kept = coding.filter(|coding| {
+            let reads = self
+                .codings
+                .is_some_and(|accepted| coding::accepts(accepted, coding));
+            // What is recorded of the answer is read by people.
+            reads && reply.is_handed_on() && ctx.facts.trace.is_none()
+        });
         let mut body = Arriving::new(body, decoder);
+        if kept.is_some() {
+            body.keep_raw();
+        }
         let (may_stream, must_stream) = self.asked.may_and_must_stream();
         if head.status == StatusCode::OK && is_stream && may_stream {
             let stream = self.commit(ctx, alarm, body, reply.stream()).await?;
@@ -322,12 +335,17 @@ impl Attempt<'_> {
             ctx.facts.keep(kept);
         }
         headers.insert(header::CONTENT_TYPE, self.asked.answer_type(kind));
+        let mut document = answer.body;
+        if let Some((coding, raw)) = kept.zip(body.take_raw()) {
+            headers.insert(header::CONTENT_ENCODING, coding);
+            document = raw;
+        }
         let finish = answer.observed.finish.as_ref().map(|finish| &finish.reason);
         let is_filtered = matches!(finish, Some(FinishReason::ContentFilter | FinishReason::Refusal));
         let answer = Answer {
             status: head.status,
             headers,
-            content: Content::Whole(answer.body),
+            content: Content::Whole(document),
         };
         if self.refuses_filtered && is_filtered {
             let error = ApiError::upstream(head.status, "the upstream's filter kept the answer back");

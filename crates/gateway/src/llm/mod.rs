@@ -12,7 +12,7 @@ pub(crate) mod upload;
 use std::{sync::Arc, time::Duration};
 
 use config::snapshot::Rule;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use llm::{ApiError, ErrorKind};
 use policy::traffic::Lossy;
 use tokio::time::Instant;
@@ -74,6 +74,7 @@ async fn attempts(
     let mut order = order(ctx, rule, state.as_deref(), asked, &client_headers)?;
     let metadata = std::mem::take(&mut ctx.metadata);
     let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
+    let codings = client_headers.get(header::ACCEPT_ENCODING).cloned();
     headers::to_upstream(&mut client_headers, ctx.request_id());
     ctx.facts.route = Some(rule.route.as_str().into());
     ctx.facts.tells_losses = lossy(rule) != Lossy::Untold;
@@ -98,6 +99,7 @@ async fn attempts(
             asked,
             candidate: choice.candidate,
             headers: &client_headers,
+            codings: codings.as_ref(),
             luggage: &luggage,
             limits: limits(ctx, rule, asked, deadline, order.has_more()),
             client: None,

@@ -6,7 +6,11 @@ use flate2::{
     Compression,
     write::{GzEncoder, ZlibEncoder},
 };
-use testkit::{Client, Reply, Upstream, client::Answer, fixture};
+use testkit::{
+    Client, Reply, Upstream,
+    client::{self, Answer},
+    fixture,
+};
 
 use crate::fixture::{CHAT, MESSAGES, MODEL, Served, messages, openai, serve};
 
@@ -58,6 +62,54 @@ async fn clients_see_nothing_of_it() {
         assert_eq!(answer.status, 200, "{coding}: {}", answer.text());
         assert_eq!(answer.json()["type"], "message");
     }
+}
+
+#[tokio::test]
+async fn clients_who_read_it_get_what_is_handed_on_as_it_came() {
+    let document = fixture::openai::response("gpt").to_string();
+    let upstream = Upstream::start(reply(200, JSON, "gzip", &document)).await;
+    let served = serve([openai(&upstream)]).await;
+    let whole = compressed("gzip", document.as_bytes());
+    let request = fixture::openai::request(MODEL, false);
+    for (accepted, kept) in [
+        ("gzip", true),
+        ("br;q=1.0, GZIP;q=0.5", true),
+        ("gzip;q=0", false),
+        ("identity", false),
+        ("*", false),
+    ] {
+        let headers = [("accept-encoding", accepted)];
+        let answer = client::post(served.address, CHAT, &headers, &request).await;
+        let expected = if kept {
+            ("gzip", whole.as_slice())
+        } else {
+            ("", document.as_bytes())
+        };
+        assert_eq!(
+            (answer.header("content-encoding"), &answer.body[..]),
+            expected,
+            "{accepted}"
+        );
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+        assert_eq!(
+            upstream.received(1).await[0].header("accept-encoding"),
+            "identity"
+        );
+    }
+    served
+        .metric_reaches("gen_ai_client_token_usage_count", &["\"output\""], 5.0)
+        .await;
+    let answer = client::post(
+        served.address,
+        MESSAGES,
+        &[("accept-encoding", "gzip")],
+        &fixture::messages::request(MODEL, false),
+    )
+    .await;
+    assert_eq!(
+        (answer.header("content-encoding"), answer.json()["type"].as_str()),
+        ("", Some("message"))
+    );
 }
 
 #[tokio::test]
