@@ -1,12 +1,17 @@
-//! Upstreams that are reached over TLS: whose certificate is taken, and whose is not.
+//! Upstreams and receivers that are reached over TLS: whose certificate is taken, and who is shown ours.
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::PrivateKeyDer,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{Provider, client};
+use testkit::{Provider, Reply, Upstream, client};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -60,36 +65,91 @@ async fn check(
     }
 }
 
+/// A receiver of OTLP that takes nothing from whom it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_shown_the_certificate_that_it_asks_for() {
+    let receiver = Upstream::start(Reply::json(200, &json!({}))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let authority = authority();
+    fs::write(file("authority"), authority.pem()).unwrap();
+    let (certificate, key) = signed(&authority);
+    fs::write(file("certificate"), certificate.pem()).unwrap();
+    fs::write(file("key"), key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let asks = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let address = decrypt(receiver.address(), &authority, Some(asks.unwrap())).await;
+    let endpoint = format!("https://localhost:{}/v1/traces", address.port());
+    let unknown = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &file("authority")),
+    ];
+    let shown = [
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &*file("certificate")),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &file("key")),
+    ];
+    for (variables, expected) in [(unknown.to_vec(), 0), ([unknown, shown].concat(), 1)] {
+        let mut gateway = Gateway::start(&[], &variables);
+        let request = json!({"model": "sim-1", "messages": [{"role": "user", "content": "Hello"}]});
+        let answer = client::post(gateway.address, "/v1/chat/completions", &[], &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        gateway.signal("TERM");
+        assert_eq!(gateway.ended(), 0);
+        assert_eq!(receiver.requests().len(), expected, "{variables:?}");
+    }
+}
+
 /// Starts what decrypts for `plain`, and writes the certificate of the authority behind it to `file`.
+pub(crate) async fn encrypt(plain: SocketAddr, file: &Path) -> SocketAddr {
+    let authority = authority();
+    fs::write(file, authority.pem()).unwrap();
+    decrypt(plain, &authority, None).await
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn signed(authority: &CertifiedIssuer<'static, KeyPair>) -> (Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new([NAME.to_owned(), "localhost".to_owned()]).unwrap();
+    (leaf.signed_by(&key, authority).unwrap(), key)
+}
+
+/// Starts what decrypts for `plain` with a certificate of `authority`, and lets in whom `asks` does, or anybody.
 #[expect(
     clippy::disallowed_methods,
     reason = "a server of a test lives as long as the test"
 )]
-pub(crate) async fn encrypt(plain: SocketAddr, file: &Path) -> SocketAddr {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    fs::write(file, authority.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new([NAME.to_owned()]).unwrap();
-    let certificate = leaf.signed_by(&key, &authority).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+async fn decrypt(
+    plain: SocketAddr,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    asks: Option<Arc<dyn ClientCertVerifier>>,
+) -> SocketAddr {
+    let (certificate, key) = signed(authority);
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        )
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let builder = match asks {
+        Some(asks) => builder.with_client_cert_verifier(asks),
+        None => builder.with_no_client_auth(),
+    };
+    let config = builder.with_single_cert(
+        vec![certificate.der().clone()],
+        PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+    );
+    let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // A client that does not trust us ends the handshake.
+                // A client that does not trust us, or whom we do not know, ends with the handshake.
                 if let Ok(mut encrypted) = acceptor.accept(stream).await {
                     let mut upstream = TcpStream::connect(plain).await.unwrap();
                     let _ = copy_bidirectional(&mut encrypted, &mut upstream).await;

@@ -1,15 +1,14 @@
 //! What is told to whom, as the variables of OpenTelemetry say (compatibility specification, "Metric export" and
 //! "Trace set-up and propagation").
 
-use std::{fs, time::Duration};
+mod receiver;
 
-use config::{certificate::Authorities, snapshot::Tls};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use percent_encoding::percent_decode_str;
+use std::time::Duration;
 
+use self::receiver::export;
 use super::{
     attributes::{AttributesError, HeaderAttributes},
-    otlp::{Bounds, Destination, Export, Push, Receiver},
+    otlp::{Bounds, Destination, Export, Push},
     trace::{Hide, Propagator, Sampler, Traces, Vocabulary, is_true},
 };
 
@@ -183,152 +182,6 @@ fn propagators(variable: Variable<'_>) -> Result<Vec<Propagator>, TelemetryError
     Ok(propagators)
 }
 
-/// Returns where a signal is exported to; `None` for nowhere.
-fn export(
-    variable: Variable<'_>,
-    signal: &str,
-    path: &str,
-    nowhere: &[&str],
-) -> Result<Option<Export>, TelemetryError> {
-    let exporter = variable(&format!("OTEL_{signal}_EXPORTER"));
-    let own = |name: &str| {
-        let own = variable(&format!("OTEL_EXPORTER_OTLP_{signal}_{name}"));
-        own.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")))
-    };
-    let to = match exporter.as_deref().map(str::trim) {
-        Some(name) if nowhere.contains(&name) => return Ok(None),
-        Some("console") => Destination::Console,
-        // Metrics are pushed only where somebody is named who wants them.
-        None if own("ENDPOINT").is_none() => return Ok(None),
-        Some("otlp") if signal == "METRICS" && own("ENDPOINT").is_none() => return Ok(None),
-        None | Some("otlp") => Destination::Otlp(Box::new(receiver(variable, &own, signal, path)?)),
-        Some(other) => {
-            let message = format!("{other:?} is not one of console, otlp and {}", nowhere.join(", "));
-            return Err(TelemetryError::Variable(
-                format!("OTEL_{signal}_EXPORTER"),
-                message,
-            ));
-        }
-    };
-    let resource = resource(variable);
-    Ok(Some(Export { resource, to }))
-}
-
-fn receiver(
-    variable: Variable<'_>,
-    own: Variable<'_>,
-    signal: &str,
-    path: &str,
-) -> Result<Receiver, TelemetryError> {
-    let fault =
-        |name: &str, message: String| TelemetryError::Variable(format!("OTEL_EXPORTER_OTLP_{name}"), message);
-    let grpc = match own("PROTOCOL").as_deref() {
-        None | Some("http/protobuf") => false,
-        Some("grpc") => true,
-        Some(other) => {
-            let message = format!("{other:?} is not one of http/protobuf and grpc");
-            return Err(fault("PROTOCOL", message));
-        }
-    };
-    let endpoint = match variable(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")) {
-        Some(endpoint) => endpoint,
-        None => {
-            let default = if grpc {
-                "http://localhost:4317"
-            } else {
-                "http://localhost:4318"
-            };
-            let base = variable("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_else(|| default.to_owned());
-            if grpc {
-                base
-            } else {
-                format!("{}/{path}", base.trim_end_matches('/'))
-            }
-        }
-    };
-    let uri = Uri::try_from(endpoint.trim()).ok();
-    let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-    let uri = uri.ok_or_else(|| {
-        fault(
-            "ENDPOINT",
-            format!("{endpoint:?} is not an http:// or https:// address"),
-        )
-    })?;
-    let compressed = match own("COMPRESSION").as_deref() {
-        None | Some("none") => false,
-        Some("gzip") => true,
-        Some(other) => {
-            let message = format!("{other:?} is not one of gzip and none");
-            return Err(fault("COMPRESSION", message));
-        }
-    };
-    for name in ["CLIENT_KEY", "CLIENT_CERTIFICATE"] {
-        if own(name).is_some() {
-            return Err(fault(name, "is not supported by this version".to_owned()));
-        }
-    }
-    let authorities = own("CERTIFICATE").map(|path| {
-        let pem = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        Authorities::parse(&pem).map_err(|reason| format!("{path}: {reason}"))
-    });
-    let authorities = authorities
-        .transpose()
-        .map_err(|message| fault("CERTIFICATE", message))?;
-    let encrypted = uri.scheme_str() == Some("https");
-    let tls = encrypted.then(|| Tls {
-        authorities,
-        ..Tls::to(uri.host().unwrap_or_default())
-    });
-    let timeout = match own("TIMEOUT") {
-        None => 10_000,
-        Some(written) => written
-            .trim()
-            .parse()
-            .map_err(|_| fault("TIMEOUT", format!("{written:?} is not a number of milliseconds")))?,
-    };
-    Ok(Receiver {
-        uri,
-        grpc,
-        headers: headers(&own("HEADERS").unwrap_or_default())
-            .ok_or_else(|| fault("HEADERS", "is not a list of name=value".to_owned()))?,
-        timeout: Duration::from_millis(timeout),
-        compressed,
-        tls,
-    })
-}
-
-fn headers(list: &str) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for pair in list.split(',').filter(|pair| !pair.trim().is_empty()) {
-        let (name, value) = pair.split_once('=')?;
-        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
-        let mut value = HeaderValue::from_str(&value).ok()?;
-        value.set_sensitive(true);
-        let name = HeaderName::from_bytes(name.trim().to_ascii_lowercase().as_bytes()).ok()?;
-        headers.insert(name, value);
-    }
-    Some(headers)
-}
-
-fn resource(variable: Variable<'_>) -> Vec<(String, String)> {
-    let listed = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-    let pairs = listed.split(',').filter_map(|pair| pair.split_once('='));
-    let mut resource: Vec<(String, String)> = pairs
-        .map(|(name, value)| {
-            let value = percent_decode_str(value.trim()).decode_utf8_lossy();
-            (name.trim().to_owned(), value.into_owned())
-        })
-        .collect();
-    let service = "service.name";
-    if let Some(name) = variable("OTEL_SERVICE_NAME") {
-        resource.retain(|(known, _)| known != service);
-        resource.push((service.to_owned(), name));
-    } else if !resource.iter().any(|(known, _)| known == service) {
-        resource.push((service.to_owned(), "ai-gateway".to_owned()));
-    }
-    resource
-}
-
 fn number(variable: Variable<'_>, name: &str, default: usize) -> Result<usize, TelemetryError> {
     let Some(written) = variable(name) else {
         return Ok(default);
@@ -483,6 +336,8 @@ mod tests {
         check("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
         check("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd");
         check("OTEL_EXPORTER_OTLP_CERTIFICATE", "no/such/file.pem");
+        check("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "no/such/file.pem");
+        check("OTEL_EXPORTER_OTLP_CLIENT_KEY", "no/such/file.pem");
         check("OTEL_LOGS_EXPORTER", "zipkin");
         check("OTEL_EXPORTER_OTLP_HEADERS", "secret");
         check("OTEL_EXPORTER_OTLP_TIMEOUT", "10s");
