@@ -105,6 +105,11 @@ pub(crate) async fn serve(
     let source = Arc::new(Mutex::new(Source::new(form, body, limit, &ctx.runtime.memory)));
     let answer = answer(ctx, announced, &source, head).await;
     ctx.facts.bytes_received = lock(&source).received as u64;
+    if let Some(trace) = ctx.facts.trace.as_mut().filter(|trace| trace.is_sampled()) {
+        // Files are not for spans.
+        let summary = serde_json::to_vec(lock(&source).form.summary());
+        trace.asked(&Bytes::from(summary.unwrap_or_default()));
+    }
     // A streamed answer goes on pulling what the client still sends; for any other one the client may not
     // listen before it has sent everything.
     let streams = answer

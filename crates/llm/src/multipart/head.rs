@@ -7,6 +7,8 @@ pub struct Head {
     pub name: String,
     /// Whether the content is a file: it has a name of its own.
     pub is_file: bool,
+    /// That name, in plain characters.
+    pub file: Option<String>,
     /// Whether the headers tie the content down: to an encoding, or to its length.
     pub is_bound: bool,
 }
@@ -65,6 +67,9 @@ impl Head {
                 return Err("a field's name is given as name*");
             } else if key.eq_ignore_ascii_case("filename") || key.eq_ignore_ascii_case("filename*") {
                 self.is_file = true;
+                if !key.ends_with('*') {
+                    self.file = Some(value);
+                }
             }
         }
         self.name = name.unwrap_or_default();

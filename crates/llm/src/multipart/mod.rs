@@ -149,6 +149,11 @@ impl Boundary {
     fn delimiter(&self) -> String {
         format!("\r\n--{}", self.0)
     }
+
+    /// Returns how long that delimiter is.
+    pub(crate) fn length(&self) -> u64 {
+        (self.0.len() + "\r\n--".len()) as u64
+    }
 }
 
 /// Returns whether `headers` announce a form.

@@ -10,6 +10,7 @@ mod listen;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
 
 use crate::{
     ApiError, Endpoint, ErrorKind, Format, Observed, Operation, Target,
@@ -43,13 +44,37 @@ pub struct Form {
     content_type: HeaderValue,
     boundary: Boundary,
     scanner: Scanner,
+    /// How many bytes have come.
+    read: u64,
     found: Found,
+}
+
+/// What a form asks for in short, for whoever tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The model that the client names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What its first file is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// How many bytes the file has, once it has all come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_size: Option<u64>,
+    /// The language of a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// In which form the answer is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<String>,
 }
 
 /// What was found in a form so far.
 #[derive(Debug)]
 struct Found {
-    model: Option<String>,
+    summary: Summary,
+    /// How many bytes had come when the content of the first file began.
+    file_begun: Option<u64>,
     model_begun: bool,
     stream: bool,
     /// The fields that must still come, each under all its names.
@@ -104,7 +129,7 @@ impl Upload {
 const RECORDING: &[&str] = &["file", "file_id", "file_url", "url"];
 
 /// The fields that are read.
-const WANTED: &[&str] = &["model", "stream"];
+const WANTED: &[&str] = &["model", "stream", "language", "response_format"];
 
 impl Form {
     /// Begins to read the form that `headers` announce, sent to `endpoint`.
@@ -126,8 +151,10 @@ impl Form {
             content_type,
             scanner: Scanner::new(&boundary, WANTED),
             boundary,
+            read: 0,
             found: Found {
-                model: None,
+                summary: Summary::default(),
+                file_begun: None,
                 model_begun: false,
                 stream: false,
                 missing: upload.required().to_vec(),
@@ -142,12 +169,15 @@ impl Form {
     /// field that it must have. Nothing that follows can be read.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
         let mut fault = None;
-        let found = &mut self.found;
-        let scanned = self.scanner.push(bytes, |event, _| {
+        let (found, before) = (&mut self.found, self.read);
+        let delimiter = self.boundary.length();
+        let scanned = self.scanner.push(bytes, |event, read| {
             if fault.is_none() {
+                found.measure(event, before + read as u64, delimiter);
                 fault = found.note(event).err();
             }
         });
+        self.read += bytes.len() as u64;
         match fault {
             Some(fault) => Err(fault),
             None => Ok(scanned?),
@@ -164,7 +194,12 @@ impl Form {
 
     /// Returns the model that the client names, once it is known.
     pub fn model(&self) -> Option<&str> {
-        self.found.model.as_deref()
+        self.found.summary.model.as_deref()
+    }
+
+    /// Returns what is asked for in short, as far as it has come.
+    pub fn summary(&self) -> &Summary {
+        &self.found.summary
     }
 
     /// Returns whether the client wants a stream, as far as is known.
@@ -217,6 +252,21 @@ impl Form {
 }
 
 impl Found {
+    /// Notes how long the first file is; `at` bytes had come when `event` was complete.
+    fn measure(&mut self, event: Event<'_>, at: u64, delimiter: u64) {
+        match event {
+            Event::Begin(head) if head.is_file && self.file_begun.is_none() => {
+                self.file_begun = Some(at);
+                self.summary.file_name.clone_from(&head.file);
+            }
+            Event::End(head, _) if head.is_file && self.summary.file_size.is_none() => {
+                let begun = self.file_begun.unwrap_or(at);
+                self.summary.file_size = Some(at.saturating_sub(begun + delimiter));
+            }
+            Event::Begin(_) | Event::End(..) | Event::Close => {}
+        }
+    }
+
     fn note(&mut self, event: Event<'_>) -> Result<(), ApiError> {
         match event {
             Event::Begin(head) => {
@@ -237,20 +287,24 @@ impl Found {
             Event::End(head, Some(value)) if head.name == "model" => match std::str::from_utf8(value) {
                 Ok("") => Err(unnamed()),
                 Ok(model) => {
-                    self.model = Some(model.to_owned());
+                    self.summary.model = Some(model.to_owned());
                     Ok(())
                 }
                 Err(_) => Err(of_model("it is not UTF-8 text")),
             },
             Event::End(head, Some(value)) => {
-                if head.name == "stream" {
-                    self.stream = value.eq_ignore_ascii_case(b"true");
+                let text = || String::from_utf8_lossy(value).into_owned();
+                match head.name.as_str() {
+                    "stream" => self.stream = value.eq_ignore_ascii_case(b"true"),
+                    "language" => self.summary.language = Some(text()),
+                    "response_format" => self.summary.response_format = Some(text()),
+                    _ => {}
                 }
                 Ok(())
             }
             Event::End(_, None) => Ok(()),
             Event::Close => {
-                if self.model.is_none() {
+                if self.summary.model.is_none() {
                     return Err(unnamed());
                 }
                 match self.missing.first().and_then(|names| names.first()) {

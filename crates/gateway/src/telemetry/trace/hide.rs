@@ -1,6 +1,6 @@
 //! What spans in the words of OpenInference leave out.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Stands for what is left out.
 pub(super) const REDACTED: &str = "__REDACTED__";
@@ -57,38 +57,88 @@ impl Hide {
     /// Returns `input`, which is `document`, without the pictures that are left out.
     pub(super) fn pictures_in(&self, input: &[u8], document: &Value) -> String {
         let mut document = document.clone();
-        if self.leave_out(&mut document) {
+        if self.leave_out(&mut document, false) {
             document.to_string()
         } else {
             String::from_utf8_lossy(input).into_owned()
         }
     }
 
-    fn leave_out(&self, value: &mut Value) -> bool {
+    /// Leaves out what is too long, and what is a picture where none is wanted: texts that begin as one, and those
+    /// that are `pictured`, in a place where formats have pictures or their addresses.
+    fn leave_out(&self, value: &mut Value, pictured: bool) -> bool {
         match value {
             Value::String(text) => {
-                let hidden = self.is_too_long(text) || (self.input_images && text.starts_with("data:image/"));
+                let unwanted = self.input_images && (pictured || text.starts_with("data:image/"));
+                let hidden = unwanted || self.is_too_long(text);
                 if hidden {
                     REDACTED.clone_into(text);
                 }
                 hidden
             }
-            Value::Array(items) => self.leave_out_of(items.iter_mut()),
-            Value::Object(members) => self.leave_out_of(members.values_mut()),
+            Value::Array(items) => {
+                let mut hidden = false;
+                for item in items {
+                    hidden |= self.leave_out(item, pictured);
+                }
+                hidden
+            }
+            Value::Object(members) => {
+                let is_picture = is_picture(members);
+                let mut hidden = false;
+                for (name, value) in members {
+                    let place = match name.as_str() {
+                        "image_url" | "inlineData" | "inline_data" => true,
+                        "source" => is_picture,
+                        "type" | "media_type" | "mimeType" | "mime_type" | "detail" => false,
+                        _ => pictured,
+                    };
+                    hidden |= self.leave_out(value, place);
+                }
+                hidden
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
+}
 
-    fn leave_out_of<'v>(&self, values: impl Iterator<Item = &'v mut Value>) -> bool {
-        let mut hidden = false;
-        for value in values {
-            hidden |= self.leave_out(value);
-        }
-        hidden
-    }
+/// Returns whether a part says of itself that it is a picture.
+fn is_picture(members: &Map<String, Value>) -> bool {
+    members.get("type").is_some_and(|kind| kind == "image")
 }
 
 /// Reads a boolean as these variables have it; anything else is false.
 pub(crate) fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pictures_are_left_out_wherever_formats_have_them() {
+        let hide = Hide::from_environment(&|name| match name {
+            "OPENINFERENCE_HIDE_INPUT_IMAGES" => Some("true".to_owned()),
+            _ => None,
+        });
+        let check = |document: Value| {
+            let shown = hide.pictures_in(document.to_string().as_bytes(), &document);
+            assert!(!shown.contains("canary"), "{shown}");
+            assert!(shown.contains("kept"), "{shown}");
+        };
+        check(
+            json!({"text": "kept", "parts": [{"type": "image_url", "image_url": {"url": "https://h/canary", "detail": "low"}}]}),
+        );
+        check(
+            json!({"input": [{"type": "input_image", "image_url": "data:image/png;base64,canary"}], "is": "kept"}),
+        );
+        check(
+            json!([{"type": "image", "source": {"type": "base64", "media_type": "kept", "data": "canary"}}]),
+        );
+        check(json!([{"type": "image", "source": {"type": "url", "url": "https://h/canary"}}, "kept"]));
+        check(json!({"contents": [{"inlineData": {"mimeType": "kept", "data": "canary"}}]}));
+    }
 }

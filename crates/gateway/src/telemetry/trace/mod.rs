@@ -16,7 +16,7 @@ pub(crate) mod span;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use llm::Format;
 
 use content::Content;
@@ -222,6 +222,8 @@ impl Exchange<'_> {
         if trace.truncated {
             span.attributes.set("tollgate.truncated", true);
         }
+        let retries = decision.trail.tried.len().saturating_sub(1);
+        span.attributes.count("retry.count", Some(retries as u64));
         if decision.outcome == Outcome::Dropped {
             span.attributes.set("tollgate.outcome", "client_closed");
         }
@@ -305,6 +307,14 @@ impl Exchange<'_> {
     /// Returns whether an error was the answer, or ended it. A client that went away has not failed.
     fn failed(&self) -> bool {
         self.decision.outcome != Outcome::Dropped && !self.succeeded()
+    }
+
+    /// Returns the status that stands for a failure, which may have come after the head was sent.
+    fn failure_status(&self) -> StatusCode {
+        match self.decision.error {
+            Some(error) if self.decision.status.is_success() => error.status(),
+            Some(_) | None => self.decision.status,
+        }
     }
 
     fn state(&self) -> String {

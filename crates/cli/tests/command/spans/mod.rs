@@ -1,4 +1,8 @@
-//! Spans of every operation that the simulated provider answers, in both vocabularies, whole and streamed.
+//! Spans of conversations with the simulated provider, in both vocabularies, whole and streamed; [`operations`] has those
+//! of everything that can be asked for.
+
+mod cases;
+mod operations;
 
 use std::{fs::File, process::Stdio};
 

@@ -1,0 +1,154 @@
+//! What was said, read again from the bytes that the client sent and was sent.
+//!
+//! Both are in the client's format, whatever the upstream speaks, so one decoder for each format serves relays and
+//! translations, whole answers and streams. It runs beside the requests, when spans are built.
+
+mod stream;
+
+use bytes::Bytes;
+use llm::{Document, Endpoint, Format, Losses, Operation, Site, Target, Upload, chat, provider};
+use serde_json::Value;
+
+/// What was said in one exchange.
+#[derive(Default)]
+pub(super) struct Content {
+    /// The request, as a document.
+    pub(super) document: Value,
+    /// The request as a conversation, where it is one, or asks how long one is.
+    pub(super) request: Option<chat::Request>,
+    /// The answer as a conversation.
+    pub(super) response: Option<chat::Response>,
+    /// The answer, as text; of a stream, what it says when it is whole.
+    pub(super) answer: Option<String>,
+    /// The answer as a document, where it is one.
+    pub(super) answered: Value,
+    /// The counts of an answer, as they are said.
+    pub(super) usage: Value,
+    /// Whether a stream has announced its end as a good one.
+    pub(super) completed: bool,
+}
+
+impl Content {
+    /// Reads what `endpoint` was sent and has answered with. `answer` is a stream if `streamed`.
+    pub(super) fn read(endpoint: &Endpoint, request: &[u8], answer: &[Bytes], streamed: bool) -> Self {
+        let mut content = Self {
+            document: serde_json::from_slice(request).unwrap_or_default(),
+            ..Self::default()
+        };
+        match endpoint.operation {
+            Operation::Chat => content.conversation(endpoint.format, request, answer, streamed),
+            Operation::Document(document) => {
+                if matches!(
+                    document,
+                    Document::CountTokens | Document::InputTokens | Document::TotalTokens
+                ) {
+                    content.request = counted(endpoint.format, &content.document);
+                }
+                match document {
+                    Document::Completion if streamed => content.says(stream::completion(answer)),
+                    Document::Completion
+                    | Document::Embedding
+                    | Document::InputTokens
+                    | Document::Tokenize
+                    | Document::CountTokens
+                    | Document::TotalTokens
+                    | Document::Image
+                    | Document::Speech
+                    | Document::Rerank
+                    | Document::Moderation => content.hears(answer, streamed),
+                }
+            }
+            Operation::Upload(Upload::Transcription | Upload::Translation) if streamed => {
+                content.says(stream::transcript(answer));
+            }
+            Operation::Upload(_) | Operation::Models | Operation::Model | Operation::Kept => {
+                content.hears(answer, streamed);
+            }
+        }
+        content
+    }
+
+    /// Reads a conversation and its answer.
+    fn conversation(&mut self, format: Format, request: &[u8], answer: &[Bytes], streamed: bool) {
+        let Some((client, upstream)) = format.client().zip(format.upstream()) else {
+            return;
+        };
+        let mut losses = Losses::default();
+        self.request = client.decode_request(request, &mut losses).ok();
+        let reader = self.request.as_ref().and_then(|request| {
+            let target = Target {
+                provider: &provider::COMPATIBLE,
+                site: &Site::default(),
+                model: &request.model,
+                now: 0,
+            };
+            // Writing the request says how its answer is to be read.
+            let (_, reader) = upstream
+                .encode_request(request, &target, &mut Losses::default())
+                .ok()?;
+            Some(reader)
+        });
+        if !streamed {
+            self.hears(answer, false);
+            self.response = reader
+                .zip(self.answer.as_ref())
+                .and_then(|(reader, answer)| reader.decode_response(answer.as_bytes(), &mut losses).ok());
+            return;
+        }
+        self.response = reader.and_then(|reader| stream::fold(reader, answer));
+        if format == Format::Responses {
+            // The last event repeats the whole answer.
+            let (document, completed) = stream::response(answer);
+            self.completed = completed;
+            if document.is_object() {
+                self.says(document);
+                return;
+            }
+        }
+        let counts = stream::usage(answer);
+        let document = self.response.as_ref().map(|response| {
+            let document = client.encode_response(response, &mut losses);
+            String::from_utf8_lossy(&document).into_owned()
+        });
+        self.answered = document
+            .as_deref()
+            .and_then(|document| serde_json::from_str(document).ok())
+            .unwrap_or_default();
+        self.answer = document;
+        self.usage = counts;
+    }
+
+    /// Takes a whole answer, if it is text.
+    fn hears(&mut self, answer: &[Bytes], streamed: bool) {
+        if streamed {
+            return;
+        }
+        self.answer = String::from_utf8(answer.concat()).ok();
+        let document = self.answer.as_deref();
+        self.answered = document
+            .and_then(|answer| serde_json::from_str(answer).ok())
+            .unwrap_or_default();
+        self.usage = self.answered["usage"].clone();
+    }
+
+    /// Takes what a stream says.
+    fn says(&mut self, document: Value) {
+        self.usage = document["usage"].clone();
+        self.answer = document.is_object().then(|| document.to_string());
+        self.answered = document;
+    }
+}
+
+/// Returns the conversation whose tokens are to be counted.
+fn counted(format: Format, document: &Value) -> Option<chat::Request> {
+    let mut document = document.clone();
+    if let (Format::Messages, Value::Object(members)) = (format, &mut document) {
+        // A conversation must have a limit, a count of it need not.
+        members.entry("max_tokens").or_insert(1.into());
+    }
+    let text = document.to_string();
+    let client = format.client()?;
+    client
+        .decode_request(text.as_bytes(), &mut Losses::default())
+        .ok()
+}
