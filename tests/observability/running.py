@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -29,22 +30,27 @@ class Gateway:
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def ask(self, stream, model="sim-1"):
-        request = {
-            "model": model,
-            "messages": [{"role": "user", "content": "Hello"}],
-            "stream": stream,
-            "stream_options": {"include_usage": True} if stream else None,
-        }
-        call = urllib.request.Request(
-            f"http://{self.address}/v1/chat/completions",
-            data=json.dumps({name: value for name, value in request.items() if value is not None}).encode(),
-            headers={"content-type": "application/json", "agent-session-id": "s-1"},
-        )
+        request = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+        if stream:
+            request["stream_options"] = {"include_usage": True}
+        return self.post("/v1/chat/completions", request)
+
+    def post(self, path, request, headers=None):
+        """Returns what is answered to `request`, be it an error."""
         try:
-            with urllib.request.urlopen(call) as answer:
+            with self.send(path, request, headers) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             return error.read()
+
+    def send(self, path, request, headers=None):
+        """Returns the answer to `request`."""
+        call = urllib.request.Request(
+            f"http://{self.address}{path}",
+            data=json.dumps(request).encode(),
+            headers={"content-type": "application/json", "agent-session-id": "s-1", **(headers or {})},
+        )
+        return urllib.request.urlopen(call)
 
     def metrics(self, accept):
         call = urllib.request.Request(f"http://{self.admin}/metrics", headers={"accept": accept})
@@ -57,6 +63,12 @@ class Gateway:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(20) == 0
         return self.process.stdout.read()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def until(probe, complaint, limit=60):

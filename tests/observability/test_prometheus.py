@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import threading
 import urllib.error
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from running import Gateway, until
+from running import Gateway, free_port, until
 
 PROMETHEUS = Path(os.environ["PROMETHEUS"])
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana.json"
@@ -62,12 +61,6 @@ class Prometheus:
         self.process.terminate()
         self.process.wait(20)
         self.log.close()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Load:
