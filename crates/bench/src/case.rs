@@ -66,6 +66,8 @@ pub(crate) enum Field {
     Models,
     /// The gateway without limits, with limits that it counts itself, and with limits in Redis.
     Limits,
+    /// The gateway that tells of requests as it does by default, that tells nothing, and that exports a span of each.
+    Telling,
 }
 
 /// The limits that are not ratios of processor time.
@@ -86,6 +88,10 @@ pub(crate) mod limit {
     pub(crate) const MODELS: f64 = 1.1;
     /// Processor time per request with a limit, as a multiple of that without.
     pub(crate) const LIMITED: f64 = 1.15;
+    /// Processor time per request with its span, content included, as a multiple of that without.
+    pub(crate) const TRACED: f64 = 1.3;
+    /// Processor time per request with its access record, as a multiple of that without.
+    pub(crate) const RECORDED: f64 = 1.05;
     /// Processor time that a limit in memory adds to a request.
     pub(crate) const LIMIT: Duration = Duration::from_micros(2);
 }
@@ -207,6 +213,13 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         field: Field::Limits,
         ..Case::relay("limits", "1 KB JSON, relay, without and with limits")
+    },
+    Case {
+        field: Field::Telling,
+        ..Case::relay(
+            "telling",
+            "1 KB JSON, relay, told of in records and spans, or not",
+        )
     },
 ];
 

@@ -37,6 +37,9 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// What stands in place of the model of one route, once that is changed. It is long, so that it resembles no other.
 const CHANGED: &str = "a-model-that-is-called-as-no-other-one-so-that-nobody-looks-for-it";
 
+/// Where the mock upstream takes spans.
+pub(crate) const RECEIVER: &str = "/v1/traces";
+
 /// How long a program may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -56,7 +59,22 @@ pub(crate) struct Contender {
 pub(crate) enum Kind {
     Nginx,
     Envoy,
-    Tollgate { models: usize, counters: Counters },
+    Tollgate {
+        models: usize,
+        counters: Counters,
+        telling: Telling,
+    },
+}
+
+/// What the gateway tells of requests. Metrics it has in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Nothing: neither records nor decisions.
+    Nothing,
+    /// What it tells by default: a record of each, and the decisions about the last ones.
+    Records,
+    /// A span of each too, with what was said, to the receiver there.
+    Spans(SocketAddr),
 }
 
 /// Where the gateway counts what requests have cost.
@@ -107,7 +125,11 @@ impl Contender {
                     "warn",
                 ]);
             }
-            Kind::Tollgate { models, counters } => {
+            Kind::Tollgate {
+                models,
+                counters,
+                telling,
+            } => {
                 let mut resources = tollgate(address.port(), upstream, models);
                 match counters {
                     Counters::None => {}
@@ -115,12 +137,16 @@ impl Contender {
                 }
                 fs::write(dir.join("tollgate.yaml"), resources)?;
                 command.arg("run").arg(dir.join("tollgate.yaml"));
-                command.args([
-                    "--admin-port",
-                    &free_address()?.port().to_string(),
-                    "--access-log",
-                    "json",
-                ]);
+                command.args(["--admin-port", &free_address()?.port().to_string()]);
+                match telling {
+                    Telling::Nothing => command.args(["--access-log", "off", "--decisions", "0"]),
+                    Telling::Records | Telling::Spans(_) => command.args(["--access-log", "json"]),
+                };
+                if let Telling::Spans(receiver) = telling {
+                    let endpoint = format!("http://{receiver}{RECEIVER}");
+                    command.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint);
+                    command.env("OTEL_BSP_MAX_QUEUE_SIZE", "65536");
+                }
                 if let Counters::Redis(redis) = counters {
                     command.args(["--redis", &format!("redis://{redis}/0")]);
                 }
@@ -158,11 +184,13 @@ impl Contender {
         Ok(start.elapsed().saturating_sub(SETTLED))
     }
 
-    /// Returns whether it holds requests against limits.
-    pub(crate) fn counts(&self) -> bool {
+    /// Returns whether it is the gateway with something switched on or off, of which less is measured.
+    pub(crate) fn varies(&self) -> bool {
         match self.kind {
             Kind::Nginx | Kind::Envoy => false,
-            Kind::Tollgate { counters, .. } => counters != Counters::None,
+            Kind::Tollgate {
+                counters, telling, ..
+            } => counters != Counters::None || telling != Telling::Records,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     machine::Machine,
     run::{
         CaseResult, DIRECT, ENVOY, Figures, Results, Row, TOLLGATE, TOLLGATE_LIMITS, TOLLGATE_MANY,
-        TOLLGATE_REDIS, median,
+        TOLLGATE_REDIS, TOLLGATE_SILENT, TOLLGATE_TRACED, median,
     },
 };
 
@@ -282,6 +282,10 @@ impl Results {
         for result in limits.filter(|result| result.case.field == case::Field::Limits) {
             verdicts.extend(limited(result));
         }
+        let telling = self.cases.iter();
+        for result in telling.filter(|result| result.case.field == case::Field::Telling) {
+            verdicts.extend(told(result));
+        }
         for start in self.starts.iter().filter(|start| start.contender == TOLLGATE) {
             verdicts.push(Verdict {
                 target: "ready after start".to_owned(),
@@ -396,6 +400,33 @@ fn limited(result: &CaseResult) -> Vec<Verdict> {
         });
     }
     verdicts
+}
+
+/// Judges what it costs that requests are told of.
+fn told(result: &CaseResult) -> Vec<Verdict> {
+    let judged = [
+        (
+            TOLLGATE_TRACED,
+            TOLLGATE,
+            "CPU per request with its whole span to that without",
+            case::limit::TRACED,
+        ),
+        (
+            TOLLGATE,
+            TOLLGATE_SILENT,
+            "CPU per request with its record to that without",
+            case::limit::RECORDED,
+        ),
+    ];
+    let verdicts = judged.into_iter().filter_map(|(row, plain, target, limit)| {
+        Some(Verdict {
+            target: target.to_owned(),
+            limit,
+            measured: result.row(row)?.ratio(result.row(plain), cpu),
+            unit: "×",
+        })
+    });
+    verdicts.collect()
 }
 
 fn describe(case: &Case) -> String {

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     case::{CASES, Case, Field},
-    contender::{self, Contender, Counters, FEW, Kind, MANY, RELAYED, Running, TRANSLATED},
+    contender::{self, Contender, Counters, FEW, Kind, MANY, RELAYED, Running, TRANSLATED, Telling},
     load::{Load, Outcome},
     process::{Memory, Process},
     script,
@@ -108,6 +108,10 @@ pub(crate) const TOLLGATE_MANY: &str = "tollgate-10k";
 pub(crate) const TOLLGATE_LIMITS: &str = "tollgate-limits";
 /// The name of the row with limits that are counted in Redis.
 pub(crate) const TOLLGATE_REDIS: &str = "tollgate-redis";
+/// The name of the row that tells nothing of requests.
+pub(crate) const TOLLGATE_SILENT: &str = "tollgate-silent";
+/// The name of the row that exports spans.
+pub(crate) const TOLLGATE_TRACED: &str = "tollgate-traced";
 
 const STARTS: usize = 7;
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -188,13 +192,13 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
     let mut results = Results::default();
     let redis = plan.redis.as_deref().map(|binary| Redis::start(binary, &dir));
     let redis = redis.transpose()?;
-    let mut contenders = contenders(plan, redis.as_ref(), &mut results);
+    let mut contenders = contenders(plan, &mock, redis.as_ref(), &mut results);
     let running = start_all(&mut contenders, &dir, &mock, &mut results);
     measure_cases(plan, &mock, &running, &mut results)?;
     drop(running);
     mock.set(Manner::default())?;
     if plan.wants("start") {
-        for contender in contenders.iter().filter(|contender| !contender.counts()) {
+        for contender in contenders.iter().filter(|contender| !contender.varies()) {
             progress(&format!("start: {}", contender.name));
             match measure_start(contender, &dir, &mock) {
                 Ok(start) => results.starts.push(start),
@@ -211,7 +215,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
         })?;
         for contender in contenders
             .iter()
-            .filter(|contender| contender.name != TOLLGATE_MANY && !contender.counts())
+            .filter(|contender| contender.name != TOLLGATE_MANY && !contender.varies())
         {
             let modes: &[bool] = if contender.name == TOLLGATE {
                 &[false, true]
@@ -239,14 +243,29 @@ impl Plan {
 }
 
 /// Returns who can be measured; notes who cannot.
-fn contenders(plan: &Plan, redis: Option<&Redis>, results: &mut Results) -> Vec<Contender> {
-    let of = |models, counters| Kind::Tollgate { models, counters };
+fn contenders(plan: &Plan, mock: &Mock, redis: Option<&Redis>, results: &mut Results) -> Vec<Contender> {
+    let of = |models, counters| Kind::Tollgate {
+        models,
+        counters,
+        telling: Telling::Records,
+    };
+    let telling = |telling| Kind::Tollgate {
+        models: FEW,
+        counters: Counters::None,
+        telling,
+    };
     let mut table = vec![
         ("nginx", Kind::Nginx, &plan.nginx),
         (ENVOY, Kind::Envoy, &plan.envoy),
         (TOLLGATE, of(FEW, Counters::None), &plan.tollgate),
         (TOLLGATE_MANY, of(MANY, Counters::None), &plan.tollgate),
         (TOLLGATE_LIMITS, of(FEW, Counters::Memory), &plan.tollgate),
+        (TOLLGATE_SILENT, telling(Telling::Nothing), &plan.tollgate),
+        (
+            TOLLGATE_TRACED,
+            telling(Telling::Spans(mock.address)),
+            &plan.tollgate,
+        ),
     ];
     match redis {
         Some(redis) => table.push((
@@ -283,7 +302,7 @@ fn start_all(
     contenders.retain(|contender| match contender.start(dir, mock.address) {
         Ok(started) => {
             // The same program runs several times.
-            if contender.name != TOLLGATE_MANY && !contender.counts() {
+            if contender.name != TOLLGATE_MANY && !contender.varies() {
                 results.versions.push((contender.name, contender.version()));
             }
             running.push((contender.name, started));
@@ -336,6 +355,7 @@ impl Field {
             Self::Proxies => ["nginx", ENVOY, TOLLGATE].contains(&contender),
             Self::Models => [TOLLGATE, TOLLGATE_MANY].contains(&contender),
             Self::Limits => [TOLLGATE, TOLLGATE_LIMITS, TOLLGATE_REDIS].contains(&contender),
+            Self::Telling => [TOLLGATE, TOLLGATE_SILENT, TOLLGATE_TRACED].contains(&contender),
         }
     }
 }

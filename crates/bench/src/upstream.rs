@@ -20,7 +20,7 @@ use tokio::{
     task::LocalSet,
 };
 
-use crate::{mcp, script};
+use crate::{contender, mcp, script};
 
 /// How much is read at once.
 const READ: usize = 256 << 10;
@@ -167,6 +167,7 @@ async fn connection(mut stream: TcpStream, replies: &Replies) -> anyhow::Result<
             (path, _) if path.ends_with(":streamGenerateContent?alt=sse") => {
                 write_stream(&mut stream, &replies.gemini_stream, manner).await?;
             }
+            (contender::RECEIVER, _) => stream.write_all(&unary("200 OK", "{}")).await?,
             (path, _) => {
                 let refusal =
                     serde_json::json!({"error": {"message": format!("the mock does not serve {path}")}});
