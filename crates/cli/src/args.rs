@@ -184,6 +184,10 @@ pub(crate) struct Run {
         value_name = "NUMBER"
     )]
     pub(crate) mcp_session_encryption_iterations: NonZeroU32,
+    /// Tell on the admin port what the process spends its time and memory on, at /debug/pprof; not where DISABLE_PPROF is
+    /// set
+    #[arg(long, env = "TOLLGATE_PROFILING", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) profiling: bool,
     /// Serve nothing if any resource is at fault, where otherwise the sound ones are served
     #[arg(long, env = "TOLLGATE_STRICT", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) strict: bool,

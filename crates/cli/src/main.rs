@@ -18,6 +18,7 @@ mod console;
 mod decision;
 mod explain;
 mod healthcheck;
+mod heap;
 mod run;
 mod seeds;
 mod signal;

@@ -20,7 +20,7 @@ use config::{
     Memory, Secret, Severity, Snapshot,
     certificate::{Authorities, Certificate},
 };
-use gateway::{AccessRecords, Gateway, LogLevel, Options, RedisOptions, Telemetry};
+use gateway::{AccessRecords, Gateway, LogLevel, Options, Profiling, RedisOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -35,6 +35,7 @@ use crate::{
     args::{self, Run},
     banner::{self, Banner},
     console::say,
+    heap,
     seeds::Seeds,
     signal::{Signal, Signals},
     simulate,
@@ -174,6 +175,10 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
         kept_memory: arguments.kept_memory,
         kept_for: arguments.kept_for,
         drain: arguments.drain,
+        // Set to anything (compatibility specification, "Profiling").
+        profiling: (arguments.profiling && env::var_os("DISABLE_PPROF").is_none()).then_some(Profiling {
+            heap: heap::statistics,
+        }),
         variables: variables(),
         ..Options::default()
     }

@@ -1,6 +1,6 @@
 //! The listener for operators: health, readiness, metrics, and what is being served.
 
-use std::{convert::Infallible, sync::Weak};
+use std::{convert::Infallible, sync::Weak, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -12,7 +12,11 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tracing::debug;
 
-use crate::{Gateway, Runtime, State, limit, telemetry::exposition::Exposition};
+use crate::{
+    Gateway, Runtime, State, limit,
+    profile::{self, ProfileError},
+    telemetry::exposition::Exposition,
+};
 
 /// Serves `listener` for as long as the gateway exists.
 #[expect(
@@ -26,7 +30,7 @@ pub(crate) fn serve(listener: TcpListener, gateway: Weak<Gateway>) -> JoinHandle
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     debug!(%error, "cannot accept on the admin listener");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
@@ -88,15 +92,66 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
             let usage = limit::usage(&runtime.limiter, now);
             document(StatusCode::OK, "application/json", usage.to_string())
         }
-        path => match path.strip_prefix("/debug/requests") {
-            Some(rest) => requests(rest, request.uri().query().unwrap_or_default(), runtime),
-            None => text(
+        path => {
+            let query = request.uri().query().unwrap_or_default();
+            if let Some(rest) = path.strip_prefix("/debug/requests") {
+                return requests(rest, query, runtime);
+            }
+            if let Some(rest) = path.strip_prefix("/debug/pprof") {
+                return profiles(rest, query, runtime).await;
+            }
+            text(
                 StatusCode::NOT_FOUND,
-                "try /health, /ready, /metrics, /config, /credentials, /usage, /log-level or /debug/requests\n",
-            ),
-        },
+                "try /health, /ready, /metrics, /config, /credentials, /usage, /log-level, /debug/requests or \
+                 /debug/pprof\n",
+            )
+        }
     }
 }
+
+/// Tells what the process spends its time and its memory on, where that is switched on.
+async fn profiles(rest: &str, query: &str, runtime: &Runtime) -> Response<Full<Bytes>> {
+    let Some(profiling) = &runtime.options.profiling else {
+        return text(StatusCode::NOT_FOUND, "there are no profiles: see --profiling\n");
+    };
+    match rest {
+        "/profile" => {
+            let seconds = query.split('&').find_map(|pair| pair.strip_prefix("seconds="));
+            let seconds = seconds
+                .map_or(Ok(DEFAULT_PROFILE), str::parse)
+                .map(Duration::from_secs);
+            let Some(time) = seconds
+                .ok()
+                .filter(|time| !time.is_zero() && *time <= profile::LONGEST)
+            else {
+                return text(StatusCode::BAD_REQUEST, "seconds is not a number from 1 to 300\n");
+            };
+            match profile::take(time).await {
+                Ok(profile) => document(StatusCode::OK, "application/octet-stream", profile),
+                Err(error) => {
+                    let status = match &error {
+                        ProfileError::Busy => StatusCode::CONFLICT,
+                        ProfileError::Profiler(_) | ProfileError::Write(_) => {
+                            StatusCode::INTERNAL_SERVER_ERROR
+                        }
+                    };
+                    document(status, "text/plain; charset=utf-8", format!("{error}\n"))
+                }
+            }
+        }
+        "/heap" => match (profiling.heap)() {
+            Some(statistics) => document(StatusCode::OK, "application/json", statistics),
+            None => text(StatusCode::NOT_FOUND, "the allocator tells nothing\n"),
+        },
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "try /debug/pprof/profile?seconds=N or /debug/pprof/heap\n",
+        ),
+    }
+}
+
+/// How many seconds a profile takes where nothing else is asked for.
+const DEFAULT_PROFILE: u64 = 30;
 
 /// Tells or changes how much the process says about itself.
 async fn log_level(request: Request<Incoming>, runtime: &Runtime) -> Response<Full<Bytes>> {

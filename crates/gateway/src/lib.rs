@@ -21,6 +21,7 @@ mod mcp;
 mod meter;
 mod models;
 mod plain;
+mod profile;
 mod refusal;
 mod server;
 mod telemetry;
@@ -115,6 +116,15 @@ pub struct Options {
     pub variables: BTreeMap<String, String>,
     /// How the sessions of MCP clients are sealed.
     pub sessions: SessionOptions,
+    /// What is told of the process itself on the admin listener; `None` for nothing.
+    pub profiling: Option<Profiling>,
+}
+
+/// How it is learned what the process spends its time and its memory on. Stacks are looked at in any case.
+#[derive(Clone, Copy, Debug)]
+pub struct Profiling {
+    /// Returns what the allocator says of itself, as JSON.
+    pub heap: fn() -> Option<String>,
 }
 
 impl Default for Options {
@@ -137,6 +147,7 @@ impl Default for Options {
             drain: Duration::from_secs(30),
             variables: BTreeMap::new(),
             sessions: SessionOptions::default(),
+            profiling: None,
         }
     }
 }
