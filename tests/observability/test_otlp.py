@@ -1,6 +1,7 @@
 """What the gateway tells is read by the official parsers: OTLP over HTTP and gRPC, and the text for Prometheus."""
 
 import gzip
+import json
 import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -139,13 +140,7 @@ def test_signals_are_what_the_specification_says(receiver, temporality, compress
     [resource] = received.traces[0].resource_spans
     assert attributes(resource.resource.attributes)["service.name"] == "under-test"
     assert resource.scope_spans[0].scope.name == "envoyproxy/ai-gateway"
-    spans = [
-        span
-        for request in received.traces
-        for resource in request.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
+    spans = all_spans(received)
     requests = [span for span in spans if span.name == "ChatCompletion"]
     assert len(requests) == 2
     for span in requests:
@@ -187,6 +182,16 @@ def test_signals_are_what_the_specification_says(receiver, temporality, compress
     duration = metrics["gen_ai.server.request.duration"]
     assert duration.unit == "s"
     assert sum(point.count for point in duration.histogram.data_points) == 2
+
+
+def all_spans(received):
+    return [
+        span
+        for request in received.traces
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
 
 
 def log_records(received):
@@ -245,6 +250,118 @@ spec:
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: Backend
 metadata: {name: collector}
+spec:
+  endpoints: [{ip: {address: 127.0.0.1, port: %d}}]
+"""
+
+
+class Tools:
+    """An MCP server with one tool; remembers where calls stand."""
+
+    def __init__(self):
+        sent = self.sent = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                meta = message.get("params", {}).get("_meta", {})
+                sent.append((message["method"], self.headers["traceparent"], meta.get("traceparent")))
+                results = {
+                    "initialize": {
+                        "protocolVersion": "2025-06-18",
+                        "capabilities": {"tools": {}},
+                        "serverInfo": {"name": "tools", "version": "1"},
+                    },
+                    "tools/list": {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]},
+                    "tools/call": {"content": [{"type": "text", "text": "said"}]},
+                }
+                result = results.get(message["method"])
+                body = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), "result": result}).encode()
+                self.send_response(200 if result else 202)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body) if result else 0))
+                self.end_headers()
+                self.wfile.write(body if result else b"")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.mark.parametrize("receiver", [Http, Grpc])
+def test_messages_of_mcp_are_told(receiver, tmp_path):
+    receiver, tools = receiver(), Tools()
+    declared = tmp_path / "declared.yaml"
+    declared.write_text(TOOLS % tools.port)
+    gateway = Gateway(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": receiver.protocol,
+            "AI_GATEWAY_TRACING_SEMCONV": "gen_ai",
+            "OTEL_AIGW_METRICS_REQUEST_HEADER_ATTRIBUTES": "x-team:team.id",
+        },
+        [declared],
+    )
+    accept = {"accept": "application/json, text/event-stream", "x-team": "red"}
+
+    def ask(method, params, **headers):
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return gateway.send("/mcp", message, {**accept, **headers})
+
+    opened = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+    session = {"mcp-session-id": ask("initialize", opened).headers["mcp-session-id"]}
+    ask("tools/list", {}, **session)
+    ask("tools/call", {"name": "tools__echo", "arguments": {}, "_meta": {"X-Team": "blue"}}, **session)
+    gateway.end()
+    received = receiver.received
+    spans = {span.name: span for span in all_spans(received)}
+    assert set(spans) == {"initialize", "tools/list", "tools/call tools__echo"}
+    for span in spans.values():
+        assert (span.kind, span.status.code) == (3, 1)
+        [event] = [event for event in span.events if event.name == "route to backend"]
+        assert attributes(event.attributes)["mcp.backend.name"] == "tools"
+    called = spans["tools/call tools__echo"]
+    found = attributes(called.attributes)
+    assert found["gen_ai.operation.name"] == "execute_tool" and found["gen_ai.tool.name"] == "tools__echo"
+    assert attributes(spans["tools/list"].attributes)["mcp.tools.count"] == 1
+    place = f"00-{called.trace_id.hex()}-{called.span_id.hex()}-01"
+    assert ("tools/call", place, place) in tools.sent
+    counts = {
+        attributes(point.attributes)["mcp_method_name"]: attributes(point.attributes)
+        for resource in received.metrics[-1].resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name.startswith("mcp_method_count")
+        for point in metric.sum.data_points
+    }
+    assert counts["tools/list"]["team.id"] == "red" and counts["tools/call"]["team.id"] == "blue"
+    record = {attributes(record.attributes).get("mcp.method.name"): record for record in log_records(received)}["tools/call"]
+    assert record.trace_id == called.trace_id and record.span_id == called.span_id
+    assert attributes(record.attributes)["mcp.provider.name"] == "tools"
+
+
+TOOLS = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: tools}
+spec:
+  gatewayClassName: tollgate
+  listeners: [{name: http, protocol: HTTP, port: 1975}]
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: tools}
+spec:
+  parentRefs: [{name: tools}]
+  path: /mcp
+  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: tools}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: tools}
 spec:
   endpoints: [{ip: {address: 127.0.0.1, port: %d}}]
 """

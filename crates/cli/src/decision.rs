@@ -57,15 +57,18 @@ struct Decision<'a>(&'a Value);
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for entry in items(self.0) {
+            let what = match entry["tool"].as_str() {
+                Some(tool) => tool.escape_debug().to_string(),
+                None => format!("model {}", text(&entry["model"])),
+            };
             writeln!(
                 f,
-                "{}  {}  {} {} {}  model {}  {} ms, attempts: {}",
+                "{}  {}  {} {} {}  {what}  {} ms, attempts: {}",
                 text(&entry["began"]),
                 text(&entry["id"]),
                 text(&entry["path"]),
                 text(&entry["status"]),
                 text(&entry["outcome"]),
-                text(&entry["model"]),
                 text(&entry["duration"]),
                 text(&entry["attempts"]),
             )?;
@@ -104,6 +107,9 @@ impl fmt::Display for Decision<'_> {
             .iter()
             .try_for_each(|candidate| self.candidate(f, candidate))?;
         self.attempts(f)?;
+        items(&told["messages"])
+            .iter()
+            .try_for_each(|told| message(f, told))?;
         self.answer(f)
     }
 }
@@ -209,6 +215,9 @@ fn route(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
     if told["route"].is_null() {
         return Ok(());
     }
+    if told["rule"].is_null() {
+        return writeln!(f, "route {}", text(&told["route"]));
+    }
     write!(
         f,
         "model {} ({}{streamed}): {} rule {}",
@@ -221,6 +230,46 @@ fn route(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
         write!(f, " ({})", text(&told["ruleName"]))?;
     }
     writeln!(f)
+}
+
+/// Says what became of a message of MCP, and who was called for it.
+fn message(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
+    write!(f, "message {}", text(&told["method"]))?;
+    for (name, value) in [("", &told["name"]), ("", &told["uri"]), ("id ", &told["id"])] {
+        if !value.is_null() {
+            write!(f, " {name}{}", text(value))?;
+        }
+    }
+    write!(f, ": {} after {} ms", text(&told["status"]), text(&told["took"]))?;
+    for (name, value) in [
+        ("error", &told["error"]),
+        ("code", &told["code"]),
+        ("items", &told["items"]),
+    ] {
+        if !value.is_null() {
+            write!(f, ", {name}: {}", text(value))?;
+        }
+    }
+    writeln!(f)?;
+    for call in items(&told["calls"]) {
+        let opens = if call["new"] == true {
+            ", opening a session"
+        } else {
+            ""
+        };
+        write!(
+            f,
+            "  {}{opens}, after {} ms, for {} ms",
+            text(&call["backend"]),
+            text(&call["begun"]),
+            text(&call["took"])
+        )?;
+        match call["failure"].as_str() {
+            Some(failure) => writeln!(f, ": failed, {failure}")?,
+            None => writeln!(f, ": answered")?,
+        }
+    }
+    Ok(())
 }
 
 fn items(value: &Value) -> &[Value] {

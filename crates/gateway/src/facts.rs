@@ -16,6 +16,7 @@ use crate::{
     Runtime,
     kept::Owner,
     limit::Limiter,
+    mcp::account::Shared,
     meter::{Bill, Meter},
     server::{drain::Stopped, usage::UnderWay},
     telemetry::{
@@ -75,6 +76,8 @@ pub(crate) struct Facts {
     pub(crate) trail: Option<Box<Trail>>,
     /// What its span is made of; `None` where there are no spans.
     pub(crate) trace: Option<Box<Trace>>,
+    /// What is known of messages of MCP.
+    pub(crate) tools: Vec<Shared>,
     /// What declared access records tell; `None` where none is declared.
     pub(crate) details: Option<Box<Details>>,
     /// Headers that become attributes.
@@ -163,6 +166,7 @@ impl Facts {
             losses: Losses::default(),
             bytes_received: 0,
             bytes_sent: 0,
+            tools: Vec::new(),
             details: None,
             under_way: None,
             captured: runtime.attributes.capture(&head.headers),
@@ -263,7 +267,10 @@ impl Facts {
             self.runtime.metrics.record(self, outcome);
             self.runtime.log.record(self, outcome, elapsed);
             if let Some(trail) = self.trail.take() {
-                let trace = self.trace.take();
+                let mut trace = self.trace.take();
+                if let Some(trace) = &mut trace {
+                    trace.said(self.tools.iter().map(Shared::said));
+                }
                 let decision = Arc::new(Decision::new(self, trail, outcome, elapsed));
                 self.runtime.decisions.keep(&decision);
                 if let Some((tracer, trace)) = self.runtime.tracer.as_ref().zip(trace) {

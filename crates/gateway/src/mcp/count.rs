@@ -1,26 +1,21 @@
 //! What is counted of requests, read from what their answers say.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use config::mcp_route::Backend;
 use mcp::{Method, Request, Session, json::Object, name};
 use tokio::time::Instant;
 
-use super::{
-    call::{Failure, Fault},
-    initialize::Opened,
-    outlet::Said,
-    turn::Turn,
-};
-use crate::telemetry::tools::{Ended, ToolMetrics};
+use super::{call::Failure, initialize::Opened, outlet::Said, turn::Turn};
+use crate::telemetry::tools::{Counting, Ended};
 
 /// The longest answer that is looked at for whether it says that a tool has failed: such answers are short.
 const MAX_FAILURE: usize = 64 * 1024;
 
 impl Turn {
-    /// Returns where is counted what becomes of requests.
-    pub(super) fn metrics(&self) -> &ToolMetrics {
-        &self.runtime.metrics.tools
+    /// Returns what counts what becomes of requests.
+    pub(super) fn metrics(&self) -> Counting<'_> {
+        self.runtime.metrics.tools.of(&self.mapped)
     }
 
     /// Counts a request that was answered.
@@ -33,8 +28,14 @@ impl Turn {
             Method::Ping | Method::Named(_) | Method::Resource(_) | Method::Complete => Some(began.elapsed()),
         };
         let backend = self.meant(method, request).map(|backend| &backend.name);
-        self.metrics()
-            .request(&request.method, backend, ended(method, said), elapsed);
+        let ended = ended(method, said);
+        self.metrics().request(&request.method, backend, ended, elapsed);
+        self.account.note(|account| {
+            account.end(ended, said.document.as_deref());
+            if let (None, Some(backend)) = (account.backend(), backend) {
+                account.meant = Some(Arc::clone(backend));
+            }
+        });
     }
 
     /// Counts what came of one backend's part.
@@ -55,7 +56,12 @@ impl Turn {
         match opened {
             Ok(opened) => {
                 let capabilities = opened.entry.capabilities;
-                self.metrics().opened(&backend.name, capabilities, elapsed);
+                let result = Object::parse(&opened.result);
+                let said = result.as_ref().and_then(|result| result.object("capabilities"));
+                let own = said.as_ref().and_then(|said| said.object("experimental"));
+                let experimental = own.map_or(0, |own| own.members().count());
+                let metrics = self.metrics();
+                metrics.opened(&backend.name, capabilities, experimental, elapsed);
             }
             Err(failure) => self.count_failure("initialize", failure),
         }
@@ -63,14 +69,7 @@ impl Turn {
 
     /// Counts a call that came to nothing.
     pub(super) fn count_failure(&self, phase: &'static str, failure: &Failure) {
-        let reason = match failure.fault {
-            Fault::Unreachable => "unreachable",
-            Fault::Timeout => "timeout",
-            Fault::Status(_) => "status",
-            Fault::Broken => "broken",
-            Fault::BadReply => "malformed",
-        };
-        self.metrics().failed(&failure.backend, phase, reason);
+        self.metrics().failed(&failure.backend, phase, failure.kind());
     }
 
     /// Counts what the client of a session that is opened can do.

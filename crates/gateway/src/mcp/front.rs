@@ -71,6 +71,7 @@ pub(super) async fn serve(
         progress: progress(&request),
         ..Own::default()
     });
+    turn.introduce();
     let outlet = Outlet::default();
     let said = outlet.clone();
     let work: Work = Box::pin(async move {

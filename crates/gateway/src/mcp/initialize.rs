@@ -14,13 +14,14 @@ use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 
 use super::{
+    account::word,
     call::{Failure, Fault, SESSION},
     gather::gather,
     line,
     outlet::Said,
     permit::denied,
     refused::Refused,
-    sessions::now,
+    sessions::{fingerprint, now},
     turn::Turn,
 };
 
@@ -98,6 +99,10 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     turn.count_client(&session);
     let sessions = &turn.runtime.sessions;
     let token = sessions.tokens().seal(&session, sessions.draw());
+    turn.account.note(|account| {
+        account.session = Some(word(&fingerprint(&token)));
+        account.version = version.name();
+    });
     let token = HeaderValue::try_from(token);
     let token = token.map_err(|_| RpcError::new(error::INTERNAL, "the session's token cannot be sent"))?;
     let mut said = Said::message(request.answer(result(version, &opened)).to_raw());

@@ -48,6 +48,15 @@ const MAX_KNOWN: usize = 4096;
 
 /// Begins to speak with `backend`, for the client of `turn`.
 pub(super) async fn open(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
+    turn.account.call(&backend.name, "", true);
+    let opened = begin(turn, backend, limit).await;
+    let session = opened.as_ref().map_or("", |opened| opened.entry.session.as_str());
+    let failure = opened.as_ref().err().map(Failure::kind);
+    turn.account.called(&backend.name, session, failure);
+    opened
+}
+
+async fn begin(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
     let lines = &turn.runtime.sessions.lines;
     let client = if turn.is_modern() {
         Line::Modern

@@ -63,7 +63,10 @@ pub(super) async fn serve(
         turn.count_part(backend, &whole, began.elapsed());
         whole
     });
+    let begin = std::time::Instant::now();
     let answers = gather(asked).await;
+    let end = std::time::Instant::now();
+    turn.account.note(|account| account.gathered = Some((begin, end)));
     let mut seen = HashSet::new();
     let mut items = Vec::new();
     let mut metas = Vec::new();
@@ -96,6 +99,7 @@ pub(super) async fn serve(
         let data = json!({ "backends": missing });
         return Err(Refused::new(StatusCode::OK, error.with_data(data)));
     }
+    turn.account.note(|account| account.items = Some(items.len()));
     let mut result = merge::listed(list, &items, &metas, &missing);
     if turn.is_modern() {
         let hints = hints.filter(|_| missing.is_empty()).unwrap_or(Hints::NONE);

@@ -4,6 +4,7 @@
 //! is a document where there is only the answer to be said, and a stream where there is more. Which methods there
 //! are, what names mean and how answers are joined is known by the `mcp` crate; here it is done.
 
+pub(crate) mod account;
 mod answering;
 mod call;
 mod checks;
@@ -48,6 +49,7 @@ use policy::Policies;
 use tokio::time::Instant;
 
 use self::{
+    account::Shared,
     call::{SESSION, VERSION},
     checks::Takes,
     gather::gather,
@@ -63,6 +65,7 @@ use crate::{
     ctx::Ctx,
     given::Given,
     refusal::{Answer, Content},
+    telemetry::tools::{Ended, Mapped},
 };
 
 pub(crate) use inband::Holding;
@@ -104,7 +107,35 @@ pub(crate) async fn serve(
     let mut id = None;
     match answer(ctx, route, who, head, body, &mut id).await {
         Ok(answer) => answer,
-        Err(refused) => refused.answer(id.as_ref()),
+        Err(refused) => {
+            note(ctx, &refused);
+            refused.answer(id.as_ref())
+        }
+    }
+}
+
+/// Notes of the messages that nobody has answered that they were refused.
+fn note(ctx: &Ctx, refused: &Refused) {
+    let ended = Ended::Error(refused.error.code);
+    for shared in &ctx.facts.tools {
+        let mut open = None;
+        shared.note(|account| {
+            if account.ended.is_none() {
+                account.end(ended, None);
+                account.error = Some(refused.error.message.clone());
+                open = account
+                    .id
+                    .is_some()
+                    .then(|| (account.method.clone(), account.took));
+            }
+        });
+        if let Some((method, took)) = open {
+            let metrics = &ctx.runtime.metrics;
+            metrics
+                .tools
+                .of(&Mapped::default())
+                .request(&method, None, ended, took);
+        }
     }
 }
 
@@ -134,6 +165,8 @@ async fn answer(
         fingerprint: sessions::Fingerprint::default(),
         session: no_session(route, owner),
         own: None,
+        account: Shared::default(),
+        mapped: Mapped::default(),
     };
     match head.method {
         Verb::POST => post(ctx, turn, body, id).await,
@@ -205,6 +238,7 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
         Payload::One(message) => message,
         Payload::Batch(messages) => return batch(ctx, resumed(turn)?, messages, takes).await,
     };
+    let turn = turn.about(&mut ctx.facts, &message);
     let version = checks::text(&turn.headers, &VERSION);
     if modern::is_modern(&message, version, turn.headers.contains_key(SESSION)) {
         if let Message::Request(request) = &message {
@@ -241,7 +275,12 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
 }
 
 /// Serves several messages at once, which one revision allows.
-async fn batch(ctx: &Ctx, turn: Turn, messages: Vec<Message>, takes: Takes) -> Result<Answer, Box<Refused>> {
+async fn batch(
+    ctx: &mut Ctx,
+    turn: Turn,
+    messages: Vec<Message>,
+    takes: Takes,
+) -> Result<Answer, Box<Refused>> {
     if turn.session.version != Version::V2025_03_26 || messages.len() > MAX_BATCH {
         return Err(Refused::bad(RpcError::invalid_request(
             "batches are not supported",
@@ -249,8 +288,9 @@ async fn batch(ctx: &Ctx, turn: Turn, messages: Vec<Message>, takes: Takes) -> R
     }
     let mut requests = Vec::new();
     for message in messages {
+        let turn = turn.clone().about(&mut ctx.facts, &message);
         match message {
-            Message::Request(request) => requests.push(request),
+            Message::Request(request) => requests.push((turn, request)),
             Message::Notification(notification) => told::notified(&turn, notification).await?,
             Message::Response(response) => told::answered(&turn, response).await?,
         }
@@ -262,11 +302,11 @@ async fn batch(ctx: &Ctx, turn: Turn, messages: Vec<Message>, takes: Takes) -> R
     let outlet = Outlet::default();
     let said = outlet.clone();
     let work: Work = Box::pin(async move {
-        let answers = gather(requests.iter().map(|request| async {
+        let answers = gather(requests.iter().map(|(turn, request)| async {
             let method = Method::find(&request.method);
             let method = method.filter(|method| method.is_of(Version::NEWEST_LEGACY));
             match method.filter(|method| *method != Method::Initialize) {
-                Some(method) => dispatch(&turn, &said, method, request).await.document,
+                Some(method) => dispatch(turn, &said, method, request).await.document,
                 None => Some(
                     RpcError::unknown_method(&request.method)
                         .to_message(Some(&request.id))

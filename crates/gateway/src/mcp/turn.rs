@@ -11,6 +11,7 @@ use mcp::{
 use serde_json::value::RawValue;
 
 use super::{
+    account::{Shared, word},
     call::{Ask, Caller, Failure, Fault, Reply, is_modern},
     line, peers,
     refused::Refused,
@@ -18,7 +19,11 @@ use super::{
     sessions::{Fingerprint, Open, fingerprint, now},
     who::Who,
 };
-use crate::{Runtime, State};
+use crate::{
+    Runtime, State,
+    facts::Facts,
+    telemetry::{attributes::Signal, tools::Mapped},
+};
 
 /// How long a backend may take for what it only has to take note of.
 pub(super) const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +44,10 @@ pub(super) struct Turn {
     pub(super) session: Session,
     /// What the client says with each request, if it keeps no session.
     pub(super) own: Option<Own>,
+    /// Where it is noted what is done.
+    pub(super) account: Shared,
+    /// Labels of metrics that headers and the message became.
+    pub(super) mapped: Mapped,
 }
 
 /// What a client without a session says of one request.
@@ -65,7 +74,29 @@ impl Turn {
             .ok_or_else(Refused::no_session)?;
         token.clone_into(&mut self.token);
         self.fingerprint = fingerprint;
+        self.introduce();
         Ok(self)
+    }
+
+    /// Returns the turn of `message`, of which an account is kept with `facts`.
+    pub(super) fn about(mut self, facts: &mut Facts, message: &Message) -> Self {
+        self.account = Shared::open(facts, message);
+        let mapped = self.account.read(|account| {
+            let named = facts.attributes().of(Signal::Metrics, &account.captured);
+            self.runtime.metrics.mapped(named)
+        });
+        self.mapped = mapped.unwrap_or_default();
+        self.introduce();
+        self
+    }
+
+    /// Notes whose session it is, and which revision is spoken.
+    pub(super) fn introduce(&self) {
+        let session = (!self.token.is_empty()).then(|| word(&self.fingerprint));
+        self.account.note(|account| {
+            account.session = session;
+            account.version = self.session.version.name();
+        });
     }
 
     /// Returns what is known of `backend` by now.
@@ -115,6 +146,7 @@ impl Turn {
             },
             modern: self.is_modern(),
             repeated: Vec::new(),
+            position: self.account.position(),
         }
     }
 
@@ -149,7 +181,11 @@ impl Turn {
                 caller.repeated = repeat::headers(self, backend, request).await;
             }
         }
-        let failure = match caller.ask(Some(&entry), ask, limit).await {
+        self.account.call(&backend.name, &entry.session, false);
+        let answered = caller.ask(Some(&entry), ask, limit).await;
+        self.account
+            .called(&backend.name, "", answered.as_ref().err().map(Failure::kind));
+        let failure = match answered {
             Err(failure) if failure.lost && !entry.session.is_empty() => failure,
             answered => return answered,
         };
@@ -164,7 +200,11 @@ impl Turn {
         } else {
             self.runtime.sessions.heal(self.fingerprint, entry.clone());
         }
-        caller.ask(Some(&entry), ask, limit).await
+        self.account.call(&backend.name, &entry.session, false);
+        let answered = caller.ask(Some(&entry), ask, limit).await;
+        self.account
+            .called(&backend.name, "", answered.as_ref().err().map(Failure::kind));
+        answered
     }
 
     /// Remembers that `backend` serves the request called `id`, if there is a session in which it can be cancelled.

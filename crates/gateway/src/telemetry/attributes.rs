@@ -4,6 +4,7 @@
 //! headers have few values. Values of metrics are bounded all the same.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use mcp::json::{self, Object};
 
 /// Which headers become which attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub(crate) enum Signal {
 }
 
 /// Headers that one request has of those that are asked for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Captured(Vec<(usize, HeaderValue)>);
 
 /// A list of pairs is malformed.
@@ -125,6 +126,34 @@ impl HeaderAttributes {
             Some((at, value.clone()))
         });
         Captured(found.collect())
+    }
+
+    /// Returns `captured` with what a message of MCP says itself under the names of these headers, which wins.
+    pub(crate) fn named_by(&self, captured: &Captured, meta: Option<&Object<'_>>) -> Captured {
+        let mut all: Vec<_> = captured
+            .0
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .cloned()
+            .collect();
+        if self.rows.is_empty() {
+            return Captured(all);
+        }
+        for (name, value) in meta.iter().flat_map(|meta| meta.members()) {
+            let row = self
+                .rows
+                .iter()
+                .position(|row| row.header.as_str().eq_ignore_ascii_case(name));
+            let text = json::text(value).unwrap_or_else(|| value.get().into());
+            let value = HeaderValue::try_from(&*text)
+                .ok()
+                .filter(|value| !value.is_empty());
+            if let Some((row, value)) = row.zip(value) {
+                all.retain(|(at, _)| *at != row);
+                all.push((row, value));
+            }
+        }
+        Captured(all)
     }
 
     /// Returns what `captured` means for `signal`.

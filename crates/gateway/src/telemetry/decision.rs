@@ -16,7 +16,7 @@ use std::{
 };
 
 use config::snapshot::{Candidate, Rule};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 use llm::{Endpoint, ErrorKind, Losses, Severity, Usage, chat::FinishReason};
 use serde_json::{Value, json};
 
@@ -24,9 +24,11 @@ use super::{
     attributes::{Captured, HeaderAttributes, Signal, copied},
     log::finish_name,
     metrics::error_name,
+    tools::Ended,
 };
 use crate::{
     facts::{Attempted, Facts, Outcome},
+    mcp::account::{Account, Shared},
     trail::{Trail, Tried},
 };
 
@@ -62,6 +64,11 @@ pub(crate) struct Decision {
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) trail: Box<Trail>,
+    /// The route of MCP.
+    pub(crate) route: Option<Arc<str>>,
+    /// What is known of messages of MCP.
+    pub(crate) messages: Vec<Account>,
+    pub(crate) version: Version,
     captured: Captured,
     attributes: Arc<HeaderAttributes>,
 }
@@ -147,6 +154,9 @@ impl Decision {
             bytes_received: facts.bytes_received,
             bytes_sent: facts.bytes_sent,
             trail,
+            route: facts.route.clone(),
+            messages: facts.tools.iter().map(Shared::take).collect(),
+            version: facts.version,
             captured: facts.captured.copied(),
             attributes: Arc::clone(facts.attributes()),
         }
@@ -154,7 +164,15 @@ impl Decision {
 
     /// Returns the attributes of the span.
     pub(crate) fn span_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
-        let named = self.attributes.of(Signal::Spans, &self.captured);
+        self.attributes_of(&self.captured)
+    }
+
+    /// Returns what `captured` means for spans.
+    pub(crate) fn attributes_of<'a>(
+        &'a self,
+        captured: &'a Captured,
+    ) -> impl Iterator<Item = (&'a str, &'a HeaderValue)> {
+        let named = self.attributes.of(Signal::Spans, captured);
         named.map(|(name, value)| (name.attribute.as_str(), value))
     }
 
@@ -166,8 +184,9 @@ impl Decision {
             "method": self.method.as_str(),
             "path": self.path,
             "model": self.model,
-            "route": self.trail.rule.as_ref().map(|rule| &rule.route),
-            "attempts": self.trail.tried.len(),
+            "route": self.route_name(),
+            "tool": self.messages.first().map(|message| message.name.as_deref().unwrap_or(&message.method)),
+            "attempts": self.trail.tried.len() + self.messages.iter().map(|message| message.calls.len()).sum::<usize>(),
             "status": self.status.as_u16(),
             "outcome": self.outcome.name(),
             "error": self.error.map(error_name),
@@ -192,11 +211,12 @@ impl Decision {
             "outcome": self.outcome.name(),
             "error": self.error.map(error_name),
             "refusal": self.trail.refusal,
-            "route": rule.map(|rule| &rule.route),
+            "route": self.route_name(),
             "rule": rule.map(|rule| rule.index),
             "ruleName": rule.and_then(|rule| rule.name.as_deref()),
             "candidates": rule.map(|rule| self.candidates(rule)),
             "attempts": self.trail.tried.iter().map(|tried| self.attempt(tried)).collect::<Value>(),
+            "messages": self.messages.iter().map(|message| self.message(message)).collect::<Value>(),
             "answer": {
                 "model": self.response_model,
                 "finish": self.finish.as_ref().map(finish_name),
@@ -241,6 +261,41 @@ impl Decision {
             "error": failure.map(|failure| error_name(failure.kind)),
             "status": failure.map(|failure| failure.status),
             "reason": failure.and_then(|failure| failure.reason.as_deref()),
+        })
+    }
+
+    fn route_name(&self) -> Option<&str> {
+        let rule = self.trail.rule.as_deref().map(|rule| rule.route.as_str());
+        rule.or(self.route.as_deref())
+    }
+
+    /// Returns what was done for one message of MCP.
+    fn message(&self, message: &Account) -> Value {
+        let after = |at: Instant| millis(at.saturating_duration_since(self.start));
+        let calls = message.calls.iter().map(|call| {
+            json!({
+                "backend": &*call.backend,
+                "session": call.session,
+                "new": call.new,
+                "begun": after(call.begun),
+                "took": call.took.map(millis),
+                "failure": call.failure,
+            })
+        });
+        json!({
+            "id": message.id,
+            "method": message.method,
+            "name": message.name,
+            "uri": message.uri,
+            "session": message.session,
+            "version": message.version,
+            "begun": message.begun.map(after),
+            "took": message.took.map(millis),
+            "status": message.ended.map_or("abandoned", Ended::status),
+            "error": message.ended.and_then(Ended::error),
+            "code": message.ended.and_then(Ended::code),
+            "items": message.items,
+            "calls": calls.collect::<Value>(),
         })
     }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use llm::{ErrorKind, Field, Severity};
 use policy::rate_limit::store::Entry;
 use prometheus_client::{
@@ -22,7 +23,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{quotas::QuotaMetrics, tools::ToolMetrics};
+use super::{
+    attributes::Name,
+    quotas::QuotaMetrics,
+    tools::{Mapped, ToolMetrics},
+};
 use crate::facts::{Attempted, Facts, Outcome};
 
 /// The most names of models that are told apart.
@@ -320,6 +325,22 @@ impl Metrics {
                 labels.token_type = Some(token_type);
                 self.token_usage.get_or_create(&labels).observe(count as f64);
             }
+        }
+    }
+
+    /// Returns the labels that headers and a message of MCP become.
+    pub(crate) fn mapped<'a>(&self, named: impl Iterator<Item = (&'a Name, &'a HeaderValue)>) -> Mapped {
+        let mapped: Vec<_> = named
+            .map(|(name, value)| {
+                let value = self.name(value.to_str().unwrap_or("?"));
+                (name.label.as_str().into(), value)
+            })
+            .collect();
+        // Nothing is shared by all.
+        if mapped.is_empty() {
+            Mapped::default()
+        } else {
+            mapped.into()
         }
     }
 

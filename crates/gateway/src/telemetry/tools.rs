@@ -20,17 +20,28 @@ pub(crate) struct ToolMetrics {
     methods: Family<Labels, Counter>,
     initialization: Histograms,
     capabilities: Family<Labels, Counter>,
-    progress: Counter,
+    progress: Family<Labels, Counter>,
     decisions: Family<Labels, Counter>,
     failures: Family<Labels, Counter>,
     partial: Family<Labels, Counter>,
 }
 
-/// Labels with their values. All of them come from enums and from the configuration.
+/// Labels that headers and messages became, and their values, which are bounded.
+pub(crate) type Mapped = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// What is counted of requests whose headers became these labels.
+#[derive(Clone, Copy)]
+pub(crate) struct Counting<'a> {
+    metrics: &'a ToolMetrics,
+    mapped: &'a Mapped,
+}
+
+/// Labels with their values. All of them come from enums, from the configuration or are bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Labels {
     backend: Option<Arc<str>>,
     named: Vec<(&'static str, &'static str)>,
+    mapped: Mapped,
 }
 
 /// How a request ended.
@@ -67,11 +78,9 @@ impl ToolMetrics {
         let decisions = counters("mcp_authorization_decisions", "What rules said of requests");
         let failures = counters("mcp_backend_failures", "Calls to backends that came to nothing");
         let partial = counters("mcp_fanout_partial", "Lists that lack a backend's part");
-        let progress = Counter::default();
-        registry.register(
+        let progress = counters(
             "mcp_progress_notifications",
             "Notifications of progress, in both directions",
-            progress.clone(),
         );
         Self {
             duration,
@@ -85,6 +94,16 @@ impl ToolMetrics {
         }
     }
 
+    /// Returns what counts requests whose headers became these labels.
+    pub(crate) fn of<'a>(&'a self, mapped: &'a Mapped) -> Counting<'a> {
+        Counting {
+            metrics: self,
+            mapped,
+        }
+    }
+}
+
+impl Counting<'_> {
     /// Counts a request of a client for `method`, which one `backend` has answered if any; it is timed if `elapsed`
     /// is known.
     pub(crate) fn request(
@@ -94,31 +113,30 @@ impl ToolMetrics {
         ended: Ended,
         elapsed: Option<Duration>,
     ) {
-        let mut labels = Labels {
-            backend: backend.cloned(),
-            named: ended
+        let mut labels = self.labels(
+            backend,
+            ended
                 .error()
                 .map(|error| ("error_type", error))
                 .into_iter()
                 .collect(),
-        };
+        );
         if let Some(elapsed) = elapsed {
-            self.duration
+            self.metrics
+                .duration
                 .get_or_create(&labels)
                 .observe(elapsed.as_secs_f64());
         }
         labels.named = vec![("mcp_method_name", known(method)), ("status", ended.status())];
-        self.methods.get_or_create(&labels).inc();
+        self.metrics.methods.get_or_create(&labels).inc();
     }
 
     /// Counts one backend's part of what all were asked for.
     pub(crate) fn part(&self, backend: &Arc<str>, succeeded: bool, elapsed: Duration) {
         let error = (!succeeded).then_some(("error_type", "internal_error"));
-        let labels = Labels {
-            backend: Some(Arc::clone(backend)),
-            named: error.into_iter().collect(),
-        };
-        self.duration
+        let labels = self.labels(Some(backend), error.into_iter().collect());
+        self.metrics
+            .duration
             .get_or_create(&labels)
             .observe(elapsed.as_secs_f64());
         if !succeeded {
@@ -126,17 +144,20 @@ impl ToolMetrics {
                 named: Vec::new(),
                 ..labels
             };
-            self.partial.get_or_create(&labels).inc();
+            self.metrics.partial.get_or_create(&labels).inc();
         }
     }
 
-    /// Counts a session that was opened with a backend, which can do these things.
-    pub(crate) fn opened(&self, backend: &Arc<str>, capabilities: Capabilities, elapsed: Duration) {
-        let of = |named| Labels {
-            backend: Some(Arc::clone(backend)),
-            named,
-        };
-        let duration = self.initialization.get_or_create(&of(Vec::new()));
+    /// Counts a session that was opened with a backend, which can do these things, and so many that are of no standard.
+    pub(crate) fn opened(
+        &self,
+        backend: &Arc<str>,
+        capabilities: Capabilities,
+        experimental: usize,
+        elapsed: Duration,
+    ) {
+        let of = |named| self.labels(Some(backend), named);
+        let duration = self.metrics.initialization.get_or_create(&of(Vec::new()));
         duration.observe(elapsed.as_secs_f64());
         let kinds = [
             (Capabilities::TOOLS, "tools"),
@@ -147,47 +168,60 @@ impl ToolMetrics {
         ];
         for (_, kind) in kinds.into_iter().filter(|(one, _)| capabilities.has(*one)) {
             let labels = of(vec![("capability_side", "server"), ("capability_type", kind)]);
-            self.capabilities.get_or_create(&labels).inc();
+            self.metrics.capabilities.get_or_create(&labels).inc();
+        }
+        if experimental > 0 {
+            let labels = of(vec![
+                ("capability_side", "server"),
+                ("capability_type", "experimental"),
+            ]);
+            let counter = self.metrics.capabilities.get_or_create(&labels);
+            counter.inc_by(experimental as u64);
         }
     }
 
     /// Counts what a client can do.
     pub(crate) fn client(&self, kinds: impl Iterator<Item = (&'static str, u64)>) {
         for (kind, count) in kinds {
-            let labels = Labels {
-                backend: None,
-                named: vec![("capability_side", "client"), ("capability_type", kind)],
-            };
-            self.capabilities.get_or_create(&labels).inc_by(count);
+            let labels = self.labels(
+                None,
+                vec![("capability_side", "client"), ("capability_type", kind)],
+            );
+            self.metrics.capabilities.get_or_create(&labels).inc_by(count);
         }
     }
 
     /// Counts a notification of progress.
     pub(crate) fn progressed(&self) {
-        self.progress.inc();
+        let labels = self.labels(None, Vec::new());
+        self.metrics.progress.get_or_create(&labels).inc();
     }
 
     /// Counts what rules said of a request.
     pub(crate) fn decided(&self, allowed: bool) {
-        let labels = Labels {
-            backend: None,
-            named: vec![("action", if allowed { "allow" } else { "deny" })],
-        };
-        self.decisions.get_or_create(&labels).inc();
+        let action = if allowed { "allow" } else { "deny" };
+        let labels = self.labels(None, vec![("action", action)]);
+        self.metrics.decisions.get_or_create(&labels).inc();
     }
 
     /// Counts a call to a backend that came to nothing.
     pub(crate) fn failed(&self, backend: &Arc<str>, phase: &'static str, reason: &'static str) {
-        let labels = Labels {
-            backend: Some(Arc::clone(backend)),
-            named: vec![("phase", phase), ("reason", reason)],
-        };
-        self.failures.get_or_create(&labels).inc();
+        let labels = self.labels(Some(backend), vec![("phase", phase), ("reason", reason)]);
+        self.metrics.failures.get_or_create(&labels).inc();
+    }
+
+    fn labels(&self, backend: Option<&Arc<str>>, named: Vec<(&'static str, &'static str)>) -> Labels {
+        Labels {
+            backend: backend.cloned(),
+            named,
+            mapped: Arc::clone(self.mapped),
+        }
     }
 }
 
 impl Ended {
-    fn status(self) -> &'static str {
+    /// Returns the word for it.
+    pub(crate) fn status(self) -> &'static str {
         match self {
             Ended::Success => "success",
             Ended::Failed(_) => "failed",
@@ -195,7 +229,16 @@ impl Ended {
         }
     }
 
-    fn error(self) -> Option<&'static str> {
+    /// Returns the code of an error.
+    pub(crate) fn code(self) -> Option<i32> {
+        match self {
+            Ended::Success | Ended::Failed(_) => None,
+            Ended::Error(code) => Some(code),
+        }
+    }
+
+    /// Returns what failed.
+    pub(crate) fn error(self) -> Option<&'static str> {
         match self {
             Ended::Success => None,
             Ended::Failed(true) => Some("invalid_param"),
@@ -224,6 +267,9 @@ impl EncodeLabelSet for Labels {
         }
         if let Some(backend) = &self.backend {
             ("mcp_backend", &**backend).encode(encoder.encode_label())?;
+        }
+        for (label, value) in &*self.mapped {
+            (&**label, &**value).encode(encoder.encode_label())?;
         }
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use gateway::{Gateway, Options};
+use gateway::{Gateway, HeaderAttributes, Options, Telemetry};
 use serde_json::json;
 use testkit::client;
 
 use crate::{
-    served::{Served, snapshot},
+    served::{PATH, Served, snapshot},
     server::{echo, echoed, result, start},
 };
 
@@ -17,6 +17,10 @@ async fn serve(backends: &[(&str, SocketAddr, &str)]) -> Served {
         admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         ..Options::default()
     };
+    serve_with(options, backends).await
+}
+
+async fn serve_with(options: Options, backends: &[(&str, SocketAddr, &str)]) -> Served {
     let gateway = Gateway::start(options).await.expect("the admin port is free");
     gateway
         .install(snapshot("", backends))
@@ -122,4 +126,49 @@ async fn requests_are_counted_by_method_and_end() {
         "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "+Inf",
     ];
     assert_eq!(bounds, expected);
+}
+
+/// What a message says itself comes before its headers, however it is capitalised; what is not asked for is no label.
+#[tokio::test]
+async fn headers_and_messages_become_labels() {
+    let one = echo("one").await;
+    let attributes = HeaderAttributes::parse(None, None, Some("x-team:team.id"), None).expect("a list");
+    let options = Options {
+        admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        telemetry: Telemetry {
+            attributes,
+            ..Telemetry::default()
+        },
+        ..Options::default()
+    };
+    let served = serve_with(options, &[("one", one.address(), "")]).await;
+    let call = async |headers: &[(&str, &str)], meta: serde_json::Value| {
+        let params = json!({ "name": "one__echo", "_meta": meta });
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+        let accept = ("accept", "application/json, text/event-stream");
+        let session = ("mcp-session-id", served.session.as_str());
+        let headers = [&[accept, session], headers].concat();
+        let answer = client::post(served.address, PATH, &headers, &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    call(&[("x-team", "red")], json!({})).await;
+    call(&[("x-team", "red")], json!({ "X-Team": "blue", "other": "x" })).await;
+    call(&[("x-team", "")], json!({})).await;
+    let labels = [
+        "mcp_method_name=\"tools/call\"",
+        "status=\"success\"",
+        "mcp_backend=\"one\"",
+    ];
+    for (team, expected) in [
+        (Some("team_id=\"red\""), 1.0),
+        (Some("team_id=\"blue\""), 1.0),
+        (None, 1.0),
+    ] {
+        let labels: Vec<&str> = labels.into_iter().chain(team).collect();
+        assert_eq!(
+            metric(&served, "mcp_method_count_total", &labels).await,
+            expected,
+            "{team:?}"
+        );
+    }
 }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod operations;
+mod tools;
 
 use std::{fs::File, process::Stdio};
 

@@ -86,7 +86,7 @@ async fn ask(gateway: &Gateway, case: &Case) -> Answer {
 }
 
 /// Says a span, line by line.
-fn show(span: &Value) -> String {
+pub(super) fn show(span: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let status = &span["status"];
     let mut shown = format!(

@@ -43,6 +43,17 @@ impl Failure {
         }
     }
 
+    /// Returns the word for what kind of failure it is.
+    pub(in crate::mcp) fn kind(&self) -> &'static str {
+        match self.fault {
+            Fault::Unreachable => "unreachable",
+            Fault::Timeout => "timeout",
+            Fault::Status(_) => "status",
+            Fault::Broken => "broken",
+            Fault::BadReply => "malformed",
+        }
+    }
+
     /// Returns the word for lists that lack a backend's part.
     pub(in crate::mcp) fn word(&self) -> String {
         match self.fault {

@@ -13,7 +13,7 @@ use mcp::{Message, Version, modern::About, session::Entry};
 use tokio::time::{Instant, timeout_at};
 
 use super::stdio::{self, Programs};
-use crate::State;
+use crate::{State, telemetry::trace::Position};
 
 pub(super) use events::Events;
 pub(super) use failure::{Failure, Fault};
@@ -53,6 +53,8 @@ pub(super) struct Caller<'a> {
     pub(super) modern: bool,
     /// Arguments that headers repeat, where the client does not send these headers itself.
     pub(super) repeated: Vec<(String, String)>,
+    /// Where the call stands, where there are traces; otherwise what the client says of it is sent on.
+    pub(super) position: Option<Position>,
 }
 
 impl Caller<'_> {
@@ -75,6 +77,11 @@ impl Caller<'_> {
             Ask::Post(_) | Ask::Get(_) | Ask::Delete => None,
         };
         let ask = in_line.as_ref().map_or(ask, Ask::Post);
+        let placed = match (ask, &self.position) {
+            (Ask::Post(message), Some(position)) => position.named_in(message),
+            (Ask::Post(_) | Ask::Get(_) | Ask::Delete, _) => None,
+        };
+        let ask = placed.as_ref().map_or(ask, Ask::Post);
         let reach = self.backend.reach.as_ref();
         let reach = reach.map_err(|reason| fail(Fault::Unreachable, reason.clone()))?;
         let reach = match reach {

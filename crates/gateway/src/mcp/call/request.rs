@@ -87,9 +87,14 @@ impl Caller<'_> {
         headers.insert(header::HOST, host.clone());
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         headers.insert(crate::headers::REQUEST_ID, self.request_id.clone());
-        for name in ["traceparent", "tracestate"] {
-            if let Some(value) = self.client.get(name) {
-                headers.insert(name, value.clone());
+        match &self.position {
+            Some(position) => position.inject(&mut headers),
+            None => {
+                for name in ["traceparent", "tracestate"] {
+                    if let Some(value) = self.client.get(name) {
+                        headers.insert(name, value.clone());
+                    }
+                }
             }
         }
         for name in self.told {

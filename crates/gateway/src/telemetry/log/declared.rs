@@ -15,7 +15,10 @@ use llm::ErrorKind;
 use policy::access_log::{AccessLog, Condition, Form, Header, Line, Operator, Request, Told as Telling};
 use serde_json::{Map, Value, json};
 
-use super::{Log, LogRecord, Sender, Writer, record};
+use super::{
+    Log, LogRecord, Sender, Writer,
+    record::{self, Tools},
+};
 use crate::{
     facts::{Facts, Outcome},
     server::Connection,
@@ -178,6 +181,10 @@ impl Details {
         if let Some(Ok(model)) = model {
             request.insert(MODEL, model);
         }
+        let backend = Tools::of(facts).and_then(|tools| HeaderValue::try_from(tools.backend?).ok());
+        if let Some(backend) = backend {
+            request.insert(BACKEND, backend);
+        }
         let attributes = Request {
             method: facts.method.as_str(),
             path: facts.uri.path_and_query().map_or("/", |path| path.as_str()),
@@ -338,12 +345,21 @@ impl Told<'_> {
             "llm_output_token" => json!(usage.output),
             "llm_reasoning_token" => json!(usage.reasoning),
             "llm_total_token" => json!(known.then(|| usage.total())),
+            "mcp_request_id" => json!(self.tools().and_then(|tools| tools.id)),
+            "mcp_method" => json!(self.tools().map(|tools| tools.method)),
+            "mcp_tool_name" => json!(self.tools().and_then(|tools| tools.tool)),
+            "mcp_resource_uri" => json!(self.tools().and_then(|tools| tools.resource)),
+            "mcp_backend" => json!(self.tools().and_then(|tools| tools.backend)),
             key => json!(
                 facts
                     .log_attributes()
                     .find_map(|(name, value)| (name == key).then(|| text(value))?)
             ),
         }
+    }
+
+    fn tools(&self) -> Option<Tools> {
+        Tools::of(self.facts)
     }
 
     fn details_of_code(&self) -> &'static str {
@@ -415,6 +431,7 @@ fn text(value: &HeaderValue) -> Option<&str> {
 }
 
 const MODEL: HeaderName = HeaderName::from_static("x-ai-eg-model");
+const BACKEND: HeaderName = HeaderName::from_static("x-ai-eg-mcp-backend");
 
 /// Where the reference keeps what is known of a request.
 const NAMESPACE: &str = "io.envoy.ai_gateway";

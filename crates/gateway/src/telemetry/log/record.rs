@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     facts::{Facts, Outcome},
-    telemetry::metrics::error_name,
+    telemetry::{metrics::error_name, tools::Ended},
 };
 
 /// One line; names as in the compatibility specification, "Access logs", where it has one.
@@ -93,7 +93,44 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     losses: Vec<String>,
     #[serde(flatten)]
+    tools: Option<Tools>,
+    #[serde(flatten)]
     attributes: Attributes<'a>,
+}
+
+/// What is told of a message of MCP; of several at once, of the first.
+#[derive(Clone, Default, Serialize)]
+pub(super) struct Tools {
+    #[serde(rename = "jsonrpc.request.id", skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(rename = "mcp.session.id", skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<String>,
+    #[serde(rename = "mcp.method.name")]
+    pub(super) method: String,
+    #[serde(rename = "mcp.tool.name", skip_serializing_if = "Option::is_none")]
+    pub(super) tool: Option<String>,
+    #[serde(rename = "mcp.resource.uri", skip_serializing_if = "Option::is_none")]
+    pub(super) resource: Option<String>,
+    #[serde(rename = "mcp.provider.name", skip_serializing_if = "Option::is_none")]
+    pub(super) backend: Option<String>,
+    /// The code of an error.
+    #[serde(rename = "rpc.response.status_code", skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<i32>,
+}
+
+impl Tools {
+    /// Returns what is told of a request's message, if it is of MCP.
+    pub(super) fn of(facts: &Facts) -> Option<Self> {
+        facts.tools.first()?.read(|account| Self {
+            id: account.id.clone(),
+            session: account.session.clone(),
+            method: account.method.clone(),
+            tool: account.name.clone().filter(|_| account.method == "tools/call"),
+            resource: account.uri.clone(),
+            backend: account.backend().map(|backend| backend.to_string()),
+            code: account.ended.and_then(Ended::code),
+        })
+    }
 }
 
 /// Attributes that headers became.
@@ -168,6 +205,7 @@ impl<'a> Record<'a> {
                 .iter()
                 .filter_map(|loss| Some(dialect?.field(&loss.field).into_owned()))
                 .collect(),
+            tools: Tools::of(facts),
             attributes: Attributes(facts),
         }
     }
@@ -190,7 +228,12 @@ impl<'a> Record<'a> {
         }
         pair("error", show(&self.error));
         pair("model", show(&self.model.map(|model| model.escape_debug())));
-        pair("upstream", show(&self.upstream_cluster));
+        let tools = self.tools.as_ref();
+        pair("method", show(&tools.map(|tools| tools.method.escape_debug())));
+        let tool = tools.and_then(|tools| tools.tool.as_deref());
+        pair("tool", show(&tool.map(str::escape_debug)));
+        let backend = tools.and_then(|tools| tools.backend.as_deref());
+        pair("upstream", show(&self.upstream_cluster.or(backend)));
         pair(
             "attempts",
             (self.attempts > 1).then_some(&self.attempts as &dyn std::fmt::Display),

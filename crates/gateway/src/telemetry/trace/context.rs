@@ -52,23 +52,38 @@ impl Propagator {
 
     /// Writes `place` in place of what `headers` name.
     pub(crate) fn inject(self, place: &Place, headers: &mut HeaderMap) {
-        let (trace, span) = (hex(&place.trace), hex(&place.span));
-        let sampled = u8::from(place.sampled);
-        let mut set = |name: &'static str, value: String| {
+        for (name, value) in self.fields(place) {
             // Hexadecimal digits and dashes can always stand in a header.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
-        };
+        }
+        if self == Propagator::B3Multi {
+            headers.remove("x-b3-parentspanid");
+        }
+    }
+
+    /// Returns what says that something stands in `place`, by name.
+    pub(crate) fn fields(self, place: &Place) -> Vec<(&'static str, String)> {
+        let (trace, span) = (hex(&place.trace), hex(&place.span));
+        let sampled = u8::from(place.sampled);
         match self {
-            Propagator::TraceContext => set("traceparent", format!("00-{trace}-{span}-0{sampled}")),
-            Propagator::B3 => set("b3", format!("{trace}-{span}-{sampled}")),
-            Propagator::B3Multi => {
-                set("x-b3-traceid", trace);
-                set("x-b3-spanid", span);
-                set("x-b3-sampled", sampled.to_string());
-                headers.remove("x-b3-parentspanid");
-            }
+            Propagator::TraceContext => vec![("traceparent", format!("00-{trace}-{span}-0{sampled}"))],
+            Propagator::B3 => vec![("b3", format!("{trace}-{span}-{sampled}"))],
+            Propagator::B3Multi => vec![
+                ("x-b3-traceid", trace),
+                ("x-b3-spanid", span),
+                ("x-b3-sampled", sampled.to_string()),
+            ],
+        }
+    }
+
+    /// Returns the names under which a place may be read.
+    pub(crate) fn names(self) -> &'static [&'static str] {
+        match self {
+            Propagator::TraceContext => &["traceparent", "tracestate"],
+            Propagator::B3 => &["b3"],
+            Propagator::B3Multi => &["x-b3-traceid", "x-b3-spanid", "x-b3-sampled", "x-b3-flags"],
         }
     }
 }

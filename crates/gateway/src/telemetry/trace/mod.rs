@@ -12,12 +12,18 @@ mod openinference;
 mod queue;
 mod sample;
 pub(crate) mod span;
+mod tools;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use llm::Format;
+use mcp::{
+    Message,
+    json::{self, Object},
+};
+use serde_json::value::RawValue;
 
 use content::Content;
 use context::Place;
@@ -33,7 +39,7 @@ use super::{
     metrics::error_name,
     otlp::{Bounds, Export},
 };
-use crate::facts::Outcome;
+use crate::{facts::Outcome, mcp::account::Said};
 
 /// The most bytes of a request that are kept for its span.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
@@ -74,9 +80,19 @@ pub(crate) struct Trace {
     attempts: Vec<[u8; 8]>,
     request: Option<Bytes>,
     answer: Vec<Bytes>,
+    /// What was said in messages of MCP.
+    said: Vec<Said>,
     kept: usize,
     /// Whether not all of the answer is kept.
     truncated: bool,
+}
+
+/// Where a message of MCP stands in a trace.
+#[derive(Clone)]
+pub(crate) struct Position {
+    place: Place,
+    parent: Option<[u8; 8]>,
+    settings: Arc<Traces>,
 }
 
 /// A request that is done, with what it is called to build spans from.
@@ -88,27 +104,15 @@ struct Exchange<'a> {
 impl Trace {
     /// Begins the span of a request with `headers`.
     pub(crate) fn open(settings: &Arc<Traces>, headers: &HeaderMap) -> Box<Self> {
-        let from = settings
-            .propagators
-            .iter()
-            .find_map(|propagator| propagator.extract(headers));
-        let trace = from
-            .as_ref()
-            .map_or_else(|| fastrand::u128(1..).to_be_bytes(), |place| place.trace);
+        let from = settings.extract(headers);
         Box::new(Self {
-            place: Place {
-                trace,
-                span: new_id(),
-                sampled: settings
-                    .sampler
-                    .samples(&trace, from.as_ref().map(|place| place.sampled)),
-                state: from.as_ref().and_then(|place| place.state.clone()),
-            },
+            place: settings.below(from.as_ref()),
             parent: from.map(|place| place.span),
             settings: Arc::clone(settings),
             attempts: Vec::new(),
             request: None,
             answer: Vec::new(),
+            said: Vec::new(),
             kept: 0,
             truncated: false,
         })
@@ -122,6 +126,34 @@ impl Trace {
     /// Returns the place of the request's span, if there will be one.
     pub(crate) fn place(&self) -> Option<([u8; 16], [u8; 8])> {
         self.is_sampled().then_some((self.place.trace, self.place.span))
+    }
+
+    /// Returns where a message stands whose own words about it are `named`, and otherwise those of the request. The
+    /// `first` one stands where the request does.
+    pub(crate) fn message(&mut self, named: &HeaderMap, first: bool) -> Position {
+        let from = self.settings.extract(named);
+        let mut position = Position {
+            place: self.place.clone(),
+            parent: self.parent,
+            settings: Arc::clone(&self.settings),
+        };
+        if let Some(from) = &from {
+            position.place = self.settings.below(Some(from));
+            position.parent = Some(from.span);
+        } else if !first {
+            position.place.span = new_id();
+        }
+        if first {
+            self.place = position.place.clone();
+            self.parent = position.parent;
+        }
+        position
+    }
+
+    /// Returns the names under which messages say where they stand.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        let propagators = self.settings.propagators.iter();
+        propagators.flat_map(|propagator| propagator.names().iter().copied())
     }
 
     /// Keeps what the client sent.
@@ -145,6 +177,11 @@ impl Trace {
         }
     }
 
+    /// Keeps what was said in messages of MCP, in their order.
+    pub(crate) fn said(&mut self, said: impl Iterator<Item = Said>) {
+        self.said.extend(said);
+    }
+
     /// Names an attempt, counted from 1, in the headers of its call, in place of what the client named.
     pub(crate) fn call(&mut self, attempt: u32, headers: &mut HeaderMap) {
         let at = usize::try_from(attempt).unwrap_or(1).max(1);
@@ -163,9 +200,10 @@ impl Trace {
         }
     }
 
-    /// Returns how many bytes it holds.
+    /// Returns how many bytes of the exchange it holds.
     fn size(&self) -> usize {
-        self.kept + self.request.as_ref().map_or(0, Bytes::len)
+        let said: usize = self.said.iter().map(Said::size).sum();
+        self.kept + self.request.as_ref().map_or(0, Bytes::len) + said
     }
 
     /// Returns the spans of the request and of its attempts.
@@ -174,6 +212,12 @@ impl Trace {
             trace: self,
             decision,
         };
+        if !decision.messages.is_empty() {
+            let messages = decision.messages.iter().zip(&self.said);
+            return messages
+                .filter_map(|(message, said)| tools::span(&exchange, message, said))
+                .collect();
+        }
         let mut spans = vec![exchange.span()];
         // An attempt that came to no call has no id yet.
         let ids = self
@@ -184,6 +228,89 @@ impl Trace {
         let attempts = decision.trail.tried.iter().zip(ids);
         spans.extend(attempts.map(|(tried, id)| exchange.attempt(tried, id)));
         spans
+    }
+}
+
+impl Traces {
+    fn extract(&self, headers: &HeaderMap) -> Option<Place> {
+        let mut propagators = self.propagators.iter();
+        propagators.find_map(|propagator| propagator.extract(headers))
+    }
+
+    /// Returns a new place below `from`, or at the top of a trace of its own.
+    fn below(&self, from: Option<&Place>) -> Place {
+        let trace = from.map_or_else(|| fastrand::u128(1..).to_be_bytes(), |place| place.trace);
+        Place {
+            trace,
+            span: new_id(),
+            sampled: self.sampler.samples(&trace, from.map(|place| place.sampled)),
+            state: from.and_then(|place| place.state.clone()),
+        }
+    }
+}
+
+impl Position {
+    /// Returns whether there will be a span.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.place.sampled
+    }
+
+    /// Returns whether what tools answer is told.
+    pub(crate) fn tells_content(&self) -> bool {
+        self.is_sampled() && self.settings.vocabulary == Vocabulary::GenAi(true)
+    }
+
+    /// Writes where a call stands that is made for the message into its headers.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) {
+        for propagator in &self.settings.propagators {
+            propagator.inject(&self.place, headers);
+        }
+        if let Some(state) = self.state() {
+            headers.insert("tracestate", state.clone());
+        }
+    }
+
+    /// Returns `message` with the same in its parameters (revision 2025-11-25, "_meta"); `None` for an answer, and
+    /// where its parameters are none.
+    pub(crate) fn named_in(&self, message: &Message) -> Option<Message> {
+        let mut message = message.clone();
+        let params = match &mut message {
+            Message::Request(request) => &mut request.params,
+            Message::Notification(notification) => &mut notification.params,
+            Message::Response(_) => return None,
+        };
+        let written = {
+            let mut object = match params.as_deref() {
+                Some(params) => Object::parse(params)?,
+                None => Object::default(),
+            };
+            let meta = self.meta(object.object("_meta").unwrap_or_default());
+            object.set("_meta", meta);
+            object.to_raw()
+        };
+        *params = Some(written);
+        Some(message)
+    }
+
+    fn meta(&self, mut meta: Object<'_>) -> Box<RawValue> {
+        for propagator in &self.settings.propagators {
+            for (name, value) in propagator.fields(&self.place) {
+                meta.set(name, json::raw(&value));
+            }
+        }
+        if let Some(state) = self.state() {
+            meta.set("tracestate", json::raw(text(state)));
+        }
+        meta.to_raw()
+    }
+
+    /// Returns what other systems want handed on, where theirs is among the ways in which places travel.
+    fn state(&self) -> Option<&HeaderValue> {
+        let state = self.place.state.as_ref()?;
+        self.settings
+            .propagators
+            .contains(&Propagator::TraceContext)
+            .then_some(state)
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Trace, Traces, span::Span};
-use crate::telemetry::{decision::Decision, otlp::Queue};
+use crate::{
+    mcp::account::Account,
+    telemetry::{decision::Decision, otlp::Queue},
+};
 
 /// Makes spans of requests.
 pub(crate) struct Tracer {
@@ -32,8 +35,13 @@ impl Tracer {
 
     /// Takes a request that is done.
     pub(crate) fn take(&self, trace: Box<Trace>, decision: &Arc<Decision>) {
-        // What reached no rule has no span.
-        if trace.is_sampled() && decision.trail.rule.is_some() {
+        let messages = &decision.messages;
+        // What reached no rule has no span, nor has what is no message.
+        let told = match messages.is_empty() {
+            true => trace.is_sampled() && decision.trail.rule.is_some(),
+            false => messages.iter().any(Account::is_sampled),
+        };
+        if told {
             let size = trace.size();
             self.queue.push((trace, Arc::clone(decision)), size);
         }
