@@ -378,5 +378,8 @@ def test_the_text_is_openmetrics():
         "gen_ai_server_request_duration_seconds",
         "gen_ai_server_time_to_first_token_seconds",
         "tollgate_requests",
+        "tollgate_snapshots",
+        "process_cpu_seconds",
+        "process_resident_memory_bytes",
     ]:
         assert families[name].samples and families[name].documentation

@@ -72,7 +72,7 @@ pub use crate::{
         level::LogLevel,
         otlp::{Bounds, Destination, Export, Push, Receiver, SendError},
         settings::{AccessRecords, Telemetry, TelemetryError},
-        trace::{Hide, Propagator, Sampler, Traces, Vocabulary},
+        trace::{Hide, Limits, Propagator, Sampler, Traces, Vocabulary},
     },
 };
 
@@ -325,6 +325,7 @@ impl Gateway {
             // A listener whose task is gone has let go of its port too.
             let _ = unbound.await;
         }
+        self.runtime.metrics.process.installed();
         self.runtime.ready.store(true, Ordering::Release);
         tracing::info!(listeners = ports.len(), "snapshot installed");
         Ok(())

@@ -25,6 +25,7 @@ use prometheus_client::{
 
 use super::{
     attributes::Name,
+    process::Process,
     quotas::QuotaMetrics,
     tools::{Mapped, ToolMetrics},
 };
@@ -73,6 +74,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge<i64, AtomicI64>,
     /// What is counted of MCP.
     pub(crate) tools: ToolMetrics,
+    /// What the process uses and was given.
+    pub(crate) process: Arc<Process>,
     /// What is counted of quotas.
     pub(crate) quotas: QuotaMetrics,
     registry: Registry,
@@ -173,6 +176,7 @@ impl Metrics {
             limited.clone(),
         );
         let quotas = QuotaMetrics::new(&mut registry);
+        let process = Process::register(&mut registry);
         let dropped_records = Gauge::default();
         registry.register(
             "tollgate_access_records_dropped",
@@ -213,6 +217,7 @@ impl Metrics {
             ),
             in_flight,
             tools,
+            process,
             quotas,
             registry,
             reading: Mutex::default(),

@@ -7,6 +7,7 @@ pub(crate) mod level;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
+pub(crate) mod process;
 pub(crate) mod quotas;
 pub(crate) mod settings;
 pub(crate) mod tools;

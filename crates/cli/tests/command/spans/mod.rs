@@ -57,7 +57,11 @@ fn steady(mut span: Value) -> Value {
         event["time"] = "time".into();
     }
     let attributes = span["attributes"].as_object_mut().unwrap();
-    for name in ["output.value", "gen_ai.response.id"] {
+    for name in [
+        "output.value",
+        "gen_ai.response.id",
+        "tollgate.time_to_first_token",
+    ] {
         if attributes.contains_key(name) {
             attributes.insert(name.to_owned(), name.into());
         }

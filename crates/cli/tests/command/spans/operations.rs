@@ -102,6 +102,10 @@ pub(super) fn show(span: &Value) -> String {
         write!(shown, "\n  {}: {}", text(&event["name"]), event["attributes"]).unwrap();
     }
     for (name, value) in span["attributes"].as_object().unwrap() {
+        if name == "tollgate.time_to_first_token" {
+            assert!(value.as_f64().unwrap() > 0.0, "{span:#}");
+            continue;
+        }
         write!(shown, "\n  {name} = {value}").unwrap();
     }
     shown

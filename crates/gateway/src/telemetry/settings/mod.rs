@@ -9,7 +9,7 @@ use self::receiver::export;
 use super::{
     attributes::{AttributesError, HeaderAttributes},
     otlp::{Bounds, Destination, Export, Push},
-    trace::{Hide, Propagator, Sampler, Traces, Vocabulary, is_true},
+    trace::{Hide, Limits, Propagator, Sampler, Traces, Vocabulary, is_true},
 };
 
 /// What is told of requests beside the access log.
@@ -119,9 +119,10 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
             .map_err(TelemetryError::Sampler)?,
     };
     Ok(Some(Traces {
-        vocabulary,
         sampler,
         propagators: propagators(variable)?,
+        limits: limits(variable, &vocabulary)?,
+        vocabulary,
         export,
         bounds: Bounds {
             queue: number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?,
@@ -130,6 +131,29 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
         },
     }))
 }
+
+/// Reads how much a span may hold (OpenTelemetry, "Attribute Limits" and "Span Limits"). Conversations are told message by
+/// message, in more attributes than the limit that is usual.
+fn limits(variable: Variable<'_>, vocabulary: &Vocabulary) -> Result<Limits, TelemetryError> {
+    let first = |names: [&'static str; 2]| names.into_iter().find(|name| variable(name).is_some());
+    let count = first(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"]);
+    let count = count.map(|name| number(variable, name, 0)).transpose()?;
+    let length = first([
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    ]);
+    Ok(Limits {
+        attributes: match vocabulary {
+            Vocabulary::OpenInference(hide) if hide.tells_messages() => usize::MAX,
+            Vocabulary::OpenInference(_) | Vocabulary::GenAi(_) => count.unwrap_or(USUAL),
+        },
+        length: length.map_or(Ok(usize::MAX), |name| number(variable, name, usize::MAX))?,
+        events: number(variable, "OTEL_SPAN_EVENT_COUNT_LIMIT", USUAL)?,
+    })
+}
+
+/// How many attributes, and how many events, a span has at most where nothing else is said.
+const USUAL: usize = 128;
 
 fn metrics(variable: Variable<'_>) -> Result<Option<Push>, TelemetryError> {
     let Some(export) = export(variable, "METRICS", "v1/metrics", &["none", "prometheus"])? else {
@@ -171,10 +195,15 @@ fn propagators(variable: Variable<'_>) -> Result<Vec<Propagator>, TelemetryError
             "tracecontext" => propagators.push(Propagator::TraceContext),
             "b3" => propagators.push(Propagator::B3),
             "b3multi" => propagators.push(Propagator::B3Multi),
+            "jaeger" => propagators.push(Propagator::Jaeger),
+            "xray" => propagators.push(Propagator::XRay),
+            "ottrace" => propagators.push(Propagator::OtTrace),
             // Baggage is handed on as any header is.
             "baggage" | "none" | "" => {}
             other => {
-                let message = format!("{other:?} is not one of tracecontext, baggage, b3, b3multi and none");
+                let message = format!(
+                    "{other:?} is not one of tracecontext, baggage, b3, b3multi, jaeger, xray, ottrace and none"
+                );
                 return Err(TelemetryError::Variable(name.to_owned(), message));
             }
         }
@@ -331,7 +360,8 @@ mod tests {
         check("AI_GATEWAY_TRACING_SEMCONV", "other");
         check("OTEL_TRACES_EXPORTER", "zipkin");
         check("OTEL_TRACES_SAMPLER", "sometimes");
-        check("OTEL_PROPAGATORS", "xray");
+        check("OTEL_PROPAGATORS", "zipkin");
+        check("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many");
         check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         check("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
         check("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd");

@@ -23,6 +23,12 @@ pub enum Propagator {
     B3,
     /// The several headers of B3.
     B3Multi,
+    /// `uber-trace-id` of Jaeger.
+    Jaeger,
+    /// `x-amzn-trace-id` of AWS X-Ray.
+    XRay,
+    /// The headers of OpenTracing, whose traces have ids of 64 bits.
+    OtTrace,
 }
 
 impl Propagator {
@@ -46,6 +52,18 @@ impl Propagator {
                     _ => text("x-b3-sampled"),
                 };
                 b3(text("x-b3-traceid")?, text("x-b3-spanid")?, sampled)
+            }
+            Propagator::Jaeger => {
+                let mut pieces = text("uber-trace-id")?.split(':');
+                let (trace, span) = (pieces.next()?, pieces.next()?);
+                let flags = u8::from_str_radix(pieces.nth(1)?, 16).ok()?;
+                place(trace, span, flags & 1 == 1)
+            }
+            Propagator::XRay => xray(text("x-amzn-trace-id")?),
+            Propagator::OtTrace => {
+                let sampled =
+                    text("ot-tracer-sampled").is_some_and(|sampled| matches!(sampled, "true" | "1"));
+                place(text("ot-tracer-traceid")?, text("ot-tracer-spanid")?, sampled)
             }
         }
     }
@@ -75,6 +93,20 @@ impl Propagator {
                 ("x-b3-spanid", span),
                 ("x-b3-sampled", sampled.to_string()),
             ],
+            Propagator::Jaeger => vec![("uber-trace-id", format!("{trace}:{span}:0:{sampled}"))],
+            Propagator::XRay => {
+                let (begun, random) = trace.split_at(8);
+                let root = format!("Root=1-{begun}-{random};Parent={span};Sampled={sampled}");
+                vec![("x-amzn-trace-id", root)]
+            }
+            Propagator::OtTrace => {
+                let (_, low) = trace.split_at(16);
+                vec![
+                    ("ot-tracer-traceid", low.to_owned()),
+                    ("ot-tracer-spanid", span),
+                    ("ot-tracer-sampled", place.sampled.to_string()),
+                ]
+            }
         }
     }
 
@@ -84,6 +116,9 @@ impl Propagator {
             Propagator::TraceContext => &["traceparent", "tracestate"],
             Propagator::B3 => &["b3"],
             Propagator::B3Multi => &["x-b3-traceid", "x-b3-spanid", "x-b3-sampled", "x-b3-flags"],
+            Propagator::Jaeger => &["uber-trace-id"],
+            Propagator::XRay => &["x-amzn-trace-id"],
+            Propagator::OtTrace => &["ot-tracer-traceid", "ot-tracer-spanid", "ot-tracer-sampled"],
         }
     }
 }
@@ -106,13 +141,31 @@ fn parent(text: &str) -> Option<Place> {
     Some(place).filter(|place| place.trace != [0; 16] && place.span != [0; 8])
 }
 
-/// Reads the parts of B3, whose traces may have ids of 64 bits.
+/// Reads the parts of B3.
 fn b3(trace: &str, span: &str, sampled: Option<&str>) -> Option<Place> {
-    let trace = format!("{trace:0>32}");
+    place(trace, span, matches!(sampled, None | Some("1" | "d" | "true")))
+}
+
+/// Reads the header of X-Ray: `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`.
+fn xray(text: &str) -> Option<Place> {
+    let part = |name: &str| {
+        let mut parts = text.split(';').filter_map(|part| part.trim().split_once('='));
+        parts.find_map(|(key, value)| (key == name).then_some(value))
+    };
+    let root = part("Root")?.strip_prefix("1-")?;
+    place(
+        &root.replace('-', ""),
+        part("Parent")?,
+        part("Sampled") == Some("1"),
+    )
+}
+
+/// Reads the ids of a place. Traces may have ids of 64 bits, and some leave zeros at the front away.
+fn place(trace: &str, span: &str, sampled: bool) -> Option<Place> {
     let place = Place {
-        trace: digits(&trace)?,
-        span: digits(span)?,
-        sampled: matches!(sampled, None | Some("1" | "d" | "true")),
+        trace: digits(&format!("{trace:0>32}"))?,
+        span: digits(&format!("{span:0>16}"))?,
+        sampled,
         state: None,
     };
     Some(place).filter(|place| place.trace != [0; 16] && place.span != [0; 8])
@@ -183,5 +236,30 @@ mod tests {
             Some(true),
         );
         check(Propagator::B3Multi, &[ids[0]], None);
+        let jaeger = |text: &str, sampled| check(Propagator::Jaeger, &[("uber-trace-id", text)], sampled);
+        jaeger(&format!("{TRACE}:{SPAN}:0:1"), Some(true));
+        jaeger(&format!("{}:7:0:0", TRACE.trim_start_matches('0')), Some(false));
+        jaeger(&format!("{TRACE}:{SPAN}"), None);
+        let (begun, random) = TRACE.split_at(8);
+        let xray = |text: &str, sampled| check(Propagator::XRay, &[("x-amzn-trace-id", text)], sampled);
+        xray(
+            &format!("Root=1-{begun}-{random};Parent={SPAN};Sampled=1"),
+            Some(true),
+        );
+        xray(
+            &format!("Self=2; Root=1-{begun}-{random}; Parent={SPAN}"),
+            Some(false),
+        );
+        xray(&format!("Root=1-{begun}-{random}"), None);
+        check(
+            Propagator::OtTrace,
+            &[
+                ("ot-tracer-traceid", SPAN),
+                ("ot-tracer-spanid", SPAN),
+                ("ot-tracer-sampled", "true"),
+            ],
+            Some(true),
+        );
+        check(Propagator::OtTrace, &[("ot-tracer-traceid", SPAN)], None);
     }
 }

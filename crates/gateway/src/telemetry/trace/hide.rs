@@ -49,6 +49,12 @@ impl Hide {
         }
     }
 
+    /// Returns whether spans tell what was said message by message.
+    pub(crate) fn tells_messages(&self) -> bool {
+        let asked = !(self.inputs || self.input_messages);
+        asked || !(self.outputs || self.output_messages)
+    }
+
     /// Returns whether `url` is a picture inside the request that is too long to be kept.
     pub(super) fn is_too_long(&self, url: &str) -> bool {
         url.starts_with("data:image/") && url.len() > self.longest_picture

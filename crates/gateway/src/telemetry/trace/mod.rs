@@ -56,10 +56,23 @@ pub struct Traces {
     pub sampler: Sampler,
     /// How places in traces travel.
     pub propagators: Vec<Propagator>,
+    /// How much a span may hold.
+    pub limits: Limits,
     /// Where spans go.
     pub export: Export,
     /// How many requests wait to be exported.
     pub bounds: Bounds,
+}
+
+/// How much a span may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many attributes.
+    pub attributes: usize,
+    /// How many characters a text has.
+    pub length: usize,
+    /// How many events.
+    pub events: usize,
 }
 
 /// The words of spans.
@@ -206,8 +219,16 @@ impl Trace {
         self.kept + self.request.as_ref().map_or(0, Bytes::len) + said
     }
 
-    /// Returns the spans of the request and of its attempts.
+    /// Returns the spans of the request and of its attempts, within their limits.
     fn spans(&self, decision: &Decision) -> Vec<Span> {
+        let mut spans = self.whole_spans(decision);
+        spans
+            .iter_mut()
+            .for_each(|span| span.limit(&self.settings.limits));
+        spans
+    }
+
+    fn whole_spans(&self, decision: &Decision) -> Vec<Span> {
         let exchange = Exchange {
             trace: self,
             decision,
@@ -349,6 +370,12 @@ impl Exchange<'_> {
         if trace.truncated {
             span.attributes.set("tollgate.truncated", true);
         }
+        let first = decision.attempt.as_ref().filter(|_| decision.streamed);
+        let first = first.and_then(|attempt| attempt.first_token);
+        span.attributes.maybe(
+            "tollgate.time_to_first_token",
+            first.map(|first| first.as_secs_f64()),
+        );
         let retries = decision.trail.tried.len().saturating_sub(1);
         span.attributes.count("retry.count", Some(retries as u64));
         if decision.outcome == Outcome::Dropped {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::Limits;
+
 /// One span. Times are in nanoseconds since the Unix epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
@@ -101,6 +103,22 @@ impl Attributes {
 }
 
 impl Span {
+    /// Leaves out what exceeds `limits`.
+    pub(crate) fn limit(&mut self, limits: &Limits) {
+        self.events.truncate(limits.events);
+        let of_events = self.events.iter_mut().map(|event| &mut event.attributes);
+        for attributes in std::iter::once(&mut self.attributes).chain(of_events) {
+            attributes.0.truncate(limits.attributes);
+            for (_, value) in &mut attributes.0 {
+                match value {
+                    Value::Text(text) => cut(text, limits.length),
+                    Value::Texts(texts) => texts.iter_mut().for_each(|text| cut(text, limits.length)),
+                    Value::Integer(_) | Value::Float(_) | Value::Bool(_) | Value::Floats(_) => {}
+                }
+            }
+        }
+    }
+
     /// Returns the span as the console shows it.
     pub(crate) fn json(&self) -> Json {
         let events = self.events.iter().map(
@@ -126,6 +144,15 @@ impl Span {
             "events": events.collect::<Json>(),
             "status": {"code": status, "description": description},
         })
+    }
+}
+
+fn cut(text: &mut String, length: usize) {
+    // Most texts have fewer bytes than they may have characters.
+    if text.len() > length
+        && let Some((end, _)) = text.char_indices().nth(length)
+    {
+        text.truncate(end);
     }
 }
 
@@ -173,5 +200,49 @@ impl From<bool> for Value {
 impl From<Vec<String>> for Value {
     fn from(texts: Vec<String>) -> Self {
         Value::Texts(texts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_keep_their_limits() {
+        let attributes = |names: [&'static str; 2]| {
+            let mut attributes = Attributes::default();
+            for name in names {
+                attributes.set(name, "Grüße an alle");
+            }
+            attributes
+        };
+        let event = |name| Event {
+            name,
+            at: 0,
+            attributes: attributes(["c", "d"]),
+        };
+        let mut span = Span {
+            trace: [1; 16],
+            id: [1; 8],
+            parent: None,
+            state: String::new(),
+            name: "n".to_owned(),
+            kind: Kind::Client,
+            start: 0,
+            end: 0,
+            attributes: attributes(["a", "b"]),
+            events: vec![event("first"), event("second")],
+            status: Status::Unset,
+        };
+        span.limit(&Limits {
+            attributes: 1,
+            length: 5,
+            events: 1,
+        });
+        assert_eq!(span.json()["attributes"], json!({"a": "Grüße"}));
+        assert_eq!(
+            span.json()["events"],
+            json!([{"name": "first", "time": 0, "attributes": {"c": "Grüße"}}])
+        );
     }
 }
