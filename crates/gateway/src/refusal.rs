@@ -211,8 +211,7 @@ pub(crate) fn internal(dialect: Format) -> Response<Body> {
 /// Returns the client's names of what was lost, as many as fit.
 fn loss_header(losses: &Losses, dialect: Format) -> Option<HeaderValue> {
     let mut text = String::new();
-    for loss in losses.iter() {
-        let field = dialect.field(&loss.field);
+    for field in losses.names(dialect) {
         if text.len() + 2 + field.len() > MAX_LOSS_HEADER {
             break;
         }

@@ -20,8 +20,10 @@ use crate::{ApiError, scan};
 /// Where a value lies in a document; printed as `messages[2].content`.
 #[derive(Clone, Copy, Debug)]
 pub enum Path<'p> {
-    /// The document itself.
+    /// The document itself, which a client sent.
     Root,
+    /// The document itself, which an upstream answered, or an event of its stream.
+    Reply,
     /// A member of an object.
     Key(&'p Path<'p>, &'p str),
     /// An element of an array.
@@ -39,10 +41,19 @@ impl<'p> Path<'p> {
         Path::Index(self, index)
     }
 
+    /// Returns whether this is a path of what an upstream answered.
+    pub(crate) fn is_of_reply(&self) -> bool {
+        match self {
+            Path::Root => false,
+            Path::Reply => true,
+            Path::Key(parent, _) | Path::Index(parent, _) => parent.is_of_reply(),
+        }
+    }
+
     /// Returns a 400 that names this path.
     pub fn invalid(&self, message: impl fmt::Display) -> ApiError {
         match self {
-            Path::Root => ApiError::invalid(message.to_string()),
+            Path::Root | Path::Reply => ApiError::invalid(message.to_string()),
             Path::Key(..) | Path::Index(..) => {
                 ApiError::invalid(format!("{self}: {message}")).with_param(self)
             }
@@ -53,9 +64,11 @@ impl<'p> Path<'p> {
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Path::Root => Ok(()),
-            Path::Key(Path::Root, key) => f.write_str(key),
+            Path::Root | Path::Reply => Ok(()),
+            Path::Key(Path::Root | Path::Reply, key) => f.write_str(key),
             Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            // Of a reply, whose elements come and go, the member counts and not which element has it.
+            Path::Index(parent, _) if parent.is_of_reply() => write!(f, "{parent}[]"),
             Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -505,8 +518,18 @@ impl<'de> Visitor<'de> for Opened<'_> {
 /// Up to this many members, duplicates are looked for by scanning.
 const SCAN: usize = 32;
 
+/// The `type` of a document, whatever else is in it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Typed<'a> {
+    /// As it was written.
+    #[serde(rename = "type", borrow)]
+    pub(crate) kind: Option<Cow<'a, str>>,
+}
+
+/// The name of a member.
 #[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

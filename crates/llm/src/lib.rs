@@ -35,6 +35,7 @@ pub mod relay;
 pub mod reply;
 mod scan;
 mod unfit;
+mod unread;
 pub mod upload;
 pub mod usage;
 
@@ -50,4 +51,4 @@ pub use provider::{Call, Provider, Site, Target};
 pub use reply::{Answer, End, Observed, Reply, Stream};
 pub use unfit::Unfit;
 pub use upload::Upload;
-pub use usage::{Said, Usage};
+pub use usage::{Said, Tier, Usage};

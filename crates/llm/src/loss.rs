@@ -1,8 +1,15 @@
 //! What could not be carried from one format to another, as a value: nothing is dropped without one.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+};
 
-use crate::{ApiError, ErrorKind, Format, chat::Client};
+use crate::{
+    ApiError, ErrorKind, Format,
+    chat::Client,
+    json::{Object, Path},
+};
 
 /// One thing that the other format cannot say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +80,50 @@ pub enum Field {
     Extension(String),
     /// A part of the upstream's reply.
     Reply(&'static str),
+    /// A member of the upstream's reply that nobody reads, by its path in the upstream's spelling.
+    Member(Box<str>),
+}
+
+/// The most members of a reply that are recorded because nobody reads them.
+const MAX_UNREAD: usize = 32;
+
+/// The most bytes of such a member's path.
+const MAX_NAME: usize = 128;
+
+/// A path as far as it fits; made without allocating, for most paths are known already.
+struct Name {
+    bytes: [u8; MAX_NAME],
+    length: usize,
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self {
+            bytes: [0; MAX_NAME],
+            length: 0,
+        }
+    }
+}
+
+impl Name {
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.length).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Name {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let free = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let text = text
+            .get(..text.floor_char_boundary(free.len()))
+            .unwrap_or_default();
+        for (byte, written) in free.iter_mut().zip(text.bytes()) {
+            *byte = written;
+        }
+        self.length += text.len();
+        Ok(())
+    }
 }
 
 /// The most losses of one severity that are recorded: who has lost so much learns nothing from the rest, and
@@ -102,6 +153,38 @@ impl Losses {
         });
     }
 
+    /// Records that what is left of `object`, which lies at `path` of the client's document, reaches nobody.
+    pub(crate) fn rest(&mut self, object: Object<'_>, path: &Path<'_>) {
+        for (key, _) in object.rest() {
+            self.unread(&path.key(&key));
+        }
+    }
+
+    /// Records that nobody reads the member at `path`, of a reply once for all elements of an array and up to 32 in
+    /// all: upstreams choose the names, and streams repeat them.
+    pub(crate) fn unread(&mut self, path: &Path<'_>) {
+        if !path.is_of_reply() {
+            let member = Field::Extension(path.to_string());
+            return self.advisory(member, "this member is not known here");
+        }
+        let mut name = Name::default();
+        // What does not fit is cut off.
+        let _ = write!(name, "{path}");
+        let members = || {
+            self.0.iter().filter_map(|loss| {
+                if let Field::Member(known) = &loss.field {
+                    Some(&**known)
+                } else {
+                    None
+                }
+            })
+        };
+        if !members().any(|known| known == name.as_str()) && members().count() < MAX_UNREAD {
+            let member = Field::Member(name.as_str().into());
+            self.advisory(member, "nothing here reads this member of the upstream's reply");
+        }
+    }
+
     /// Records `loss` unless it is known already, or too many are.
     pub fn push(&mut self, loss: Loss) {
         let alike = || self.0.iter().filter(|known| known.severity == loss.severity);
@@ -121,6 +204,19 @@ impl Losses {
     /// Returns the losses in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Loss> {
         self.0.iter()
+    }
+
+    /// Returns the names of what was lost in the spelling of `format`, each once, in the order in which they were
+    /// found.
+    pub fn names(&self, format: Format) -> Vec<Cow<'static, str>> {
+        let mut names: Vec<Cow<'static, str>> = Vec::new();
+        for loss in &self.0 {
+            let name = format.field(&loss.field);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Returns whether nothing was lost.

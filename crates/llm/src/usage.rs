@@ -4,6 +4,9 @@
 //! the three input counts exclude one another, so that nothing is counted twice; formats convert.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::{Field, Losses, json::Path};
 
 /// Token counts of one exchange. Absolute, not increments; a count never reported is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,10 +17,31 @@ pub struct Usage {
     pub cache_read: Option<u64>,
     /// Prompt tokens written to a cache.
     pub cache_write: Option<u64>,
+    /// The share of `cache_write` that is kept for an hour and not for minutes, where the provider tells them apart.
+    pub cache_write_hour: Option<u64>,
     /// Generated tokens, reasoning included.
     pub output: Option<u64>,
     /// The share of `output` that was reasoning.
     pub reasoning: Option<u64>,
+    /// The tier of service at which all of them were served.
+    pub tier: Option<Tier>,
+}
+
+/// A tier of service, in the words of all providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// What whoever asks for nothing else gets; `standard` at Anthropic.
+    Default,
+    /// Cheaper, and as there is room.
+    Flex,
+    /// Before others.
+    Priority,
+    /// What was paid for ahead of time, at OpenAI.
+    Scale,
+    /// What was paid for ahead of time, at Bedrock.
+    Reserved,
+    /// Hours later.
+    Batch,
 }
 
 /// How much of an answer was said, for those that nobody counts to their end.
@@ -67,8 +91,31 @@ impl Usage {
         take(&mut self.input, later.input);
         take(&mut self.cache_read, later.cache_read);
         take(&mut self.cache_write, later.cache_write);
+        take(&mut self.cache_write_hour, later.cache_write_hour);
         take(&mut self.output, later.output);
         take(&mut self.reasoning, later.reasoning);
+        self.tier = later.tier.or(self.tier);
+    }
+
+    /// Returns the word for the tier of service, among those that a client's format has.
+    pub(crate) fn tier_among(&self, words: &[(Tier, &'static str)]) -> Option<&'static str> {
+        let (_, word) = words.iter().find(|(known, _)| Some(*known) == self.tier)?;
+        Some(*word)
+    }
+
+    /// Records what is not told to a client whose format has these words for tiers and counts all that is written to
+    /// a cache together, unless it `tells_lifetimes`. That there is no word for the ordinary tier says nothing.
+    pub(crate) fn lose(&self, words: &[(Tier, &'static str)], tells_lifetimes: bool, losses: &mut Losses) {
+        let untold = self.tier.filter(|_| self.tier_among(words).is_none());
+        if let Some(tier) = untold.filter(|tier| *tier != Tier::Default) {
+            let reason = format!("the client's format has no word for the tier {}", tier.as_str());
+            losses.advisory(Field::Reply("service_tier"), reason);
+        }
+        if !tells_lifetimes && self.cache_write_hour.is_some_and(|tokens| tokens > 0) {
+            let reason =
+                "the client's format does not tell for how long is cached what was written to a cache";
+            losses.advisory(Field::Reply("cache_creation"), reason);
+        }
     }
 
     /// Returns the whole prompt: fresh, read from cache and written to cache.
@@ -83,7 +130,44 @@ impl Usage {
 
     /// Returns whether no count was ever reported.
     pub fn is_unknown(&self) -> bool {
-        *self == Usage::default()
+        let counts = Usage { tier: None, ..*self };
+        counts == Usage::default()
+    }
+}
+
+impl Tier {
+    /// Returns the word that OpenAI and AWS have for it, or would.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Default => "default",
+            Tier::Flex => "flex",
+            Tier::Priority => "priority",
+            Tier::Scale => "scale",
+            Tier::Reserved => "reserved",
+            Tier::Batch => "batch",
+        }
+    }
+
+    /// Returns the tier that `raw`, a member of a reply at `path`, names; what is not known is a loss.
+    pub(crate) fn hear(raw: Option<&RawValue>, path: &Path<'_>, losses: &mut Losses) -> Option<Self> {
+        const ALL: &[(&str, Tier)] = &[
+            ("\"default\"", Tier::Default),
+            ("\"standard\"", Tier::Default),
+            ("\"on_demand\"", Tier::Default),
+            ("\"flex\"", Tier::Flex),
+            ("\"priority\"", Tier::Priority),
+            ("\"scale\"", Tier::Scale),
+            ("\"reserved\"", Tier::Reserved),
+            ("\"batch\"", Tier::Batch),
+        ];
+
+        let raw = raw?.get();
+        let known = ALL.iter().find(|(word, _)| *word == raw);
+        // A reply that has only begun repeats what was asked for.
+        if known.is_none() && raw != "\"auto\"" {
+            losses.unread(path);
+        }
+        known.map(|(_, tier)| *tier)
     }
 }
 

@@ -270,7 +270,11 @@ fn streamed(reply: llm::Reply, bytes: &[u8], size: usize, format: Format) -> Str
     }
     told.extend_from_slice(&stream.end(End::Clean));
     let text = String::from_utf8(told.to_vec()).expect("events are text");
-    text + &losses(&stream.observed().losses, format)
+    // How far reading is ahead of writing depends on how a stream is cut.
+    let losses = losses(&stream.observed().losses, format);
+    let mut losses: Vec<&str> = losses.split_inclusive('\n').collect();
+    losses.sort_unstable();
+    text + &losses.concat()
 }
 
 fn losses(losses: &Losses, format: Format) -> String {

@@ -274,8 +274,10 @@ const NOTHING: Usage = Usage {
     input: None,
     cache_read: None,
     cache_write: None,
+    cache_write_hour: None,
     output: None,
     reasoning: None,
+    tier: None,
 };
 
 /// Returns what a request is expected to use.

@@ -441,7 +441,7 @@ fn field(field: &Field) -> &'static str {
         Field::ServiceTier => "service_tier",
         Field::Cache => "cache",
         Field::Extension(_) => "extension",
-        Field::Reply(_) => "reply",
+        Field::Reply(_) | Field::Member(_) => "reply",
     }
 }
 

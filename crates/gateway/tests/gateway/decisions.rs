@@ -7,7 +7,7 @@ use gateway::Options;
 use serde_json::{Value, json};
 use testkit::{Reply, Upstream, client, fixture};
 
-use crate::fixture::{CHAT, KEY, MODEL, Served, openai, options, serve, serve_with};
+use crate::fixture::{CHAT, KEY, MESSAGES, MODEL, Served, openai, options, serve, serve_with};
 
 /// Returns what is told of the request `id`, once it is: a record follows its answer.
 async fn decision(served: &Served, id: &str) -> Value {
@@ -80,6 +80,37 @@ async fn a_failover_is_explained() {
     assert_eq!(told["answer"]["model"], "gpt");
     assert!(told["usage"]["total"].as_u64() > Some(0), "{told}");
     assert!(!told.to_string().contains("quotes"), "{told}");
+}
+
+#[tokio::test]
+async fn what_nobody_reads_of_an_answer_is_told_once() {
+    let mut document = fixture::openai::response("gpt");
+    document["choices"][0]["unheard"] = json!("of");
+    let upstream = Upstream::start(Reply::json(200, &document)).await;
+    let served = serve([openai(&upstream)]).await;
+    let mut request = fixture::messages::request(MODEL, false);
+    request["messages"][0]["one"] = json!(1);
+    request["messages"][0]["other"] = json!(2);
+    let answer = served.post(MESSAGES, &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-tollgate-loss"), "messages[0]; choices[].unheard");
+
+    let more = |text: &str| {
+        let delta = json!({"content": text, "unheard": "of"});
+        fixture::openai::delta("gpt", delta, Value::Null)
+    };
+    let mut frames = fixture::openai::frames("gpt");
+    let last = frames.len() - 3;
+    frames.splice(last..last, [more("one"), more("two")]);
+    let upstream = Upstream::start(Reply::sse(&frames)).await;
+    let served = serve([openai(&upstream)]).await;
+    let request = fixture::messages::request(MODEL, true);
+    let answer = client::post(served.address, MESSAGES, &[("x-request-id", "late")], &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = decision(&served, "late").await;
+    let losses = told["losses"].as_array().expect("losses").iter();
+    let fields: Vec<&Value> = losses.map(|loss| &loss["field"]).collect();
+    assert_eq!(fields, ["choices[].delta.unheard"]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! answers then say for each text where it is taken from. Other formats have no such material: for them
 //! `lower` makes text of search results, once, before a request is written. Pages on the web are cited in all.
 
-use super::{Delta, Part, PartBody, Request, Role};
+use super::{Delta, Part, PartBody, Request, Role, Seal};
 use crate::{Field, Format, Losses};
 
 /// Where a text of an answer is taken from.
@@ -21,6 +21,8 @@ pub struct Citation {
     /// The characters of the answer's text that are taken from there, up to the one after the last; `None` is all of
     /// them.
     pub span: Option<(usize, usize)>,
+    /// By which the provider knows its own search again.
+    pub seal: Option<Seal>,
 }
 
 /// Where in the material of a request something stands.
@@ -75,7 +77,8 @@ impl Citation {
     pub fn weight(&self) -> usize {
         let texts = [&self.source, &self.title, &self.quote];
         let texts = texts.into_iter().flatten().map(String::len);
-        size_of::<Self>() + texts.sum::<usize>()
+        let seal = self.seal.as_ref().map_or(0, |seal| seal.bytes.len());
+        size_of::<Self>() + texts.sum::<usize>() + seal
     }
 }
 
@@ -170,6 +173,16 @@ pub(super) fn lose_all(parts: &[Part], losses: &mut Losses) {
     if citations.any(|citation| citation.page().is_none()) {
         lose(losses);
     }
+    let mut citations = parts.iter().flat_map(|part| &part.citations);
+    if citations.any(|citation| citation.seal.is_some()) {
+        lose_seals(losses);
+    }
+}
+
+/// Records that nobody but its issuer has a place for the seal of a citation.
+fn lose_seals(losses: &mut Losses) {
+    let reason = "by what the provider knows its search again is known to messages only";
+    losses.advisory(Field::Reply("encrypted_index"), reason);
 }
 
 /// Records that what `delta` cites is not told to a client whose format knows pages alone; returns whether it cites
@@ -180,9 +193,13 @@ pub(super) fn lose_delta(delta: &Delta, losses: &mut Losses) -> bool {
             lose(losses);
             true
         }
-        Delta::Citation(_) | Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) | Delta::Tokens(_) => {
+        Delta::Citation(citation) => {
+            if citation.seal.is_some() {
+                lose_seals(losses);
+            }
             false
         }
+        Delta::Text(_) | Delta::Arguments(_) | Delta::Seal(_) | Delta::Tokens(_) => false,
     }
 }
 

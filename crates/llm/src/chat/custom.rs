@@ -11,7 +11,13 @@ use serde_json::value::RawValue;
 use super::{
     DecodeReply, DecodeStream, Delta, Event, PartBody, PartHead, Request, Response, Tool, ToolBody, ToolKind,
 };
-use crate::{ApiError, ErrorKind, Field, Format, Losses, frame::Frame, json, reply::End};
+use crate::{
+    ApiError, ErrorKind, Field, Format, Losses,
+    frame::Frame,
+    json::{self, Path},
+    reply::End,
+    unread::{self, Silent},
+};
 
 /// The one parameter of the function.
 const PARAMETERS: &str = r#"{"type":"object","properties":{"input":{"type":"string","description":"The input of the tool, as plain text."}},"required":["input"],"additionalProperties":false}"#;
@@ -44,7 +50,7 @@ pub(crate) fn lower(request: &mut Request, format: Format, losses: &mut Losses) 
         .iter()
         .enumerate()
         .filter(|(_, tool)| !speaks(format, &tool.body))
-        .filter_map(|(index, tool)| Some((index, Custom::read(&tool.body)?)))
+        .filter_map(|(index, tool)| Some((index, Custom::read(&tool.body, index, losses)?)))
         .collect();
     if customs.is_empty() {
         return None;
@@ -87,34 +93,44 @@ impl Lowered {
 
 impl Custom {
     /// Reads `tool`, in the shape of chat completions or of Responses; `None` if it is another tool.
-    pub(super) fn read(tool: &ToolBody) -> Option<Self> {
+    ///
+    /// Members that it does not have are lost; it is the tool at `index`.
+    pub(super) fn read(tool: &ToolBody, index: usize, losses: &mut Losses) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Outer<'a> {
-            #[serde(borrow)]
-            custom: &'a RawValue,
+        struct Outer {
+            custom: Inner,
+            #[serde(rename = "type")]
+            _type: Silent,
         }
         #[derive(Deserialize)]
         struct Inner {
             name: String,
             description: Option<String>,
             format: Option<Shape>,
+            #[serde(default, rename = "type")]
+            _type: Silent,
         }
         #[derive(Deserialize)]
         struct Shape {
             grammar: Option<Grammar>,
             syntax: Option<String>,
             definition: Option<String>,
+            #[serde(default, rename = "type")]
+            _type: Silent,
         }
 
-        let raw = match tool {
-            ToolBody::Native { format, kind, raw } if kind == "custom" => match format {
-                Format::OpenAi => serde_json::from_str::<Outer<'_>>(raw.get()).ok()?.custom,
-                Format::Responses => raw,
-                Format::Messages | Format::Gemini | Format::Converse | Format::Cohere => return None,
-            },
+        let (format, raw) = match tool {
+            ToolBody::Native { format, kind, raw } if kind == "custom" => (format, raw),
             ToolBody::Native { .. } | ToolBody::Function { .. } => return None,
         };
-        let inner: Inner = serde_json::from_str(raw.get()).ok()?;
+        let path = Path::Root;
+        let path = path.key("tools");
+        let path = path.index(index);
+        let inner = match format {
+            Format::OpenAi => unread::read::<Outer>(raw.get(), &path, losses).ok()?.custom,
+            Format::Responses => unread::read::<Inner>(raw.get(), &path, losses).ok()?,
+            Format::Messages | Format::Gemini | Format::Converse | Format::Cohere => return None,
+        };
         let grammar = inner.format.and_then(|shape| {
             let flat = shape.syntax.zip(shape.definition);
             shape

@@ -653,6 +653,13 @@ impl Extensions {
             losses.push(extension.loss(field(&extension.key)));
         }
     }
+
+    /// Records every member as a loss: what carries them is not sent.
+    pub fn lose_all(&self, losses: &mut Losses, field: impl Fn(&str) -> Field) {
+        for extension in &self.0 {
+            losses.push(extension.loss(field(&extension.key)));
+        }
+    }
 }
 
 impl CacheTtl {

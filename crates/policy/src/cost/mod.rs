@@ -168,8 +168,10 @@ mod tests {
         input: Some(20),
         cache_read: Some(5),
         cache_write: Some(3),
+        cache_write_hour: None,
         output: Some(7),
         reasoning: Some(2),
+        tier: None,
     };
 
     fn cost(key: &str, kind: CostKind, cel: Option<&str>) -> LLMRequestCost {

@@ -1,6 +1,6 @@
 //! The command's own record: which members it has, as JSON and for a person.
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, io::Write, time::Duration};
 
 use http::{HeaderValue, Version};
 use llm::chat::FinishReason;
@@ -91,7 +91,7 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     time_to_first_token: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    losses: Vec<String>,
+    losses: Vec<Cow<'static, str>>,
     #[serde(flatten)]
     tools: Option<Tools>,
     #[serde(flatten)]
@@ -200,11 +200,7 @@ impl<'a> Record<'a> {
                 .map(|(key, number)| (&**key, *number))
                 .collect(),
             time_to_first_token: attempt.and_then(|attempt| attempt.first_token).map(millis),
-            losses: facts
-                .losses
-                .iter()
-                .filter_map(|loss| Some(dialect?.field(&loss.field).into_owned()))
-                .collect(),
+            losses: dialect.map_or_else(Vec::new, |dialect| facts.losses.names(dialect)),
             tools: Tools::of(facts),
             attributes: Attributes(facts),
         }

@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{
-    Citation,
-    citation::{Place, Unit},
+use crate::{
+    chat::{
+        Citation,
+        citation::{Place, Unit},
+    },
+    unread::Silent,
 };
 
 /// A citation, in either direction.
@@ -37,6 +40,9 @@ enum Location<'a> {
     Web {
         #[serde(default)]
         url: Cow<'a, str>,
+        /// A part of that.
+        #[serde(default, rename = "domain", skip_serializing)]
+        _domain: Silent,
     },
     DocumentChar(Range),
     DocumentPage(Range),
@@ -68,7 +74,7 @@ impl From<Cited<'_>> for Citation {
             end: range.end,
         };
         let place = cited.location.and_then(|location| match location {
-            Location::Web { url } => {
+            Location::Web { url, .. } => {
                 source = Some(url.into_owned());
                 None
             }
@@ -83,6 +89,7 @@ impl From<Cited<'_>> for Citation {
             quote: (!quote.is_empty()).then_some(quote),
             place,
             span: None,
+            seal: None,
         }
     }
 }
@@ -92,7 +99,7 @@ impl<'a> From<&'a Citation> for Cited<'a> {
         let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
         let source = text(&citation.source);
         let location = match citation.place {
-            None => source.clone().map(|url| Location::Web { url }),
+            None => source.clone().map(|url| Location::Web { url, _domain: Silent }),
             Some(place) => Some(location(place)),
         };
         Self {

@@ -267,6 +267,7 @@ impl Writer<'_> {
     /// Writes a text, unless it is blank: the provider refuses blank texts.
     fn text<'a>(&mut self, text: &'a str, part: &'a Part, field: &Field) -> Option<Item<Block<'a>>> {
         if text.trim().is_empty() {
+            part.extensions.lose_all(self.losses, |_| field.clone());
             if part.cache.is_some() {
                 self.losses
                     .advisory(Field::Cache, "a blank text is not sent, nor its cache mark");
@@ -280,6 +281,10 @@ impl Writer<'_> {
                 self.losses.advisory(field.clone(), "this model cites nothing");
             }
             return Some(self.written(Block::Text(text), part, field));
+        }
+        if part.citations.iter().any(|citation| citation.seal.is_some()) {
+            let reason = "by what another provider knows its search again is not told";
+            self.losses.advisory(field.clone(), reason);
         }
         let body = Block::CitationsContent {
             content: [Words { text }],

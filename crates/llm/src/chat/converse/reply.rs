@@ -6,14 +6,18 @@ use serde_json::value::RawValue;
 
 use super::{cite::Cited, stream, wire};
 use crate::{
-    ApiError, ErrorKind, Field, Losses, Usage,
+    ApiError, ErrorKind, Field, Losses,
     chat::{
         Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
         Response, ToolCall, ToolKind,
     },
     exception::Exception,
-    json::{self, Object, Path},
+    json::{self, Path},
+    unread,
 };
+
+/// Where members of the model's own reply lie.
+pub(super) const MORE: &str = "additionalModelResponseFields";
 
 /// What a call remembers to read its reply by.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +61,7 @@ impl Memory {
 
 impl DecodeReply for Memory {
     fn decode_response(self: Box<Self>, body: &[u8], losses: &mut Losses) -> Result<Response, ApiError> {
-        let reply: wire::Reply<'_> = serde_json::from_slice(body).map_err(|reason| unreadable(&reason))?;
+        let reply: wire::Reply<'_> = unread::reply(body, losses).map_err(|reason| unreadable(&reason))?;
         let Some(message) = reply.output.and_then(|output| output.message) else {
             // The framework around the service says with a good status what it refuses.
             return Err(match Exception::find(body) {
@@ -66,19 +70,24 @@ impl DecodeReply for Memory {
             });
         };
         let mut parts = Vec::new();
-        for raw in message.content.unwrap_or_default() {
-            parts.extend(part(raw, &self, losses)?);
+        let root = Path::Reply;
+        let path = root.key("output");
+        let path = path.key("message");
+        let list = path.key("content");
+        for (index, raw) in message.content.unwrap_or_default().into_iter().enumerate() {
+            parts.extend(part(raw, &list.index(index), &self, losses)?);
         }
+        let path = root.key(MORE);
+        let more = wire::tolerant(reply.additional_model_response_fields, &path, losses);
+        let counts: Option<wire::Counts> = wire::tolerant(reply.usage, &root.key("usage"), losses);
+        let usage = wire::ServiceTier::of(counts, reply.service_tier.as_ref(), losses);
         Ok(Response {
             head: self.head(),
             choices: vec![Choice {
                 parts,
-                finish: self.finish(
-                    reply.stop_reason.as_deref(),
-                    reply.additional_model_response_fields,
-                ),
+                finish: self.finish(reply.stop_reason.as_deref(), more),
             }],
-            usage: reply.usage.map(Usage::from).unwrap_or_default(),
+            usage: usage.unwrap_or_default(),
         })
     }
 
@@ -88,8 +97,14 @@ impl DecodeReply for Memory {
 }
 
 /// Returns what the block `raw` is, unless it is empty or no other format has it.
-fn part(raw: &RawValue, memory: &Memory, losses: &mut Losses) -> Result<Option<Part>, ApiError> {
-    let block: wire::Block<'_> = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
+fn part(
+    raw: &RawValue,
+    path: &Path<'_>,
+    memory: &Memory,
+    losses: &mut Losses,
+) -> Result<Option<Part>, ApiError> {
+    let block: wire::Block<'_> =
+        unread::read(raw.get(), path, losses).map_err(|reason| unreadable(&reason))?;
     if let Some(text) = block.text {
         return Ok((!text.is_empty()).then(|| Part::text(text)));
     }
@@ -112,18 +127,26 @@ fn part(raw: &RawValue, memory: &Memory, losses: &mut Losses) -> Result<Option<P
     if let Some(cited) = block.citations_content {
         let pieces = cited.content.unwrap_or_default();
         let text: String = pieces.iter().map(|piece| &*piece.text).collect();
-        let raws = cited.citations.unwrap_or_default().into_iter();
-        let citations = raws.filter_map(|raw| citation(raw, losses)).collect();
+        let path = path.key("citationsContent");
+        let path = path.key("citations");
+        let raws = cited.citations.unwrap_or_default().into_iter().enumerate();
+        let citations = raws.filter_map(|(index, raw)| citation(raw, &path.index(index), losses));
+        let citations = citations.collect();
         return Ok((!text.is_empty()).then(|| Part {
             citations,
             ..Part::text(text)
         }));
     }
-    for (key, _) in Object::parse(raw, &Path::Root)
-        .map_err(|reason| unreadable(&reason))?
-        .rest()
-    {
-        lose_native(&key, losses);
+    for (key, there) in [
+        ("guardContent", block.guard_content),
+        ("image", block.image),
+        ("searchResult", block.search_result),
+        ("toolResult", block.tool_result),
+        ("video", block.video),
+    ] {
+        if there.is_some() {
+            lose_native(key, losses);
+        }
     }
     Ok(None)
 }
@@ -147,14 +170,14 @@ fn reasoned(reasoning: wire::ReasoningContent) -> Option<Reasoned> {
 }
 
 /// Records that a block called `key` cannot be said in another format.
-pub(super) fn lose_native(key: &str, losses: &mut Losses) {
+pub(super) fn lose_native(key: &'static str, losses: &mut Losses) {
     let reason = format!("a block called \"{key}\" is known to converse only");
-    losses.advisory(Field::Reply(wire::native_block(key)), reason);
+    losses.advisory(Field::Reply(key), reason);
 }
 
-/// Reads a citation, unless no other format has its like.
-pub(super) fn citation(raw: &RawValue, losses: &mut Losses) -> Option<Citation> {
-    let cited: Option<Cited<'_>> = serde_json::from_str(raw.get()).ok();
+/// Reads the citation at `path`, unless no other format has its like.
+pub(super) fn citation(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Citation> {
+    let cited: Option<Cited<'_>> = unread::read(raw.get(), path, losses).ok();
     if cited.is_none() {
         losses.advisory(
             Field::Reply("citations"),

@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 
 use super::{
-    reply::{Memory, citation, lose_native, unreadable},
+    reply::{MORE, Memory, citation, lose_native, unreadable},
     wire,
 };
 use crate::{
-    ApiError, ErrorKind, Losses, Usage,
+    ApiError, ErrorKind, Losses,
     chat::{DecodeStream, Delta, Event, Finish, PartHead, ToolKind},
     frame::Frame,
+    json::Path,
     reply::End,
+    unread,
 };
 
 /// Reads a stream.
@@ -75,8 +77,9 @@ impl Decoder {
     }
 
     fn read(&mut self, frame: Frame<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
+        let path = Path::Reply;
         let event: wire::Event<'_> =
-            serde_json::from_str(frame.data).map_err(|reason| unreadable(&reason))?;
+            unread::read(frame.data, &path, losses).map_err(|reason| unreadable(&reason))?;
         let name = event.event_type.as_deref().or(frame.event);
         match name.unwrap_or_default() {
             "messageStart" => self.start(out),
@@ -87,16 +90,17 @@ impl Decoder {
                 self.start(out);
                 self.close_all(out);
                 let more = event.additional_model_response_fields;
+                let more = wire::tolerant(more, &path.key(MORE), losses);
                 self.finish = Some(self.memory.finish(event.stop_reason.as_deref(), more));
             }
             "metadata" => {
                 self.start(out);
-                if let Some(counts) = event.usage {
-                    out.push(Event::Usage(Usage::from(counts)));
-                }
+                let counts: Option<wire::Counts> = wire::tolerant(event.usage, &path.key("usage"), losses);
+                let usage = wire::ServiceTier::of(counts, event.service_tier.as_ref(), losses);
+                out.extend(usage.map(Event::Usage));
                 self.stop(out);
             }
-            _ => {}
+            name => losses.unread(&path.key(name)),
         }
         Ok(())
     }
@@ -144,7 +148,10 @@ impl Decoder {
         let delta = event.delta.unwrap_or_default();
         let text = delta.text.map(Delta::Text);
         self.say(at, BlockKind::Text, PartHead::Text, text, out);
-        let cited = delta.citation.and_then(|raw| citation(raw, losses));
+        let path = Path::Reply;
+        let path = path.key("delta");
+        let path = path.key("citation");
+        let cited = delta.citation.and_then(|raw| citation(raw, &path, losses));
         let cited = cited.map(Box::new).map(Delta::Citation);
         self.say(at, BlockKind::Text, PartHead::Text, cited, out);
         if let Some(reasoning) = delta.reasoning_content {

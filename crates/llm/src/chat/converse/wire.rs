@@ -1,12 +1,14 @@
 //! The words of the format and the shapes of its replies.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::cite::Words;
 use crate::{
-    Format, Usage,
+    Format, Losses, Tier, Usage,
     chat::{Finish, FinishReason, Seal},
+    json::Path,
+    unread::{self, Silent},
 };
 
 /// The stop reasons of the API reference, and two of Claude's own, and what they are called here.
@@ -22,8 +24,8 @@ const STOP_REASONS: &[(&str, FinishReason)] = &[
     ("pause_turn", FinishReason::Pause),
 ];
 
-/// Blocks of a reply that no other format has, by the name under which their loss is reported.
-const NATIVE_BLOCKS: &[&str] = &["guardContent", "image", "searchResult", "toolResult", "video"];
+/// The longer of the two lifetimes that what is cached has.
+const HOUR: &str = "1h";
 
 /// Returns what `word`, a stop reason, is called here; a word that is not known is a plain end.
 pub(super) fn finish(word: Option<&str>, more: Option<More>) -> Finish {
@@ -34,14 +36,6 @@ pub(super) fn finish(word: Option<&str>, more: Option<More>) -> Finish {
         stop_sequence: more.and_then(|more| more.stop_sequence),
         remarks: Vec::new(),
     }
-}
-
-/// Returns the name under which the loss of a reply's block called `key` is reported.
-pub(super) fn native_block(key: &str) -> &'static str {
-    NATIVE_BLOCKS
-        .iter()
-        .find(|name| **name == key)
-        .map_or("content", |name| *name)
 }
 
 /// Returns the seal that `bytes`, a signature or withheld reasoning, is.
@@ -60,10 +54,13 @@ pub(super) struct Reply<'a> {
     #[serde(borrow)]
     pub(super) output: Option<Output<'a>>,
     pub(super) stop_reason: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) usage: Option<Counts>,
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) additional_model_response_fields: Option<More>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    pub(super) service_tier: Option<ServiceTier<'a>>,
+    #[serde(borrow)]
+    pub(super) additional_model_response_fields: Option<&'a RawValue>,
+    #[serde(rename = "metrics")]
+    _metrics: Silent,
 }
 
 /// What was generated.
@@ -80,9 +77,11 @@ pub(super) struct Output<'a> {
 pub(super) struct Message<'a> {
     #[serde(borrow)]
     pub(super) content: Option<Vec<&'a RawValue>>,
+    #[serde(rename = "role")]
+    _role: Silent,
 }
 
-/// A content block; one member is there.
+/// A content block; one member is there. The last five are those that no other format has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Block<'a> {
@@ -92,6 +91,16 @@ pub(super) struct Block<'a> {
     pub(super) reasoning_content: Option<ReasoningContent>,
     #[serde(borrow)]
     pub(super) citations_content: Option<CitationsContent<'a>>,
+    #[serde(borrow)]
+    pub(super) guard_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) image: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) search_result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) tool_result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) video: Option<&'a RawValue>,
 }
 
 /// A call of a tool; in a stream, what is known of it when it begins.
@@ -102,6 +111,8 @@ pub(super) struct ToolUse<'a> {
     pub(super) name: Option<String>,
     #[serde(borrow)]
     pub(super) input: Option<&'a RawValue>,
+    #[serde(rename = "type")]
+    _type: Silent,
 }
 
 /// Reasoning; in a stream, a piece of it.
@@ -142,10 +153,17 @@ pub(super) struct Event<'a> {
     pub(super) start: Option<Start<'a>>,
     pub(super) delta: Option<Delta<'a>>,
     pub(super) stop_reason: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) usage: Option<Counts>,
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) additional_model_response_fields: Option<More>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    pub(super) service_tier: Option<ServiceTier<'a>>,
+    #[serde(borrow)]
+    pub(super) additional_model_response_fields: Option<&'a RawValue>,
+    #[serde(rename = "metrics")]
+    _metrics: Silent,
+    #[serde(rename = "p")]
+    _p: Silent,
+    #[serde(rename = "role")]
+    _role: Silent,
 }
 
 /// What is known of a block when it begins; nothing for text and reasoning.
@@ -178,6 +196,28 @@ pub(super) struct Input {
     pub(super) input: Option<String>,
 }
 
+/// The tier of service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ServiceTier<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Option<&'a RawValue>,
+}
+
+impl ServiceTier<'_> {
+    /// Returns `counts` with the tier in them.
+    pub(super) fn of(counts: Option<Counts>, tier: Option<&Self>, losses: &mut Losses) -> Option<Usage> {
+        let path = Path::Reply;
+        let path = path.key("serviceTier");
+        let tier = tier.and_then(|tier| Tier::hear(tier.kind, &path.key("type"), losses));
+        if counts.is_none() && tier.is_none() {
+            return None;
+        }
+        let usage = counts.map(Usage::from).unwrap_or_default();
+        Some(Usage { tier, ..usage })
+    }
+}
+
 /// Members of the model's own reply that were asked for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -195,6 +235,17 @@ pub(super) struct Counts {
     cache_read_input_tokens: Option<f64>,
     #[serde(alias = "cacheWriteInputTokenCount")]
     cache_write_input_tokens: Option<f64>,
+    cache_details: Option<Vec<CacheDetail>>,
+    #[serde(rename = "totalTokens")]
+    _total_tokens: Silent,
+}
+
+/// What was written to a cache with one lifetime.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct CacheDetail {
+    input_tokens: f64,
+    ttl: String,
 }
 
 impl From<Counts> for Usage {
@@ -205,18 +256,22 @@ impl From<Counts> for Usage {
             input: whole(counts.input_tokens),
             cache_read: whole(counts.cache_read_input_tokens),
             cache_write: whole(counts.cache_write_input_tokens),
+            cache_write_hour: counts.cache_details.map(|details| {
+                let hour = details.iter().filter(|detail| detail.ttl == HOUR);
+                hour.map(|detail| detail.input_tokens as u64).sum()
+            }),
             output: whole(counts.output_tokens),
             reasoning: None,
+            tier: None,
         }
     }
 }
 
-/// Reads what must not cost the client its answer if it cannot be read.
-fn tolerant<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: for<'a> Deserialize<'a>,
-{
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str::<Option<T>>(raw.get()).ok().flatten())
+/// Reads what lies at `path` and must not cost the client its answer if it cannot be read.
+pub(super) fn tolerant<'a, T: Deserialize<'a>>(
+    raw: Option<&'a RawValue>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Option<T> {
+    unread::read::<Option<T>>(raw?.get(), path, losses).ok().flatten()
 }

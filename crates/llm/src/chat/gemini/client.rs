@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Client for Gemini {
-    fn decode_request(&self, body: &[u8], _losses: &mut Losses) -> Result<Request, ApiError> {
+    fn decode_request(&self, body: &[u8], losses: &mut Losses) -> Result<Request, ApiError> {
         let root = Path::Root;
         let mut object = Object::parse_slice(body)?.renamed(&root, wire::camel)?;
         let contents = object
@@ -29,7 +29,7 @@ impl Client for Gemini {
             .ok_or_else(|| root.key("contents").invalid("this member is required"))?;
         let mut reader = Reader::default();
         let instructions = match object.take("systemInstruction") {
-            Some(raw) => instructions(raw, &mut reader, &root.key("systemInstruction"))?,
+            Some(raw) => instructions(raw, &mut reader, &root.key("systemInstruction"), losses)?,
             None => Vec::new(),
         };
         let tools = match object.take("tools") {
@@ -117,16 +117,25 @@ impl Client for Gemini {
             Field::Cache => "cachedContent",
             Field::Extension(key) => return Cow::Owned(key.clone()),
             Field::Reply(part) => part,
+            Field::Member(path) => return Cow::Owned(path.to_string()),
         })
     }
 }
 
-fn instructions(raw: &RawValue, reader: &mut Reader, path: &Path<'_>) -> Result<Vec<Part>, ApiError> {
+fn instructions(
+    raw: &RawValue,
+    reader: &mut Reader,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<Vec<Part>, ApiError> {
     if json::kind(raw) == Kind::String {
         return Ok(vec![Part::text(json::read::<String>(raw, path)?)]);
     }
     let mut content = wire::object(raw, path)?;
-    reader.parts(&mut content, Role::System, path)
+    let parts = reader.parts(&mut content, Role::System, path)?;
+    content.take("role");
+    losses.rest(content, path);
+    Ok(parts)
 }
 
 fn tools(raw: &RawValue, path: &Path<'_>) -> Result<Vec<Tool>, ApiError> {

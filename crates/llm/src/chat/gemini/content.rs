@@ -142,7 +142,9 @@ impl Reader {
             return Ok(native.into_iter().chain(bare).collect());
         };
         extensions.0.extend(rest.0);
-        let blank = seal.is_some() && matches!(&body, PartBody::Text(text) if text.is_empty());
+        let blank = seal.is_some()
+            && extensions.0.is_empty()
+            && matches!(&body, PartBody::Text(text) if text.is_empty());
         let part = Part {
             body,
             cache: None,

@@ -306,7 +306,10 @@ impl EncodeStream for Encoder {
             Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => self.delta(*index, delta, out),
             Event::Close { index } => self.close(*index, out, losses),
-            Event::Usage(usage) => self.usage.merge(usage),
+            Event::Usage(usage) => {
+                usage.lose(&[], false, losses);
+                self.usage.merge(usage);
+            }
             Event::Finish { choice, reason } => {
                 self.finishes.insert(*choice, reason.clone());
             }

@@ -4,18 +4,25 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, value::RawValue};
 
-use crate::chat::{Citation, Finish, Token};
+use crate::{
+    Losses,
+    chat::{Citation, Finish, Token},
+    json::Path,
+    unread::{self, Silent},
+};
 
 /// What the format calls it.
 const MEMBER: &str = "groundingMetadata";
 
 /// Reads tokens.
-pub(super) fn read_tokens(raw: &RawValue) -> Vec<Token> {
+pub(super) fn read_tokens(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Vec<Token> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Wire {
         chosen_candidates: Vec<Candidate>,
         top_candidates: Vec<Candidates>,
+        #[serde(rename = "logProbabilitySum")]
+        _log_probability_sum: Silent,
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -28,6 +35,8 @@ pub(super) fn read_tokens(raw: &RawValue) -> Vec<Token> {
         #[serde(default)]
         token: String,
         log_probability: Option<Number>,
+        #[serde(default, rename = "tokenId")]
+        _token_id: Silent,
     }
 
     let token = |candidate: Candidate, likeliest: Vec<Token>| Token {
@@ -36,7 +45,7 @@ pub(super) fn read_tokens(raw: &RawValue) -> Vec<Token> {
         bytes: None,
         likeliest,
     };
-    let wire: Wire = serde_json::from_str(raw.get()).unwrap_or_default();
+    let wire: Wire = unread::read(raw.get(), path, losses).unwrap_or_default();
     let mut top = wire.top_candidates.into_iter();
     let chosen = wire.chosen_candidates.into_iter();
     chosen
@@ -115,6 +124,7 @@ impl Web {
             quote: None,
             place: None,
             span,
+            seal: None,
         }
     }
 }

@@ -17,12 +17,19 @@ use super::{
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Usage,
     chat::{
-        Choice, DecodeReply, DecodeStream, Finish, Head, Part, PartBody, Reasoned, Response, Seal, ToolCall,
-        ToolKind, citation,
+        Choice, DecodeReply, DecodeStream, Finish, Head, Part, PartBody, Reasoned, Response, Seal, Token,
+        ToolCall, ToolKind, citation,
     },
-    json,
+    json::{self, Path},
     media::{Media, MediaKind, Source},
+    unread,
 };
+
+/// Where it is said how likely tokens were.
+pub(super) const LOGPROBS: &str = "logprobsResult";
+
+/// Where tokens are counted.
+pub(super) const USAGE: &str = "usageMetadata";
 
 /// What a call remembers to read its reply by.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +48,7 @@ pub(super) struct Memory {
 
 impl DecodeReply for Memory {
     fn decode_response(self: Box<Self>, body: &[u8], losses: &mut Losses) -> Result<Response, ApiError> {
-        let reply: wire::Reply<'_> = serde_json::from_slice(body).map_err(|reason| unreadable(&reason))?;
+        let reply: wire::Reply<'_> = unread::reply(body, losses).map_err(|reason| unreadable(&reason))?;
         if reply.error.is_some() {
             return Err(error::within(body));
         }
@@ -54,7 +61,12 @@ impl DecodeReply for Memory {
         }
         let mut calls = 0;
         let mut choices = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
+        let root = Path::Reply;
+        let list = root.key("candidates");
+        for (index, candidate) in candidates.into_iter().enumerate() {
+            let path = list.index(index);
+            let tokens = candidate.logprobs_result;
+            let tokens = tokens.map(|raw| note::read_tokens(raw, &path.key(LOGPROBS), losses));
             let remarks = wire::remarks(&candidate);
             let mut parts: Vec<Part> = Vec::new();
             let said = candidate.content.and_then(|content| content.parts);
@@ -70,7 +82,7 @@ impl DecodeReply for Memory {
             }
             annotate(
                 &mut parts,
-                candidate.logprobs_result,
+                tokens.unwrap_or_default(),
                 candidate.grounding_metadata,
                 losses,
             );
@@ -94,8 +106,7 @@ impl DecodeReply for Memory {
         Ok(Response {
             head,
             choices,
-            usage: reply
-                .usage_metadata
+            usage: wire::hear_counts(reply.usage_metadata, &root.key(USAGE), losses)
                 .map(|counts| Usage::from(&counts))
                 .unwrap_or_default(),
         })
@@ -221,13 +232,7 @@ fn unwrap(parts: &mut Vec<Part>, wrap: Wrap) {
 }
 
 /// Notes on the text of an answer how likely its tokens were and where it is from.
-fn annotate(
-    parts: &mut [Part],
-    logprobs: Option<&RawValue>,
-    grounding: Option<&RawValue>,
-    losses: &mut Losses,
-) {
-    let tokens = logprobs.map(note::read_tokens).unwrap_or_default();
+fn annotate(parts: &mut [Part], tokens: Vec<Token>, grounding: Option<&RawValue>, losses: &mut Losses) {
     let said = |part: &Part| {
         if let PartBody::Text(text) = &part.body {
             Some(text.clone())
@@ -308,6 +313,7 @@ impl<'a> Content<'a> {
 
 /// Writes a whole reply.
 pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
+    response.usage.lose(&[], false, losses);
     let answers = response.choices.iter().enumerate();
     let candidates = answers.map(|(index, choice)| {
         lose_stop_sequence(&choice.finish, losses);

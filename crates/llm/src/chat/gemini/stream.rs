@@ -12,14 +12,16 @@ use super::{
     error,
     guide::Unwrapped,
     note,
-    reply::{Memory, Piece, lose_logprobs, unreadable},
+    reply::{LOGPROBS, Memory, Piece, USAGE, lose_logprobs, unreadable},
     wire,
 };
 use crate::{
     ApiError, ErrorKind, Field, Losses, Usage,
     chat::{DecodeStream, Delta, Event, Finish, Head, PartHead, Remark, Seal, Token},
     frame::Frame,
+    json::Path,
     reply::End,
+    unread,
 };
 
 /// Reads a stream.
@@ -89,7 +91,9 @@ impl Decoder {
     }
 
     fn read(&mut self, data: &str, out: &mut Vec<Event>, losses: &mut Losses) -> Result<(), ApiError> {
-        let reply: wire::Reply<'_> = serde_json::from_str(data).map_err(|reason| unreadable(&reason))?;
+        let path = Path::Reply;
+        let reply: wire::Reply<'_> =
+            unread::read(data, &path, losses).map_err(|reason| unreadable(&reason))?;
         if reply.error.is_some() {
             return Err(error::within(data.as_bytes()));
         }
@@ -104,7 +108,7 @@ impl Decoder {
         for candidate in reply.candidates.unwrap_or_default() {
             self.candidate(candidate, out, losses);
         }
-        if let Some(counts) = reply.usage_metadata {
+        if let Some(counts) = wire::hear_counts(reply.usage_metadata, &path.key(USAGE), losses) {
             let known = self.usage;
             self.usage.merge(&Usage::from(&counts));
             if self.usage != known {
@@ -116,10 +120,12 @@ impl Decoder {
 
     fn candidate(&mut self, candidate: wire::Candidate<'_>, out: &mut Vec<Event>, losses: &mut Losses) {
         let remarks = wire::remarks(&candidate);
-        let mut tokens = candidate
-            .logprobs_result
-            .map(note::read_tokens)
-            .unwrap_or_default();
+        let path = Path::Reply;
+        let path = path.key("candidates");
+        let path = path.index(0);
+        let tokens = candidate.logprobs_result;
+        let tokens = tokens.map(|raw| note::read_tokens(raw, &path.key(LOGPROBS), losses));
+        let mut tokens = tokens.unwrap_or_default();
         let choice = candidate
             .index
             .and_then(|index| usize::try_from(index).ok())

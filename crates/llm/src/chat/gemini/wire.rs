@@ -10,9 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, ErrorKind, Format, Severity, Usage,
+    ApiError, ErrorKind, Format, Losses, Severity, Usage,
     chat::{Extension, Extensions, Finish, FinishReason, Remark, Seal, fingerprint::fingerprint},
     json::{self, Object, Path},
+    unread::{self, Silent},
 };
 
 /// Top-level members without a neutral counterpart whose loss changes what is asked for; the loss of any other
@@ -382,6 +383,19 @@ pub(super) struct Counts {
     tool_use_prompt_token_count: Option<u64>,
     candidates_token_count: Option<u64>,
     thoughts_token_count: Option<u64>,
+    // Sums, and what they are made of.
+    #[serde(rename = "cacheTokensDetails")]
+    _cache_tokens_details: Silent,
+    #[serde(rename = "candidatesTokensDetails")]
+    _candidates_tokens_details: Silent,
+    #[serde(rename = "promptTokensDetails")]
+    _prompt_tokens_details: Silent,
+    #[serde(rename = "toolUsePromptTokensDetails")]
+    _tool_use_prompt_tokens_details: Silent,
+    #[serde(rename = "totalTokenCount")]
+    _total_token_count: Silent,
+    #[serde(rename = "trafficType")]
+    _traffic_type: Silent,
 }
 
 impl From<&Counts> for Usage {
@@ -396,8 +410,10 @@ impl From<&Counts> for Usage {
             input: prompt.map(|prompt| prompt.saturating_sub(cached.unwrap_or(0))),
             cache_read: cached,
             cache_write: None,
+            cache_write_hour: None,
             output: sum(counts.candidates_token_count, counts.thoughts_token_count),
             reasoning: counts.thoughts_token_count,
+            tier: None,
         }
     }
 }
@@ -435,8 +451,8 @@ pub(super) struct Reply<'a> {
     #[serde(borrow)]
     pub(super) candidates: Option<Vec<Candidate<'a>>>,
     pub(super) prompt_feedback: Option<PromptFeedback>,
-    #[serde(deserialize_with = "counts")]
-    pub(super) usage_metadata: Option<Counts>,
+    #[serde(borrow)]
+    pub(super) usage_metadata: Option<&'a RawValue>,
     pub(super) model_version: Option<String>,
     pub(super) response_id: Option<String>,
     pub(super) create_time: Option<String>,
@@ -469,6 +485,10 @@ pub(super) struct Candidate<'a> {
     pub(super) url_context_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) logprobs_result: Option<&'a RawValue>,
+    #[serde(rename = "avgLogprobs")]
+    _avg_logprobs: Silent,
+    #[serde(rename = "tokenCount")]
+    _token_count: Silent,
 }
 
 /// What an answer says, as it is read.
@@ -477,6 +497,8 @@ pub(super) struct Candidate<'a> {
 pub(super) struct Content<'a> {
     #[serde(borrow)]
     pub(super) parts: Option<Vec<Part<'a>>>,
+    #[serde(rename = "role")]
+    _role: Silent,
 }
 
 /// A part of an answer as it is read; which members count depends on which there are.
@@ -523,6 +545,13 @@ pub(super) struct Blob {
 pub(super) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Counts>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str::<Option<Counts>>(raw.get()).ok().flatten())
+}
+
+/// Reads the counts at `path` likewise, and hears of those that have no name here.
+pub(super) fn hear_counts(raw: Option<&RawValue>, path: &Path<'_>, losses: &mut Losses) -> Option<Counts> {
+    unread::read::<Option<Counts>>(raw?.get(), path, losses)
+        .ok()
+        .flatten()
 }
 
 /// Returns the seconds since the Unix epoch at `time` (RFC 3339, always in UTC here); `None` if it is written

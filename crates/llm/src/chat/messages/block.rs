@@ -80,14 +80,6 @@ pub(super) fn cache(
     Ok(Some(CacheMark { ttl }))
 }
 
-/// Records that what is left in `object`, which lies at `path`, reaches nobody.
-pub(super) fn lose_rest(object: Object<'_>, path: &Path<'_>, losses: &mut Losses) {
-    for (key, _) in object.rest() {
-        let member = Field::Extension(path.key(&key).to_string());
-        losses.advisory(member, "this member is not known here");
-    }
-}
-
 /// Returns the members that are left in `object` as extensions, their names behind `prefix`.
 pub(super) fn extensions(
     object: Object<'_>,
@@ -158,19 +150,10 @@ fn cited(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Vec<C
     let Some(raw) = object.peek("citations") else {
         return Vec::new();
     };
-    let Some(citations) = cite::read_all(raw) else {
+    let Some(citations) = cite::read_all(raw, &path.key("citations"), losses) else {
         return Vec::new();
     };
     object.take("citations");
-    let path = path.key("citations");
-    let raws = json::elements(raw, &path).unwrap_or_default();
-    for (index, raw) in raws.into_iter().enumerate() {
-        let path = path.index(index);
-        for key in cite::unread(raw, &path) {
-            let member = Field::Extension(path.key(&key).to_string());
-            losses.advisory(member, "this member is not known here");
-        }
-    }
     citations
 }
 
@@ -226,7 +209,7 @@ fn citable(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Res
     let path = path.key("citations");
     let mut citations = Object::parse(raw, &path)?;
     let enabled = citations.optional("enabled", &path)?;
-    lose_rest(citations, &path, losses);
+    losses.rest(citations, &path);
     Ok(enabled)
 }
 
@@ -273,7 +256,7 @@ fn source(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Resu
         // The block stays as it was written.
         _ => return Ok(None),
     };
-    lose_rest(source, &path, losses);
+    losses.rest(source, &path);
     Ok(Some(found))
 }
 

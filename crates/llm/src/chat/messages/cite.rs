@@ -1,16 +1,17 @@
 //! Citations, read and written ("Citations" and "Search results", API guide).
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::wire;
 use crate::{
+    Losses,
     chat::{
         Citation,
         citation::{Place, Unit},
     },
-    json::{self, Object, Path},
+    json::{self, Path, Typed},
+    unread,
 };
 
 /// A citation as it is read; which members count depends on its type.
@@ -32,24 +33,16 @@ struct Read {
     source: Option<String>,
     title: Option<String>,
     url: Option<String>,
+    encrypted_index: Option<String>,
 }
 
-/// The members that are read.
-const READ: &[&str] = &[
-    "type",
-    "cited_text",
-    "document_index",
-    "document_title",
-    "start_char_index",
-    "end_char_index",
-    "start_page_number",
-    "end_page_number",
-    "start_block_index",
-    "end_block_index",
-    "search_result_index",
-    "source",
-    "title",
-    "url",
+/// The types of citations that other formats have too.
+const KINDS: &[&str] = &[
+    "char_location",
+    "page_location",
+    "content_block_location",
+    "search_result_location",
+    "web_search_result_location",
 ];
 
 /// A citation as it is written.
@@ -93,15 +86,24 @@ pub(super) enum Cited<'a> {
     Web {
         cited_text: &'a str,
         /// By which the provider knows its own search again; nobody else has one.
-        encrypted_index: &'static str,
+        encrypted_index: &'a str,
         title: Option<&'a str>,
         url: &'a str,
     },
 }
 
-/// Reads a citation; `None` if it is of a kind that no other format has.
-pub(super) fn read(raw: &RawValue) -> Option<Citation> {
-    let read: Read = serde_json::from_str(raw.get()).ok()?;
+/// Returns whether the citation `raw` is of a kind that other formats have too.
+fn is_known(raw: &RawValue) -> bool {
+    let typed = serde_json::from_str::<Typed<'_>>(raw.get());
+    typed.is_ok_and(|typed| typed.kind.is_some_and(|kind| KINDS.contains(&&*kind)))
+}
+
+/// Reads the citation at `path`; `None` if it is of a kind that no other format has.
+pub(super) fn read(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Citation> {
+    if !is_known(raw) {
+        return None;
+    }
+    let read: Read = unread::read(raw.get(), path, losses).ok()?;
     let place = |unit, index: Option<u64>, start: Option<u64>, end: Option<u64>| {
         Some(Place {
             unit,
@@ -160,21 +162,20 @@ pub(super) fn read(raw: &RawValue) -> Option<Citation> {
         quote: read.cited_text,
         place,
         span: None,
+        seal: read.encrypted_index.as_deref().and_then(wire::seal),
     })
 }
 
-/// Reads a list of citations, what is no list being an empty one; `None` if one of them is of a kind that no other
-/// format has.
-pub(super) fn read_all(raw: &RawValue) -> Option<Vec<Citation>> {
-    let raws = json::elements(raw, &Path::Root).unwrap_or_default();
-    raws.into_iter().map(read).collect()
-}
-
-/// Returns the members of the citation `raw` that are not read.
-pub(super) fn unread<'a>(raw: &'a RawValue, path: &Path<'_>) -> Vec<Cow<'a, str>> {
-    let members = Object::parse(raw, path).map(Object::rest);
-    let keys = members.into_iter().flatten().map(|(key, _)| key);
-    keys.filter(|key| !READ.contains(&&**key)).collect()
+/// Reads the list of citations at `path`, what is no list being an empty one; `None` if one of them is of a kind that
+/// no other format has.
+pub(super) fn read_all(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Vec<Citation>> {
+    let raws = json::elements(raw, path).unwrap_or_default();
+    if !raws.iter().all(|raw| is_known(raw)) {
+        return None;
+    }
+    let raws = raws.into_iter().enumerate();
+    raws.map(|(index, raw)| read(raw, &path.index(index), losses))
+        .collect()
 }
 
 /// Returns `citation` as it is written.
@@ -191,7 +192,7 @@ pub(super) fn write(citation: &Citation) -> Cited<'_> {
     else {
         return Cited::Web {
             cited_text,
-            encrypted_index: "",
+            encrypted_index: citation.seal.as_ref().map_or("", |seal| &seal.bytes),
             title,
             url: source,
         };

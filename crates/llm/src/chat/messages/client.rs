@@ -123,6 +123,7 @@ impl Client for Messages {
             Field::Cache => "cache_control",
             Field::Extension(key) => return Cow::Owned(key.clone()),
             Field::Reply(part) => part,
+            Field::Member(path) => return Cow::Owned(path.to_string()),
         })
     }
 }
@@ -351,7 +352,7 @@ fn format(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Option
         return Err(path.key("schema").invalid("expected an object"));
     }
     let name = format.optional("name", path)?.unwrap_or_default();
-    block::lose_rest(format, path, losses);
+    losses.rest(format, path);
     Ok(Some(Output::JsonSchema {
         name,
         description: None,

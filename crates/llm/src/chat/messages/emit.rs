@@ -135,6 +135,7 @@ impl EncodeStream for Encoder {
                 }
             }
             Event::Usage(usage) => {
+                usage.lose(wire::TIERS, true, losses);
                 self.usage.merge(usage);
                 if self.finish.is_some() {
                     self.close(out);

@@ -11,6 +11,7 @@ use crate::{
     ApiError, ErrorKind, Observed,
     chat::{Listen, Verdict},
     frame::Frame,
+    json::Typed,
 };
 
 /// Overhears a stream.
@@ -23,7 +24,7 @@ impl Listen for Listener {
             Some(kind) => hear(kind, frame.data, observed),
             // Servers that leave the name out repeat it in the data.
             None => {
-                if let Ok(wire::Typed { kind: Some(kind) }) = serde_json::from_str(frame.data) {
+                if let Ok(Typed { kind: Some(kind) }) = serde_json::from_str(frame.data) {
                     hear(&kind, frame.data, observed);
                 }
             }
@@ -73,7 +74,7 @@ fn hear(kind: &str, data: &str, observed: &mut Observed) {
                 return;
             };
             observed.model = message.model.or_else(|| observed.model.take());
-            if let Some(counts) = message.usage {
+            if let Some(counts) = wire::Counts::read(message.usage) {
                 counts.begin(&mut observed.usage);
             }
         }
@@ -82,7 +83,7 @@ fn hear(kind: &str, data: &str, observed: &mut Observed) {
             let Ok(event) = serde_json::from_str::<wire::Event<'_>>(data) else {
                 return;
             };
-            if let Some(counts) = event.usage {
+            if let Some(counts) = wire::Counts::read(event.usage) {
                 counts.update(&mut observed.usage);
             }
             if let Some(delta) = event.delta.filter(|delta| delta.stop_reason.is_some()) {
@@ -101,6 +102,6 @@ fn says_something(data: &str) -> bool {
     let block = serde_json::from_str::<wire::Event<'_>>(data)
         .ok()
         .and_then(|event| event.content_block);
-    let kind = block.and_then(|block| serde_json::from_str::<wire::Typed>(block.get()).ok()?.kind);
+    let kind = block.and_then(|block| serde_json::from_str::<Typed>(block.get()).ok()?.kind);
     kind.is_some_and(|kind| kind != "text" && kind != "thinking")
 }

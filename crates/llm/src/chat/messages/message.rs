@@ -279,6 +279,7 @@ impl Writer<'_> {
     /// Writes a text, unless it is blank: the provider refuses blank texts.
     fn text<'a>(&mut self, text: &'a str, part: &'a Part, field: &Field) -> Option<Block<'a>> {
         if text.trim().is_empty() {
+            part.extensions.lose_all(self.losses, |_| field.clone());
             if part.cache.is_some() {
                 self.losses
                     .advisory(Field::Cache, "a blank text is not sent, nor its cache mark");
@@ -316,7 +317,9 @@ impl Writer<'_> {
             }),
             _ => {
                 let reason = "reasoning that the provider has not signed is not sent back to it";
-                self.losses.advisory(Field::Message(turn.origin), reason);
+                let field = Field::Message(turn.origin);
+                self.losses.advisory(field.clone(), reason);
+                part.extensions.lose_all(self.losses, |_| field.clone());
                 None
             }
         }

@@ -17,6 +17,7 @@ use crate::{
         Response, ToolCall, ToolKind, fingerprint::fingerprint, note,
     },
     json::{self, Kind, Path},
+    unread,
 };
 
 /// What a call remembers to read its reply by.
@@ -53,8 +54,7 @@ impl Memory {
 
 impl DecodeReply for Memory {
     fn decode_response(self: Box<Self>, body: &[u8], losses: &mut Losses) -> Result<Response, ApiError> {
-        let message: wire::Message<'_> =
-            serde_json::from_slice(body).map_err(|reason| unreadable(&reason))?;
+        let message: wire::Message<'_> = unread::reply(body, losses).map_err(|reason| unreadable(&reason))?;
         let Some(content) = message.content else {
             return Err(match message.kind.as_deref() {
                 Some("error") => error::within(body),
@@ -62,12 +62,15 @@ impl DecodeReply for Memory {
             });
         };
         let mut parts = Vec::with_capacity(content.len());
-        for raw in content {
-            let block = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
-            parts.extend(part(block, &self, losses));
+        let root = Path::Reply;
+        let list = root.key("content");
+        for (index, raw) in content.into_iter().enumerate() {
+            let path = list.index(index);
+            let block = wire::Block::read(raw, &path, losses).map_err(|reason| unreadable(&reason))?;
+            parts.extend(part(block, &path, &self, losses));
         }
         let mut usage = Usage::default();
-        if let Some(counts) = message.usage {
+        if let Some(counts) = wire::Counts::hear(message.usage, &root.key("usage"), losses) {
             counts.begin(&mut usage);
             wire::settle(&mut usage);
         }
@@ -91,23 +94,27 @@ impl DecodeReply for Memory {
 }
 
 /// Returns what `block` is, unless no other format has it.
-fn part(block: wire::Block<'_>, memory: &Memory, losses: &mut Losses) -> Option<Part> {
-    let citations = block.citations.map(|raw| citations(raw, losses));
+fn part(block: wire::Block<'_>, path: &Path<'_>, memory: &Memory, losses: &mut Losses) -> Option<Part> {
+    let citations = block.citations;
+    let citations = citations.map(|raw| self::citations(raw, &path.key("citations"), losses));
     Some(Part {
         citations: citations.unwrap_or_default(),
         ..Part::new(body(block, memory, losses)?)
     })
 }
 
-/// Reads a list of citations.
-pub(super) fn citations(raw: &RawValue, losses: &mut Losses) -> Vec<Citation> {
-    let raws = json::elements(raw, &Path::Root).unwrap_or_default();
-    raws.into_iter().filter_map(|raw| citation(raw, losses)).collect()
+/// Reads the list of citations at `path`.
+pub(super) fn citations(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Vec<Citation> {
+    let raws = json::elements(raw, path).unwrap_or_default().into_iter();
+    let citations = raws.enumerate();
+    citations
+        .filter_map(|(index, raw)| citation(raw, &path.index(index), losses))
+        .collect()
 }
 
-/// Reads a citation, unless no other format has its like.
-pub(super) fn citation(raw: &RawValue, losses: &mut Losses) -> Option<Citation> {
-    let citation = cite::read(raw);
+/// Reads the citation at `path`, unless no other format has its like.
+pub(super) fn citation(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Citation> {
+    let citation = cite::read(raw, path, losses);
     if citation.is_none() {
         losses.advisory(
             Field::Reply("citations"),
@@ -171,6 +178,7 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     if response.choices.len() > 1 {
         losses.advisory(Field::Reply("choices"), "a message is one answer");
     }
+    response.usage.lose(wire::TIERS, true, losses);
     let parts = choice.map_or(&[][..], |choice| &choice.parts);
     let mut content: Vec<Block<'_>> = Vec::with_capacity(parts.len());
     for part in parts {

@@ -11,11 +11,12 @@ use crate::{
     ApiError, ErrorKind, Losses, Usage,
     chat::{DecodeStream, Delta, Event, Finish, Head, PartHead, ToolKind},
     frame::Frame,
-    json,
+    json::{self, Path, Typed},
     reply::End,
+    unread,
 };
 
-/// The events of the API reference; others are ignored, as it demands.
+/// The events of the API reference; others mean nothing here, as it demands.
 const EVENTS: &[&str] = &[
     "message_start",
     "content_block_start",
@@ -89,31 +90,25 @@ impl Decoder {
     }
 
     fn read(&mut self, data: &str, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
-        let event: wire::Event<'_> = match serde_json::from_str(data) {
+        let event: wire::Event<'_> = match unread::read(data, &Path::Reply, losses) {
             Ok(event) => event,
-            Err(reason) => {
-                return if is_foreign(data) {
-                    Ok(())
-                } else {
-                    Err(unreadable(&reason))
-                };
-            }
+            Err(reason) => return foreign(data, &reason, losses),
         };
         match &*event.kind {
             "ping" => out.push(Event::Ping),
             "error" => return Err(error::within(data.as_bytes())),
-            "message_start" => self.start(event.message, out),
+            "message_start" => self.start(event.message, out, losses),
             "content_block_start" => return self.open(&event, out, losses),
             "content_block_delta" => return self.delta(event, out, losses),
             "content_block_stop" => self.close(event.index, out),
-            "message_delta" => self.message_delta(event, out),
-            "message_stop" => self.stop(out),
-            _ => {}
+            "message_delta" => self.message_delta(event, out, losses),
+            "message_stop" => self.stop(out, losses),
+            kind => losses.unread(&Path::Reply.key(kind)),
         }
         Ok(())
     }
 
-    fn start(&mut self, message: Option<wire::Message<'_>>, out: &mut Vec<Event>) {
+    fn start(&mut self, message: Option<wire::Message<'_>>, out: &mut Vec<Event>, losses: &mut Losses) {
         if self.state != State::Waiting {
             return;
         }
@@ -126,18 +121,22 @@ impl Decoder {
             model: model.unwrap_or_else(|| self.memory.model.clone()),
             ..Head::default()
         }));
-        if let Some(counts) = counts {
+        let path = Path::Reply;
+        let path = path.key("message");
+        if let Some(counts) = wire::Counts::hear(counts, &path.key("usage"), losses) {
             counts.begin(&mut self.usage);
             out.push(Event::Usage(self.usage));
         }
     }
 
     fn open(&mut self, event: &wire::Event<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
-        self.start(None, out);
+        self.start(None, out, losses);
         let (Some(at), Some(raw)) = (event.index, event.content_block) else {
             return Err(unreadable(&"a block begins without index or content"));
         };
-        let block: wire::Block<'_> = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
+        let path = Path::Reply;
+        let path = path.key("content_block");
+        let block = wire::Block::read(raw, &path, losses).map_err(|reason| unreadable(&reason))?;
         self.close(Some(at), out);
         let mut first: Vec<Delta> = Vec::new();
         let mut say = |text: Option<String>| {
@@ -146,7 +145,8 @@ impl Decoder {
         let (kind, head) = match block.kind.as_str() {
             "text" => {
                 say(block.text);
-                let citations = block.citations.map(|raw| citations(raw, losses));
+                let path = path.key("citations");
+                let citations = block.citations.map(|raw| citations(raw, &path, losses));
                 let citations = citations.unwrap_or_default().into_iter();
                 first.extend(citations.map(Box::new).map(Delta::Citation));
                 (BlockKind::Text, PartHead::Text)
@@ -212,11 +212,14 @@ impl Decoder {
         let (Some(block), Some(delta)) = (block, event.delta) else {
             return Err(unreadable(&"a delta belongs to no open block"));
         };
+        let path = Path::Reply;
+        let path = path.key("delta");
         let kind = delta.kind.as_deref().unwrap_or_default();
         let delta = match (kind, block.kind) {
             (_, BlockKind::Native) => return Ok(()),
             ("citations_delta", BlockKind::Text) => {
-                let citation = delta.citation.and_then(|raw| citation(raw, losses));
+                let path = path.key("citation");
+                let citation = delta.citation.and_then(|raw| citation(raw, &path, losses));
                 citation.map(Box::new).map(Delta::Citation)
             }
             ("text_delta", BlockKind::Text) => delta.text.map(Delta::Text),
@@ -233,7 +236,10 @@ impl Decoder {
                 let reason = format!("a {kind} belongs to a block of another type");
                 return Err(unreadable(&reason));
             }
-            _ => None,
+            (kind, _) => {
+                losses.unread(&path.key(kind));
+                None
+            }
         };
         let said = delta.filter(|delta| match delta {
             Delta::Text(text) | Delta::Arguments(text) => !text.is_empty(),
@@ -266,22 +272,22 @@ impl Decoder {
         out.push(Event::Close { index });
     }
 
-    fn message_delta(&mut self, event: wire::Event<'_>, out: &mut Vec<Event>) {
-        self.start(None, out);
+    fn message_delta(&mut self, event: wire::Event<'_>, out: &mut Vec<Event>, losses: &mut Losses) {
+        self.start(None, out, losses);
         if let Some(delta) = event.delta.filter(|delta| delta.stop_reason.is_some()) {
             let finish = self
                 .memory
                 .finish(delta.stop_reason.as_deref(), delta.stop_sequence);
             self.finish = Some(finish);
         }
-        if let Some(counts) = event.usage {
+        if let Some(counts) = wire::Counts::hear(event.usage, &Path::Reply.key("usage"), losses) {
             counts.update(&mut self.usage);
             out.push(Event::Usage(self.usage));
         }
     }
 
-    fn stop(&mut self, out: &mut Vec<Event>) {
-        self.start(None, out);
+    fn stop(&mut self, out: &mut Vec<Event>, losses: &mut Losses) {
+        self.start(None, out, losses);
         for index in self.blocks.keys().copied().collect::<Vec<u64>>() {
             self.close(Some(index), out);
         }
@@ -319,8 +325,14 @@ impl DecodeStream for Decoder {
     }
 }
 
-/// Returns whether `data`, which is no event of the API reference, is an event of another name.
-fn is_foreign(data: &str) -> bool {
-    serde_json::from_str::<wire::Typed<'_>>(data)
-        .is_ok_and(|typed| typed.kind.is_some_and(|kind| !EVENTS.contains(&&*kind)))
+/// Hears `data`, which cannot be read: events of names that are not known may look like anything.
+fn foreign(data: &str, reason: &serde_json::Error, losses: &mut Losses) -> Step {
+    let typed = serde_json::from_str::<Typed<'_>>(data).ok();
+    match typed.and_then(|typed| typed.kind) {
+        Some(kind) if !EVENTS.contains(&&*kind) => {
+            losses.unread(&Path::Reply.key(&kind));
+            Ok(())
+        }
+        Some(_) | None => Err(unreadable(reason)),
+    }
 }

@@ -6,8 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    ErrorKind, Format, Severity, Usage,
+    ErrorKind, Format, Losses, Severity, Tier, Usage,
     chat::{CacheMark, CacheTtl, Finish, FinishReason, Seal, fingerprint::fingerprint},
+    json::{Path, Typed},
+    unread::{self, Silent},
 };
 
 /// Top-level members without a neutral counterpart whose loss changes what is asked for; the loss of any
@@ -52,6 +54,9 @@ const NATIVE_BLOCKS: &[&str] = &[
     "mcp_tool_result",
     "container_upload",
 ];
+
+/// Blocks of a reply that other formats have.
+const BLOCKS: &[&str] = &["text", "thinking", "redacted_thinking", "tool_use"];
 
 /// Returns what losing the top-level member `key` amounts to.
 pub(super) fn severity(key: &str) -> Severity {
@@ -187,7 +192,7 @@ impl From<CacheMark> for CacheControl {
 
 /// Token counts as they are read. Counts may be written as floats.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Counts {
+pub(super) struct Counts<'a> {
     #[serde(default, deserialize_with = "count")]
     input_tokens: Option<u64>,
     #[serde(default, deserialize_with = "count")]
@@ -198,7 +203,32 @@ pub(super) struct Counts {
     output_tokens: Option<u64>,
     #[serde(default)]
     output_tokens_details: Option<OutputDetails>,
+    #[serde(default)]
+    cache_creation: Option<CacheCreation>,
+    #[serde(default, rename = "server_tool_use")]
+    _server_tool_use: Option<ServerTools>,
+    #[serde(default, borrow)]
+    service_tier: Option<&'a RawValue>,
+    /// What that says.
+    #[serde(skip)]
+    tier: Option<Tier>,
+    #[serde(default, rename = "inference_geo")]
+    _inference_geo: Silent,
 }
+
+/// What was written to a cache, by how long it is kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct CacheCreation {
+    #[serde(default, rename = "ephemeral_1h_input_tokens", deserialize_with = "count")]
+    hour: Option<u64>,
+    /// The rest of all that was written.
+    #[serde(default, rename = "ephemeral_5m_input_tokens")]
+    _minutes: Silent,
+}
+
+/// How often the provider's own tools were used; what is not 0 is heard of.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct ServerTools {}
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct OutputDetails {
@@ -206,15 +236,30 @@ struct OutputDetails {
     thinking_tokens: Option<u64>,
 }
 
-impl Counts {
+impl<'a> Counts<'a> {
+    /// Reads counts; those that cannot be read must not cost the client its answer.
+    pub(super) fn read(raw: Option<&'a RawValue>) -> Option<Self> {
+        serde_json::from_str::<Option<Self>>(raw?.get()).ok().flatten()
+    }
+
+    /// Reads the counts at `path` likewise, and hears of those that have no name here.
+    pub(super) fn hear(raw: Option<&'a RawValue>, path: &Path<'_>, losses: &mut Losses) -> Option<Self> {
+        let counts: Option<Self> = unread::read(raw?.get(), path, losses).ok();
+        let mut counts = counts?;
+        counts.tier = Tier::hear(counts.service_tier, &path.key("service_tier"), losses);
+        Some(counts)
+    }
+
     /// Takes the counts over that `message_start` or a whole reply begins with.
     pub(super) fn begin(&self, usage: &mut Usage) {
         usage.merge(&Usage {
             input: self.input_tokens,
             cache_read: self.cache_read_input_tokens,
             cache_write: self.cache_creation_input_tokens,
+            cache_write_hour: self.hour(),
             output: self.output_tokens,
             reasoning: self.thinking(),
+            tier: self.tier,
         });
     }
 
@@ -226,10 +271,16 @@ impl Counts {
             input: known(self.input_tokens),
             cache_read: known(self.cache_read_input_tokens),
             cache_write: known(self.cache_creation_input_tokens),
+            cache_write_hour: known(self.hour()),
             output: self.output_tokens,
             reasoning: self.thinking(),
+            tier: self.tier,
         });
         settle(usage);
+    }
+
+    fn hour(&self) -> Option<u64> {
+        self.cache_creation?.hour
     }
 
     fn thinking(&self) -> Option<u64> {
@@ -252,12 +303,6 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
     Ok(number.map(|number| number as u64))
 }
 
-/// Reads counts; those that cannot be read must not cost the client its answer.
-fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Counts>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str::<Option<Counts>>(raw.get()).ok().flatten())
-}
-
 /// Token counts as they are written.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Totals {
@@ -266,8 +311,25 @@ pub(super) struct Totals {
     cache_read_input_tokens: u64,
     output_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cache_creation: Option<CacheTotals>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     output_tokens_details: Option<TotalDetails>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
 }
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct CacheTotals {
+    ephemeral_5m_input_tokens: u64,
+    ephemeral_1h_input_tokens: u64,
+}
+
+/// The tiers of service that the format has words for.
+pub(super) const TIERS: &[(Tier, &str)] = &[
+    (Tier::Default, "standard"),
+    (Tier::Priority, "priority"),
+    (Tier::Batch, "batch"),
+];
 
 #[derive(Clone, Copy, Debug, Serialize)]
 struct TotalDetails {
@@ -276,11 +338,17 @@ struct TotalDetails {
 
 impl From<&Usage> for Totals {
     fn from(usage: &Usage) -> Self {
+        let cache_creation = usage.cache_write_hour.map(|hour| CacheTotals {
+            ephemeral_5m_input_tokens: usage.cache_write.unwrap_or(0).saturating_sub(hour),
+            ephemeral_1h_input_tokens: hour,
+        });
         Self {
             input_tokens: usage.input.unwrap_or(0),
             cache_creation_input_tokens: usage.cache_write.unwrap_or(0),
             cache_read_input_tokens: usage.cache_read.unwrap_or(0),
             output_tokens: usage.output.unwrap_or(0),
+            cache_creation,
+            service_tier: usage.tier_among(TIERS),
             output_tokens_details: usage
                 .reasoning
                 .map(|thinking_tokens| TotalDetails { thinking_tokens }),
@@ -303,8 +371,10 @@ pub(super) struct Message<'a> {
     pub(super) stop_reason: Option<String>,
     #[serde(default)]
     pub(super) stop_sequence: Option<String>,
-    #[serde(default, deserialize_with = "counts")]
-    pub(super) usage: Option<Counts>,
+    #[serde(default, borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    #[serde(default, rename = "role")]
+    _role: Silent,
 }
 
 /// A content block of a reply as it is read; which members count depends on its type.
@@ -328,6 +398,40 @@ pub(super) struct Block<'a> {
     pub(super) input: Option<&'a RawValue>,
     #[serde(default, borrow)]
     pub(super) citations: Option<&'a RawValue>,
+    #[serde(default)]
+    caller: Option<Caller>,
+}
+
+/// Who calls a tool: the model itself, or what it runs.
+#[derive(Debug, Deserialize)]
+struct Caller {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default, rename = "tool_id")]
+    _tool_id: Silent,
+}
+
+impl<'a> Block<'a> {
+    /// Reads the block at `path`. Blocks that no other format has are lost as a whole.
+    pub(super) fn read(
+        raw: &'a RawValue,
+        path: &Path<'_>,
+        losses: &mut Losses,
+    ) -> Result<Self, serde_json::Error> {
+        let typed: Typed<'_> = serde_json::from_str(raw.get())?;
+        if !typed.kind.is_some_and(|kind| BLOCKS.contains(&&*kind)) {
+            return serde_json::from_str(raw.get());
+        }
+        let block: Self = unread::read(raw.get(), path, losses)?;
+        if block
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.kind != "direct")
+        {
+            losses.unread(&path.key("caller"));
+        }
+        Ok(block)
+    }
 }
 
 /// An event of a stream as it is read; which members count depends on its type.
@@ -343,8 +447,10 @@ pub(super) struct Event<'a> {
     pub(super) content_block: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) delta: Option<Delta<'a>>,
-    #[serde(default, deserialize_with = "counts")]
-    pub(super) usage: Option<Counts>,
+    #[serde(default, borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    #[serde(default, rename = "error")]
+    _error: Silent,
 }
 
 /// The `delta` of an event as it is read.
@@ -366,11 +472,4 @@ pub(super) struct Delta<'a> {
     pub(super) stop_reason: Option<String>,
     #[serde(default)]
     pub(super) stop_sequence: Option<String>,
-}
-
-/// The `type` of a document, whatever else is in it.
-#[derive(Debug, Deserialize)]
-pub(super) struct Typed<'a> {
-    #[serde(default, rename = "type", borrow)]
-    pub(super) kind: Option<Cow<'a, str>>,
 }

@@ -5,13 +5,18 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Number, value::RawValue};
 
-use crate::chat::{Citation, Token};
+use crate::{
+    Losses,
+    chat::{Citation, Token},
+    json::{Path, Typed},
+    unread::{self, Silent},
+};
 
 /// The type of a citation that other formats have too.
 const URL_CITATION: &str = "url_citation";
 
 /// Reads an array of tokens; those that cannot be read are left out.
-pub(in crate::chat) fn read_tokens(raw: &RawValue) -> Vec<Token> {
+pub(in crate::chat) fn read_tokens(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Vec<Token> {
     #[derive(Deserialize)]
     struct Wire {
         token: String,
@@ -35,39 +40,46 @@ pub(in crate::chat) fn read_tokens(raw: &RawValue) -> Vec<Token> {
     }
 
     let tokens: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-    let tokens = tokens
-        .into_iter()
-        .filter_map(|raw| serde_json::from_str::<Wire>(raw.get()).ok());
+    let tokens = tokens.into_iter().enumerate();
+    let tokens =
+        tokens.filter_map(|(index, raw)| unread::read::<Wire>(raw.get(), &path.index(index), losses).ok());
     tokens.map(Token::from).collect()
 }
 
 /// Reads an annotation; `None` if it is of a type that only one format has. Chat completions put its members into an
 /// object of their own.
-pub(in crate::chat) fn read_citation(raw: &RawValue) -> Option<Citation> {
-    #[derive(Deserialize)]
-    struct Wire {
+pub(in crate::chat) fn read_citation(
+    raw: &RawValue,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Option<Citation> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Wire<'a> {
         #[serde(rename = "type")]
-        kind: String,
-        url_citation: Option<Inner>,
-        #[serde(flatten)]
-        flat: Inner,
-    }
-    #[derive(Deserialize)]
-    struct Inner {
+        _type: Silent,
+        #[serde(borrow)]
+        url_citation: Option<&'a RawValue>,
         url: Option<String>,
         title: Option<String>,
         start_index: Option<usize>,
         end_index: Option<usize>,
     }
 
-    let wire: Wire = serde_json::from_str(raw.get()).ok()?;
-    let inner = wire.url_citation.unwrap_or(wire.flat);
+    let typed: Typed<'_> = serde_json::from_str(raw.get()).ok()?;
+    typed.kind.filter(|kind| kind == URL_CITATION)?;
+    let wire: Wire<'_> = unread::read(raw.get(), path, losses).ok()?;
+    let inner = match wire.url_citation {
+        Some(raw) => unread::read(raw.get(), &path.key(URL_CITATION), losses).ok()?,
+        None => wire,
+    };
     Some(Citation {
-        source: Some(inner.url.filter(|_| wire.kind == URL_CITATION)?),
+        source: Some(inner.url?),
         title: inner.title,
         quote: None,
         place: None,
         span: inner.start_index.zip(inner.end_index),
+        seal: None,
     })
 }
 

@@ -10,9 +10,10 @@ use serde_json::value::RawValue;
 
 use super::wire::text;
 use crate::{
-    Format,
+    Format, Losses,
     chat::{Reasoned, Seal},
-    json,
+    json::{self, Path},
+    unread::{self, Silent},
 };
 
 /// A piece of reasoning with its seal, as LiteLLM writes it.
@@ -65,7 +66,7 @@ impl<'a> From<&'a Reasoned> for ThinkingBlock<'a> {
 
 /// Reads one element of `thinking_blocks`, or a thinking part of a message's content. The text is called
 /// `thinking` or `text`, withheld text `data` or `redactedContent`; `thinking` may be a list of text parts.
-pub(super) fn read_thinking(raw: &RawValue) -> Option<Reasoned> {
+pub(super) fn read_thinking(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Reasoned> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Wire<'a> {
@@ -77,14 +78,26 @@ pub(super) fn read_thinking(raw: &RawValue) -> Option<Reasoned> {
         data: Option<String>,
         #[serde(rename = "redactedContent")]
         redacted_content: Option<String>,
+        #[serde(rename = "type")]
+        _type: Silent,
+        /// What is marked is read with the part that it is.
+        #[serde(rename = "cache_control")]
+        _cache_control: Silent,
+        /// The position of the block, which servers of streams tell.
+        #[serde(rename = "index")]
+        _index: Silent,
     }
 
-    let wire: Wire<'_> = serde_json::from_str(raw.get()).ok()?;
+    let wire: Wire<'_> = unread::read(raw.get(), path, losses).ok()?;
     if let Some(data) = wire.data.or(wire.redacted_content) {
         return Some(redacted(&data));
     }
+    let thinking = wire.thinking.map(|raw| ("thinking", raw));
+    let thinking = thinking.or(wire.text.map(|raw| ("text", raw)));
     Some(Reasoned {
-        text: wire.thinking.or(wire.text).map(read_texts).unwrap_or_default(),
+        text: thinking
+            .map(|(key, raw)| read_texts(raw, &path.key(key), losses))
+            .unwrap_or_default(),
         seal: read_signature(wire.signature),
         redacted: false,
     })
@@ -92,15 +105,12 @@ pub(super) fn read_thinking(raw: &RawValue) -> Option<Reasoned> {
 
 /// Reads `reasoning_content`: a string, `{text, signature, redactedContent}`, or the same in the
 /// nesting that the compatibility specification tells of.
-pub(super) fn read_reasoning(raw: &RawValue) -> Vec<Reasoned> {
-    #[derive(Deserialize)]
-    struct Nested<'a> {
-        #[serde(borrow, rename = "reasoningContent")]
-        inner: &'a RawValue,
-    }
+pub(super) fn read_reasoning(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Vec<Reasoned> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Wire<'a> {
+        #[serde(borrow, rename = "reasoningContent")]
+        inner: Option<&'a RawValue>,
         #[serde(borrow, rename = "reasoningText")]
         nested: Option<&'a RawValue>,
         text: Option<String>,
@@ -115,12 +125,15 @@ pub(super) fn read_reasoning(raw: &RawValue) -> Vec<Reasoned> {
             ..Reasoned::default()
         }];
     }
-    let raw = serde_json::from_str::<Nested<'_>>(raw.get()).map_or(raw, |nested| nested.inner);
-    let Ok(wire) = serde_json::from_str::<Wire<'_>>(raw.get()) else {
+    let Ok(wire) = unread::read::<Wire<'_>>(raw.get(), path, losses) else {
         return Vec::new();
     };
+    if let Some(inner) = wire.inner {
+        return read_reasoning(inner, &path.key("reasoningContent"), losses);
+    }
     let mut found = Vec::new();
-    found.extend(wire.nested.and_then(read_thinking));
+    let nested = wire.nested;
+    found.extend(nested.and_then(|raw| read_thinking(raw, &path.key("reasoningText"), losses)));
     if wire.text.is_some() || wire.signature.is_some() {
         found.push(Reasoned {
             text: wire.text.unwrap_or_default(),
@@ -147,14 +160,16 @@ fn read_signature(signature: Option<String>) -> Option<Seal> {
 }
 
 /// Returns the text of a string, or of the text parts of a list.
-fn read_texts(raw: &RawValue) -> String {
-    #[derive(Deserialize)]
+fn read_texts(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> String {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Piece {
-        #[serde(default)]
         text: String,
+        #[serde(rename = "type")]
+        _type: Silent,
     }
     match json::kind(raw) {
-        json::Kind::Array => serde_json::from_str::<Vec<Piece>>(raw.get())
+        json::Kind::Array => unread::read::<Vec<Piece>>(raw.get(), path, losses)
             .unwrap_or_default()
             .into_iter()
             .map(|piece| piece.text)

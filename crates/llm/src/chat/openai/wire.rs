@@ -8,8 +8,10 @@ use serde_json::value::RawValue;
 
 use super::note::Tokens;
 use crate::{
-    Format, Losses, Severity, Usage,
+    Format, Losses, Severity, Tier, Usage,
     chat::{self, CacheMark, Extension, Extensions, Finish, FinishReason, Token, ToolKind},
+    json::Path,
+    unread::{self, Silent},
     usage::Count,
 };
 
@@ -179,6 +181,14 @@ pub(super) fn join<'a>(all: &mut Option<Cow<'a, str>>, more: &'a str) {
     }
 }
 
+/// The tiers of service that OpenAI's formats have words for.
+pub(in crate::chat) const TIERS: &[(Tier, &str)] = &[
+    (Tier::Default, "default"),
+    (Tier::Flex, "flex"),
+    (Tier::Priority, "priority"),
+    (Tier::Scale, "scale"),
+];
+
 /// Token counts as the format writes them: the prompt includes what was read from and written to a cache.
 #[derive(Serialize)]
 pub(super) struct Counts {
@@ -219,54 +229,75 @@ impl From<&Usage> for Counts {
 }
 
 /// Reads token counts, as many as there are. `None` if there are none.
+pub(super) fn read_usage(raw: &RawValue) -> Option<Usage> {
+    let counted: Counted = serde_json::from_str(raw.get()).ok()?;
+    counted.into_usage()
+}
+
+/// Reads the token counts at `path`, and hears of those that have no name here.
+pub(super) fn hear_usage(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Usage> {
+    let counted: Counted = unread::read(raw.get(), path, losses).ok()?;
+    counted.into_usage()
+}
+
+/// Token counts as they are read.
 ///
 /// The share of the prompt that a cache served goes by several names: `prompt_tokens_details` at OpenAI,
 /// `prompt_cache_hit_tokens` at DeepSeek; what was written to one is `cache_creation_input_tokens` in LiteLLM
 /// and `cache_write_tokens` at OpenRouter.
-pub(super) fn read_usage(raw: &RawValue) -> Option<Usage> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Wire {
-        prompt_tokens: Option<Count>,
-        completion_tokens: Option<Count>,
-        prompt_tokens_details: Option<Prompt>,
-        completion_tokens_details: Option<Completion>,
-        prompt_cache_hit_tokens: Option<Count>,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Prompt {
-        cached_tokens: Option<Count>,
-        cache_creation_input_tokens: Option<Count>,
-        cache_write_tokens: Option<Count>,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Completion {
-        reasoning_tokens: Option<Count>,
-    }
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Counted {
+    prompt_tokens: Option<Count>,
+    completion_tokens: Option<Count>,
+    prompt_tokens_details: Option<Prompt>,
+    completion_tokens_details: Option<Completion>,
+    prompt_cache_hit_tokens: Option<Count>,
+    #[serde(rename = "total_tokens")]
+    _total_tokens: Silent,
+    #[serde(rename = "prompt_cache_miss_tokens")]
+    _prompt_cache_miss_tokens: Silent,
+}
 
-    let wire: Wire = serde_json::from_str(raw.get()).ok()?;
-    let count = |count: Option<Count>| count.map(|Count(count)| count);
-    let prompt = wire.prompt_tokens_details.unwrap_or_default();
-    let cache_read = count(prompt.cached_tokens.or(wire.prompt_cache_hit_tokens));
-    let cache_write = count(prompt.cache_creation_input_tokens.or(prompt.cache_write_tokens));
-    let usage = Usage {
-        input: count(wire.prompt_tokens).map(|prompt| {
-            prompt
-                .saturating_sub(cache_read.unwrap_or(0))
-                .saturating_sub(cache_write.unwrap_or(0))
-        }),
-        cache_read,
-        cache_write,
-        output: count(wire.completion_tokens),
-        reasoning: count(
-            wire.completion_tokens_details
-                .unwrap_or_default()
-                .reasoning_tokens,
-        ),
-    };
-    (!usage.is_unknown()).then_some(usage)
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Prompt {
+    cached_tokens: Option<Count>,
+    cache_creation_input_tokens: Option<Count>,
+    cache_write_tokens: Option<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Completion {
+    reasoning_tokens: Option<Count>,
+}
+
+impl Counted {
+    fn into_usage(self) -> Option<Usage> {
+        let count = |count: Option<Count>| count.map(|Count(count)| count);
+        let prompt = self.prompt_tokens_details.unwrap_or_default();
+        let cache_read = count(prompt.cached_tokens.or(self.prompt_cache_hit_tokens));
+        let cache_write = count(prompt.cache_creation_input_tokens.or(prompt.cache_write_tokens));
+        let usage = Usage {
+            input: count(self.prompt_tokens).map(|prompt| {
+                prompt
+                    .saturating_sub(cache_read.unwrap_or(0))
+                    .saturating_sub(cache_write.unwrap_or(0))
+            }),
+            cache_read,
+            cache_write,
+            cache_write_hour: None,
+            output: count(self.completion_tokens),
+            reasoning: count(
+                self.completion_tokens_details
+                    .unwrap_or_default()
+                    .reasoning_tokens,
+            ),
+            tier: None,
+        };
+        (!usage.is_unknown()).then_some(usage)
+    }
 }
 
 /// A call of a tool; in streams with its position, and without what was said before.

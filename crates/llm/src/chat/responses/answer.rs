@@ -13,7 +13,10 @@ use crate::{
         FinishReason, Head, Part, PartBody, Response, ToolKind, citation,
         fingerprint::fingerprint,
         note::{self, Notes},
-        openai::note::{Tokens, UrlCitation},
+        openai::{
+            self,
+            note::{Tokens, UrlCitation},
+        },
     },
     json::Shallow,
     kept,
@@ -29,7 +32,7 @@ const ECHOED: &[(&str, &str)] = &[
     ("prompt_cache_key", "null"),
     ("reasoning", r#"{"effort":null,"summary":null}"#),
     ("safety_identifier", "null"),
-    ("service_tier", "null"),
+    (TIER, "null"),
     ("temperature", "1.0"),
     ("text", r#"{"format":{"type":"text"}}"#),
     ("tool_choice", r#""auto""#),
@@ -39,6 +42,9 @@ const ECHOED: &[(&str, &str)] = &[
     ("truncation", r#""disabled""#),
     ("user", "null"),
 ];
+
+/// The member that says what tier of service there was, in a response, and is asked for, in a request.
+const TIER: &str = "service_tier";
 
 /// Returns the members of `request` that its response repeats, and whether that is `kept`.
 pub(super) fn echo(request: &Shallow, kept: bool) -> Arc<str> {
@@ -360,14 +366,19 @@ pub(super) struct Details {
 }
 
 /// What a response repeats of its request.
-pub(super) struct Echo<'a>(BTreeMap<&'a str, &'a RawValue>);
+pub(super) struct Echo<'a> {
+    members: BTreeMap<&'a str, &'a RawValue>,
+    /// The tier of service that it had, whichever it asked for.
+    tier: Option<&'static str>,
+}
 
 impl<'a> Echo<'a> {
     fn new(echo: Option<&'a str>) -> Self {
-        Self(
-            echo.and_then(|echo| serde_json::from_str(echo).ok())
-                .unwrap_or_default(),
-        )
+        let members = echo.and_then(|echo| serde_json::from_str(echo).ok());
+        Self {
+            members: members.unwrap_or_default(),
+            tier: None,
+        }
     }
 }
 
@@ -375,7 +386,8 @@ impl Serialize for Echo<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(ECHOED.len()))?;
         for (key, default) in ECHOED {
-            match self.0.get(key) {
+            match self.members.get(key) {
+                _ if *key == TIER && self.tier.is_some() => map.serialize_entry(key, &self.tier)?,
                 Some(value) => map.serialize_entry(key, value)?,
                 None => map.serialize_entry(key, &serde_json::from_str::<&RawValue>(default).ok())?,
             }
@@ -398,8 +410,11 @@ impl<'a> Document<'a> {
             incomplete_details: None,
             model: &head.model,
             output,
-            previous_response_id: echo.0.get(kept::PREVIOUS).copied(),
-            store: echo.0.get(kept::STORE).is_some_and(|store| store.get() == "true"),
+            previous_response_id: echo.members.get(kept::PREVIOUS).copied(),
+            store: echo
+                .members
+                .get(kept::STORE)
+                .is_some_and(|store| store.get() == "true"),
             usage: None,
             echo,
         }
@@ -412,6 +427,10 @@ impl<'a> Document<'a> {
             status: status(reason),
             incomplete_details: incomplete.map(|reason| Details { reason }),
             usage: Some(wire::Totals::from(usage)),
+            echo: Echo {
+                tier: usage.tier_among(openai::wire::TIERS),
+                ..self.echo
+            },
             ..self
         }
     }
@@ -452,6 +471,7 @@ pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
     if response.choices.len() > 1 {
         lose_choices(losses);
     }
+    response.usage.lose(openai::wire::TIERS, false, losses);
     let choice = response.choices.first();
     let mut items: Vec<Item> = Vec::new();
     for part in choice.map_or(&[][..], |choice| &choice.parts) {

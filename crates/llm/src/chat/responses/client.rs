@@ -40,8 +40,8 @@ impl Client for Responses {
         let mut instructions: Vec<Part> = instructions.into_iter().map(Part::text).collect();
         instructions.extend(conversation.instructions);
         let tools = tools(&mut object)?;
-        let tool_choice = tool_choice(&mut object, &mut extensions)?;
-        let output = output(&mut object, &mut extensions)?;
+        let tool_choice = tool_choice(&mut object, &mut extensions, losses)?;
+        let output = output(&mut object, &mut extensions, losses)?;
         let reasoning = reasoning(&mut object, &mut extensions)?;
         let logprobs = include(&mut object, &mut extensions)?;
         let user: Option<String> = object.optional("user", &root)?;
@@ -138,6 +138,7 @@ impl Client for Responses {
             Field::Cache => "prompt_cache_breakpoint",
             Field::Extension(key) => return Cow::Owned(key.clone()),
             Field::Reply(part) => part,
+            Field::Member(path) => return Cow::Owned(path.to_string()),
         })
     }
 }
@@ -205,7 +206,11 @@ fn tool(raw: &RawValue, path: &Path<'_>) -> Result<Tool, ApiError> {
 
 /// Reads which tool must be called. Shapes beside the four that formats share, such as `allowed_tools`, are
 /// kept for this format: ignoring one would let the model call what it must not.
-fn tool_choice(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Option<ToolChoice>, ApiError> {
+fn tool_choice(
+    object: &mut Object<'_>,
+    extensions: &mut Extensions,
+    losses: &mut Losses,
+) -> Result<Option<ToolChoice>, ApiError> {
     let path = Path::Root.key("tool_choice");
     let Some(raw) = object.take("tool_choice") else {
         return Ok(None);
@@ -222,7 +227,11 @@ fn tool_choice(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<O
     }
     let mut choice = Object::parse(raw, &path)?;
     match choice.required::<String>("type", &path)?.as_str() {
-        "function" | "custom" => choice.required("name", &path).map(ToolChoice::Tool).map(Some),
+        "function" | "custom" => {
+            let name = choice.required("name", &path)?;
+            losses.rest(choice, &path);
+            Ok(Some(ToolChoice::Tool(name)))
+        }
         _ => {
             let severity = wire::severity("tool_choice");
             extensions.0.push(wire::extension("tool_choice", raw, severity));
@@ -232,7 +241,11 @@ fn tool_choice(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<O
 }
 
 /// Reads `text`: the form of the answer, and what else is said of it.
-fn output(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Output, ApiError> {
+fn output(
+    object: &mut Object<'_>,
+    extensions: &mut Extensions,
+    losses: &mut Losses,
+) -> Result<Output, ApiError> {
     let path = Path::Root.key("text");
     let Some(raw) = object.take("text") else {
         return Ok(Output::Text);
@@ -240,7 +253,7 @@ fn output(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Output
     let mut text = Object::parse(raw, &path)?;
     let mut output = Output::Text;
     if let Some(raw) = text.take("format") {
-        match format(raw, &path.key("format"))? {
+        match format(raw, &path.key("format"), losses)? {
             Some(format) => output = format,
             None => extensions
                 .0
@@ -252,25 +265,27 @@ fn output(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Output
 }
 
 /// Reads the form of the answer; `None` if it is one that only this format has.
-fn format(raw: &RawValue, path: &Path<'_>) -> Result<Option<Output>, ApiError> {
+fn format(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Option<Output>, ApiError> {
     let mut format = Object::parse(raw, path)?;
-    match format.required::<String>("type", path)?.as_str() {
-        "text" => Ok(Some(Output::Plain)),
-        "json_object" => Ok(Some(Output::JsonObject)),
+    let output = match format.required::<String>("type", path)?.as_str() {
+        "text" => Output::Plain,
+        "json_object" => Output::JsonObject,
         "json_schema" => {
             let schema: &RawValue = format.required("schema", path)?;
             if json::kind(schema) != Kind::Object {
                 return Err(path.key("schema").invalid("a JSON schema must be an object"));
             }
-            Ok(Some(Output::JsonSchema {
+            Output::JsonSchema {
                 name: format.required("name", path)?,
                 description: format.optional("description", path)?,
                 schema: schema.to_owned(),
                 strict: format.optional("strict", path)?,
-            }))
+            }
         }
-        _ => Ok(None),
-    }
+        _ => return Ok(None),
+    };
+    losses.rest(format, path);
+    Ok(Some(output))
 }
 
 fn reasoning(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Option<Reasoning>, ApiError> {

@@ -17,22 +17,17 @@ pub(super) fn stands_in_content(kind: &str) -> bool {
         .any(|prefix| kind.starts_with(prefix))
 }
 
-/// Reads `raw`, the content of the item called `field`: a string or an array of parts.
+/// Reads `raw`, the content of an item: a string or an array of parts.
 ///
 /// # Errors
 /// A 400 that names the part at fault.
-pub(super) fn decode(
-    raw: &RawValue,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<Vec<Part>, ApiError> {
+pub(super) fn decode(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Vec<Part>, ApiError> {
     match json::kind(raw) {
         Kind::String => Ok(vec![Part::text(json::read::<String>(raw, path)?)]),
         Kind::Array => json::elements(raw, path)?
             .into_iter()
             .enumerate()
-            .map(|(index, raw)| part(raw, &path.index(index), field, losses))
+            .map(|(index, raw)| part(raw, &path.index(index), losses))
             .collect(),
         Kind::Object | Kind::Number | Kind::Bool | Kind::Null => {
             Err(path.invalid("expected a string or an array of content parts"))
@@ -40,7 +35,7 @@ pub(super) fn decode(
     }
 }
 
-fn part(raw: &RawValue, path: &Path<'_>, field: &Field, losses: &mut Losses) -> Result<Part, ApiError> {
+fn part(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Part, ApiError> {
     let mut object = Object::parse(raw, path)?;
     let kind: String = object.required("type", path)?;
     let body = match kind.as_str() {
@@ -50,7 +45,7 @@ fn part(raw: &RawValue, path: &Path<'_>, field: &Field, losses: &mut Losses) -> 
         "refusal" => PartBody::Refusal(object.required("refusal", path)?),
         "input_image" => PartBody::Media(image(&mut object, path)?),
         "input_file" => PartBody::Media(file(&mut object, path)?),
-        "input_audio" => PartBody::Media(audio(&mut object, path, field, losses)?),
+        "input_audio" => PartBody::Media(audio(&mut object, path, losses)?),
         _ => {
             return Ok(Part::new(PartBody::Native {
                 format: Format::Responses,
@@ -91,6 +86,8 @@ fn cache_mark(
         );
         CacheTtl::OneHour
     });
+    mark.take("mode");
+    losses.rest(mark, &path);
     Ok(Some(CacheMark { ttl }))
 }
 
@@ -156,12 +153,7 @@ fn file(part: &mut Object<'_>, path: &Path<'_>) -> Result<Media, ApiError> {
     })
 }
 
-fn audio(
-    part: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<Media, ApiError> {
+fn audio(part: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Media, ApiError> {
     let path = path.key("input_audio");
     let Some(raw) = part.take("input_audio") else {
         return Err(path.invalid("this member is required"));
@@ -169,9 +161,7 @@ fn audio(
     let mut audio = Object::parse(raw, &path)?;
     let format: String = audio.required("format", &path)?;
     let data: String = audio.required("data", &path)?;
-    for (key, _) in audio.rest() {
-        losses.advisory(field.clone(), format!("{key} is not known here"));
-    }
+    losses.rest(audio, &path);
     let media_type = match format.as_str() {
         "mp3" => "audio/mpeg".to_owned(),
         format => format!("audio/{format}"),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ApiError, ErrorKind, Losses, Usage,
-    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, Token, citation, note},
+    chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, Token, citation, note, openai},
 };
 
 /// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
@@ -75,6 +75,7 @@ impl EncodeStream for Encoder {
                 }
             }
             Event::Usage(usage) => {
+                usage.lose(openai::wire::TIERS, false, losses);
                 self.usage.merge(usage);
                 if self.finish.is_some() {
                     self.complete(out);

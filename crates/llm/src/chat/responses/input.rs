@@ -37,7 +37,7 @@ pub(super) fn decode(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Re
         }
         Kind::Array => {
             for (index, raw) in json::elements(raw, path)?.into_iter().enumerate() {
-                let (role, parts) = item(raw, &path.index(index), index, losses)?;
+                let (role, parts) = item(raw, &path.index(index), losses)?;
                 conversation.add(index, role, parts);
             }
         }
@@ -77,19 +77,13 @@ fn both_results(turn: &Turn, parts: &[Part]) -> bool {
     all.all(|part| matches!(part.body, PartBody::ToolResult(_)))
 }
 
-fn item(
-    raw: &RawValue,
-    path: &Path<'_>,
-    index: usize,
-    losses: &mut Losses,
-) -> Result<(Role, Vec<Part>), ApiError> {
+fn item(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<(Role, Vec<Part>), ApiError> {
     let mut object = Object::parse(raw, path)?;
     let kind: Option<String> = object.optional("type", path)?;
     let kind = kind.unwrap_or_else(|| implied(&object).to_owned());
-    let field = Field::Message(index);
     let (role, mut parts) = match kind.as_str() {
-        "message" => message(&mut object, path, &field, losses)?,
-        "reasoning" => (Role::Assistant, vec![reasoning(&mut object, path)?]),
+        "message" => message(&mut object, path, losses)?,
+        "reasoning" => (Role::Assistant, vec![reasoning(&mut object, path, losses)?]),
         "function_call" => (
             Role::Assistant,
             vec![call(&mut object, path, ToolKind::Function, "arguments")?],
@@ -99,7 +93,7 @@ fn item(
             vec![call(&mut object, path, ToolKind::Custom, "input")?],
         ),
         "function_call_output" | "custom_tool_call_output" => {
-            (Role::User, vec![result(&mut object, path, &field, losses)?])
+            (Role::User, vec![result(&mut object, path, losses)?])
         }
         _ => {
             let part = Part::new(PartBody::Native {
@@ -110,15 +104,17 @@ fn item(
             return Ok((speaker(&kind), vec![part]));
         }
     };
-    if let Some(first) = parts.first_mut() {
-        for (key, value) in object.rest().filter(|(key, _)| !STORED.contains(&&**key)) {
-            let key = format!("{OF_ITEM}{key}");
-            first
-                .extensions
-                .0
-                .push(wire::extension(key, value, Severity::Advisory));
-        }
+    for key in STORED {
+        object.take(key);
     }
+    let Some(first) = parts.first_mut() else {
+        losses.rest(object, path);
+        return Ok((role, parts));
+    };
+    let rest = object.rest();
+    let extensions =
+        rest.map(|(key, value)| wire::extension(format!("{OF_ITEM}{key}"), value, Severity::Advisory));
+    first.extensions.0.extend(extensions);
     Ok((role, parts))
 }
 
@@ -144,7 +140,6 @@ fn speaker(kind: &str) -> Role {
 fn message(
     object: &mut Object<'_>,
     path: &Path<'_>,
-    field: &Field,
     losses: &mut Losses,
 ) -> Result<(Role, Vec<Part>), ApiError> {
     let role = match object.required::<String>("role", path)?.as_str() {
@@ -161,13 +156,17 @@ fn message(
     let raw = object
         .take("content")
         .ok_or_else(|| path.invalid("this member is required"))?;
-    Ok((role, content::decode(raw, &path, field, losses)?))
+    Ok((role, content::decode(raw, &path, losses)?))
 }
 
 /// Reads reasoning: its summary or, where there is none, its text.
-fn reasoning(object: &mut Object<'_>, path: &Path<'_>) -> Result<Part, ApiError> {
-    let summary = texts(object, "summary", path)?;
-    let content = texts(object, "content", path)?;
+fn reasoning(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Part, ApiError> {
+    let summary = texts(object, "summary", path, losses)?;
+    let content = texts(object, "content", path, losses)?;
+    if !summary.is_empty() && !content.is_empty() {
+        let reason = "the text of reasoning and its summary are one in other formats";
+        losses.advisory(Field::Extension(path.key("content").to_string()), reason);
+    }
     let text = if summary.is_empty() { content } else { summary };
     let id: Option<String> = object.optional("id", path)?;
     let encrypted: Option<String> = object.optional("encrypted_content", path)?;
@@ -180,7 +179,12 @@ fn reasoning(object: &mut Object<'_>, path: &Path<'_>) -> Result<Part, ApiError>
     })))
 }
 
-fn texts(object: &mut Object<'_>, key: &str, path: &Path<'_>) -> Result<String, ApiError> {
+fn texts(
+    object: &mut Object<'_>,
+    key: &str,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<String, ApiError> {
     let path = path.key(key);
     let Some(raw) = object.take(key) else {
         return Ok(String::new());
@@ -188,7 +192,10 @@ fn texts(object: &mut Object<'_>, key: &str, path: &Path<'_>) -> Result<String, 
     let mut texts = Vec::new();
     for (index, raw) in json::elements(raw, &path)?.into_iter().enumerate() {
         let path = path.index(index);
-        texts.push(Object::parse(raw, &path)?.required::<String>("text", &path)?);
+        let mut piece = Object::parse(raw, &path)?;
+        piece.take("type");
+        texts.push(piece.required::<String>("text", &path)?);
+        losses.rest(piece, &path);
     }
     Ok(texts.join(BETWEEN_SUMMARIES))
 }
@@ -205,12 +212,7 @@ fn call(object: &mut Object<'_>, path: &Path<'_>, kind: ToolKind, key: &str) -> 
     })))
 }
 
-fn result(
-    object: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<Part, ApiError> {
+fn result(object: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Part, ApiError> {
     let call = call_id(object, path)?;
     let path = path.key("output");
     let raw = object
@@ -218,7 +220,7 @@ fn result(
         .ok_or_else(|| path.invalid("this member is required"))?;
     Ok(Part::new(PartBody::ToolResult(ToolResult {
         call,
-        parts: content::decode(raw, &path, field, losses)?,
+        parts: content::decode(raw, &path, losses)?,
         is_error: None,
     })))
 }

@@ -215,7 +215,10 @@ impl<'a, 'w> Writer<'a, 'w> {
 
     fn piece(&mut self, role: Role, part: &'a Part, field: &Field) -> Option<Said<'a>> {
         let piece = match &part.body {
-            PartBody::Text(text) | PartBody::Refusal(text) if text.is_empty() => return None,
+            PartBody::Text(text) | PartBody::Refusal(text) if text.is_empty() => {
+                part.extensions.lose_all(self.losses, |_| field.clone());
+                return None;
+            }
             PartBody::Text(text) if role == Role::Assistant => Piece::OutputText { text },
             PartBody::Refusal(refusal) if role == Role::Assistant => Piece::Refusal { refusal },
             PartBody::Text(text) | PartBody::Refusal(text) => Piece::InputText {

@@ -9,7 +9,7 @@ use crate::{
     ApiError, ErrorKind, Observed,
     chat::{Listen, Verdict, openai},
     frame::Frame,
-    json::{Object, Path},
+    json::{Object, Path, Typed},
 };
 
 /// Overhears a stream.
@@ -24,7 +24,7 @@ impl Listen for Listener {
             Some(kind) => self.hear(kind, frame.data, observed),
             // Servers that leave the name out repeat it in the data.
             None => {
-                if let Ok(wire::Typed { kind: Some(kind) }) = serde_json::from_str(frame.data) {
+                if let Ok(Typed { kind: Some(kind) }) = serde_json::from_str(frame.data) {
                     self.hear(&kind, frame.data, observed);
                 }
             }
@@ -127,6 +127,6 @@ fn is_call(kind: &str) -> bool {
 }
 
 fn kind_of(item: &RawValue) -> Option<String> {
-    let typed: wire::Typed<'_> = serde_json::from_str(item.get()).ok()?;
+    let typed: Typed<'_> = serde_json::from_str(item.get()).ok()?;
     typed.kind.map(std::borrow::Cow::into_owned)
 }

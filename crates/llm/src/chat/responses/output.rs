@@ -15,6 +15,8 @@ use crate::{
         Delta, Event, PartHead, Token, ToolKind,
         openai::{note, upstream::Names},
     },
+    json::{Path, Typed},
+    unread,
 };
 
 /// The output so far.
@@ -100,84 +102,69 @@ impl Output {
         }
     }
 
-    /// Reads an item; one that is `done` says everything that is in it.
+    /// Reads the item at `path`; one that is `done` says everything that is in it.
     pub(super) fn item(
         &mut self,
         at: u64,
         raw: Option<&RawValue>,
+        path: &Path<'_>,
         done: bool,
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) -> Step {
         let raw = raw.ok_or_else(|| unreadable(&"an event about an item has none"))?;
-        let item: wire::Item<'_> = match serde_json::from_str(raw.get()) {
-            Ok(item) => item,
-            Err(reason) => return self.unknown_item(at, raw, done, &reason, losses),
-        };
+        let typed: Typed<'_> = serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))?;
+        if let Some(kind) = typed.kind.filter(|kind| !ITEMS.contains(&&**kind)) {
+            // Types that are not known may use known names for other things.
+            if done && !matches!(self.items.get(&at), Some(Item::Done)) {
+                lose_native(&kind, losses);
+                self.items.insert(at, Item::Done);
+            }
+            return Ok(());
+        }
+        let item: wire::Item<'_> =
+            unread::read(raw.get(), path, losses).map_err(|reason| unreadable(&reason))?;
+        for piece in item.content.iter().flatten() {
+            piece.hear(&path.key("content").index(0), losses);
+        }
         if matches!(self.items.get(&at), Some(Item::Done)) {
             return Ok(());
         }
         match item.kind.as_str() {
-            "message" => self.message(at, item, done, out, losses),
+            "message" => self.message(at, item, path, done, out, losses),
             "reasoning" => self.reasoning(at, item, done, out, losses),
             "function_call" => self.call(at, item, ToolKind::Function, done, out),
             "custom_tool_call" => self.call(at, item, ToolKind::Custom, done, out),
-            kind => {
-                if done {
-                    lose_native(kind, losses);
-                    self.items.insert(at, Item::Done);
-                }
-            }
+            _ => return Err(unreadable(&"an item has no type")),
         }
         Ok(())
-    }
-
-    /// Hears of an item that cannot be read. Types that are not known may use known names for other things.
-    fn unknown_item(
-        &mut self,
-        at: u64,
-        raw: &RawValue,
-        done: bool,
-        reason: &serde_json::Error,
-        losses: &mut Losses,
-    ) -> Step {
-        let kind = serde_json::from_str::<wire::Typed<'_>>(raw.get())
-            .ok()
-            .and_then(|typed| typed.kind);
-        match kind.as_deref() {
-            Some("message" | "reasoning" | "function_call" | "custom_tool_call") | None => {
-                Err(unreadable(reason))
-            }
-            Some(kind) => {
-                if done {
-                    lose_native(kind, losses);
-                    self.items.insert(at, Item::Done);
-                }
-                Ok(())
-            }
-        }
     }
 
     fn message(
         &mut self,
         at: u64,
         item: wire::Item<'_>,
+        path: &Path<'_>,
         done: bool,
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) {
+        let content = path.key("content");
         self.items
             .entry(at)
             .or_insert_with(|| Item::Message(BTreeMap::new()));
         for (piece, said) in (0..).zip(item.content.into_iter().flatten()) {
             match (said.kind.as_str(), said.text, said.refusal) {
                 ("output_text" | "text", Some(text), _) => {
-                    self.note_rest(at, piece, said.logprobs, out);
+                    let path = content.index(0);
+                    self.note_rest(at, piece, said.logprobs, &path.key("logprobs"), out, losses);
                     self.rest(at, piece, PartHead::Text, &text, out);
                     let (_, cited) = self.noted(at, piece);
                     let annotations = said.annotations.map(RawValue::get).unwrap_or("[]");
                     let annotations: Vec<&RawValue> = serde_json::from_str(annotations).unwrap_or_default();
-                    self.cite(at, piece, annotations.into_iter().skip(cited), out, losses);
+                    let annotations = annotations.into_iter().skip(cited);
+                    let list = path.key("annotations");
+                    self.cite(at, piece, annotations, &list.index(0), out, losses);
                 }
                 ("refusal", _, Some(refusal)) => {
                     self.rest(at, piece, PartHead::Refusal, &refusal, out);
@@ -213,23 +200,33 @@ impl Output {
     }
 
     /// Notes the tokens that are still missing, of all that there are.
-    pub(super) fn note_rest(&mut self, at: u64, piece: u64, all: Option<&RawValue>, out: &mut Vec<Event>) {
+    pub(super) fn note_rest(
+        &mut self,
+        at: u64,
+        piece: u64,
+        all: Option<&RawValue>,
+        path: &Path<'_>,
+        out: &mut Vec<Event>,
+        losses: &mut Losses,
+    ) {
         let (told, _) = self.noted(at, piece);
-        let tokens = all.map(note::read_tokens).unwrap_or_default();
+        let tokens = all.map(|raw| note::read_tokens(raw, path, losses));
+        let tokens = tokens.unwrap_or_default();
         self.note(at, piece, tokens.into_iter().skip(told).collect(), out);
     }
 
-    /// Says where a text is from.
+    /// Says where a text is from; each of the annotations lies at `path`.
     pub(super) fn cite<'r>(
         &mut self,
         at: u64,
         piece: u64,
         annotations: impl IntoIterator<Item = &'r RawValue>,
+        path: &Path<'_>,
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) {
         for raw in annotations {
-            let citation = note::read_citation(raw);
+            let citation = note::read_citation(raw, path, losses);
             let part = self.text(at, piece, out);
             match (citation, part) {
                 (Some(citation), Some(part)) if part.open => {
@@ -481,6 +478,9 @@ impl Part {
         }
     }
 }
+
+/// The items that other formats have.
+const ITEMS: &[&str] = &["message", "reasoning", "function_call", "custom_tool_call"];
 
 /// Returns the pieces of the message that is the item `at`, which begins if it has not; `None` if it is no message.
 fn pieces(items: &mut BTreeMap<u64, Item>, at: u64) -> Option<&mut BTreeMap<u64, Part>> {

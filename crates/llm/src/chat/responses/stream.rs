@@ -14,14 +14,16 @@ use super::{
     wire,
 };
 use crate::{
-    ApiError, ErrorKind, Losses,
+    ApiError, ErrorKind, Losses, Tier, Usage,
     chat::{
         DecodeReply, DecodeStream, Event, Head, PartHead, Response,
         fold::Fold,
         openai::{self, upstream::Names},
     },
     frame::Frame,
+    json::{Path, Typed},
     reply::End,
+    unread,
 };
 
 /// What a call remembers to read its reply by.
@@ -111,7 +113,7 @@ impl Decoder {
     }
 
     fn whole(mut self, body: &[u8], out: &mut Vec<Event>, losses: &mut Losses) -> Step {
-        let reply: wire::Reply<'_> = serde_json::from_slice(body).map_err(|reason| unreadable(&reason))?;
+        let reply: wire::Reply<'_> = unread::reply(body, losses).map_err(|reason| unreadable(&reason))?;
         let status = reply.status.and_then(wire::text);
         match (status.as_deref(), &reply.output) {
             (Some("failed" | "cancelled"), _) | (_, None) if reply.error.is_some() => {
@@ -120,33 +122,39 @@ impl Decoder {
             (Some("failed" | "cancelled"), _) => Err(error::failure(None)),
             (Some("queued" | "in_progress"), _) => Err(unreadable(&"the response is not complete")),
             (_, None) => Err(unreadable(&"it has no output")),
-            (_, Some(_)) => self.finish(&reply, out, losses),
+            (_, Some(_)) => self.finish(&reply, &Path::Reply, out, losses),
         }
     }
 
     fn read(&mut self, data: &str, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
-        let event: wire::Event<'_> = match serde_json::from_str(data) {
+        let path = Path::Reply;
+        let event: wire::Event<'_> = match unread::read(data, &path, losses) {
             Ok(event) => event,
-            Err(reason) => return unknown(data, &reason),
+            Err(reason) => return unknown(data, &reason, losses),
         };
+        if let Some(part) = &event.part {
+            part.hear(&path.key("part"), losses);
+        }
+        let path = path.key("response");
         match &*event.kind {
             "error" => return Err(openai::error::decode_in_band(data)),
             "response.failed" | "response.cancelled" => {
-                let reply = response(event.response)?;
+                let reply = response(event.response, &path, losses)?;
                 return Err(error::failure(reply.error));
             }
             "response.created" | "response.in_progress" | "response.queued" => {
-                self.start(&response(event.response)?, out);
+                self.start(&response(event.response, &path, losses)?, out);
             }
             "response.completed" | "response.incomplete" => {
-                return self.finish(&response(event.response)?, out, losses);
+                let reply = response(event.response, &path, losses)?;
+                return self.finish(&reply, &path, out, losses);
             }
             kind if EVENTS.contains(&kind) => {
                 self.start(&wire::Reply::default(), out);
                 return self.hear(&event, out, losses);
             }
-            // What else there is announces an item or says one again.
-            _ => {}
+            kind if AGAIN.contains(&kind) || wire::is_of_native_item(kind) => {}
+            kind => losses.unread(&Path::Reply.key(kind)),
         }
         Ok(())
     }
@@ -154,25 +162,30 @@ impl Decoder {
     /// Reads an event about an item.
     fn hear(&mut self, event: &wire::Event<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
         let output = &mut self.output;
+        let root = Path::Reply;
         let at = event.output_index.unwrap_or_else(|| output.latest());
         let piece = event.content_index.unwrap_or(0);
         let delta = event.delta.and_then(wire::text).unwrap_or_default();
         match &*event.kind {
-            "response.output_item.added" => return output.item(at, event.item, false, out, losses),
-            "response.output_item.done" => return output.item(at, event.item, true, out, losses),
+            "response.output_item.added" | "response.output_item.done" => {
+                let done = event.kind.ends_with("done");
+                return output.item(at, event.item, &root.key("item"), done, out, losses);
+            }
             "response.output_text.delta" => {
-                let tokens = event.logprobs.map(openai::note::read_tokens);
+                let path = root.key("logprobs");
+                let tokens = event.logprobs;
+                let tokens = tokens.map(|raw| openai::note::read_tokens(raw, &path, losses));
                 output.note(at, piece, tokens.unwrap_or_default(), out);
                 output.say(at, piece, PartHead::Text, &delta, out);
             }
             "response.refusal.delta" => output.say(at, piece, PartHead::Refusal, &delta, out),
             "response.output_text.done" => {
-                output.note_rest(at, piece, event.logprobs, out);
+                output.note_rest(at, piece, event.logprobs, &root.key("logprobs"), out, losses);
                 output.said(at, piece, PartHead::Text, event.text, out);
             }
             "response.refusal.done" => output.said(at, piece, PartHead::Refusal, event.refusal, out),
             "response.output_text.annotation.added" => {
-                output.cite(at, piece, event.annotation, out, losses);
+                output.cite(at, piece, event.annotation, &root.key("annotation"), out, losses);
             }
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
                 output.argue(at, &delta, out);
@@ -206,13 +219,30 @@ impl Decoder {
         }));
     }
 
-    fn finish(&mut self, reply: &wire::Reply<'_>, out: &mut Vec<Event>, losses: &mut Losses) -> Step {
+    /// Reads the whole response, which lies at `path`.
+    fn finish(
+        &mut self,
+        reply: &wire::Reply<'_>,
+        path: &Path<'_>,
+        out: &mut Vec<Event>,
+        losses: &mut Losses,
+    ) -> Step {
         self.start(reply, out);
-        for (at, raw) in (0..).zip(reply.output.iter().flatten()) {
-            self.output.item(at, Some(raw), true, out, losses)?;
+        let items = path.key("output");
+        for (index, raw) in reply.output.iter().flatten().enumerate() {
+            let at = index as u64;
+            self.output
+                .item(at, Some(raw), &items.index(index), true, out, losses)?;
         }
         self.output.close(out);
-        out.extend(reply.usage.and_then(wire::usage).map(Event::Usage));
+        let usage = reply.usage;
+        let usage = usage.and_then(|raw| wire::hear_usage(raw, &path.key("usage"), losses));
+        let tier = Tier::hear(reply.service_tier, &path.key("service_tier"), losses);
+        if usage.is_some() || tier.is_some() {
+            let usage = usage.unwrap_or_default();
+            out.push(Event::Usage(Usage { tier, ..usage }));
+        }
+        reply.hear_details(path, losses);
         out.push(Event::Finish {
             choice: 0,
             reason: reply.finish(self.output.called),
@@ -222,24 +252,43 @@ impl Decoder {
     }
 }
 
-fn response(raw: Option<&RawValue>) -> Result<wire::Reply<'_>, ApiError> {
+fn response<'a>(
+    raw: Option<&'a RawValue>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<wire::Reply<'a>, ApiError> {
     let raw = raw.ok_or_else(|| unreadable(&"an event about the response has none"))?;
-    serde_json::from_str(raw.get()).map_err(|reason| unreadable(&reason))
+    unread::read(raw.get(), path, losses).map_err(|reason| unreadable(&reason))
 }
 
 /// Hears an event that cannot be read: those of names that are not known may look like anything.
-fn unknown(data: &str, reason: &serde_json::Error) -> Step {
-    let kind = serde_json::from_str::<wire::Typed<'_>>(data)
+fn unknown(data: &str, reason: &serde_json::Error, losses: &mut Losses) -> Step {
+    let kind = serde_json::from_str::<Typed<'_>>(data)
         .ok()
         .and_then(|typed| typed.kind);
     match kind {
-        Some(kind) if !EVENTS.contains(&&*kind) => Ok(()),
+        Some(kind) if !EVENTS.contains(&&*kind) => {
+            losses.unread(&Path::Reply.key(&kind));
+            Ok(())
+        }
         None if data.contains("\"error\"") => Err(openai::error::decode_in_band(data)),
         Some(_) | None => Err(unreadable(reason)),
     }
 }
 
-/// The events that are read; others mean nothing here.
+/// The events that announce a part or say one again.
+const AGAIN: &[&str] = &[
+    "response.content_part.added",
+    "response.content_part.done",
+    "response.custom_tool_call_input.done",
+    "response.function_call_arguments.done",
+    "response.reasoning_summary_part.added",
+    "response.reasoning_summary_part.done",
+    "response.reasoning_summary_text.done",
+    "response.reasoning_text.done",
+];
+
+/// The events that are read.
 const EVENTS: &[&str] = &[
     "error",
     "response.cancelled",

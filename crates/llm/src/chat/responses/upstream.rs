@@ -174,7 +174,7 @@ fn tools<'a>(tools: &'a [chat::Tool], names: &'a Names, losses: &mut Losses) -> 
                 raw,
                 ..
             } => written.push(Tool::Native(raw)),
-            ToolBody::Native { format, kind, .. } => match Custom::read(&tool.body) {
+            ToolBody::Native { format, kind, .. } => match Custom::read(&tool.body, index, losses) {
                 Some(custom) => written.push(Tool::Custom {
                     name: custom.name,
                     description: custom.description,
@@ -201,7 +201,11 @@ fn choose<'a>(choice: &'a ToolChoice, tools: &[chat::Tool], names: &'a Names) ->
         ToolChoice::None => Choice::Word("none"),
         ToolChoice::Required => Choice::Word("required"),
         ToolChoice::Tool(name) => {
-            let mut customs = tools.iter().filter_map(|tool| Custom::read(&tool.body));
+            // What is lost of the tool is recorded where it is written.
+            let mut unheard = Losses::default();
+            let mut customs = tools
+                .iter()
+                .filter_map(|tool| Custom::read(&tool.body, 0, &mut unheard));
             let custom = customs.any(|custom| custom.name == *name);
             Choice::Tool {
                 kind: if custom { "custom" } else { "function" },

@@ -7,8 +7,10 @@ use serde_json::value::RawValue;
 
 pub(super) use crate::chat::openai::wire::text;
 use crate::{
-    Format, Severity, Usage,
-    chat::{Extension, Finish, FinishReason, Seal, fingerprint::fingerprint},
+    Format, Losses, Severity, Usage,
+    chat::{Extension, Finish, FinishReason, Seal, fingerprint::fingerprint, openai::note},
+    json::Path,
+    unread::{self, Silent},
     usage::Count,
 };
 
@@ -65,6 +67,12 @@ pub(super) fn extension(key: impl Into<String>, value: &RawValue, severity: Seve
         value: value.to_owned(),
         severity,
     }
+}
+
+/// Returns whether events called `kind` tell of an item that no other format has.
+pub(super) fn is_of_native_item(kind: &str) -> bool {
+    let item = kind.strip_prefix("response.");
+    item.is_some_and(|item| NATIVE_ITEMS.iter().any(|name| item.starts_with(name)))
 }
 
 /// Returns the name under which the loss of a reply's item of type `kind` is reported.
@@ -164,6 +172,8 @@ struct Counts {
     input_tokens_details: Option<InputDetails>,
     output_tokens: Option<Count>,
     output_tokens_details: Option<OutputDetails>,
+    #[serde(rename = "total_tokens")]
+    _total_tokens: Silent,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -183,22 +193,36 @@ struct OutputDetails {
 /// Reads token counts, as many as there are; `None` if there are none, or they cannot be read.
 pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     let counts: Counts = serde_json::from_str(raw.get()).ok()?;
-    let count = |count: Option<Count>| count.map(|Count(count)| count);
-    let details = counts.input_tokens_details.unwrap_or_default();
-    let cache_read = count(details.cached_tokens);
-    let cache_write = count(details.cache_write_tokens.or(details.cache_creation_input_tokens));
-    let usage = Usage {
-        input: count(counts.input_tokens).map(|prompt| {
-            prompt
-                .saturating_sub(cache_read.unwrap_or(0))
-                .saturating_sub(cache_write.unwrap_or(0))
-        }),
-        cache_read,
-        cache_write,
-        output: count(counts.output_tokens),
-        reasoning: count(counts.output_tokens_details.unwrap_or_default().reasoning_tokens),
-    };
-    (!usage.is_unknown()).then_some(usage)
+    counts.into_usage()
+}
+
+/// Reads the token counts at `path`, and hears of those that have no name here.
+pub(super) fn hear_usage(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Option<Usage> {
+    let counts: Counts = unread::read(raw.get(), path, losses).ok()?;
+    counts.into_usage()
+}
+
+impl Counts {
+    fn into_usage(self) -> Option<Usage> {
+        let count = |count: Option<Count>| count.map(|Count(count)| count);
+        let details = self.input_tokens_details.unwrap_or_default();
+        let cache_read = count(details.cached_tokens);
+        let cache_write = count(details.cache_write_tokens.or(details.cache_creation_input_tokens));
+        let usage = Usage {
+            input: count(self.input_tokens).map(|prompt| {
+                prompt
+                    .saturating_sub(cache_read.unwrap_or(0))
+                    .saturating_sub(cache_write.unwrap_or(0))
+            }),
+            cache_read,
+            cache_write,
+            cache_write_hour: None,
+            output: count(self.output_tokens),
+            reasoning: count(self.output_tokens_details.unwrap_or_default().reasoning_tokens),
+            tier: None,
+        };
+        (!usage.is_unknown()).then_some(usage)
+    }
 }
 
 /// Token counts as they are written.
@@ -259,16 +283,76 @@ pub(super) struct Reply<'a> {
     pub(super) output: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
+    // What follows repeats the request, or says nothing of the answer.
+    #[serde(rename = "background")]
+    _background: Silent,
+    #[serde(rename = "completed_at")]
+    _completed_at: Silent,
+    #[serde(rename = "frequency_penalty")]
+    _frequency_penalty: Silent,
+    #[serde(rename = "instructions")]
+    _instructions: Silent,
+    #[serde(rename = "max_output_tokens")]
+    _max_output_tokens: Silent,
+    #[serde(rename = "max_tool_calls")]
+    _max_tool_calls: Silent,
+    #[serde(rename = "metadata")]
+    _metadata: Silent,
+    #[serde(rename = "object")]
+    _object: Silent,
+    #[serde(rename = "parallel_tool_calls")]
+    _parallel_tool_calls: Silent,
+    #[serde(rename = "presence_penalty")]
+    _presence_penalty: Silent,
+    #[serde(rename = "previous_response_id")]
+    _previous_response_id: Silent,
+    #[serde(rename = "prompt_cache_key")]
+    _prompt_cache_key: Silent,
+    #[serde(rename = "prompt_cache_retention")]
+    _prompt_cache_retention: Silent,
+    #[serde(rename = "reasoning")]
+    _reasoning: Silent,
+    #[serde(rename = "safety_identifier")]
+    _safety_identifier: Silent,
+    #[serde(borrow)]
+    pub(super) service_tier: Option<&'a RawValue>,
+    #[serde(rename = "store")]
+    _store: Silent,
+    #[serde(rename = "temperature")]
+    _temperature: Silent,
+    #[serde(rename = "text")]
+    _text: Silent,
+    #[serde(rename = "tool_choice")]
+    _tool_choice: Silent,
+    #[serde(rename = "tools")]
+    _tools: Silent,
+    #[serde(rename = "top_logprobs")]
+    _top_logprobs: Silent,
+    #[serde(rename = "top_p")]
+    _top_p: Silent,
+    #[serde(rename = "truncation")]
+    _truncation: Silent,
+    #[serde(rename = "user")]
+    _user: Silent,
+}
+
+/// Why an answer is incomplete.
+#[derive(Deserialize)]
+struct Details {
+    reason: Option<String>,
 }
 
 impl Reply<'_> {
+    /// Hears of what is said beside why the answer is incomplete; it lies in the object at `path`.
+    pub(super) fn hear_details(&self, path: &Path<'_>, losses: &mut Losses) {
+        if let Some(raw) = self.incomplete_details {
+            // What cannot be read is no reason.
+            let _ = unread::read::<Details>(raw.get(), &path.key("incomplete_details"), losses);
+        }
+    }
+
     /// Returns why the answer ended; `called` tells whether it calls tools.
     pub(super) fn finish(&self, called: bool) -> Finish {
-        #[derive(Deserialize)]
-        struct Details {
-            reason: Option<String>,
-        }
-
         let status = self.status.and_then(text);
         let details = self
             .incomplete_details
@@ -294,6 +378,10 @@ pub(super) struct Item<'a> {
     pub(super) content: Option<Vec<Piece<'a>>>,
     #[serde(borrow)]
     pub(super) summary: Option<Vec<Piece<'a>>>,
+    #[serde(rename = "role")]
+    _role: Silent,
+    #[serde(rename = "status")]
+    _status: Silent,
 }
 
 /// A part of an item of a reply as it is read.
@@ -308,6 +396,22 @@ pub(super) struct Piece<'a> {
     pub(super) annotations: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) logprobs: Option<&'a RawValue>,
+}
+
+impl Piece<'_> {
+    /// Hears of what nobody reads in what is said about the text of the piece at `path`, which may be said again and
+    /// is then not read.
+    pub(super) fn hear(&self, path: &Path<'_>, losses: &mut Losses) {
+        if let Some(logprobs) = self.logprobs {
+            note::read_tokens(logprobs, &path.key("logprobs"), losses);
+        }
+        let annotations = self.annotations.map_or("[]", RawValue::get);
+        let annotations: Vec<&RawValue> = serde_json::from_str(annotations).unwrap_or_default();
+        let list = path.key("annotations");
+        for annotation in annotations {
+            note::read_citation(annotation, &list.index(0), losses);
+        }
+    }
 }
 
 /// An event of a stream as it is read; which members count depends on its type.
@@ -335,11 +439,23 @@ pub(super) struct Event<'a> {
     pub(super) logprobs: Option<&'a RawValue>,
     #[serde(default, borrow)]
     pub(super) annotation: Option<&'a RawValue>,
-}
-
-/// The `type` of a document, whatever else is in it.
-#[derive(Debug, Deserialize)]
-pub(super) struct Typed<'a> {
-    #[serde(default, rename = "type", borrow)]
-    pub(super) kind: Option<Cow<'a, str>>,
+    /// A part that begins, or is said again.
+    #[serde(default, borrow)]
+    pub(super) part: Option<Piece<'a>>,
+    #[serde(default, rename = "annotation_index")]
+    _annotation_index: Silent,
+    #[serde(default, rename = "arguments")]
+    _arguments: Silent,
+    #[serde(default, rename = "error")]
+    _error: Silent,
+    #[serde(default, rename = "input")]
+    _input: Silent,
+    #[serde(default, rename = "item_id")]
+    _item_id: Silent,
+    #[serde(default, rename = "name")]
+    _name: Silent,
+    #[serde(default, rename = "obfuscation")]
+    _obfuscation: Silent,
+    #[serde(default, rename = "sequence_number")]
+    _sequence_number: Silent,
 }

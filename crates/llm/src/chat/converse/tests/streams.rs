@@ -193,7 +193,7 @@ fn a_block_of_another_kind_ends_the_one_before() {
         ]),
         1000,
     );
-    assert_eq!(losses, ["image"]);
+    assert_eq!(losses, ["image", "someday"]);
     let opened: Vec<&PartHead> = events
         .iter()
         .filter_map(|event| match event {

@@ -187,6 +187,7 @@ fn writes_answers_of_other_formats() {
                 cache_write: Some(1),
                 output: Some(9),
                 reasoning: Some(4),
+                ..Usage::default()
             },
         };
         let mut lost = Losses::default();

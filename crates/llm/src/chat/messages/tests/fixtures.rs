@@ -87,14 +87,6 @@ fn sayable(mut reply: Value) -> Value {
         let kind = block["type"].as_str().unwrap();
         ["text", "thinking", "redacted_thinking", "tool_use"].contains(&kind)
     });
-    for block in content {
-        let citations = block.get_mut("citations").and_then(Value::as_array_mut);
-        for citation in citations.into_iter().flatten() {
-            if let Some(index) = citation.get_mut("encrypted_index") {
-                *index = json!("");
-            }
-        }
-    }
     reply
 }
 

@@ -175,7 +175,10 @@ fn survives_what_it_does_not_know() {
             },
         ]
     );
-    assert_eq!(losses, ["server_tool_use", "citations"]);
+    assert_eq!(
+        losses,
+        ["brand_new", "server_tool_use", "citations", "delta.wink_delta"]
+    );
 }
 
 #[test]

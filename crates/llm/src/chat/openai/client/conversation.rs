@@ -61,28 +61,27 @@ fn turn(
     losses: &mut Losses,
 ) -> Result<Turn, ApiError> {
     let role: String = message.required("role", path)?;
-    let field = Field::Message(origin);
     let mut extensions = Extensions::default();
     let (role, mut parts) = match role.as_str() {
         "system" | "developer" => {
             let raw = require(&mut message, "content", path)?;
-            let parts = content(raw, &path.key("content"), Speaker::System, &field, losses)?;
+            let parts = content(raw, &path.key("content"), Speaker::System, losses)?;
             (Role::System, parts)
         }
         "user" => {
             let raw = require(&mut message, "content", path)?;
-            let parts = content(raw, &path.key("content"), Speaker::User, &field, losses)?;
+            let parts = content(raw, &path.key("content"), Speaker::User, losses)?;
             (Role::User, parts)
         }
-        "assistant" => (Role::Assistant, assistant(&mut message, path, &field, losses)?),
-        "tool" => (Role::User, vec![tool_result(&mut message, path, &field, losses)?]),
+        "assistant" => (Role::Assistant, assistant(&mut message, path, losses)?),
+        "tool" => (Role::User, vec![tool_result(&mut message, path, losses)?]),
         role => {
             return Err(path.key("role").invalid(format!(
                 "\"{role}\" is not one of \"system\", \"developer\", \"user\", \"assistant\" and \"tool\""
             )));
         }
     };
-    let mark = part::cache_mark(&mut message, path, &mut extensions)?;
+    let mark = part::cache_mark(&mut message, path, &mut extensions, losses)?;
     if let (Some(mark), Some(last)) = (mark, parts.last_mut()) {
         last.cache = Some(mark);
     }
@@ -105,7 +104,6 @@ fn content(
     raw: &RawValue,
     path: &Path<'_>,
     speaker: Speaker,
-    field: &Field,
     losses: &mut Losses,
 ) -> Result<Vec<Part>, ApiError> {
     match (json::kind(raw), speaker) {
@@ -113,9 +111,9 @@ fn content(
         (Kind::Array, _) => json::elements(raw, path)?
             .into_iter()
             .enumerate()
-            .map(|(index, raw)| part::decode(raw, &path.index(index), speaker, field, losses))
+            .map(|(index, raw)| part::decode(raw, &path.index(index), speaker, losses))
             .collect(),
-        (Kind::Object, Speaker::Assistant) => Ok(vec![part::decode(raw, path, speaker, field, losses)?]),
+        (Kind::Object, Speaker::Assistant) => Ok(vec![part::decode(raw, path, speaker, losses)?]),
         (Kind::Object | Kind::Number | Kind::Bool | Kind::Null, _) => {
             Err(path.invalid("expected a string or an array of parts"))
         }
@@ -123,18 +121,13 @@ fn content(
 }
 
 /// Reads what the model said: reasoning, content, a refusal, calls; in the order in which it said them.
-fn assistant(
-    message: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<Vec<Part>, ApiError> {
+fn assistant(message: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Vec<Part>, ApiError> {
     let said = match message.take("content") {
-        Some(raw) => content(raw, &path.key("content"), Speaker::Assistant, field, losses)?,
+        Some(raw) => content(raw, &path.key("content"), Speaker::Assistant, losses)?,
         None => Vec::new(),
     };
     // Reasoning among the parts is in its place; beside them it would be said twice.
-    let thoughts = thoughts(message, path)?;
+    let thoughts = thoughts(message, path, losses)?;
     let placed = said
         .iter()
         .any(|part| matches!(part.body, PartBody::Reasoning(_)));
@@ -145,14 +138,14 @@ fn assistant(
     if let Some(raw) = message.take("tool_calls") {
         let path = path.key("tool_calls");
         for (index, raw) in json::elements(raw, &path)?.into_iter().enumerate() {
-            parts.push(tool_call(raw, &path.index(index), field, losses)?);
+            parts.push(tool_call(raw, &path.index(index), losses)?);
         }
     }
     Ok(parts)
 }
 
 /// Reads `thinking_blocks` or, where there are none, `reasoning_content`, which says the same without seals.
-fn thoughts(message: &mut Object<'_>, path: &Path<'_>) -> Result<Vec<Part>, ApiError> {
+fn thoughts(message: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Vec<Part>, ApiError> {
     let blocks = message.take("thinking_blocks");
     let content = message.take("reasoning_content");
     let reasoned = match (blocks, content) {
@@ -161,12 +154,13 @@ fn thoughts(message: &mut Object<'_>, path: &Path<'_>) -> Result<Vec<Part>, ApiE
             let blocks = json::elements(raw, &path)?.into_iter().enumerate();
             blocks
                 .map(|(index, raw)| {
-                    reasoning::read_thinking(raw)
-                        .ok_or_else(|| path.index(index).invalid("expected a thinking block"))
+                    let path = path.index(index);
+                    reasoning::read_thinking(raw, &path, losses)
+                        .ok_or_else(|| path.invalid("expected a thinking block"))
                 })
                 .collect::<Result<Vec<_>, _>>()?
         }
-        (None, Some(raw)) => reasoning::read_reasoning(raw),
+        (None, Some(raw)) => reasoning::read_reasoning(raw, &path.key("reasoning_content"), losses),
         (None, None) => Vec::new(),
     };
     Ok(reasoned
@@ -175,7 +169,7 @@ fn thoughts(message: &mut Object<'_>, path: &Path<'_>) -> Result<Vec<Part>, ApiE
         .collect())
 }
 
-fn tool_call(raw: &RawValue, path: &Path<'_>, field: &Field, losses: &mut Losses) -> Result<Part, ApiError> {
+fn tool_call(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Part, ApiError> {
     let mut call = Object::parse(raw, path)?;
     let id: String = call.required("id", path)?;
     if id.is_empty() {
@@ -207,8 +201,8 @@ fn tool_call(raw: &RawValue, path: &Path<'_>, field: &Field, losses: &mut Losses
         arguments,
         kind,
     }));
-    part.cache = part::cache_mark(&mut call, path, &mut part.extensions)?;
-    part::lose_rest(inner, field, losses);
+    part.cache = part::cache_mark(&mut call, path, &mut part.extensions, losses)?;
+    losses.rest(inner, &at);
     part.extensions.0.extend(
         call.rest()
             .map(|(key, value)| wire::extension(key, value, Severity::Advisory)),
@@ -216,12 +210,7 @@ fn tool_call(raw: &RawValue, path: &Path<'_>, field: &Field, losses: &mut Losses
     Ok(part)
 }
 
-fn tool_result(
-    message: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<Part, ApiError> {
+fn tool_result(message: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Part, ApiError> {
     let call: String = message.required("tool_call_id", path)?;
     if call.is_empty() {
         return Err(path
@@ -229,7 +218,7 @@ fn tool_result(
             .invalid("a result must name the call that it answers"));
     }
     let raw = require(message, "content", path)?;
-    let parts = content(raw, &path.key("content"), Speaker::User, field, losses)?;
+    let parts = content(raw, &path.key("content"), Speaker::User, losses)?;
     let mut part = Part::new(PartBody::ToolResult(ToolResult {
         call,
         parts,

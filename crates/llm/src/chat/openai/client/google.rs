@@ -1,13 +1,12 @@
 //! What Google's models take and clients of this format send along; the compatibility specification, "Chat
 //! request as parsed". It is of the Gemini format, so that it reaches those models and is a loss elsewhere.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::value::RawValue;
 
-use super::request::lose_rest;
 use crate::{
-    ApiError, Field, Format, Losses, Severity,
+    ApiError, Format, Losses, Severity,
     chat::{Extension, Extensions, ToolBody},
     json::{self, Object, Path},
 };
@@ -44,7 +43,7 @@ pub(super) fn members(
         if let Some(resolution) = config.take("media_resolution") {
             push("generationConfig.mediaResolution", resolution);
         }
-        lose_rest(config, &Field::Extension("generationConfig".to_owned()), losses);
+        losses.rest(config, &path);
     }
     Ok(())
 }
@@ -53,15 +52,22 @@ pub(super) fn members(
 ///
 /// # Errors
 /// A 400 that names the member at fault.
-pub(super) fn tool(kind: &str, raw: &RawValue, path: &Path<'_>) -> Result<Option<ToolBody>, ApiError> {
+pub(super) fn tool(
+    kind: &str,
+    raw: &RawValue,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Result<Option<ToolBody>, ApiError> {
     let Some((_, name)) = TOOLS.iter().find(|(known, _)| *known == kind) else {
         return Ok(None);
     };
     let mut tool = Object::parse(raw, path)?;
+    tool.take("type");
     let options = match tool.take(kind) {
         Some(options) => search(options, &path.key(kind))?,
         None => BTreeMap::new(),
     };
+    losses.rest(tool, path);
     Ok(Some(ToolBody::Native {
         format: Format::Gemini,
         kind: (*name).to_owned(),
@@ -85,12 +91,11 @@ fn search(raw: &RawValue, path: &Path<'_>) -> Result<BTreeMap<String, Box<RawVal
 }
 
 fn range(raw: &RawValue, path: &Path<'_>) -> Result<Box<RawValue>, ApiError> {
-    let mut range = Object::parse(raw, path)?;
-    let mut written = BTreeMap::new();
-    for (key, name) in [("start_time", "startTime"), ("end_time", "endTime")] {
-        if let Some(time) = range.optional::<String>(key, path)? {
-            written.insert(name, time);
-        }
-    }
-    Ok(json::raw(&written))
+    let members = Object::parse(raw, path)?.rest();
+    let written = members.map(|(key, value)| match key.as_ref() {
+        "start_time" => (Cow::Borrowed("startTime"), value),
+        "end_time" => (Cow::Borrowed("endTime"), value),
+        _ => (key, value),
+    });
+    Ok(json::raw(&written.collect::<BTreeMap<_, _>>()))
 }

@@ -35,6 +35,7 @@ impl Client for OpenAi {
     }
 
     fn encode_response(&self, response: &Response, losses: &mut Losses) -> Bytes {
+        response.usage.lose(wire::TIERS, false, losses);
         let completion = Completion {
             id: &response.head.id,
             object: "chat.completion",
@@ -46,6 +47,7 @@ impl Client for OpenAi {
                 .enumerate()
                 .map(|(index, choice)| Answer::new(index, choice, losses))
                 .collect(),
+            service_tier: response.usage.tier_among(wire::TIERS),
             usage: (!response.usage.is_unknown()).then(|| Counts::from(&response.usage)),
         };
         Bytes::from(serde_json::to_vec(&completion).unwrap_or_default())
@@ -73,6 +75,7 @@ impl Client for OpenAi {
             Field::Tool(index) => return Cow::Owned(format!("tools[{index}]")),
             Field::Extension(key) => return Cow::Owned(key.clone()),
             Field::Reply(key) => key,
+            Field::Member(path) => return Cow::Owned(path.to_string()),
             Field::Instructions => "messages",
             Field::ToolChoice => "tool_choice",
             Field::ParallelToolCalls => "parallel_tool_calls",
@@ -102,6 +105,8 @@ struct Completion<'a> {
     created: u64,
     model: &'a str,
     choices: Vec<Answer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Counts>,
 }

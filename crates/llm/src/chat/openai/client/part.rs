@@ -2,7 +2,6 @@
 
 use serde_json::value::RawValue;
 
-pub(super) use super::request::lose_rest;
 use super::{
     super::{
         reasoning,
@@ -11,7 +10,7 @@ use super::{
     request::require,
 };
 use crate::{
-    ApiError, Field, Format, Losses, Severity,
+    ApiError, Format, Losses, Severity,
     chat::{CacheMark, CacheTtl, Extensions, Part, PartBody},
     json::{Object, Path},
     media::{self, DataUrl, Media, MediaKind, Source},
@@ -28,18 +27,17 @@ pub(super) enum Speaker {
     Assistant,
 }
 
-/// Reads the part in `raw`, which lies at `path` in the message called `field`.
+/// Reads the part in `raw`, which lies at `path`.
 pub(super) fn decode(
     raw: &RawValue,
     path: &Path<'_>,
     speaker: Speaker,
-    field: &Field,
     losses: &mut Losses,
 ) -> Result<Part, ApiError> {
     let mut object = Object::parse(raw, path)?;
     let kind: String = object.required("type", path)?;
     let mut extensions = Extensions::default();
-    let cache = cache_mark(&mut object, path, &mut extensions)?;
+    let cache = cache_mark(&mut object, path, &mut extensions, losses)?;
     let body = match (kind.as_str(), speaker) {
         ("text", _) => PartBody::Text(object.text("text", path)?),
         (kind, Speaker::System) => {
@@ -49,13 +47,18 @@ pub(super) fn decode(
         }
         ("refusal", Speaker::Assistant) => PartBody::Refusal(object.required("refusal", path)?),
         ("thinking" | "redacted_thinking", Speaker::Assistant) => {
-            return thinking(raw, path, cache);
+            let reasoned = reasoning::read_thinking(raw, path, losses);
+            let reasoned = reasoned.ok_or_else(|| path.invalid("expected a thinking part"))?;
+            return Ok(Part {
+                cache,
+                ..Part::new(PartBody::Reasoning(reasoned))
+            });
         }
-        ("image_url", Speaker::User) => image(&mut object, path, field, losses)?,
-        ("input_audio", Speaker::User) => audio(&mut object, path, field, losses)?,
-        ("audio_url", Speaker::User) => fetched(&mut object, path, MediaKind::Audio, field, losses)?,
-        ("video_url", Speaker::User) => fetched(&mut object, path, MediaKind::Video, field, losses)?,
-        ("file", Speaker::User) => file(&mut object, path, field, losses)?,
+        ("image_url", Speaker::User) => image(&mut object, path, losses)?,
+        ("input_audio", Speaker::User) => audio(&mut object, path, losses)?,
+        ("audio_url", Speaker::User) => fetched(&mut object, path, MediaKind::Audio, losses)?,
+        ("video_url", Speaker::User) => fetched(&mut object, path, MediaKind::Video, losses)?,
+        ("file", Speaker::User) => file(&mut object, path, losses)?,
         (_, Speaker::User | Speaker::Assistant) => return Ok(native(kind, raw, cache)),
     };
     extensions.0.extend(
@@ -77,6 +80,7 @@ pub(super) fn cache_mark(
     object: &mut Object<'_>,
     path: &Path<'_>,
     extensions: &mut Extensions,
+    losses: &mut Losses,
 ) -> Result<Option<CacheMark>, ApiError> {
     let Some(raw) = object.take("cache_control") else {
         return Ok(None);
@@ -101,6 +105,7 @@ pub(super) fn cache_mark(
                 .invalid(format!("\"{ttl}\" is not one of \"5m\" and \"1h\"")));
         }
     };
+    losses.rest(control, &path);
     Ok(Some(CacheMark { ttl }))
 }
 
@@ -119,24 +124,8 @@ fn native(kind: String, raw: &RawValue, cache: Option<CacheMark>) -> Part {
     }
 }
 
-fn thinking(raw: &RawValue, path: &Path<'_>, cache: Option<CacheMark>) -> Result<Part, ApiError> {
-    let reasoned = reasoning::read_thinking(raw).ok_or_else(|| path.invalid("expected a thinking part"))?;
-    Ok(Part {
-        body: PartBody::Reasoning(reasoned),
-        cache,
-        citations: Vec::new(),
-        tokens: Vec::new(),
-        extensions: Extensions::default(),
-    })
-}
-
 /// Reads a picture; a PDF in its place is a document, as clients of this format send them so.
-fn image(
-    part: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<PartBody, ApiError> {
+fn image(part: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<PartBody, ApiError> {
     let raw = require(part, "image_url", path)?;
     let path = path.key("image_url");
     let mut image = Object::parse(raw, &path)?;
@@ -154,16 +143,11 @@ fn image(
         context: None,
         citable: None,
     };
-    lose_rest(image, field, losses);
+    losses.rest(image, &path);
     Ok(PartBody::Media(media))
 }
 
-fn audio(
-    part: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<PartBody, ApiError> {
+fn audio(part: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<PartBody, ApiError> {
     let raw = require(part, "input_audio", path)?;
     let path = path.key("input_audio");
     let mut audio = Object::parse(raw, &path)?;
@@ -174,7 +158,7 @@ fn audio(
         format => format!("audio/{format}"),
     };
     let source = Source::read(&media_type, data, &path.key("data"))?;
-    lose_rest(audio, field, losses);
+    losses.rest(audio, &path);
     Ok(PartBody::Media(Media {
         kind: MediaKind::Audio,
         source,
@@ -190,7 +174,6 @@ fn fetched(
     part: &mut Object<'_>,
     path: &Path<'_>,
     kind: MediaKind,
-    field: &Field,
     losses: &mut Losses,
 ) -> Result<PartBody, ApiError> {
     let key = match kind {
@@ -201,7 +184,7 @@ fn fetched(
     let path = path.key(key);
     let mut object = Object::parse(raw, &path)?;
     let source = address(&mut object, &path)?;
-    lose_rest(object, field, losses);
+    losses.rest(object, &path);
     Ok(PartBody::Media(Media {
         kind,
         source,
@@ -213,12 +196,7 @@ fn fetched(
 }
 
 /// Reads a file, whose bytes are in the request or at the provider.
-fn file(
-    part: &mut Object<'_>,
-    path: &Path<'_>,
-    field: &Field,
-    losses: &mut Losses,
-) -> Result<PartBody, ApiError> {
+fn file(part: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<PartBody, ApiError> {
     let raw = require(part, "file", path)?;
     let path = path.key("file");
     let mut file = Object::parse(raw, &path)?;
@@ -242,7 +220,7 @@ fn file(
         Source::Inline { media_type, .. } => MediaKind::of(media_type),
         Source::Text(_) | Source::Url(_) | Source::File { .. } => MediaKind::Document,
     };
-    lose_rest(file, field, losses);
+    losses.rest(file, &path);
     Ok(PartBody::Media(Media {
         kind,
         source,

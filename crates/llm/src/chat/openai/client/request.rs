@@ -8,7 +8,7 @@ use super::{
     google, part,
 };
 use crate::{
-    ApiError, Field, Format, Losses, Severity,
+    ApiError, Format, Losses, Severity,
     chat::{
         Extensions, Output, Reasoning, ReasoningMode, Request, Sampling, StreamOptions, Tool, ToolBody,
         ToolChoice, converse,
@@ -24,7 +24,7 @@ pub(super) fn decode(body: &[u8], losses: &mut Losses) -> Result<Request, ApiErr
     let Conversation { instructions, turns } = conversation::decode(messages, &root.key("messages"), losses)?;
     let mut extensions = Extensions::default();
     let tools = tools(&mut object, losses)?;
-    let tool_choice = tool_choice(&mut object, &mut extensions)?;
+    let tool_choice = tool_choice(&mut object, &mut extensions, losses)?;
     let limit = object.optional("max_tokens", &root)?;
     let user: Option<String> = object.optional("user", &root)?;
     let pseudonym = match user {
@@ -68,13 +68,6 @@ pub(super) fn require<'a>(
         .ok_or_else(|| path.key(key).invalid("this member is required"))
 }
 
-/// Records what is left of `object` as lost: it lies too deep to be carried as an extension.
-pub(super) fn lose_rest(object: Object<'_>, field: &Field, losses: &mut Losses) {
-    for (key, _) in object.rest() {
-        losses.advisory(field.clone(), format!("{key} is not known here"));
-    }
-}
-
 fn tools(object: &mut Object<'_>, losses: &mut Losses) -> Result<Vec<Tool>, ApiError> {
     let path = Path::Root.key("tools");
     let Some(raw) = object.take("tools") else {
@@ -83,15 +76,15 @@ fn tools(object: &mut Object<'_>, losses: &mut Losses) -> Result<Vec<Tool>, ApiE
     json::elements(raw, &path)?
         .into_iter()
         .enumerate()
-        .map(|(index, raw)| tool(raw, &path.index(index), index, losses))
+        .map(|(index, raw)| tool(raw, &path.index(index), losses))
         .collect()
 }
 
-fn tool(raw: &RawValue, path: &Path<'_>, index: usize, losses: &mut Losses) -> Result<Tool, ApiError> {
+fn tool(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<Tool, ApiError> {
     let mut object = Object::parse(raw, path)?;
     let kind: String = object.required("type", path)?;
     if kind != "function" {
-        let google = google::tool(&kind, raw, path)?;
+        let google = google::tool(&kind, raw, path, losses)?;
         return Ok(Tool {
             body: google.unwrap_or_else(|| ToolBody::Native {
                 format: Format::OpenAi,
@@ -119,11 +112,11 @@ fn tool(raw: &RawValue, path: &Path<'_>, index: usize, losses: &mut Losses) -> R
         strict: function.optional("strict", &at)?,
     };
     let mut extensions = Extensions::default();
-    let mut cache = part::cache_mark(&mut function, &at, &mut extensions)?;
+    let mut cache = part::cache_mark(&mut function, &at, &mut extensions, losses)?;
     if cache.is_none() {
-        cache = part::cache_mark(&mut object, path, &mut extensions)?;
+        cache = part::cache_mark(&mut object, path, &mut extensions, losses)?;
     }
-    lose_rest(function, &Field::Tool(index), losses);
+    losses.rest(function, &at);
     for (key, value) in object.rest() {
         extensions.0.push(wire::extension(key, value, Severity::Advisory));
     }
@@ -136,7 +129,11 @@ fn tool(raw: &RawValue, path: &Path<'_>, index: usize, losses: &mut Losses) -> R
 
 /// Reads which tool must be called. Shapes beside the four that formats share, such as `allowed_tools`, are
 /// kept for this format: ignoring one would let the model call what it must not.
-fn tool_choice(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<Option<ToolChoice>, ApiError> {
+fn tool_choice(
+    object: &mut Object<'_>,
+    extensions: &mut Extensions,
+    losses: &mut Losses,
+) -> Result<Option<ToolChoice>, ApiError> {
     let path = Path::Root.key("tool_choice");
     let Some(raw) = object.take("tool_choice") else {
         return Ok(None);
@@ -162,7 +159,10 @@ fn tool_choice(object: &mut Object<'_>, extensions: &mut Extensions) -> Result<O
     }
     let at = path.key("function");
     let mut function = Object::parse(require(&mut choice, "function", &path)?, &at)?;
-    function.required("name", &at).map(ToolChoice::Tool).map(Some)
+    let name = function.required("name", &at)?;
+    losses.rest(function, &at);
+    losses.rest(choice, &path);
+    Ok(Some(ToolChoice::Tool(name)))
 }
 
 fn output(object: &mut Object<'_>, losses: &mut Losses) -> Result<Output, ApiError> {
@@ -172,9 +172,9 @@ fn output(object: &mut Object<'_>, losses: &mut Losses) -> Result<Output, ApiErr
     };
     let mut format = Object::parse(raw, &path)?;
     let kind: String = format.required("type", &path)?;
-    match kind.as_str() {
-        "text" => Ok(Output::Plain),
-        "json_object" => Ok(Output::JsonObject),
+    let output = match kind.as_str() {
+        "text" => Output::Plain,
+        "json_object" => Output::JsonObject,
         "json_schema" => {
             let at = path.key("json_schema");
             let mut outer = Object::parse(require(&mut format, "json_schema", &path)?, &at)?;
@@ -188,13 +188,17 @@ fn output(object: &mut Object<'_>, losses: &mut Losses) -> Result<Output, ApiErr
                 schema: schema.to_owned(),
                 strict: outer.optional("strict", &at)?,
             };
-            lose_rest(outer, &Field::Output, losses);
-            Ok(output)
+            losses.rest(outer, &at);
+            output
         }
-        kind => Err(path.key("type").invalid(format!(
-            "\"{kind}\" is not one of \"text\", \"json_object\" and \"json_schema\""
-        ))),
-    }
+        kind => {
+            return Err(path.key("type").invalid(format!(
+                "\"{kind}\" is not one of \"text\", \"json_object\" and \"json_schema\""
+            )));
+        }
+    };
+    losses.rest(format, &path);
+    Ok(output)
 }
 
 fn sampling(object: &mut Object<'_>) -> Result<Sampling, ApiError> {
@@ -264,7 +268,7 @@ fn reasoning(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<Reas
         budget: thinking.optional("budget_tokens", &path)?,
         display: thinking.optional("display", &path)?.or(shown),
     };
-    lose_rest(thinking, &Field::Reasoning, losses);
+    losses.rest(thinking, &path);
     Ok(Some(reasoning))
 }
 
@@ -290,7 +294,7 @@ fn routed_reasoning(
         budget: wire.optional("max_tokens", path)?,
         display: hidden.map(|hidden| if hidden { "omitted" } else { "summarized" }.to_owned()),
     };
-    lose_rest(wire, &Field::Reasoning, losses);
+    losses.rest(wire, path);
     Ok(reasoning)
 }
 
@@ -302,7 +306,7 @@ fn stream(object: &mut Object<'_>, losses: &mut Losses) -> Result<Option<StreamO
         let path = root.key("stream_options");
         let mut wire = Object::parse(raw, &path)?;
         options.include_usage = wire.optional("include_usage", &path)?.unwrap_or(false);
-        lose_rest(wire, &Field::Extension("stream_options".to_owned()), losses);
+        losses.rest(wire, &path);
     }
     Ok((streamed == Some(true)).then_some(options))
 }

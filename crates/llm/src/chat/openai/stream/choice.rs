@@ -15,7 +15,8 @@ use super::{
 use crate::{
     ApiError, Field, Losses,
     chat::{Delta, Event, FinishReason, PartHead, Reasoned, Token, ToolKind},
-    json::{self, Kind},
+    json::{self, Kind, Path, Typed},
+    unread,
 };
 
 /// What all answers of a reply share.
@@ -88,14 +89,19 @@ impl Choice {
     pub(super) fn step(
         &mut self,
         step: &Step<'_>,
+        path: &Path<'_>,
         parts: &mut Parts,
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) -> Result<(), ApiError> {
-        let logprobs = step.logprobs.map(chunk::logprobs).unwrap_or_default();
+        let logprobs = step.logprobs;
+        let logprobs = logprobs.map(|raw| chunk::logprobs(raw, &path.key("logprobs"), losses));
+        let logprobs = logprobs.unwrap_or_default();
         self.tokens = logprobs.content;
-        for said in [&step.delta, &step.message].into_iter().flatten() {
-            self.hear(said, parts, out, losses)?;
+        for (key, said) in [("delta", &step.delta), ("message", &step.message)] {
+            if let Some(said) = said {
+                self.hear(said, &path.key(key), parts, out, losses)?;
+            }
         }
         let late = std::mem::take(&mut self.tokens);
         for (tokens, voice) in [(late, Voice::Text), (logprobs.refusal, Voice::Refusal)] {
@@ -115,15 +121,16 @@ impl Choice {
     fn hear(
         &mut self,
         said: &Said<'_>,
+        path: &Path<'_>,
         parts: &mut Parts,
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) -> Result<(), ApiError> {
-        for reasoned in said.thoughts() {
+        for reasoned in said.thoughts(path, losses) {
             self.think(reasoned, parts, out);
         }
         if let Some(content) = said.content {
-            self.content(content, parts, out, losses);
+            self.content(content, &path.key("content"), parts, out, losses);
         }
         if let Some(refusal) = said.refusal.and_then(wire::text) {
             self.speak(Voice::Refusal, &refusal, parts, out);
@@ -136,7 +143,7 @@ impl Choice {
             self.call_body(at, "", body, ToolKind::Function, parts, out)?;
         }
         if let Some(annotations) = said.annotations {
-            self.annotate(annotations, parts, out, losses);
+            self.annotate(annotations, &path.key("annotations"), parts, out, losses);
         }
         if said.audio.is_some() {
             lose("audio", losses);
@@ -145,10 +152,17 @@ impl Choice {
     }
 
     /// Says where the text is from.
-    fn annotate(&mut self, raw: &RawValue, parts: &mut Parts, out: &mut Vec<Event>, losses: &mut Losses) {
+    fn annotate(
+        &mut self,
+        raw: &RawValue,
+        path: &Path<'_>,
+        parts: &mut Parts,
+        out: &mut Vec<Event>,
+        losses: &mut Losses,
+    ) {
         let annotations: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-        for annotation in annotations {
-            let Some(mut citation) = note::read_citation(annotation) else {
+        for (index, annotation) in annotations.into_iter().enumerate() {
+            let Some(mut citation) = note::read_citation(annotation, &path.index(index), losses) else {
                 lose("annotations", losses);
                 continue;
             };
@@ -164,7 +178,14 @@ impl Choice {
     }
 
     /// Says content, which some servers write as parts, reasoning among them.
-    fn content(&mut self, raw: &RawValue, parts: &mut Parts, out: &mut Vec<Event>, losses: &mut Losses) {
+    fn content(
+        &mut self,
+        raw: &RawValue,
+        path: &Path<'_>,
+        parts: &mut Parts,
+        out: &mut Vec<Event>,
+        losses: &mut Losses,
+    ) {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Part {
@@ -182,14 +203,17 @@ impl Choice {
                 return self.speak(Voice::Text, &text, parts, out);
             }
         };
-        for element in elements {
-            let part: Part = serde_json::from_str(element.get()).unwrap_or_default();
-            match (part.kind.as_str(), part.text, part.refusal) {
-                ("thinking" | "redacted_thinking", ..) => {
-                    if let Some(reasoned) = reasoning::read_thinking(element) {
-                        self.think(reasoned, parts, out);
-                    }
+        for (index, element) in elements.into_iter().enumerate() {
+            let path = path.index(index);
+            let typed: Typed<'_> = serde_json::from_str(element.get()).unwrap_or_default();
+            if matches!(typed.kind.as_deref(), Some("thinking" | "redacted_thinking")) {
+                if let Some(reasoned) = reasoning::read_thinking(element, &path, losses) {
+                    self.think(reasoned, parts, out);
                 }
+                continue;
+            }
+            let part: Part = unread::read(element.get(), &path, losses).unwrap_or_default();
+            match (part.kind.as_str(), part.text, part.refusal) {
                 ("text" | "output_text", Some(text), _) => self.speak(Voice::Text, &text, parts, out),
                 ("refusal", _, Some(refusal)) => self.speak(Voice::Refusal, &refusal, parts, out),
                 _ => lose("content", losses),

@@ -8,7 +8,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::{note, reasoning, wire};
-use crate::chat::{Reasoned, Token};
+use crate::{
+    Losses,
+    chat::{Reasoned, Token},
+    json::Path,
+    unread::{self, Silent},
+};
 
 /// A chunk, or a whole reply.
 #[derive(Default, Deserialize)]
@@ -27,7 +32,13 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub(super) service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub(super) choices: Option<Vec<Step<'a>>>,
+    #[serde(rename = "system_fingerprint")]
+    _system_fingerprint: Silent,
+    #[serde(rename = "obfuscation")]
+    _obfuscation: Silent,
 }
 
 #[derive(Default, Deserialize)]
@@ -67,6 +78,8 @@ pub(super) struct Said<'a> {
     pub(super) annotations: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) audio: Option<&'a RawValue>,
+    #[serde(rename = "role")]
+    _role: Silent,
 }
 
 #[derive(Default, Deserialize)]
@@ -79,6 +92,8 @@ pub(super) struct Piece<'a> {
     pub(super) function: Option<Body<'a>>,
     #[serde(borrow)]
     pub(super) custom: Option<Body<'a>>,
+    #[serde(rename = "type")]
+    _type: Silent,
 }
 
 #[derive(Default, Deserialize)]
@@ -101,19 +116,26 @@ impl Chunk<'_> {
 impl Said<'_> {
     /// Returns the reasoning in a message. Blocks and `reasoning_content` say the same text, but a stream may
     /// leave it to one of them; `reasoning` is what OpenRouter and vLLM call it.
-    pub(super) fn thoughts(&self) -> Vec<Reasoned> {
+    pub(super) fn thoughts(&self, path: &Path<'_>, losses: &mut Losses) -> Vec<Reasoned> {
         let blocks: Vec<&RawValue> = self
             .thinking_blocks
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .unwrap_or_default();
-        let mut blocks: Vec<Reasoned> = blocks.into_iter().filter_map(reasoning::read_thinking).collect();
+        let list = path.key("thinking_blocks");
+        let blocks = blocks.into_iter().enumerate();
+        let mut blocks: Vec<Reasoned> = blocks
+            .filter_map(|(index, raw)| reasoning::read_thinking(raw, &list.index(index), losses))
+            .collect();
         if blocks.iter().any(|block| !block.text.is_empty()) {
             return blocks;
         }
-        let mut spoken: Vec<Reasoned> = [self.reasoning_content, self.reasoning]
+        let spoken = [
+            ("reasoning_content", self.reasoning_content),
+            ("reasoning", self.reasoning),
+        ];
+        let mut spoken: Vec<Reasoned> = spoken
             .into_iter()
-            .flatten()
-            .map(reasoning::read_reasoning)
+            .filter_map(|(key, raw)| Some(reasoning::read_reasoning(raw?, &path.key(key), losses)))
             .find(|spoken| spoken.iter().any(|piece| *piece != Reasoned::default()))
             .unwrap_or_default();
         spoken.append(&mut blocks);
@@ -134,7 +156,7 @@ pub(super) struct Logprobs {
 }
 
 /// Reads log-probabilities.
-pub(super) fn logprobs(raw: &RawValue) -> Logprobs {
+pub(super) fn logprobs(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Logprobs {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Wire<'a> {
@@ -144,9 +166,13 @@ pub(super) fn logprobs(raw: &RawValue) -> Logprobs {
         refusal: Option<&'a RawValue>,
     }
 
-    let wire: Wire<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
+    let wire: Wire<'_> = unread::read(raw.get(), path, losses).unwrap_or_default();
+    let mut tokens = |key, raw: Option<&RawValue>| {
+        raw.map(|raw| note::read_tokens(raw, &path.key(key), losses))
+            .unwrap_or_default()
+    };
     Logprobs {
-        content: wire.content.map(note::read_tokens).unwrap_or_default(),
-        refusal: wire.refusal.map(note::read_tokens).unwrap_or_default(),
+        content: tokens("content", wire.content),
+        refusal: tokens("refusal", wire.refusal),
     }
 }

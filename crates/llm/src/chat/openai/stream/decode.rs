@@ -13,10 +13,12 @@ use super::{
     chunk::Chunk,
 };
 use crate::{
-    ApiError, ErrorKind, Losses,
+    ApiError, ErrorKind, Losses, Tier, Usage,
     chat::{DecodeStream, Event, Head},
     frame::Frame,
+    json::Path,
     reply::End,
+    unread,
 };
 
 /// Reads one reply.
@@ -26,6 +28,8 @@ pub(in super::super) struct Decoder {
     ended: bool,
     choices: Vec<Choice>,
     parts: Parts,
+    /// The tier of service, once it is known.
+    tier: Option<Tier>,
 }
 
 impl DecodeStream for Decoder {
@@ -40,7 +44,7 @@ impl DecodeStream for Decoder {
         let read = if frame.event == Some("error") || !data.starts_with('{') {
             Err(error::decode_in_band(data))
         } else {
-            match serde_json::from_str::<Chunk<'_>>(data) {
+            match unread::read::<Chunk<'_>>(data, &Path::Reply, losses) {
                 Ok(chunk) if chunk.is_error() => Err(error::decode_in_band(data)),
                 Ok(chunk) => self.chunk(&chunk, out, losses),
                 Err(error) => Err(unreadable(&error)),
@@ -78,6 +82,7 @@ impl Decoder {
             ended: false,
             choices: Vec::new(),
             parts: Parts { names, next: 0, call },
+            tier: None,
         }
     }
 
@@ -88,7 +93,7 @@ impl Decoder {
         out: &mut Vec<Event>,
         losses: &mut Losses,
     ) -> Result<(), ApiError> {
-        let chunk: Chunk<'_> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+        let chunk: Chunk<'_> = unread::reply(body, losses).map_err(|error| unreadable(&error))?;
         if chunk.is_error() {
             return Err(error::decode_in_band(&String::from_utf8_lossy(body)));
         }
@@ -109,7 +114,10 @@ impl Decoder {
         losses: &mut Losses,
     ) -> Result<(), ApiError> {
         let steps = chunk.choices.as_deref().unwrap_or_default();
-        let usage = chunk.usage.and_then(wire::read_usage);
+        let path = Path::Reply;
+        let usage = chunk
+            .usage
+            .and_then(|raw| wire::hear_usage(raw, &path.key("usage"), losses));
         if !self.started {
             self.read_head(chunk);
             // Azure begins with a chunk about its filters, which has neither an id nor a model.
@@ -119,7 +127,17 @@ impl Decoder {
             self.started = true;
             out.push(Event::Start(std::mem::take(&mut self.head)));
         }
+        if self.tier.is_none() {
+            self.tier = Tier::hear(chunk.service_tier, &path.key("service_tier"), losses);
+            let tier = self.tier;
+            let usage = Usage {
+                tier,
+                ..Usage::default()
+            };
+            out.extend(tier.map(|_| Event::Usage(usage)));
+        }
         out.extend(usage.map(Event::Usage));
+        let path = path.key("choices");
         for (position, step) in steps.iter().enumerate() {
             let number = step.index.unwrap_or(position);
             let at = self.choices.iter().position(|choice| choice.number == number);
@@ -128,7 +146,7 @@ impl Decoder {
                 self.choices.len() - 1
             });
             if let Some(choice) = self.choices.get_mut(at).filter(|choice| !choice.finished) {
-                choice.step(step, &mut self.parts, out, losses)?;
+                choice.step(step, &path.index(position), &mut self.parts, out, losses)?;
             }
         }
         Ok(())

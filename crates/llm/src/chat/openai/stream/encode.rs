@@ -273,6 +273,10 @@ impl Encoder {
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(b",\"choices\":");
         write_json(out, steps);
+        if let Some(tier) = self.usage.tier_among(wire::TIERS) {
+            out.extend_from_slice(b",\"service_tier\":");
+            write_json(out, tier);
+        }
         if self.include_usage {
             out.extend_from_slice(b",\"usage\":");
             write_json(out, &usage);
@@ -297,7 +301,10 @@ impl EncodeStream for Encoder {
                     self.close(*index, out);
                 }
             }
-            Event::Usage(usage) => self.usage.merge(usage),
+            Event::Usage(usage) => {
+                usage.lose(wire::TIERS, false, losses);
+                self.usage.merge(usage);
+            }
             Event::Finish { choice, reason } => self.finish(*choice, reason, out, losses),
             Event::Ping => out.extend_from_slice(KEEP_ALIVE),
             Event::Error(error) => out.extend_from_slice(&error::encode_event(error)),

@@ -166,6 +166,7 @@ fn counts_are_exclusive_inside_and_inclusive_outside() {
         cache_write: Some(30),
         output: Some(9),
         reasoning: Some(4),
+        ..Usage::default()
     };
     assert_eq!(response.usage, expected);
     let written = Responses.encode_response(&response, &mut Losses::default());
