@@ -125,7 +125,7 @@ fn document(report: &Report, problems: &[Problem]) -> Value {
                 "namespace": entry.key.namespace,
                 "name": entry.key.name,
                 "state": state(entry),
-                "file": entry.origin.file,
+                "file": &*entry.origin.file,
                 "line": entry.origin.line,
                 "column": entry.origin.column,
                 "conditions": entry.conditions.iter().map(|own| condition(entry, own)).collect::<Vec<_>>(),

@@ -3,7 +3,10 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use policy::{ClientAddress, traffic::KeepAlive};
+use policy::{
+    ClientAddress,
+    traffic::{KeepAlive, Streams},
+};
 
 use crate::plain::Edits;
 
@@ -52,21 +55,6 @@ pub struct Intake {
     pub late: Edits,
     /// A path that is answered without asking anybody.
     pub health: Option<String>,
-}
-
-/// How HTTP/2 is spoken with clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Streams {
-    /// How many requests a connection carries at once.
-    pub at_once: Option<u32>,
-    /// Bytes that may arrive on one stream before they are read.
-    pub window: Option<u32>,
-    /// Bytes that may arrive on one connection before they are read.
-    pub connection_window: Option<u32>,
-    /// How often clients that are silent are asked if they are there.
-    pub ping_every: Option<Duration>,
-    /// How long an answer may take.
-    pub pong_within: Option<Duration>,
 }
 
 /// What is done with a path with an escaped slash.

@@ -1,6 +1,6 @@
 //! Everything that was declared, by kind and name.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, BackendTrafficPolicy,
@@ -23,14 +23,14 @@ pub struct Key {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// The file, as it was named by whoever read it.
-    pub file: String,
+    pub file: Arc<str>,
     /// Line, from 1.
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
 }
 
-/// A resource of a kind, with all that is known of its declaration.
+/// A resource of a kind, with all that is known of its declaration. What it says is shared with whoever remembers it.
 #[derive(Clone, Debug)]
 pub struct Declared<S> {
     /// Its place in the order of declaration.
@@ -40,11 +40,11 @@ pub struct Declared<S> {
     /// Where its fields were written.
     pub places: Places,
     /// The version of its API, as `v1beta1`.
-    pub version: String,
+    pub version: Arc<str>,
     /// Labels, annotations, times.
-    pub metadata: Metadata,
+    pub metadata: Arc<Metadata>,
     /// What it says.
-    pub spec: S,
+    pub spec: Arc<S>,
 }
 
 /// The resources of one kind.

@@ -55,7 +55,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Returns when the next piece has to be here.
-    fn next(self) -> Instant {
+    pub(crate) fn next(self) -> Instant {
         let next = Instant::now() + self.silence;
         self.until.map_or(next, |until| next.min(until))
     }

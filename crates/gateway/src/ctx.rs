@@ -191,8 +191,8 @@ impl Ctx {
         Endpoint::find(&path, "").map(|place| place.endpoint)
     }
 
-    /// Returns the rule that serves the request whatever its body says.
-    pub(crate) fn plain(&self, head: &Parts) -> Option<Arc<Rule>> {
+    /// Returns the rule that serves the request, by another method perhaps, whatever its body says.
+    pub(crate) fn plain(&self, head: &Parts, method: &Method) -> Option<Arc<Rule>> {
         let router = &self.listener()?.router;
         if !router.has_plain() {
             return None;
@@ -200,7 +200,7 @@ impl Ctx {
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let asked = Asked {
             host: &self.facts.host,
-            method: &head.method,
+            method,
             path: &normal(path, &self.slashes()),
             query,
             headers: &head.headers,

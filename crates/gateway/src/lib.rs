@@ -10,6 +10,7 @@ mod coding;
 mod credential;
 mod ctx;
 mod facts;
+mod fault;
 mod given;
 mod handle;
 mod headers;

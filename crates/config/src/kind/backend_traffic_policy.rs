@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Duration, Opaque, Quantity,
+    http2::Http2,
     reference::{TargetRef, TargetSelector},
 };
 
@@ -46,13 +47,13 @@ pub struct BackendTrafficPolicy {
     /// How host names are looked up.
     pub dns: Option<Opaque>,
     /// HTTP/2 to upstreams.
-    pub http2: Option<Opaque>,
+    pub http2: Option<Http2>,
     /// The header of the PROXY protocol.
     pub proxy_protocol: Option<Opaque>,
     /// How many requests are let through.
     pub rate_limit: Option<RateLimit>,
     /// Faults that are made on purpose.
-    pub fault_injection: Option<Opaque>,
+    pub fault_injection: Option<FaultInjection>,
     /// Whether upstreams are asked in the client's version of HTTP.
     pub use_client_protocol: Option<bool>,
     /// How answers are compressed.
@@ -73,6 +74,43 @@ pub struct BackendTrafficPolicy {
     pub admission_control: Option<Opaque>,
     /// Limits that follow latency.
     pub adaptive_concurrency: Option<Opaque>,
+}
+
+/// Faults that are made on purpose; at least one of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultInjection {
+    /// Requests are held up.
+    pub delay: Option<FaultDelay>,
+    /// Requests are refused.
+    pub abort: Option<FaultAbort>,
+}
+
+/// How long requests are held up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "FaultInjectionDelay")]
+pub struct FaultDelay {
+    /// So long.
+    pub fixed_delay: Duration,
+    /// How many of a hundred requests; all by default.
+    #[schemars(range(min = 0, max = 100))]
+    pub percentage: Option<f64>,
+}
+
+/// How requests are refused: one of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "FaultInjectionAbort")]
+pub struct FaultAbort {
+    /// By this status.
+    #[schemars(range(min = 200, max = 600))]
+    pub http_status: Option<u32>,
+    /// By this status of gRPC.
+    #[schemars(range(min = 0, max = 16))]
+    pub grpc_status: Option<u32>,
+    /// How many of a hundred requests; all by default.
+    #[schemars(range(min = 0, max = 100))]
+    pub percentage: Option<f64>,
 }
 
 /// How the policy of a route is laid over that of its Gateway.

@@ -7,6 +7,7 @@ use super::{
     Duration, Opaque, Quantity,
     backend_traffic_policy::TcpKeepalive,
     http_route::HeaderFilter,
+    http2::Http2,
     reference::{SecretRef, TargetRef, TargetSelector},
 };
 
@@ -344,41 +345,6 @@ pub struct Http1 {
     pub http10: Option<Opaque>,
     /// Whether connections that are used for long enough are cut.
     pub disable_safe_max_connection_duration: Option<bool>,
-}
-
-/// HTTP/2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Http2 {
-    /// Bytes that may arrive on one stream before they are read.
-    pub initial_stream_window_size: Option<Quantity>,
-    /// Bytes that may arrive on one connection before they are read.
-    pub initial_connection_window_size: Option<Quantity>,
-    /// How many requests a connection carries at once.
-    pub max_concurrent_streams: Option<u32>,
-    /// What ends where a client breaks the rules.
-    pub on_invalid_message: Option<OnInvalidMessage>,
-    /// Whether clients that are silent are asked if they are there.
-    pub connection_keepalive: Option<Http2Keepalive>,
-}
-
-/// What ends where a client breaks the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum OnInvalidMessage {
-    /// The stream.
-    TerminateStream,
-    /// The connection.
-    TerminateConnection,
-}
-
-/// How clients that are silent are asked if they are there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Http2Keepalive {
-    /// How often.
-    pub interval: Option<Duration>,
-    /// How long an answer may take.
-    pub timeout: Option<Duration>,
 }
 
 /// A path that is answered without asking anybody.

@@ -6,7 +6,10 @@ use policy::access_log::spec::Format;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Opaque, reference::BackendObjectRef};
+use super::{
+    Opaque,
+    reference::{BackendObjectRef, SecretRef},
+};
 use crate::Secret;
 
 /// What an EnvoyProxy says. Most of it is about Envoy's own process, of which there is none.
@@ -38,7 +41,7 @@ pub struct EnvoyProxy {
     pub filter_order: Vec<Opaque>,
     /// TLS towards backends.
     #[serde(rename = "backendTLS")]
-    pub backend_tls: Option<Opaque>,
+    pub backend_tls: Option<ProxyBackendTls>,
     /// Which addresses are listened on.
     pub ip_family: Option<String>,
     /// Whether routes keep the order in which they are written.
@@ -48,6 +51,31 @@ pub struct EnvoyProxy {
     /// Where addresses lie.
     #[serde(rename = "geoIP")]
     pub geo_ip: Option<Opaque>,
+}
+
+/// TLS towards backends that say nothing of it themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "EnvoyProxyBackendTLS")]
+pub struct ProxyBackendTls {
+    /// A Secret with the certificate that they are shown, and its key.
+    pub client_certificate_ref: Option<SecretRef>,
+    /// The oldest version.
+    pub min_version: Option<String>,
+    /// The newest version.
+    pub max_version: Option<String>,
+    /// Ciphers.
+    #[serde(default)]
+    pub ciphers: Vec<String>,
+    /// Groups for the exchange of keys.
+    #[serde(default)]
+    pub ecdh_curves: Vec<String>,
+    /// Signature algorithms.
+    #[serde(default)]
+    pub signature_algorithms: Vec<String>,
+    /// Versions of HTTP that are offered, the most wanted first.
+    #[serde(default)]
+    pub alpn_protocols: Vec<String>,
 }
 
 /// What is told of requests.

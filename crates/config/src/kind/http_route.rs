@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Duration, Opaque,
+    Duration,
     ai_gateway_route::{HeaderMatch, HeaderMatchKind, ParentRef, Timeouts},
     backend_traffic_policy::Fraction,
+    http_route_access::{CorsFilter, ExternalAuth},
     reference::{BackendObjectRef, LocalRef},
 };
 
@@ -208,9 +209,9 @@ pub struct Filter {
     /// Another host or path for the backend.
     pub url_rewrite: Option<Rewrite>,
     /// Which pages of other origins may use it.
-    pub cors: Option<Opaque>,
+    pub cors: Option<CorsFilter>,
     /// Who is asked whether the request may pass.
-    pub external_auth: Option<Opaque>,
+    pub external_auth: Option<ExternalAuth>,
     /// A filter of another kind, in the same namespace.
     pub extension_ref: Option<LocalRef>,
 }

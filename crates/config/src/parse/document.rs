@@ -1,6 +1,6 @@
 //! One document: which kind it is, and what it says.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn typed<S: for<'n> Deserialize<'n> + Clone + Send + Sync + 'static>(
+    fn typed<S: for<'n> Deserialize<'n> + Send + Sync + 'static>(
         &mut self,
         document: &Document<'_>,
         map: fn(&mut Resources) -> &mut Map<S>,
@@ -315,7 +315,7 @@ impl<'a> Reader<'a> {
         self.unreadable(document.node);
     }
 
-    pub(super) fn insert<S: Clone + Send + Sync + 'static>(
+    pub(super) fn insert<S: Send + Sync + 'static>(
         &mut self,
         document: &Document<'_>,
         metadata: Metadata,
@@ -357,9 +357,9 @@ impl<'a> Reader<'a> {
             order: 0,
             origin: origin(document.node.at),
             places: document.node.places(),
-            version: document.version.to_owned(),
-            metadata,
-            spec,
+            version: Arc::from(document.version),
+            metadata: Arc::new(metadata),
+            spec: Arc::new(spec),
         };
         Some((key, declared))
     }
@@ -398,7 +398,7 @@ impl<'a> Reader<'a> {
 /// Returns a place of the text; it is not known yet which file that is, and after how many lines.
 fn origin(at: Position) -> Origin {
     Origin {
-        file: String::new(),
+        file: Arc::default(),
         line: at.line,
         column: at.column,
     }

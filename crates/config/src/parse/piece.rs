@@ -68,7 +68,7 @@ struct Unserved {
 
 impl Piece {
     /// Adds a resource that goes to `map`.
-    pub(super) fn declare<S: Clone + Send + Sync + 'static>(
+    pub(super) fn declare<S: Send + Sync + 'static>(
         &mut self,
         document: &Document<'_>,
         key: Key,
@@ -140,14 +140,14 @@ impl fmt::Debug for Piece {
 impl Place<'_> {
     fn of(&self, origin: &Origin) -> Origin {
         Origin {
-            file: self.file.to_string(),
+            file: Arc::clone(self.file),
             line: origin.line + self.lines,
             column: origin.column,
         }
     }
 
-    /// Puts a copy of `declared` into `map`, unless its place there is taken.
-    fn put<K: Ord, S: Clone>(
+    /// Puts `declared` into `map`, unless its place there is taken.
+    fn put<K: Ord, S>(
         &self,
         map: &mut BTreeMap<K, Declared<S>>,
         key: K,
@@ -161,7 +161,9 @@ impl Place<'_> {
                     order,
                     origin,
                     places: declared.places.after(self.lines),
-                    ..declared.clone()
+                    version: Arc::clone(&declared.version),
+                    metadata: Arc::clone(&declared.metadata),
+                    spec: Arc::clone(&declared.spec),
                 });
                 Ok(())
             }
@@ -180,7 +182,7 @@ impl Twice {
             path,
         } = self;
         Fault {
-            file: again.file,
+            file: again.file.to_string(),
             line: again.line,
             column: again.column,
             path,
@@ -190,7 +192,7 @@ impl Twice {
     }
 }
 
-impl<S: Clone + Send + Sync> Declaration for Typed<S> {
+impl<S: Send + Sync> Declaration for Typed<S> {
     fn put(&self, place: &Place<'_>, resources: &mut Resources) -> Result<(), Box<Twice>> {
         let order = resources.count;
         resources.count += 1;

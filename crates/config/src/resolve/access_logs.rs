@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::access_log::AccessLog;
 
-use super::{Notes, backends::Reach, listeners::Listeners, log_receivers, target};
+use super::{Notes, backends::Reach, listeners::Listeners, log_receivers, parameters};
 use crate::{
-    Key, Resources, Severity,
+    Key, Severity,
     kind::{
-        ENVOY, EnvoyProxy,
-        envoy_proxy::{self, SinkType},
+        EnvoyProxy,
+        envoy_proxy::{self, ProxyBackendTls, SinkType},
     },
     snapshot::DeclaredLog,
 };
@@ -36,10 +36,9 @@ pub(super) fn resolve(
         }
     }
     for (gateway, listeners) in listeners {
-        let Some(proxy) = proxy(resources, gateway, notes) else {
+        let Some(proxy) = parameters::envoy_proxy(resources, gateway, notes) else {
             continue;
         };
-        notes.used(KIND, &proxy);
         let Some(own) = logs.get(&proxy) else {
             continue;
         };
@@ -52,51 +51,6 @@ pub(super) fn resolve(
         }
     }
     ports
-}
-
-/// Returns the EnvoyProxy of `gateway`; its own comes before that of its class.
-fn proxy(resources: &Resources, gateway: &Key, notes: &mut Notes) -> Option<Key> {
-    let declared = &resources.gateways.get(gateway)?.spec;
-    let own = declared.infrastructure.as_ref();
-    let (kind, holder, field, reference) = match own.and_then(|own| own.parameters_ref.as_ref()) {
-        Some(own) => {
-            let reference = (
-                own.group.as_str(),
-                own.kind.as_str(),
-                target(None, &own.name, &gateway.namespace),
-            );
-            (
-                "Gateway",
-                gateway.clone(),
-                "spec.infrastructure.parametersRef",
-                reference,
-            )
-        }
-        None => {
-            let class = Key::new("", &declared.gateway_class_name);
-            let of_class = resources
-                .gateway_classes
-                .get(&class)?
-                .spec
-                .parameters_ref
-                .as_ref()?;
-            let proxy = target(of_class.namespace.as_deref(), &of_class.name, "");
-            let reference = (of_class.group.as_str(), of_class.kind.as_str(), proxy);
-            ("GatewayClass", class, "spec.parametersRef", reference)
-        }
-    };
-    let (group, wanted, proxy) = reference;
-    if (group, wanted) != (ENVOY, KIND) {
-        let message = format!("{wanted} {proxy} is not an EnvoyProxy: it has no effect");
-        notes.unresolved(kind, &holder, "InvalidParameters", field.to_owned(), message);
-        return None;
-    }
-    if !resources.envoy_proxies.contains_key(&proxy) {
-        let message = format!("EnvoyProxy {proxy} not found");
-        notes.unresolved(kind, &holder, "InvalidParameters", field.to_owned(), message);
-        return None;
-    }
-    Some(proxy)
 }
 
 fn compile(
@@ -197,12 +151,6 @@ fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
             effect,
         ),
         (
-            proxy.backend_tls.is_some(),
-            "spec.backendTLS",
-            Severity::Warning,
-            effect,
-        ),
-        (
             proxy.ip_family.is_some(),
             "spec.ipFamily",
             Severity::Warning,
@@ -234,7 +182,20 @@ fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
             effect,
         ),
     ];
-    for (present, field, severity, message) in found {
+    let none = ProxyBackendTls::default();
+    let tls = proxy.backend_tls.as_ref().unwrap_or(&none);
+    let of_tls = [
+        (tls.min_version.is_some(), "spec.backendTLS.minVersion"),
+        (tls.max_version.is_some(), "spec.backendTLS.maxVersion"),
+        (!tls.ciphers.is_empty(), "spec.backendTLS.ciphers"),
+        (!tls.ecdh_curves.is_empty(), "spec.backendTLS.ecdhCurves"),
+        (
+            !tls.signature_algorithms.is_empty(),
+            "spec.backendTLS.signatureAlgorithms",
+        ),
+    ];
+    let of_tls = of_tls.map(|(present, field)| (present, field, Severity::Warning, effect));
+    for (present, field, severity, message) in found.into_iter().chain(of_tls) {
         if present {
             notes.unsupported(KIND, key, severity, field, message);
         }

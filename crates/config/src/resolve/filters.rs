@@ -101,17 +101,8 @@ fn apply(
             let path = written.path.as_ref();
             plain.path = path.and_then(|path| rewritten(scope, path)).or(plain.path.take());
         }
-        // Where it leads is for the route to say.
-        FilterKind::RequestMirror => {}
-        FilterKind::Cors => {
-            let message = "has no effect in this version";
-            notes.unsupported(kind, key, Severity::Warning, field, message);
-        }
-        FilterKind::ExternalAuth => {
-            let message = "nobody is asked by this version: the rule's requests are refused";
-            notes.unsupported(kind, key, Severity::Error, field, message);
-            return Err(message.to_owned());
-        }
+        // Where it leads, and who may use the rule, is for the route to say.
+        FilterKind::RequestMirror | FilterKind::Cors | FilterKind::ExternalAuth => {}
         FilterKind::ExtensionRef => {
             let extended = extension(scope, filter.extension_ref.as_ref(), plain, notes);
             return extended.inspect_err(|reason| {

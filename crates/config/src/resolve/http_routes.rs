@@ -12,11 +12,12 @@ use super::{
     backends::{Place, Reach, Trouble},
     filters::{self, Scope},
     listeners::Listeners,
+    proxies::{Way, Ways},
     routes::{Guards, Treatment, add},
     traffic::{self, Own},
 };
 use crate::{
-    Key, Severity,
+    Key,
     host::Host,
     kind::{
         Duration, HTTPRoute,
@@ -33,7 +34,7 @@ use crate::{
 /// Adds the rules of every HTTPRoute to `entries`, by port.
 pub(super) fn resolve(
     reach: &Reach<'_>,
-    listeners: &Listeners,
+    (listeners, ways): (&Listeners, &Ways<'_>),
     access: &mut Access,
     traffic: &mut traffic::Policies<'_>,
     entries: &mut BTreeMap<u16, Vec<Entry>>,
@@ -61,7 +62,9 @@ pub(super) fn resolve(
         let mut resolving = Resolving {
             reach,
             key,
+            way: ways.of(&route.spec.parent_refs, key),
             known: &mut known,
+            access,
             notes,
         };
         let mut rules = resolving.rules(route);
@@ -86,30 +89,33 @@ pub(super) fn resolve(
     }
 }
 
+/// Backends, by the Gateway that says how they are called, and by their ids.
+type Known<'a> = BTreeMap<(Option<&'a Key>, String), Result<Arc<Backend>, Trouble>>;
+
 /// One route on its way.
-struct Resolving<'a> {
+struct Resolving<'a, 'r> {
     reach: &'a Reach<'a>,
     key: &'a Key,
-    /// What places were found to be that other references led to.
-    known: &'a mut BTreeMap<String, Result<Arc<Backend>, Trouble>>,
+    /// How the backends of its Gateway are called, and which Gateway that is.
+    way: Option<(&'r Key, &'r Way)>,
+    /// What places were found to be that other references led to, by that Gateway.
+    known: &'a mut Known<'r>,
+    access: &'a mut Access,
     notes: &'a mut Notes,
 }
 
-impl Resolving<'_> {
+impl Resolving<'_, '_> {
     fn rules(&mut self, route: &Declared<HTTPRoute>) -> Vec<Entry> {
         let rules = route.spec.rules.iter().enumerate();
         rules
-            .map(|(index, rule)| {
-                self.remark(index, rule);
-                Entry {
-                    rule: Arc::new(self.rule(index, rule)),
-                    listener: Host::Any,
-                    hosts: Vec::new(),
-                    created: route.metadata.creation_timestamp,
-                    matches: self.matches(index, rule),
-                    owned_by: String::new(),
-                    models_created: 0,
-                }
+            .map(|(index, rule)| Entry {
+                rule: Arc::new(self.rule(index, rule)),
+                listener: Host::Any,
+                hosts: Vec::new(),
+                created: route.metadata.creation_timestamp,
+                matches: self.matches(index, rule),
+                owned_by: String::new(),
+                models_created: 0,
             })
             .collect()
     }
@@ -152,7 +158,9 @@ impl Resolving<'_> {
                 stream_idle: None,
                 declared: request.is_some(),
             },
-            policies: None,
+            policies: self
+                .access
+                .of_rule(self.reach, self.key, (index, rule), self.notes),
             plain: Some(Arc::new(plain)),
             traffic: None,
             costs: None,
@@ -184,17 +192,6 @@ impl Resolving<'_> {
             })
         });
         mirrors.collect()
-    }
-
-    /// Says what a rule declares and this version does not do.
-    fn remark(&mut self, index: usize, rule: &Rule) {
-        let session = rule.session_persistence.as_ref();
-        if session.is_some_and(|session| session.idle_timeout.is_some()) {
-            let field = format!("spec.rules[{index}].sessionPersistence.idleTimeout");
-            let message = "has no effect in this version: absoluteTimeout bounds a session";
-            self.notes
-                .unsupported(KIND, self.key, Severity::Warning, field.as_str(), message);
-        }
     }
 
     fn matches(&mut self, index: usize, rule: &Rule) -> Vec<router::Match> {
@@ -260,18 +257,22 @@ impl Resolving<'_> {
     }
 }
 
-impl Resolving<'_> {
+impl Resolving<'_, '_> {
     fn reached(&mut self, reference: &BackendObjectRef) -> Result<Arc<Backend>, Trouble> {
         let place = Place::of(reference, &self.key.namespace)?;
         self.reach
             .permit(&[End::http_route(self.key)], &place, self.notes)?;
         let id = place.id();
-        if let Some(known) = self.known.get(&id) {
+        let known = (self.way.map(|(gateway, _)| gateway), id.clone());
+        if let Some(known) = self.known.get(&known) {
             return known.clone();
         }
         let found = self.reach.endpoints(&place, self.notes);
-        let found = found.map(|(endpoints, tls)| {
-            Arc::new(Backend {
+        let found = found.and_then(|(endpoints, mut tls)| {
+            if let Some((_, way)) = self.way {
+                way.encrypt(&mut tls).map_err(|message| ("InvalidTLS", message))?;
+            }
+            Ok(Arc::new(Backend {
                 id: Arc::from(id.as_str()),
                 provider: &provider::Plain,
                 site: Site::default(),
@@ -279,9 +280,9 @@ impl Resolving<'_> {
                 tls,
                 credential: None,
                 quota: None,
-            })
+            }))
         });
-        self.known.insert(id, found.clone());
+        self.known.insert(known, found.clone());
         found
     }
 }

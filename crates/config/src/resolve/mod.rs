@@ -38,6 +38,7 @@ mod listeners;
 mod log_receivers;
 mod mcp;
 mod metering;
+mod parameters;
 mod policies;
 mod proxies;
 mod routes;
@@ -70,7 +71,8 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
         policies: &policies,
     };
     let mut backends = backends::resolve(&reach, &mut notes);
-    proxies::resolve(resources, &mut backends, &mut notes);
+    let ways = proxies::of_gateways(resources, &mut notes);
+    proxies::resolve(resources, &ways, &mut backends, &mut notes);
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
     let traffic = traffic::resolve(resources, &mut notes);
@@ -79,7 +81,7 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
         &reach,
         loaded,
         listeners,
-        &backends,
+        (&backends, &ways),
         &mut access,
         traffic,
         &mut notes,

@@ -1,77 +1,78 @@
-//! Which backends are reached through a proxy, and which are shown a certificate: those of the Gateway whose routes
-//! refer to them.
+//! Which backends are reached through a proxy, and what they are shown: those of the Gateway whose routes refer to them.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 
-use super::{End, Notes, backends::Backends, certificates, permitted, target};
+use super::{End, Notes, backends::Backends, certificates, parameters, permitted, target};
 use crate::{
     Key, Resources, Secret, Severity,
     certificate::Certificate,
-    kind::{Gateway, gateway_config::ForwardProxy},
+    kind::{Gateway, ai_gateway_route::ParentRef, gateway_config::ForwardProxy},
     snapshot::{Backend, Endpoint, Proxy, Tls},
 };
-
-/// What a Gateway says of calls to backends; an error where it cannot be honoured.
-type Declared = Result<Way, String>;
 
 /// A proxy, and who is called directly all the same.
 type Proxied = (Arc<Proxy>, Vec<String>);
 
-/// How backends are called.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Way {
+/// How the backends of each Gateway are called.
+pub(super) struct Ways<'r>(BTreeMap<&'r Key, Way>);
+
+/// How the backends of a Gateway are called; an error where what it says cannot be honoured.
+#[derive(Debug, PartialEq)]
+pub(super) struct Way {
     /// The proxy, and who is called directly all the same.
-    proxy: Option<Proxied>,
-    /// What those are shown that are called encrypted and have nothing of their own to be shown.
-    certificate: Option<Certificate>,
+    proxy: Result<Option<Proxied>, String>,
+    /// What those are shown and offered that are called encrypted.
+    tls: Result<Shown, String>,
 }
 
-/// Has the backends of routes called as their Gateways say.
-pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mut Notes) {
+/// What backends are shown and offered that have nothing of their own.
+#[derive(Debug, Default, PartialEq)]
+struct Shown {
+    certificate: Option<Certificate>,
+    /// Versions of HTTP.
+    protocols: Vec<String>,
+}
+
+/// Returns how the backends of each Gateway are called.
+pub(super) fn of_gateways<'r>(resources: &'r Resources, notes: &mut Notes) -> Ways<'r> {
     for (key, declared) in &resources.gateway_configs {
         if declared.spec.ext_proc.is_some() {
             let message = "there is no other process";
             notes.unsupported(KIND, key, Severity::Warning, "spec.extProc", message);
         }
     }
-    let gateways: BTreeMap<&Key, Declared> = resources
-        .gateways
-        .iter()
-        .map(|(key, gateway)| {
-            let name = gateway.metadata.annotations.get(GATEWAY_CONFIG);
-            let name = name.filter(|name| !name.is_empty());
-            let proxy = name.map(|name| of(resources, key, name, notes));
-            let certificate = certificate(resources, key, &gateway.spec, notes);
-            let way = proxy.unwrap_or(Ok(None)).and_then(|proxy| {
-                Ok(Way {
-                    proxy,
-                    certificate: certificate?,
-                })
-            });
-            (key, way)
-        })
-        .collect();
-    let mut reached: BTreeMap<Key, &Declared> = BTreeMap::new();
+    let ways = resources.gateways.iter().map(|(key, gateway)| {
+        let name = gateway.metadata.annotations.get(GATEWAY_CONFIG);
+        let name = name.filter(|name| !name.is_empty());
+        let proxy = name.map(|name| of(resources, key, name, notes));
+        let way = Way {
+            proxy: proxy.unwrap_or(Ok(None)),
+            tls: shown(resources, key, &gateway.spec, notes),
+        };
+        (key, way)
+    });
+    Ways(ways.collect())
+}
+
+/// Has the backends of routes called as their Gateways say.
+pub(super) fn resolve(resources: &Resources, ways: &Ways<'_>, backends: &mut Backends, notes: &mut Notes) {
+    let mut reached: BTreeMap<Key, &Way> = BTreeMap::new();
     let mut routes: Vec<_> = resources.ai_gateway_routes.iter().collect();
     routes.sort_by_key(|(_, route)| route.order);
     for (key, route) in routes {
-        let mut parents = route.spec.parent_refs.iter();
-        let first = parents.find_map(|parent| {
-            gateways.get(&target(parent.namespace.as_deref(), &parent.name, &key.namespace))
-        });
-        let Some(declared) = first else {
+        let Some((_, way)) = ways.of(&route.spec.parent_refs, key) else {
             continue;
         };
         for reference in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
             let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
             match reached.entry(to) {
                 Entry::Vacant(entry) => {
-                    entry.insert(declared);
+                    entry.insert(way);
                 }
-                Entry::Occupied(entry) if *entry.get() != declared => {
+                Entry::Occupied(entry) if *entry.get() != way => {
                     let message = format!(
                         "AIServiceBackend {} is reached as by the Gateway of a route before this one",
                         entry.key()
@@ -82,35 +83,91 @@ pub(super) fn resolve(resources: &Resources, backends: &mut Backends, notes: &mu
             }
         }
     }
-    for (key, declared) in reached {
+    for (key, way) in reached {
         let Some(service) = backends.get_mut(&key) else {
             continue;
         };
-        match declared {
-            Ok(way) if *way == Way::default() => {}
-            Ok(way) => {
-                if let Ok(backend) = &mut service.backend {
-                    way.apply(Arc::make_mut(backend));
-                }
-            }
-            Err(message) => service.backend = Err(message.clone()),
+        if let Ok(backend) = &mut service.backend
+            && !way.changes_nothing()
+            && let Err(message) = way.apply(Arc::make_mut(backend))
+        {
+            service.backend = Err(message);
         }
     }
 }
 
+impl Ways<'_> {
+    /// Returns how the backends of the route `key` are called, and the Gateway that says so: the first that there is of
+    /// its parents.
+    pub(super) fn of(&self, parents: &[ParentRef], key: &Key) -> Option<(&Key, &Way)> {
+        parents.iter().find_map(|parent| {
+            let gateway = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
+            self.0
+                .get_key_value(&gateway)
+                .map(|(gateway, way)| (*gateway, way))
+        })
+    }
+}
+
 impl Way {
-    fn apply(&self, backend: &mut Backend) {
-        if let Some((proxy, direct)) = &self.proxy {
+    fn changes_nothing(&self) -> bool {
+        self.proxy == Ok(None) && self.tls.as_ref().is_ok_and(|shown| *shown == Shown::default())
+    }
+
+    fn apply(&self, backend: &mut Backend) -> Result<(), String> {
+        if let Some((proxy, direct)) = self.proxy.as_ref().map_err(Clone::clone)? {
             for endpoint in &mut backend.endpoints {
                 route(endpoint, proxy, direct);
             }
         }
-        if let Some(tls) = &mut backend.tls
-            && tls.certificate.is_none()
-        {
-            tls.certificate.clone_from(&self.certificate);
-        }
+        self.encrypt(&mut backend.tls)
     }
+
+    /// Has what is called encrypted shown and offered what the Gateway says, where it has nothing of its own.
+    ///
+    /// # Errors
+    /// Why it must not be called.
+    pub(super) fn encrypt(&self, tls: &mut Option<Tls>) -> Result<(), String> {
+        let Some(tls) = tls else {
+            return Ok(());
+        };
+        let shown = self.tls.as_ref().map_err(Clone::clone)?;
+        if tls.certificate.is_none() {
+            tls.certificate.clone_from(&shown.certificate);
+        }
+        if tls.protocols.is_empty() {
+            tls.protocols.clone_from(&shown.protocols);
+        }
+        Ok(())
+    }
+}
+
+/// Returns what the backends of a Gateway are shown and offered: as it says itself, then as its EnvoyProxy does.
+fn shown(resources: &Resources, key: &Key, gateway: &Gateway, notes: &mut Notes) -> Result<Shown, String> {
+    let mut shown = Shown {
+        certificate: certificate(resources, key, gateway, notes)?,
+        ..Shown::default()
+    };
+    let Some(proxy) = parameters::envoy_proxy(resources, key, notes) else {
+        return Ok(shown);
+    };
+    let Some(declared) = resources.envoy_proxies.get(&proxy) else {
+        return Ok(shown);
+    };
+    let Some(tls) = &declared.spec.backend_tls else {
+        return Ok(shown);
+    };
+    shown.protocols.clone_from(&tls.alpn_protocols);
+    if let (None, Some(reference)) = (&shown.certificate, &tls.client_certificate_ref) {
+        let found = certificates::certificate(resources, End::proxy(&proxy), reference, notes);
+        let found = found.map_err(|(reason, message)| {
+            let field = "spec.backendTLS.clientCertificateRef".to_owned();
+            notes.unresolved("EnvoyProxy", &proxy, reason, field, &message);
+            format!("EnvoyProxy {proxy}: {message}")
+        });
+        shown.certificate = Some(found?);
+    }
+    Ok(shown)
 }
 
 /// Returns the certificate that the backends of a Gateway are shown.

@@ -11,7 +11,9 @@ use super::{
     backends::{Backends, Reach, Service},
     http_routes,
     listeners::Listeners,
-    metering, permitted, target,
+    metering, permitted,
+    proxies::Ways,
+    target,
     targets::Site,
     traffic::{self, Own},
 };
@@ -31,7 +33,7 @@ pub(super) fn resolve(
     reach: &Reach<'_>,
     loaded: u64,
     listeners: Listeners,
-    backends: &Backends,
+    (backends, ways): (&Backends, &Ways<'_>),
     access: &mut Access,
     mut traffic: traffic::Policies<'_>,
     notes: &mut Notes,
@@ -72,7 +74,14 @@ pub(super) fn resolve(
         };
         add(&mut entries, places, key, &rules, access, treatment);
     }
-    http_routes::resolve(reach, &listeners, access, &mut traffic, &mut entries, notes);
+    http_routes::resolve(
+        reach,
+        (&listeners, ways),
+        access,
+        &mut traffic,
+        &mut entries,
+        notes,
+    );
     ports(&listeners, entries)
 }
 
@@ -204,8 +213,8 @@ pub(super) struct Guards<'r>(Vec<(&'static str, &'r Key, &'r Guard)>);
 impl<'r> Guards<'r> {
     pub(super) fn of(resources: &'r Resources) -> Self {
         let unserved = resources.unserved.iter();
-        let guards =
-            unserved.filter_map(|((kind, policy), declared)| Some((*kind, policy, declared.spec.as_ref()?)));
+        let guards = unserved
+            .filter_map(|((kind, policy), declared)| Some((*kind, policy, (*declared.spec).as_ref()?)));
         Self(guards.collect())
     }
 

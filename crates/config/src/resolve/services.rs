@@ -21,7 +21,7 @@ impl<'r> Services<'r> {
         for (key, slice) in &resources.endpoint_slices {
             if let Some(service) = slice.metadata.labels.get(SERVICE_NAME) {
                 let place = (key.namespace.as_str(), service.as_str());
-                slices.entry(place).or_default().push((key, &slice.spec));
+                slices.entry(place).or_default().push((key, &*slice.spec));
             }
         }
         Self { resources, slices }

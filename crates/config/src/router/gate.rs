@@ -22,6 +22,8 @@ pub enum Gate<'r> {
 pub(super) struct Guards {
     /// Each once, in the order of the rules.
     policies: Vec<Arc<Policies>>,
+    /// Those of them that guard rules of models.
+    of_models: Vec<Arc<Policies>>,
     /// Whether some rule has none.
     open: bool,
 }
@@ -52,12 +54,21 @@ impl Router {
 
     /// Returns the policies that guard any of the rules of `host`, each once.
     pub fn policies(&self, host: &str) -> Vec<&Arc<Policies>> {
+        self.guards(host, |guards| &guards.policies)
+    }
+
+    /// Returns the policies that guard any of the rules of models of `host`, each once.
+    pub fn policies_of_models(&self, host: &str) -> Vec<&Arc<Policies>> {
+        self.guards(host, |guards| &guards.of_models)
+    }
+
+    fn guards(&self, host: &str, of: fn(&Guards) -> &Vec<Arc<Policies>>) -> Vec<&Arc<Policies>> {
         if !self.guarded {
             return Vec::new();
         }
         let mut seen = HashSet::new();
         self.groups(host)
-            .flat_map(|group| &group.guards.policies)
+            .flat_map(|group| of(&group.guards))
             .filter(|policies| seen.insert(Arc::as_ptr(policies)))
             .collect()
     }
@@ -79,14 +90,17 @@ impl Guards {
     /// Returns what guards the rules of `group`.
     pub(super) fn of(group: &Group) -> Self {
         let mut guards = Self::default();
-        let mut seen = HashSet::new();
+        let (mut seen, mut of_models) = (HashSet::new(), HashSet::new());
         for row in &group.rows {
-            match &row.rule.policies {
-                Some(policies) if seen.insert(Arc::as_ptr(policies)) => {
-                    guards.policies.push(Arc::clone(policies));
-                }
-                Some(_) => {}
-                None => guards.open = true,
+            let Some(policies) = &row.rule.policies else {
+                guards.open = true;
+                continue;
+            };
+            if seen.insert(Arc::as_ptr(policies)) {
+                guards.policies.push(Arc::clone(policies));
+            }
+            if !row.is_plain() && of_models.insert(Arc::as_ptr(policies)) {
+                guards.of_models.push(Arc::clone(policies));
             }
         }
         guards

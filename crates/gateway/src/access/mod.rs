@@ -62,11 +62,20 @@ pub(crate) struct Passed {
 }
 
 /// Answers a browser that asks whether a page may send a request; `None` if it does not ask, or the page may not.
+///
+/// Where the rule is known that would serve the request, it alone says so; which one serves a model is not known yet, so
+/// that any of them may.
 pub(crate) fn preflight(ctx: &Ctx, head: &Parts) -> Option<Answer> {
     if head.method != Method::OPTIONS {
         return None;
     }
-    let policies = ctx.listener()?.router.policies(&ctx.facts.host);
+    let meant = head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    let meant = Method::from_bytes(meant.as_bytes()).ok()?;
+    let rule = ctx.plain(head, &meant);
+    let policies = match &rule {
+        Some(rule) => rule.policies.iter().collect(),
+        None => ctx.listener()?.router.policies_of_models(&ctx.facts.host),
+    };
     let cors = policies.iter().filter_map(|policies| policies.cors.as_ref());
     let (head, ()) = cors
         .filter_map(|cors| cors.preflight(&head.method, &head.headers))
@@ -110,7 +119,7 @@ pub(crate) async fn plain(
     shown: &mut Shown<'_>,
 ) -> Result<Option<Arc<Rule>>, Box<Refusal>> {
     for _ in 0..MAX_ROUTES {
-        let Some(rule) = ctx.plain(head) else {
+        let Some(rule) = ctx.plain(head, &head.method) else {
             return Ok(None);
         };
         if !enter(ctx, &rule, head, shown).await? {

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use policy::traffic::{
     Balance,
     balance::{Cookie, HashKey, hash},
+    session::Bound,
 };
 
 /// What chooses the endpoint of a request.
@@ -15,8 +16,8 @@ pub(crate) struct Affinity {
     pub(crate) key: Option<u64>,
     /// The cookie that the client is given, because it has none.
     pub(crate) cookie: Option<HeaderValue>,
-    /// The hash of the endpoint's name that the client's session is bound to.
-    pub(crate) pinned: Option<u64>,
+    /// The client's session.
+    pub(crate) session: Option<Bound>,
 }
 
 impl Affinity {
@@ -73,7 +74,7 @@ fn of_cookie(cookie: &Cookie, headers: &HeaderMap) -> Affinity {
     Affinity {
         key: Some(hash(0, value.as_bytes())),
         cookie: given,
-        pinned: None,
+        session: None,
     }
 }
 

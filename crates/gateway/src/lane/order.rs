@@ -307,7 +307,8 @@ impl<'a> Managed<'a> {
             (Balance::RoundRobin, Some((_, endpoint, _))) => endpoint.lane.map_or(0, |(lane, _)| lane.turn()),
             (_, _) => 0,
         };
-        if let Some(place) = self.affinity.pinned.and_then(|name| named(&eligible, name)) {
+        let session = self.affinity.session;
+        if let Some(place) = session.and_then(|bound| named(&eligible, bound.endpoint)) {
             return Some(place);
         }
         let key = self.affinity.key;

@@ -21,7 +21,7 @@ use tracing::debug;
 use crate::{
     State,
     ctx::Ctx,
-    headers,
+    fault, headers,
     lane::{
         affinity::Affinity,
         order::{Managed, Order},
@@ -47,6 +47,13 @@ pub(crate) async fn serve(
     asked: Asked<'_>,
     client_headers: HeaderMap,
 ) -> Result<Answer, Box<Refusal>> {
+    if let Some(status) = fault::inject(ctx, rule).await {
+        let error = ApiError {
+            status,
+            ..ApiError::new(ErrorKind::of_status(status), fault::MESSAGE)
+        };
+        return Err(error.into());
+    }
     if !meter::meters(rule) {
         return attempts(ctx, rule, asked, client_headers).await;
     }

@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use llm::{ApiError, Endpoint, Target, multipart::Editor, upload::Form};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     asked::{Asked, Head, Payload, Said},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     access::{self, Shown},
-    body::{self, Memory, Reserved},
+    body::{self, Memory, Pace, Reserved},
     ctx::Ctx,
     given::Given,
     refusal::{Answer, Content, Refusal},
@@ -70,6 +70,8 @@ pub(crate) struct Source {
     body: Option<Given>,
     /// The most bytes that may come.
     limit: usize,
+    /// How fast.
+    pace: Pace,
     received: usize,
     /// What came before the model was known.
     held: Bytes,
@@ -102,7 +104,12 @@ pub(crate) async fn serve(
             return Err(error.into());
         }
     };
-    let source = Arc::new(Mutex::new(Source::new(form, body, limit, &ctx.runtime.memory)));
+    let source = Arc::new(Mutex::new(Source::new(
+        form,
+        body,
+        (limit, ctx.pace()),
+        &ctx.runtime.memory,
+    )));
     let answer = answer(ctx, announced, &source, head).await;
     ctx.facts.bytes_received = lock(&source).received as u64;
     if let Some(trace) = ctx.facts.trace.as_mut().filter(|trace| trace.is_sampled()) {
@@ -160,8 +167,9 @@ async fn answer(
 /// Reads until the model is known, and returns it.
 async fn hold(source: &Shared, limit: usize) -> Result<String, ApiError> {
     let mut held = BytesMut::new();
+    let pace = lock(source).pace;
     loop {
-        let next = timeout(body::READ_IDLE, poll_fn(|cx| lock(source).poll_client(cx))).await;
+        let next = timeout_at(pace.next(), poll_fn(|cx| lock(source).poll_client(cx))).await;
         let mut source = lock(source);
         let Some(bytes) = next.map_err(|_| body::silent())? else {
             // A form that ends well without a model is at fault too.
@@ -187,11 +195,12 @@ async fn hold(source: &Shared, limit: usize) -> Result<String, ApiError> {
 /// A 413 above the limit; a 503 if there is no room for it; what is wrong with it.
 pub(crate) async fn whole(source: &Shared, limit: usize) -> Result<Bytes, ApiError> {
     let mut held = BytesMut::from(lock(source).held.as_ref());
+    let pace = lock(source).pace;
     loop {
         if held.len() > limit {
             return Err(body::too_large(limit));
         }
-        let next = timeout(body::READ_IDLE, poll_fn(|cx| lock(source).poll_client(cx))).await;
+        let next = timeout_at(pace.next(), poll_fn(|cx| lock(source).poll_client(cx))).await;
         let mut source = lock(source);
         match next.map_err(|_| body::silent())? {
             Some(bytes) => {
@@ -269,11 +278,12 @@ impl Upload {
 }
 
 impl Source {
-    fn new(form: Form, body: Given, limit: usize, memory: &Arc<Memory>) -> Self {
+    fn new(form: Form, body: Given, (limit, pace): (usize, Pace), memory: &Arc<Memory>) -> Self {
         Self {
             form,
             body: Some(body),
             limit,
+            pace,
             received: 0,
             held: Bytes::new(),
             kept: BytesMut::new(),
@@ -365,15 +375,19 @@ impl Source {
     /// Returns when to look again whether a limit has passed.
     fn look_at(&self, limits: Limits) -> Instant {
         let now = Instant::now();
-        let silent = self.moved + body::READ_IDLE;
+        let silent = self.moved + self.pace.silence;
         let next = if silent > now { silent } else { now + LOOK_EVERY };
+        let whole = self.pace.until.filter(|until| *until > now);
+        let next = whole.map_or(next, |until| next.min(until));
         next.min(limits.attempt).min(self.moved + limits.idle)
     }
 
-    /// Returns whether a limit has passed. A client's silence is a fault of its own.
+    /// Returns whether a limit has passed. A client's silence is a fault of its own, and so is its slowness.
     fn is_over(&mut self, limits: Limits) -> bool {
         let now = Instant::now();
-        if self.waiting && now >= self.moved + body::READ_IDLE {
+        let silent = now >= self.moved + self.pace.silence;
+        let late = self.body.is_some() && self.pace.until.is_some_and(|until| now >= until);
+        if self.waiting && (silent || late) {
             self.fault = Some(body::silent());
         }
         self.fault.is_some() || now >= limits.attempt || now >= self.moved + limits.idle

@@ -72,16 +72,23 @@ pub(super) async fn once<'a>(ctx: &mut Ctx, handing: Handing<'a>) -> Result<Repl
             "no backend serves this route",
         ));
     };
-    let backend = usable(ctx, rule, rule.candidates.get(at))?;
+    let candidate = rule.candidates.get(at);
+    let backend = usable(ctx, rule, candidate)?;
     let Some(client) = ctx.state.clients.pick(backend).cloned() else {
         return Err(text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the backend has no endpoint",
         ));
     };
-    let limits = Limits::of(rule, ctx.began);
+    let limits = Limits::of(rule, ctx);
+    if let (Some(trail), Some(candidate)) = (&mut ctx.facts.trail, candidate) {
+        trail.begin(candidate);
+    }
     let dressed = dress(ctx, plain, at, head, path, &client);
     let asked = ask(&mut sending, dressed, &client, &limits).await;
+    if let Some(trail) = &mut ctx.facts.trail {
+        trail.end(asked.as_ref().map_or_else(Failed::name, |_| "answered"), None);
+    }
     asked.map_err(Failed::into_answer)
 }
 
@@ -100,7 +107,7 @@ pub(super) async fn managed<'a>(
         return Err(text(StatusCode::BAD_REQUEST, message));
     };
     ctx.runtime.retries.deposit();
-    let limits = Limits::of(handing.rule, ctx.began);
+    let limits = Limits::of(handing.rule, ctx);
     let mut last = None;
     while let Some(choice) = managed.next(&ctx.runtime.records) {
         if choice.is_repeated && !ctx.runtime.retries.withdraw() {
@@ -299,7 +306,7 @@ fn affinity(ctx: &Ctx, traffic: &Traffic, headers: &HeaderMap) -> Affinity {
     let affinity = Affinity::of(&traffic.balance, ctx.peer(), headers, query, Vec::new);
     let session = traffic.session.as_ref();
     Affinity {
-        pinned: session.and_then(|session| session.endpoint(headers, ctx.facts.now())),
+        session: session.and_then(|session| session.of(headers, ctx.facts.now())),
         ..affinity
     }
 }
@@ -308,9 +315,9 @@ fn affinity(ctx: &Ctx, traffic: &Traffic, headers: &HeaderMap) -> Affinity {
 fn bound(ctx: &Ctx, managed: &Managed<'_>, choice: &Choice<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let affinity = managed.affinity();
     let cookie = affinity.cookie.clone().map(|cookie| (header::SET_COOKIE, cookie));
-    let way = choice.way().filter(|way| affinity.pinned != Some(way.name));
-    let session = managed.traffic().session.as_ref().zip(way);
-    let session = session.and_then(|(session, way)| session.bind(way.name, ctx.facts.now()));
+    let session = managed.traffic().session.as_ref().zip(choice.way());
+    let session =
+        session.and_then(|(session, way)| session.bind(way.name, affinity.session, ctx.facts.now()));
     cookie.into_iter().chain(session).collect()
 }
 

@@ -7,10 +7,7 @@ use config::snapshot::Rule;
 use tokio::time::{Instant, timeout_at};
 
 use super::{arriving::Progress, failed::Failed};
-use crate::upstream::CallError;
-
-/// The longest silence of a client within its request.
-const CLIENT_IDLE: Duration = Duration::from_secs(30);
+use crate::{body::Pace, ctx::Ctx, upstream::CallError};
 
 /// The longest silence of a backend within a reply, where a rule sets no other.
 const IDLE: Duration = Duration::from_secs(300);
@@ -29,12 +26,14 @@ pub(super) struct Limits {
     whole: Option<Duration>,
     /// Between any two pieces of it.
     pub(super) idle: Duration,
+    /// How fast the request has to arrive.
+    pace: Pace,
     began: Instant,
 }
 
 impl Limits {
-    /// Returns the limits of a rule.
-    pub(super) fn of(rule: &Rule, began: Instant) -> Self {
+    /// Returns the limits of a request that `rule` serves.
+    pub(super) fn of(rule: &Rule, ctx: &Ctx) -> Self {
         let traffic = rule.traffic.as_deref();
         let retry = traffic.and_then(|traffic| traffic.retry.as_ref()?.timeout);
         let declared = rule.timeouts.declared || traffic.is_some_and(|traffic| traffic.request.is_some());
@@ -45,7 +44,8 @@ impl Limits {
             attempt: [rule.timeouts.attempt, retry].into_iter().flatten().min(),
             whole: [request, longest].into_iter().flatten().min(),
             idle: rule.timeouts.stream_idle.unwrap_or(IDLE),
-            began,
+            pace: ctx.pace(),
+            began: ctx.began,
         }
     }
 
@@ -74,7 +74,7 @@ impl Limits {
             let ended = progress.ended();
             let (until, late) = match ended {
                 Some(ended) => self.until(began.max(ended), self.end(progress)),
-                None => (Instant::now() + self.patience(), Failed::Silent),
+                None => (self.look_at(), Failed::Silent),
             };
             match timeout_at(until, call.as_mut()).await {
                 Ok(Ok(reply)) => return Ok(reply),
@@ -86,7 +86,10 @@ impl Limits {
             let bytes = progress.bytes();
             if bytes != seen.0 {
                 seen = (bytes, Instant::now());
-            } else if progress.ended().is_none() && seen.1.elapsed() >= CLIENT_IDLE {
+            } else if progress.ended().is_none() && seen.1.elapsed() >= self.pace.silence {
+                return Err(Failed::Silent);
+            }
+            if progress.ended().is_none() && self.pace.until.is_some_and(|until| until <= Instant::now()) {
                 return Err(Failed::Silent);
             }
         }
@@ -100,9 +103,10 @@ impl Limits {
         }
     }
 
-    /// Returns how long to wait before it is looked again whether the client still sends.
-    fn patience(&self) -> Duration {
-        let limits = [self.total, self.attempt, Some(CLIENT_IDLE)];
-        limits.into_iter().flatten().min().unwrap_or(CLIENT_IDLE)
+    /// Returns when it is looked again whether the client still sends.
+    fn look_at(&self) -> Instant {
+        let shortest = [self.total, self.attempt].into_iter().flatten().min();
+        let next = self.pace.next();
+        shortest.map_or(next, |limit| next.min(Instant::now() + limit))
     }
 }

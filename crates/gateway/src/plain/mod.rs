@@ -37,6 +37,7 @@ use tunnel::{Tunnel, UPGRADE};
 
 use crate::{
     ctx::Ctx,
+    fault,
     given::Given,
     headers, meter,
     refusal::{Answer, Content, Refusal},
@@ -51,12 +52,18 @@ const MAX_KEPT: usize = 1024 * 1024;
 /// A 429.
 pub(crate) async fn serve(
     ctx: &mut Ctx,
-    rule: &Rule,
+    rule: &Arc<Rule>,
     head: Parts,
     given: Given,
 ) -> Result<Answer, Box<Refusal>> {
     ctx.facts.route = Some(rule.route.as_str().into());
     ctx.facts.plain = true;
+    if let Some(trail) = &mut ctx.facts.trail {
+        trail.rule = Some(Arc::clone(rule));
+    }
+    if let Some(status) = fault::inject(ctx, rule).await {
+        return Ok(text(status, fault::MESSAGE));
+    }
     if rule.limits.is_none() {
         return Ok(answer(ctx, rule, head, given).await);
     }
@@ -115,7 +122,7 @@ async fn answer(ctx: &mut Ctx, rule: &Rule, head: Parts, given: Given) -> Answer
     ctx.facts.bytes_received = progress.bytes();
     match replied {
         Ok(replied) => {
-            let limits = Limits::of(rule, ctx.began);
+            let limits = Limits::of(rule, ctx);
             respond(plain, replied, limits.idle, limits.last(&progress)).await
         }
         Err(refusal) => refusal,

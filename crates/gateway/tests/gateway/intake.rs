@@ -7,7 +7,10 @@ use gateway::Gateway;
 use testkit::{Client, Received, Reply, Upstream, client, fixture};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::fixture::{CHAT, MODEL, Served, options};
+use crate::{
+    fixture::{CHAT, MODEL, Served, options},
+    upload::TRANSCRIPTIONS,
+};
 
 /// A Gateway whose clients are taken as a policy says, in front of one upstream.
 struct Setup {
@@ -141,12 +144,26 @@ async fn requests_arrive_in_time() {
     let policy = "timeout: { http: { requestReceivedTimeout: 200ms } }";
     for policy in [policy, "timeout: { http: { streamIdleTimeout: 200ms } }"] {
         let setup = Setup::new(policy).await;
-        let mut client = setup.client().await;
-        let head = format!("POST {CHAT} HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\n{{");
-        client.send(head).await.expect("sent");
-        assert_eq!(client.answer().await.expect("a reply").status, 408, "{policy}");
+        let form = "content-type: multipart/form-data; boundary=b\r\n";
+        for (path, headers, begun) in [
+            (CHAT, "", "{"),
+            ("/site", "", "{"),
+            (TRANSCRIPTIONS, form, "--b\r\n"),
+            (TRANSCRIPTIONS, form, NAMED),
+        ] {
+            let mut client = setup.client().await;
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: h\r\n{headers}content-length: 1000\r\n\r\n{begun}");
+            client.send(head).await.expect("sent");
+            let status = client.answer().await.expect("a reply").status;
+            assert_eq!(status, 408, "{policy} {path} {begun}");
+        }
     }
 }
+
+/// A form whose model is known and whose file is on its way.
+const NAMED: &str = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b\r\nContent-Disposition: form-data; \
+                     name=\"file\"; filename=\"a.wav\"\r\n\r\nx";
 
 /// Returns whether the gateway closes the connection, having said nothing more.
 async fn is_closed(client: Client) -> bool {

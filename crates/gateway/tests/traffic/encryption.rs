@@ -23,6 +23,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use gateway::Options;
+
 use crate::setup::{Setup, good, nowhere};
 
 /// An authority that signs the certificates of a test.
@@ -248,4 +250,45 @@ async fn who_wants_a_certificate_is_shown_one() {
         "{}",
         answer.text()
     );
+}
+
+/// The certificate of the Gateway, or that of its EnvoyProxy, is for backends of plain requests too.
+#[tokio::test]
+async fn backends_are_shown_what_their_gateway_has() {
+    let (authority, clients, upstream) = (Authority::new(), Authority::new(), good().await);
+    let to = upstream.address();
+    let encrypted = authority.serve_to(Some(&clients), to, "a.test", 2100, &[]).await;
+    let documents = authority.trusted("hostname: a.test") + &clients.own(2100);
+    let own = "tls: { backend: { clientCertificateRef: { name: own } } }";
+    let proxy =
+        "infrastructure: { parametersRef: { group: gateway.envoyproxy.io, kind: EnvoyProxy, name: proxy } }";
+    for (gateway, status) in [(own, 200), (proxy, 200), ("", 503)] {
+        let yaml = format!(
+            r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{ name: gateway }}
+spec:
+  gatewayClassName: tollgate
+  listeners: [{{ name: http, protocol: HTTP, port: 8080 }}]
+  {gateway}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: site }}
+spec:
+  parentRefs: [{{ name: gateway }}]
+  rules: [{{ backendRefs: [{{ group: gateway.envoyproxy.io, kind: Backend, name: b0 }}] }}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: EnvoyProxy
+metadata: {{ name: proxy }}
+spec: {{ backendTLS: {{ clientCertificateRef: {{ name: own }}, alpnProtocols: [http/1.1] }} }}
+{}{documents}",
+            nowhere(encrypted.address).document(0)
+        );
+        let setup = Setup::of(Options::default(), &yaml).await;
+        let answer = testkit::client::get(setup.address, "/", &[]).await;
+        assert_eq!(answer.status, status, "{gateway}: {}", answer.text());
+    }
 }

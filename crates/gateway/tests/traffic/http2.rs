@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -22,7 +23,10 @@ use testkit::{
     fixture::openai,
     http2::{Act, Answer, Http2, Manner},
 };
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use crate::{
     encryption::Authority,
@@ -85,6 +89,55 @@ async fn an_upstream_that_takes_few_requests_is_given_more_connections() {
     let (one, two) = tokio::join!(setup.ask(), setup.ask());
     assert_eq!((one.status, two.status), (200, 200));
     assert!(upstream.connections() <= 2);
+}
+
+#[tokio::test]
+async fn a_policy_bounds_what_a_connection_carries() {
+    let gate = Gate::new();
+    let later = gate.clone();
+    let upstream = Http2::start(move |_, _| Act::Answer(greeting().after(&later))).await;
+    let setup = Setup::start("http2: { maxConcurrentStreams: 1 }", &[backend(&upstream)]).await;
+    let asked = async {
+        let (one, two) = tokio::join!(setup.ask(), setup.ask());
+        assert_eq!((one.status, two.status), (200, 200));
+    };
+    let opened = async {
+        upstream.received(2).await;
+        gate.open();
+    };
+    tokio::join!(asked, opened);
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn windows_are_as_the_policy_says() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let policy = "http2: { initialStreamWindowSize: 128Ki, initialConnectionWindowSize: 1Mi }";
+    let setup = Setup::start(policy, &[nowhere(address).saying(H2C)]).await;
+    let served = async {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut connection = h2::server::handshake(stream).await.expect("HTTP/2 is spoken");
+        let (_request, mut respond) = connection.accept().await.expect("a request").expect("a request");
+        let reply = http::Response::builder().header("content-type", "application/json");
+        let mut body = respond
+            .send_response(reply.body(()).expect("a reply"), false)
+            .expect("sent");
+        body.reserve_capacity(1 << 20);
+        tokio::select! {
+            room = poll_fn(|cx| body.poll_capacity(cx)) => {
+                assert_eq!(room.expect("a window").expect("a window"), 128 << 10);
+            }
+            _ = connection.accept() => panic!("nothing else is asked"),
+        }
+        let answer = openai::response("gpt").to_string();
+        body.send_data(Bytes::from(answer), true).expect("sent");
+        while connection.accept().await.is_some() {}
+    };
+    tokio::select! {
+        answer = setup.ask() => assert_eq!(answer.status, 200),
+        () = served => panic!("the connection ended"),
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod balance;
 mod breaker;
 mod encryption;
 mod fallback;
+mod fault;
 mod health;
 mod http2;
 mod plain;

@@ -249,7 +249,12 @@ async fn bound(rule: &str, given: &str, brought: &str) {
     for _ in 0..4 {
         let answer = site.get(&[(brought, value)]).await;
         assert_eq!(answer.header("x-backend"), own, "{rule}");
-        assert_eq!(answer.header(given), "", "{rule}: it is bound already");
+        let renewed = rule.contains("idleTimeout");
+        assert_eq!(
+            !answer.header(given).is_empty(),
+            renewed,
+            "{rule}: it is bound already"
+        );
     }
     let others = [site.get(&[]).await, site.get(&[]).await];
     let others = others.map(|answer| answer.header("x-backend").to_owned());
@@ -279,6 +284,25 @@ async fn a_client_comes_back() {
         "x-lane",
     )
     .await;
+    bound(
+        "sessionPersistence: { sessionName: lane, absoluteTimeout: 1h, idleTimeout: 5m }",
+        "set-cookie",
+        "cookie",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn faults_are_made_where_they_are_wanted() {
+    let upstream = named("only").await;
+    let policy = "faultInjection: { delay: { fixedDelay: 1ms }, abort: { httpStatus: 503 } }";
+    let site = Site::start("", policy, &[at(&upstream)]).await;
+    let answer = site.get(&[]).await;
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (503, "a fault that a policy wants made")
+    );
+    assert_eq!(asked([&upstream]), [0]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! the time as arguments; counting, waiting and calling are the gateway's.
 
 pub mod balance;
+pub mod fault;
 pub mod health;
 pub mod retry;
 pub mod session;
@@ -15,6 +16,7 @@ use http::{Method, StatusCode};
 use crate::rate_limit::Limits;
 
 pub use balance::Balance;
+pub use fault::Faults;
 pub use health::Passive;
 pub use retry::Retry;
 pub use session::Session;
@@ -54,6 +56,8 @@ pub struct Traffic {
     pub first_event: Option<Duration>,
     /// The longest silence within a stream, where the rule does not say.
     pub stream_idle: Option<Duration>,
+    /// Faults that are made on purpose.
+    pub faults: Option<Faults>,
     /// The most bytes of a request that is held.
     pub max_body: Option<usize>,
     /// Whether clients may say in a header whom to ask, in which order.
@@ -169,6 +173,8 @@ pub struct Connections {
     pub requests: Option<u32>,
     /// Probes on connections that are silent.
     pub keep_alive: Option<KeepAlive>,
+    /// HTTP/2.
+    pub streams: Streams,
 }
 
 /// Probes on connections that are silent; what is not said is the system's choice.
@@ -180,6 +186,21 @@ pub struct KeepAlive {
     pub interval: Option<Duration>,
     /// Probes without an answer after which a connection is given up.
     pub probes: Option<u32>,
+}
+
+/// How HTTP/2 is spoken; what is `None` is as it is without a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Streams {
+    /// How many requests a connection carries at once.
+    pub at_once: Option<u32>,
+    /// Bytes that may arrive on one stream before they are read.
+    pub window: Option<u32>,
+    /// Bytes that may arrive on one connection before they are read.
+    pub connection_window: Option<u32>,
+    /// How often the other side is asked if it is there, while it is silent.
+    pub ping_every: Option<Duration>,
+    /// How long an answer may take.
+    pub pong_within: Option<Duration>,
 }
 
 impl Default for Breaker {
@@ -203,6 +224,7 @@ impl Default for Connections {
             lifetime: None,
             requests: None,
             keep_alive: None,
+            streams: Streams::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions: which endpoint a client comes back to (Gateway API, "session persistence").
 //!
-//! A client carries the hash of the endpoint's name, which says nothing to anybody else, and when its session is over.
-//! Nothing is remembered here, so that every gateway knows every session.
+//! A client carries the hash of the endpoint's name, which says nothing to anybody else, and when its session is over:
+//! in any case, and if it is not used. Nothing is remembered here, so that every gateway knows every session.
 
 use std::time::Duration;
 
@@ -16,6 +16,17 @@ pub struct Session {
     pub carrier: Carrier,
     /// How long it lasts; `None` for as long as the client keeps it.
     pub lasts: Option<Duration>,
+    /// How long it lasts that is not used; `None` for no other limit.
+    pub idle: Option<Duration>,
+}
+
+/// A client's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The hash of the endpoint's name.
+    pub endpoint: u64,
+    /// When it is over in any case, in seconds; 0 if it is not.
+    end: u64,
 }
 
 /// What carries a session.
@@ -33,8 +44,8 @@ pub enum Carrier {
 }
 
 impl Session {
-    /// Returns the endpoint that the client is bound to, by the hash of its name. `now` is in seconds.
-    pub fn endpoint(&self, headers: &HeaderMap, now: u64) -> Option<u64> {
+    /// Returns the session of a client, unless it is over. `now` is in seconds.
+    pub fn of(&self, headers: &HeaderMap, now: u64) -> Option<Bound> {
         let value = match &self.carrier {
             Carrier::Cookie { name, .. } => {
                 let mut cookies = cookies(headers);
@@ -42,23 +53,36 @@ impl Session {
             }
             Carrier::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
         };
-        let (endpoint, end) = value?.split_once('.')?;
-        let end = u64::from_str_radix(end, 16).ok()?;
-        let over = self.lasts.is_some() && end <= now;
-        let is_ours = endpoint.len() == 16 && endpoint.bytes().all(|digit| digit.is_ascii_hexdigit());
-        u64::from_str_radix(endpoint, 16)
-            .ok()
-            .filter(|_| is_ours && !over)
+        let (endpoint, ends) = value?.split_once('.')?;
+        let (end, unused) = match (ends.split_once('.'), self.idle) {
+            (None, None) => (number(ends)?, u64::MAX),
+            (Some((end, unused)), Some(_)) => (number(end)?, number(unused)?),
+            (None, Some(_)) | (Some(_), None) => return None,
+        };
+        let over = (self.lasts.is_some() && end <= now) || unused <= now;
+        let is_ours = endpoint.len() == 16 && !over;
+        number(endpoint)
+            .filter(|_| is_ours)
+            .map(|endpoint| Bound { endpoint, end })
     }
 
-    /// Returns what binds a client to `endpoint` from `now` on.
-    pub fn bind(&self, endpoint: u64, now: u64) -> Option<(HeaderName, HeaderValue)> {
-        let lasts = self.lasts.map(|lasts| lasts.as_secs());
-        let end = lasts.map_or(0, |lasts| now.saturating_add(lasts));
-        let value = format!("{endpoint:016x}.{end:x}");
+    /// Returns what binds a client to `endpoint` from `now` on, `before` being its session so far; `None` where it has
+    /// that already.
+    pub fn bind(&self, endpoint: u64, before: Option<Bound>, now: u64) -> Option<(HeaderName, HeaderValue)> {
+        let before = before.filter(|before| before.endpoint == endpoint);
+        if before.is_some() && self.idle.is_none() {
+            return None;
+        }
+        let begun = || self.lasts.map_or(0, |lasts| now.saturating_add(lasts.as_secs()));
+        let end = before.map_or_else(begun, |before| before.end);
+        let unused = self.idle.map(|idle| now.saturating_add(idle.as_secs()));
+        let value = match unused {
+            None => format!("{endpoint:016x}.{end:x}"),
+            Some(unused) => format!("{endpoint:016x}.{end:x}.{unused:x}"),
+        };
         let (header, line) = match &self.carrier {
             Carrier::Cookie { name, permanent } => {
-                let age = lasts.filter(|_| *permanent);
+                let age = Some(end.saturating_sub(now)).filter(|_| *permanent && end > 0);
                 let age = age.map(|age| format!("; Max-Age={age}")).unwrap_or_default();
                 (
                     header::SET_COOKIE,
@@ -71,13 +95,18 @@ impl Session {
     }
 }
 
+fn number(digits: &str) -> Option<u64> {
+    let is_plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| is_plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn check(session: &Session, expected: &str, repeated: (&str, &str)) {
-        let (header, line) = session.bind(0xab, 1000).expect("a header");
+        let (header, line) = session.bind(0xab, None, 1000).expect("a header");
         assert_eq!(format!("{header}: {}", line.to_str().expect("text")), expected);
         let mut headers = HeaderMap::new();
         let (name, value) = repeated;
@@ -85,9 +114,34 @@ mod tests {
             HeaderName::try_from(name).expect("a name"),
             HeaderValue::try_from(value).expect("a value"),
         );
-        assert_eq!(session.endpoint(&headers, 1001), Some(0xab));
+        let endpoint = |now| session.of(&headers, now).map(|bound| bound.endpoint);
+        assert_eq!(endpoint(1001), Some(0xab));
         let over = session.lasts.is_none().then_some(0xab);
-        assert_eq!(session.endpoint(&headers, 1060), over);
+        assert_eq!(endpoint(1060), over);
+        let again = session.bind(0xab, session.of(&headers, 1001), 1001);
+        assert_eq!(again, None, "it has that already");
+        assert!(session.bind(0xcd, session.of(&headers, 1001), 1001).is_some());
+    }
+
+    /// A session that is used goes on, but not for ever.
+    #[test]
+    fn a_session_is_renewed() {
+        let session = Session {
+            carrier: Carrier::Header(HeaderName::from_static("x-lane")),
+            lasts: Some(Duration::from_secs(100)),
+            idle: Some(Duration::from_secs(60)),
+        };
+        let bind = |before, now| {
+            let (_, value) = session.bind(0xab, before, now).expect("a header");
+            HeaderMap::from_iter([(HeaderName::from_static("x-lane"), value)])
+        };
+        let given = bind(None, 1000);
+        assert_eq!(given["x-lane"], "00000000000000ab.44c.424");
+        assert_eq!(session.of(&given, 1060), None, "it was not used");
+        let renewed = bind(session.of(&given, 1050), 1050);
+        assert_eq!(renewed["x-lane"], "00000000000000ab.44c.456");
+        assert!(session.of(&renewed, 1099).is_some());
+        assert_eq!(session.of(&renewed, 1100), None, "it has lasted for long enough");
     }
 
     #[test]
@@ -98,11 +152,13 @@ mod tests {
                 permanent,
             },
             lasts,
+            idle: None,
         };
         let minute = Some(Duration::from_secs(60));
         let header = Session {
             carrier: Carrier::Header(HeaderName::from_static("x-lane")),
             lasts: minute,
+            idle: None,
         };
         check(
             &cookie(true, minute),
@@ -126,11 +182,19 @@ mod tests {
         let session = Session {
             carrier: Carrier::Header(HeaderName::from_static("x-lane")),
             lasts: None,
+            idle: None,
         };
-        for value in ["", "ab", "xyz.0", "ab.xyz", "00000000000000000ab0000000.0"] {
+        for value in [
+            "",
+            "ab",
+            "xyz.0",
+            "ab.xyz",
+            "00000000000000000ab0000000.0",
+            "00000000000000ab.0.ffffffffffff",
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert("x-lane", HeaderValue::from_static(value));
-            assert_eq!(session.endpoint(&headers, 0), None, "{value:?}");
+            assert_eq!(session.of(&headers, 0), None, "{value:?}");
         }
     }
 }

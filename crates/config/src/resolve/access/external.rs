@@ -92,17 +92,33 @@ impl Builder<'_> {
 
     fn by_http(&mut self, http: &HttpExtAuth, field: &str) -> Option<(Arc<str>, Protocol)> {
         self.settings(http.backend_settings.is_some(), field);
-        let path = http.path.clone().unwrap_or_default();
+        let passed = (http.headers_to_backend.as_slice(), "headersToBackend");
+        let protocol = self.over_http(http.path.as_deref(), passed, field);
+        let service = self.asked((&http.backend_ref, &http.backend_refs), false, field)?;
+        Some((service, protocol))
+    }
+
+    /// Returns how a service at `field` is asked over HTTP: what stands before paths, and the headers of its answer that
+    /// upstreams are sent, with the name of the member that lists them.
+    pub(super) fn over_http(
+        &mut self,
+        path: Option<&str>,
+        (passed, member): (&[String], &str),
+        field: &str,
+    ) -> Protocol {
+        let path = path.unwrap_or_default();
         let is_path = path.starts_with('/') && path.parse::<PathAndQuery>().is_ok();
         if !path.is_empty() && !is_path {
             self.invalid(&format!("{field}.path"), "expected a path such as /check");
         }
         let mut to_upstream = Vec::new();
-        for (index, written) in http.headers_to_backend.iter().enumerate() {
-            to_upstream.extend(self.told_in(Some(written), &format!("{field}.headersToBackend[{index}]")));
+        for (index, written) in passed.iter().enumerate() {
+            to_upstream.extend(self.told_in(Some(written), &format!("{field}.{member}[{index}]")));
         }
-        let service = self.asked((&http.backend_ref, &http.backend_refs), false, field)?;
-        Some((service, Protocol::Http { path, to_upstream }))
+        Protocol::Http {
+            path: path.to_owned(),
+            to_upstream,
+        }
     }
 
     /// Returns the service that either spelling names.
@@ -174,7 +190,8 @@ impl Builder<'_> {
         value
     }
 
-    fn names(&mut self, written: &[String], field: &str) -> Vec<HeaderName> {
+    /// Returns headers of clients.
+    pub(super) fn names(&mut self, written: &[String], field: &str) -> Vec<HeaderName> {
         let mut names = Vec::new();
         for (index, written) in written.iter().enumerate() {
             names.extend(self.header(written, &format!("{field}[{index}]")));
@@ -205,4 +222,4 @@ impl Builder<'_> {
 }
 
 /// How long a service may take that is not given a time.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use policy::{Authenticate, Authorize, Policies};
 
-use super::Guard;
-
-/// Returns what `upper` and `lower` demand together.
-pub(super) fn laid_over(upper: &Guard, lower: &Guard) -> Policies {
-    let id = Arc::from(format!("{}+{}", upper.policy, lower.policy));
-    let (above, below) = (&*upper.policies, &*lower.policies);
+/// Returns what `above` and `below` demand together; `says_default` tells whether the former says what is done where none
+/// of its rules matches.
+pub(super) fn laid_over(above: &Policies, says_default: bool, below: &Policies) -> Policies {
+    let id: Arc<str> = Arc::from(format!("{}+{}", above.id, below.id));
     if let Some(reason) = above.broken.as_ref().or(below.broken.as_ref()) {
         return Policies::broken(id, reason.as_str());
     }
@@ -35,7 +33,7 @@ pub(super) fn laid_over(upper: &Guard, lower: &Guard) -> Policies {
                 } else {
                     above.rules.clone()
                 },
-                otherwise: if upper.says_default {
+                otherwise: if says_default {
                     above.otherwise
                 } else {
                     below.otherwise

@@ -29,6 +29,7 @@ mod authentication;
 mod authorization;
 pub(super) mod builder;
 mod external;
+mod filter;
 mod login;
 mod merge;
 mod outside;
@@ -41,7 +42,7 @@ pub(super) use tools::own;
 pub(super) struct Access {
     guards: BTreeMap<Target, Guard>,
     /// What a policy and a wider one that it is laid over demand together.
-    merged: BTreeMap<(Key, Key), Arc<Policies>>,
+    merged: BTreeMap<(Arc<str>, Arc<str>), Arc<Policies>>,
     /// Namespaces of which a policy may not have been read; `None` for all.
     unread: BTreeSet<Option<String>>,
     /// Policies that a narrower one replaces, by the routes where it does.
@@ -165,13 +166,24 @@ impl Access {
         let Some(below) = below else {
             return Some(Arc::clone(&narrowest.policies));
         };
-        let place = (narrowest.policy.clone(), below.policy.clone());
-        let merged = self.merged.entry(place);
-        let merged = merged.or_insert_with(|| Arc::new(merge::laid_over(narrowest, below)));
-        Some(Arc::clone(merged))
+        let (above, says_default, below) = (
+            Arc::clone(&narrowest.policies),
+            narrowest.says_default,
+            Arc::clone(&below.policies),
+        );
+        Some(self.together(&above, says_default, &below))
     }
 
-    /// Returns `entry` for `hosts`, once for each policy that guards it at some of them.
+    /// Returns what a narrower policy demands and a wider one that it is laid over.
+    fn together(&mut self, above: &Policies, says_default: bool, below: &Policies) -> Arc<Policies> {
+        let place = (Arc::clone(&above.id), Arc::clone(&below.id));
+        let merged = self.merged.entry(place);
+        let merged = merged.or_insert_with(|| Arc::new(merge::laid_over(above, says_default, below)));
+        Arc::clone(merged)
+    }
+
+    /// Returns `entry` for `hosts`, once for each policy that guards it at some of them. What its rule demands itself is
+    /// laid over that.
     pub(super) fn guard(
         &mut self,
         kind: &'static str,
@@ -181,7 +193,12 @@ impl Access {
     ) -> Vec<router::Entry> {
         let mut groups: Vec<(Option<Arc<Policies>>, Vec<Host>)> = Vec::new();
         for (host, listeners) in hosts {
-            let policies = self.of_all(kind, route, entry.rule.name.as_deref(), listeners);
+            let declared = self.of_all(kind, route, entry.rule.name.as_deref(), listeners);
+            let policies = match (&entry.rule.policies, declared) {
+                (None, declared) => declared,
+                (Some(own), None) => Some(Arc::clone(own)),
+                (Some(own), Some(declared)) => Some(self.together(own, false, &declared)),
+            };
             match groups.iter_mut().find(|(known, _)| same(known, &policies)) {
                 Some((_, hosts)) => hosts.push(host.clone()),
                 None => groups.push((policies, vec![host.clone()])),
@@ -399,19 +416,19 @@ fn declared<'r>(resources: &'r Resources, kind: &str) -> Vec<(&'r Key, &'r Metad
         "Gateway" => {
             let gateways = resources.gateways.iter();
             gateways
-                .map(|(key, declared)| (key, &declared.metadata))
+                .map(|(key, declared)| (key, &*declared.metadata))
                 .collect()
         }
         TOOLS => {
             let routes = resources.mcp_routes.iter();
-            routes.map(|(key, declared)| (key, &declared.metadata)).collect()
+            routes.map(|(key, declared)| (key, &*declared.metadata)).collect()
         }
         _ => {
             let routes = resources.ai_gateway_routes.iter();
-            let routes = routes.map(|(key, declared)| (key, &declared.metadata));
+            let routes = routes.map(|(key, declared)| (key, &*declared.metadata));
             let plain = resources.http_routes.iter();
             routes
-                .chain(plain.map(|(key, declared)| (key, &declared.metadata)))
+                .chain(plain.map(|(key, declared)| (key, &*declared.metadata)))
                 .collect()
         }
     }

@@ -4,8 +4,9 @@ use super::{KIND, settings};
 use crate::{
     Key, Severity,
     kind::{
-        ClientTrafficPolicy, GATEWAY_API, Quantity,
-        client_traffic_policy::{ClientIpDetection, ClientTls, Http1, OnInvalidMessage, RequestId},
+        ClientTrafficPolicy, GATEWAY_API,
+        client_traffic_policy::{ClientIpDetection, ClientTls, Http1, RequestId},
+        http2::OnInvalidMessage,
     },
     resolve::{Notes, filters},
 };
@@ -105,24 +106,9 @@ pub(in crate::resolve) fn faults(spec: &ClientTrafficPolicy) -> Vec<(String, Str
         ".connection.connectionLimit.value",
         "must be 1 or more",
     );
-    let http2 = spec.http2.unwrap_or_default();
-    let fits = |size: Option<Quantity>| size.is_none_or(|size| WINDOWS.contains(&size.0));
-    let message = "must be from 65535 to 2147483647 bytes";
-    add(
-        !fits(http2.initial_stream_window_size),
-        ".http2.initialStreamWindowSize",
-        message,
-    );
-    add(
-        !fits(http2.initial_connection_window_size),
-        ".http2.initialConnectionWindowSize",
-        message,
-    );
-    add(
-        http2.max_concurrent_streams == Some(0),
-        ".http2.maxConcurrentStreams",
-        "must be 1 or more",
-    );
+    for (member, message) in spec.http2.unwrap_or_default().faults() {
+        add(true, &format!(".http2.{member}"), message);
+    }
     let path = spec.health_check.as_ref().map(|health| health.path.as_str());
     add(
         path.is_some_and(|path| !path.starts_with('/') || path.len() > 1024),
@@ -205,9 +191,6 @@ fn encryption(tls: &ClientTls) -> Vec<(String, String)> {
     }
     faults
 }
-
-/// The sizes that a window may have at first.
-const WINDOWS: std::ops::RangeInclusive<u64> = 65_535..=2_147_483_647;
 
 const VERSIONS: [&str; 3] = ["Auto", "1.2", "1.3"];
 

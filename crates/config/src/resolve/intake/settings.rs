@@ -8,14 +8,14 @@ use rustls::{CipherSuite, NamedGroup};
 use crate::{
     Key,
     encryption::{Handshake, TlsVersion},
-    intake::{self, Intake, Streams},
+    intake::{self, Intake},
     kind::{
         ClientTrafficPolicy, Duration as Written,
         client_traffic_policy::{
             self as kind, ClientIpDetection, ClientTls, EscapedSlashes, RequestId, Underscores,
         },
     },
-    resolve::filters,
+    resolve::{filters, traffic},
 };
 
 /// Returns how connections and requests are taken.
@@ -56,7 +56,7 @@ pub(super) fn intake(key: &Key, spec: &ClientTrafficPolicy) -> Intake {
         max_body: bounds
             .buffer_limit
             .map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
-        streams: streams(spec),
+        streams: traffic::streams(spec.http2.as_ref()),
         address: detection.and_then(address).unwrap_or_default(),
         address_required: custom.is_some_and(|header| header.fail_closed == Some(true)),
         escaped_slashes: match path.escaped_slashes_action {
@@ -82,19 +82,6 @@ fn proxied(spec: &ClientTrafficPolicy) -> Option<bool> {
     match spec.proxy_protocol {
         Some(own) => Some(own.optional == Some(true)),
         None => (spec.enable_proxy_protocol == Some(true)).then_some(false),
-    }
-}
-
-fn streams(spec: &ClientTrafficPolicy) -> Streams {
-    let http2 = spec.http2.unwrap_or_default();
-    let size = |written: Option<crate::kind::Quantity>| u32::try_from(written?.0).ok();
-    let pings = http2.connection_keepalive.unwrap_or_default();
-    Streams {
-        at_once: http2.max_concurrent_streams,
-        window: size(http2.initial_stream_window_size),
-        connection_window: size(http2.initial_connection_window_size),
-        ping_every: pings.interval.and_then(Written::limit),
-        pong_within: pings.timeout.and_then(Written::limit),
     }
 }
 

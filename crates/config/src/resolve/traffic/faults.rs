@@ -9,7 +9,9 @@ use crate::{
     Key, Severity,
     kind::{
         BackendTrafficPolicy,
-        backend_traffic_policy::{ActiveType, ConsistentHashType, LoadBalancer, LoadBalancerType, Retry},
+        backend_traffic_policy::{
+            ActiveType, ConsistentHashType, FaultInjection, LoadBalancer, LoadBalancerType, Retry,
+        },
     },
     resolve::Notes,
     resources::Declared,
@@ -44,8 +46,11 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
     let percentage = passive.is_some_and(|passive| passive.failure_percentage_threshold.is_some());
     let of_balancer = |has: fn(&LoadBalancer) -> bool| balancer.is_some_and(has);
     let retriable = http.is_some_and(|http| !http.retriable_statuses.is_empty());
+    let abort = spec.fault_injection.and_then(|faults| faults.abort);
+    let by_grpc = abort.is_some_and(|abort| abort.grpc_status.is_some());
+    let on_invalid = spec.http2.is_some_and(|http2| http2.on_invalid_message.is_some());
     let unserved = [
-        (spec.fault_injection.is_some(), "faultInjection", NO_EFFECT),
+        (by_grpc, "faultInjection.abort.grpcStatus", NO_EFFECT),
         (
             spec.use_client_protocol == Some(true),
             "useClientProtocol",
@@ -65,7 +70,7 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
         ),
         (spec.connection.is_some(), "connection", NO_EFFECT),
         (spec.dns.is_some(), "dns", NO_EFFECT),
-        (spec.http2.is_some(), "http2", NO_EFFECT),
+        (on_invalid, "http2.onInvalidMessage", NO_EFFECT),
         (spec.proxy_protocol.is_some(), "proxyProtocol", NO_EFFECT),
         (
             of_balancer(|own| own.endpoint_override.is_some()),
@@ -132,9 +137,51 @@ pub(in crate::resolve) fn faults(spec: &BackendTrafficPolicy) -> Vec<(String, St
         "",
         "a target is required: targetRefs or targetSelectors",
     );
+    if let Some(own) = spec.fault_injection {
+        faults.extend(injection(own));
+    }
+    for (member, message) in spec.http2.unwrap_or_default().faults() {
+        faults.push((format!("spec.http2.{member}"), message.to_owned()));
+    }
     faults.extend(spec.load_balancer.as_ref().map(balance).unwrap_or_default());
     faults.extend(spec.retry.as_ref().map(retry).unwrap_or_default());
     faults.extend(health(spec));
+    faults
+}
+
+fn injection(own: FaultInjection) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let mut add = |wrong: bool, field: &str, message: &str| {
+        if wrong {
+            faults.push((format!("spec.faultInjection{field}"), message.to_owned()));
+        }
+    };
+    let FaultInjection { delay, abort } = own;
+    add(
+        delay.is_none() && abort.is_none(),
+        "",
+        "Delay and abort faults are set at least one.",
+    );
+    let share = |percentage: Option<f64>| percentage.is_none_or(|percent| (0.0..=100.0).contains(&percent));
+    let message = "must be between 0 and 100";
+    let held_up = delay.and_then(|delay| delay.percentage);
+    add(!share(held_up), ".delay.percentage", message);
+    if let Some(abort) = abort {
+        add(!share(abort.percentage), ".abort.percentage", message);
+        let known = abort
+            .http_status
+            .is_none_or(|status| (200..600).contains(&status));
+        add(!known, ".abort.httpStatus", "a status is between 200 and 599");
+        let of_grpc = abort.grpc_status.is_none_or(|status| status <= 16);
+        add(
+            !of_grpc,
+            ".abort.grpcStatus",
+            "a status of gRPC is between 0 and 16",
+        );
+        let both = abort.http_status.is_some() == abort.grpc_status.is_some();
+        let message = "exactly one of httpStatus and grpcStatus is required";
+        add(both, ".abort", message);
+    }
     faults
 }
 

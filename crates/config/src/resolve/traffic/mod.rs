@@ -14,7 +14,7 @@ use policy::traffic::Traffic;
 use serde_json::Value;
 
 use self::annotated::Annotated;
-pub(super) use self::{faults::faults, own::Own};
+pub(super) use self::{faults::faults, own::Own, settings::streams};
 use super::{
     Notes,
     targets::{self, Attached, Place, Site, Targets},
@@ -100,8 +100,8 @@ fn laid_over(
     below: &Key,
     lower: &Declared<BackendTrafficPolicy>,
 ) -> Option<Traffic> {
-    let mut members = serde_json::to_value(&lower.spec).ok()?;
-    lay(&mut members, serde_json::to_value(&upper.spec).ok()?);
+    let mut members = serde_json::to_value(&*lower.spec).ok()?;
+    lay(&mut members, serde_json::to_value(&*upper.spec).ok()?);
     let spec: BackendTrafficPolicy = serde_json::from_value(members).ok()?;
     let annotated = Annotated::of(upper).or(Annotated::of(lower));
     Some(settings::traffic(format!("{own}+{below}"), &spec, &annotated))

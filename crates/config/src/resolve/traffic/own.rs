@@ -94,6 +94,7 @@ fn bound(written: &SessionPersistence, key: &Key, index: usize) -> Option<Sessio
             }
         },
         lasts: written.absolute_timeout.and_then(|timeout| timeout.limit()),
+        idle: written.idle_timeout.and_then(|timeout| timeout.limit()),
     })
 }
 

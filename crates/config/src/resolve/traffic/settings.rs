@@ -6,18 +6,21 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, Method, StatusCode};
 use policy::rate_limit::Limits;
 use policy::traffic::{
-    Active, Balance, Breaker, Connections, KeepAlive, Passive, Probe, Retry, RetryBudget, Traffic,
+    Active, Balance, Breaker, Connections, Faults, KeepAlive, Passive, Probe, Retry, RetryBudget, Streams,
+    Traffic,
     balance::{self, HashKey},
+    fault::Share,
     retry::Trigger,
 };
 
 use super::annotated::Annotated;
 use crate::kind::{
-    BackendTrafficPolicy, Duration as Written,
+    BackendTrafficPolicy, Duration as Written, Quantity,
     backend_traffic_policy::{
         self as kind, ActiveType, CircuitBreaker, ConsistentHash, ConsistentHashType, LoadBalancer,
         LoadBalancerType, Payload,
     },
+    http2::Http2,
 };
 
 /// Returns what `spec` means; it was found to be well-formed.
@@ -51,6 +54,7 @@ pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &A
         max_stream: http.max_stream_duration.and_then(Written::limit),
         first_event: annotated.first_event,
         stream_idle: http.stream_idle_timeout.and_then(Written::limit),
+        faults: spec.fault_injection.as_ref().map(injected),
         max_body: spec
             .request_buffer
             .map(|buffer| usize::try_from(buffer.limit.0).unwrap_or(usize::MAX)),
@@ -258,6 +262,34 @@ fn connections(spec: &BackendTrafficPolicy) -> Connections {
             idle: own.idle_time.and_then(Written::limit),
             interval: own.interval.and_then(Written::limit),
             probes: own.probes,
+        }),
+        streams: streams(spec.http2.as_ref()),
+    }
+}
+
+/// Returns how HTTP/2 is spoken, by a policy of either side.
+pub(in crate::resolve) fn streams(spec: Option<&Http2>) -> Streams {
+    let http2 = spec.copied().unwrap_or_default();
+    let size = |written: Option<Quantity>| u32::try_from(written?.0).ok();
+    let pings = http2.connection_keepalive.unwrap_or_default();
+    Streams {
+        at_once: http2.max_concurrent_streams,
+        window: size(http2.initial_stream_window_size),
+        connection_window: size(http2.initial_connection_window_size),
+        ping_every: pings.interval.and_then(Written::limit),
+        pong_within: pings.timeout.and_then(Written::limit),
+    }
+}
+
+fn injected(spec: &kind::FaultInjection) -> Faults {
+    let share = |percentage: Option<f64>| Share::of_percent(percentage.unwrap_or(100.0));
+    Faults {
+        delay: spec
+            .delay
+            .map(|delay| (delay.fixed_delay.0, share(delay.percentage))),
+        abort: spec.abort.and_then(|abort| {
+            let status = u16::try_from(abort.http_status?).ok()?;
+            Some((StatusCode::from_u16(status).ok()?, share(abort.percentage)))
         }),
     }
 }

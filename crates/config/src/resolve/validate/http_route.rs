@@ -9,6 +9,7 @@ use crate::kind::{
         CookieLifetime, Filter, FilterKind, Header, HeaderFilter, Match, Mirror, PathMatchKind, PathModifier,
         PathModifierKind, Rule, SessionKind, SessionPersistence,
     },
+    http_route_access::{CorsFilter, ExternalAuth, ExternalAuthProtocol},
     http_route_filter::HostModifierKind,
 };
 
@@ -152,6 +153,12 @@ fn filters(filters: &[Filter], prefix: bool, field: fmt::Arguments<'_>, faults: 
         if let Some(mirror) = &filter.request_mirror {
             mirrored(mirror, format_args!("{at}.requestMirror"), faults);
         }
+        if let Some(own) = &filter.cors {
+            cors(own, format_args!("{at}.cors"), faults);
+        }
+        if let Some(own) = &filter.external_auth {
+            external_auth(own, format_args!("{at}.externalAuth"), faults);
+        }
         if let Some(redirect) = &filter.request_redirect {
             let at = format_args!("{at}.requestRedirect");
             let scheme = redirect.scheme.as_deref();
@@ -193,6 +200,52 @@ fn mirrored(own: &Mirror, field: fmt::Arguments<'_>, faults: &mut Faults) {
         let message = "numerator must be between 0 and the denominator";
         faults.add_if(!(0..=denominator).contains(&fraction.numerator), at, message);
     }
+}
+
+fn cors(own: &CorsFilter, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    let lists = [
+        (
+            &own.allow_origins,
+            "allowOrigins",
+            64,
+            "AllowOrigins cannot contain '*' alongside other origins",
+        ),
+        (
+            &own.allow_methods,
+            "allowMethods",
+            9,
+            "AllowMethods cannot contain '*' alongside other methods",
+        ),
+        (
+            &own.allow_headers,
+            "allowHeaders",
+            64,
+            "AllowHeaders cannot contain '*' alongside other methods",
+        ),
+    ];
+    for (names, member, limit, message) in lists {
+        let at = format_args!("{field}.{member}");
+        faults.at_most(limit, names.len(), at);
+        let star = names.iter().any(|name| name == "*");
+        faults.add_if(star && names.len() > 1, at, message);
+    }
+    faults.at_most(
+        64,
+        own.expose_headers.len(),
+        format_args!("{field}.exposeHeaders"),
+    );
+    let at = format_args!("{field}.maxAge");
+    faults.add_if(own.max_age == Some(0), at, "must be at least 1");
+}
+
+fn external_auth(own: &ExternalAuth, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    faults.target(&own.backend_ref, format_args!("{field}.backendRef"));
+    let goes_with = match own.protocol {
+        ExternalAuthProtocol::GRPC => own.grpc.is_some() && own.http.is_none(),
+        ExternalAuthProtocol::HTTP => own.http.is_some() && own.grpc.is_none(),
+    };
+    let message = "the member that the protocol names must be specified, and no other";
+    faults.add_if(!goes_with, field, message);
 }
 
 fn modifier(own: &HeaderFilter, field: fmt::Arguments<'_>, faults: &mut Faults) {

@@ -36,9 +36,11 @@ impl Tracer {
     /// Takes a request that is done.
     pub(crate) fn take(&self, trace: Box<Trace>, decision: &Arc<Decision>) {
         let messages = &decision.messages;
-        // What reached no rule has no span, nor has what is no message.
+        let rule = decision.trail.rule.as_ref();
+        // What reached no rule has no span, nor has what is no message, or is handed on as it comes: spans tell of
+        // calls to models and to tools.
         let told = match messages.is_empty() {
-            true => trace.is_sampled() && decision.trail.rule.is_some(),
+            true => trace.is_sampled() && rule.is_some_and(|rule| rule.plain.is_none()),
             false => messages.iter().any(Account::is_sampled),
         };
         if told {

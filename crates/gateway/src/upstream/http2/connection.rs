@@ -14,22 +14,22 @@ use h2::{
     Ping, PingPong,
     client::{Builder, SendRequest},
 };
-use policy::traffic::Connections;
+use policy::traffic::{Connections, Streams};
 use tokio::{sync::Notify, time::timeout};
 use tracing::debug;
 
 use crate::upstream::{ConnectError, Io};
 
-/// Bytes that an upstream may send on one stream before they are read.
+/// Bytes that an upstream may send on one stream before they are read, where a policy does not say.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Bytes that an upstream may send on one connection before they are read.
+/// Bytes that an upstream may send on one connection before they are read, where a policy does not say.
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 
 /// Bytes that the headers of a reply may have.
 const MAX_HEADERS: u32 = 256 * 1024;
 
-/// How long an upstream may take to answer whether it is still there.
+/// How long an upstream may take to answer whether it is still there, where a policy does not say.
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection that requests share.
@@ -66,11 +66,11 @@ impl Connection {
         clippy::disallowed_methods,
         reason = "a connection carries the requests of many clients; it ends when nothing uses it any more"
     )]
-    pub(super) async fn open(io: Io) -> Result<Arc<Self>, ConnectError> {
+    pub(super) async fn open(io: Io, streams: Streams) -> Result<Arc<Self>, ConnectError> {
         let (sender, mut driver) = Builder::new()
             .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(streams.window.unwrap_or(STREAM_WINDOW))
+            .initial_connection_window_size(streams.connection_window.unwrap_or(CONNECTION_WINDOW))
             .max_header_list_size(MAX_HEADERS)
             .handshake(io)
             .await
@@ -92,7 +92,7 @@ impl Connection {
                     let error = ended.err().map(tracing::field::display);
                     debug!(error, "connection ended");
                 }
-                () = watch(pings, &of_task) => debug!("connection does not answer"),
+                () = watch(pings, &of_task, streams) => debug!("connection does not answer"),
             }
             of_task.retired.store(true, Ordering::Relaxed);
         });
@@ -122,10 +122,13 @@ impl Connection {
             && (state.open.load(Ordering::Relaxed) > 0 || state.unused() < bounds.idle)
     }
 
-    /// Returns whether one more request may be sent now.
-    pub(super) fn has_room(&self) -> bool {
+    /// Returns whether one more request may be sent now, where `at_once` is the most that a policy lets there be.
+    pub(super) fn has_room(&self, at_once: Option<u32>) -> bool {
         let open = self.state.open.load(Ordering::Relaxed);
-        !self.state.doubted.load(Ordering::Relaxed) && open < self.sender.current_max_send_streams()
+        let own = at_once.and_then(|most| usize::try_from(most).ok());
+        !self.state.doubted.load(Ordering::Relaxed)
+            && open < self.sender.current_max_send_streams()
+            && own.is_none_or(|most| open < most)
     }
 
     /// Returns whether the connection is in use, or was a moment ago.
@@ -174,16 +177,22 @@ impl Drop for Open {
     }
 }
 
-/// Asks the upstream whether it is there whenever that is in doubt; ends when it does not answer.
+/// Asks the upstream whether it is there whenever that is in doubt, and as often as a policy wants; ends when it does not
+/// answer.
 ///
 /// An HTTP/1.1 connection is closed when its request is given up. This one has others, which may be well.
-async fn watch(pings: Option<PingPong>, state: &State) {
+async fn watch(pings: Option<PingPong>, state: &State, streams: Streams) {
     let Some(mut pings) = pings else {
         return pending().await;
     };
     loop {
-        state.doubt.notified().await;
-        match timeout(PONG_WITHIN, pings.ping(Ping::opaque())).await {
+        match streams.ping_every {
+            None => state.doubt.notified().await,
+            // Whether somebody doubts it or it is time is all the same.
+            Some(every) => timeout(every, state.doubt.notified()).await.unwrap_or_default(),
+        }
+        let within = streams.pong_within.unwrap_or(PONG_WITHIN);
+        match timeout(within, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => state.doubted.store(false, Ordering::Relaxed),
             // The connection itself says what is wrong with it.
             Ok(Err(_)) => return pending().await,

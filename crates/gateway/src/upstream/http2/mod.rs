@@ -98,7 +98,7 @@ impl Pool {
             self.spoken.store(ALONE, Ordering::Relaxed);
             return Ok(Way::Alone(Some(io)));
         }
-        let connection = Connection::open(io).await?;
+        let connection = Connection::open(io, self.bounds.streams).await?;
         self.spoken.store(SHARED, Ordering::Relaxed);
         let open = connection.enter();
         self.lock().push(connection);
@@ -132,7 +132,9 @@ impl Pool {
         let mut connections = self.lock();
         connections.retain(|connection| connection.takes_more(&self.bounds));
         // The oldest with room, so that those that came with a peak become idle.
-        let open = connections.iter().find(|connection| connection.has_room());
+        let open = connections
+            .iter()
+            .find(|connection| connection.has_room(self.bounds.streams.at_once));
         open.map(|connection| Way::Shared(connection.enter()))
     }
 

@@ -1,5 +1,6 @@
 //! HTTPRoutes on real sockets: what is matched, and what is handed on and back.
 
+mod access;
 mod conformance;
 mod mirror;
 mod streams;
