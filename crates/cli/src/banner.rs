@@ -115,8 +115,8 @@ pub(crate) fn models(snapshot: &Snapshot, address: IpAddr) -> Vec<String> {
         .values()
         .flat_map(|listener| listener.router.models(&host));
     models
-        .filter(|model| seen.insert(model.id.as_str()))
-        .map(|model| model.id.clone())
+        .filter(|model| seen.insert(&*model.id))
+        .map(|model| model.id.to_string())
         .collect()
 }
 

@@ -254,7 +254,7 @@ impl Explained {
             backend
         });
         json!({
-            "route": rule.route,
+            "route": &*rule.route,
             "rule": rule.index,
             "name": rule.name,
             "backends": backends.collect::<Vec<_>>(),
@@ -511,7 +511,7 @@ fn considered(considered: &Considered) -> Value {
         Verdict::Refused(reason) => ("refused", Some(reason)),
     };
     json!({
-        "route": considered.rule.route,
+        "route": &*considered.rule.route,
         "rule": considered.rule.index,
         "name": considered.rule.name,
         "match": considered.wanted,

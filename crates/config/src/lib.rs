@@ -25,7 +25,7 @@ pub mod snapshot;
 
 pub use credential::Credential;
 pub use kind::schema;
-pub use parse::{Fault, Memory, Severity, Surroundings, parse, parse_again};
+pub use parse::{Fault, Memory, Says, Severity, Surroundings, parse, parse_again};
 pub use report::{Condition, ConditionKind, Report};
 pub use resolve::{holding::holding, resolve};
 pub use resources::{Key, Origin, Resources};

@@ -82,7 +82,7 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// `namespace/route`
-    pub route: String,
+    pub route: Arc<str>,
     /// The rule's place in its route.
     pub index: usize,
     /// The rule's name, where it has one.

@@ -1,9 +1,13 @@
 //! Directories of input to snapshot and report, read by eye when they change.
 
-use std::{fmt::Write, fs, sync::LazyLock};
+use std::{
+    fmt::Write,
+    fs,
+    sync::{Arc, LazyLock},
+};
 
 use config::{
-    Fault, Memory, Report, Resources, Severity, Snapshot, Surroundings, parse, parse_again, resolve,
+    Fault, Memory, Report, Resources, Says, Severity, Snapshot, Surroundings, parse, parse_again, resolve,
 };
 use insta::{assert_snapshot, glob};
 use proptest::prelude::*;
@@ -50,7 +54,7 @@ fn what_is_remembered_is_what_was_read() {
         let moved = format!("# two lines\n# more\n---\n{text}");
         let mut memory = Memory::default();
         for text in [&text, &moved, &text] {
-            memory.turn();
+            let _ = memory.turn([text.as_str()]);
             let read = load(text);
             let again = load_by(|surroundings, resources| {
                 parse_again("input.yaml", text, surroundings, &mut memory, resources)
@@ -60,6 +64,73 @@ fn what_is_remembered_is_what_was_read() {
             assert_eq!(again.snapshot.dump(), read.snapshot.dump(), "{path:?}");
         }
     });
+}
+
+/// A document that stays as it is is not read again, and what it says is not copied either.
+#[test]
+fn what_stays_is_not_read_again() {
+    let mut memory = Memory::default();
+    let mut read = |documents: &[String]| {
+        let text = documents.join("---\n");
+        let _ = memory.turn([text.as_str()]);
+        let mut resources = Resources::default();
+        let nothing = Surroundings {
+            environment: &|_| None,
+            reader: &|_| Err(String::new()),
+        };
+        let faults = parse_again("many.yaml", &text, &nothing, &mut memory, &mut resources);
+        assert_eq!(faults, []);
+        resources
+    };
+    let mut documents: Vec<String> = (0..500).map(|index| service(index, 80)).collect();
+    let before = read(&documents);
+    documents[7] = service(7, 81);
+    documents.push(service(500, 80));
+    let after = read(&documents);
+    assert_eq!(after.services.len(), 501);
+    let changed: Vec<&str> = before
+        .services
+        .iter()
+        .filter(|(key, declared)| !Arc::ptr_eq(&declared.spec, &after.services[key].spec))
+        .map(|(key, _)| key.name.as_str())
+        .collect();
+    assert_eq!(changed, ["s7"]);
+}
+
+/// What was read ahead is what is read as it comes.
+#[test]
+fn many_documents_are_read_as_few_are() {
+    let mut documents: Vec<String> = (0..300).map(|index| service(index, 80)).collect();
+    documents.insert(
+        20,
+        "apiVersion: v1\nkind: Service\nmetadata: {name: $NAME}\nspec: {ports: [{port: 80}]}\n".into(),
+    );
+    documents.insert(40, service(3, 80));
+    documents.insert(
+        60,
+        "apiVersion: v1\nkind: Service\nmetadata: {name: odd}\nspec: {prots: []}\n".into(),
+    );
+    documents.push("kind: [\n".into());
+    let text = documents.join("---\n");
+    let read = load(&text);
+    let mut memory = Memory::default();
+    let unknown = memory.turn([text.as_str()]);
+    assert!(unknown.len() >= 300, "{}", unknown.len());
+    for text in unknown {
+        memory.learn(text, Says::of(text));
+    }
+    let again = load_by(|surroundings, resources| {
+        parse_again("input.yaml", &text, surroundings, &mut memory, resources)
+    });
+    assert!(read.faults.len() >= 3, "{:?}", read.faults);
+    assert_eq!(again.faults, read.faults);
+    assert_eq!(again.report.to_string(), read.report.to_string());
+}
+
+fn service(index: usize, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: s{index}}}\nspec: {{ports: [{{port: {port}}}]}}\n"
+    )
 }
 
 #[test]

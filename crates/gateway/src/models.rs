@@ -22,7 +22,9 @@ use crate::{
 pub(crate) async fn one(ctx: &mut Ctx, place: &Place<'_>, head: &Parts) -> Result<Answer, Box<Refusal>> {
     let wanted = place.name.as_deref().unwrap_or_default();
     let passed = access::passed(ctx, head).await?;
-    let found = visible(ctx, &passed).into_iter().find(|model| model.id == wanted);
+    let found = visible(ctx, &passed)
+        .into_iter()
+        .find(|model| *model.id == *wanted);
     let model = found.ok_or_else(|| ctx.unknown_model(wanted))?;
     Ok(Answer::json(match place.endpoint.format {
         Format::Messages => to_json(&MessagesModel::from(model)),
@@ -85,9 +87,9 @@ fn messages(models: &[&Model]) -> Bytes {
     }
     to_json(&List {
         data: models.iter().map(|model| MessagesModel::from(*model)).collect(),
-        first_id: models.first().map(|model| model.id.as_str()),
+        first_id: models.first().map(|model| &*model.id),
         has_more: false,
-        last_id: models.last().map(|model| model.id.as_str()),
+        last_id: models.last().map(|model| &*model.id),
     })
 }
 
@@ -152,8 +154,8 @@ mod tests {
         let models: Vec<Model> = models
             .iter()
             .map(|(id, created)| Model {
-                id: (*id).to_owned(),
-                owned_by: "openai".to_owned(),
+                id: Arc::from(*id),
+                owned_by: "openai".into(),
                 created: *created,
             })
             .collect();

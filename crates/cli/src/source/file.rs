@@ -1,6 +1,7 @@
 //! Files and folders, read as they are now.
 
 use std::{
+    collections::HashSet,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -30,6 +31,7 @@ pub(super) fn expand(path: &str) -> PathBuf {
 /// Reads `paths` in order, each file once. Of a folder, the YAML and JSON files directly in it, by name.
 pub(super) fn read(paths: &[PathBuf], stdin: &str, problems: &mut Vec<Problem>) -> Vec<Document> {
     let mut documents: Vec<Document> = Vec::new();
+    let mut names = HashSet::new();
     for path in paths {
         if is_stdin(path) {
             documents.push(Document {
@@ -50,7 +52,7 @@ pub(super) fn read(paths: &[PathBuf], stdin: &str, problems: &mut Vec<Problem>) 
         };
         for file in files {
             let name = name(&file);
-            if documents.iter().any(|document| document.name == name) {
+            if !names.insert(name.clone()) {
                 continue;
             }
             match super::read(&file) {

@@ -8,11 +8,12 @@ use std::{
     collections::BTreeMap,
     env, fmt, fs,
     path::{Path, PathBuf},
+    thread,
     time::SystemTime,
 };
 
 use anyhow::Context;
-use config::{Fault, Memory, Resources, Severity, Surroundings};
+use config::{Fault, Memory, Resources, Says, Severity, Surroundings};
 
 use crate::simulate;
 
@@ -123,9 +124,11 @@ impl Source {
     /// Reads and parses everything. Total: what cannot be read is a problem.
     /// `memory` is what was read before.
     pub(crate) fn load(&self, memory: &mut Memory) -> Declared {
-        memory.turn();
         let mut declared = Declared::default();
         let documents = self.documents(&mut declared.problems);
+        let texts = documents.iter().map(|document| document.text.as_str());
+        let unknown = memory.turn(texts);
+        read_ahead(&unknown, memory);
         let attached = RefCell::new(BTreeMap::new());
         let surroundings = Surroundings {
             environment: &|name| env::var(name).ok(),
@@ -265,9 +268,36 @@ pub(crate) fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// Reads documents by several threads, if there are so many that it is worth it.
+fn read_ahead(unknown: &[&str], memory: &mut Memory) {
+    if unknown.len() < WORTH_THREADS {
+        return;
+    }
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS);
+    let shares = unknown.chunks(unknown.len().div_ceil(threads));
+    let read = |texts: &[&str]| -> Vec<Says> { texts.iter().map(|text| Says::of(text)).collect() };
+    thread::scope(|scope| {
+        let running = shares.map(|texts| (texts, scope.spawn(move || read(texts))));
+        for (texts, running) in running.collect::<Vec<_>>() {
+            // What a thread could not finish is read as it comes.
+            for (text, says) in texts.iter().zip(running.join().unwrap_or_default()) {
+                memory.learn(text, says);
+            }
+        }
+    });
+}
+
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
+
+/// From so many unknown documents on they are read by several threads: to start one takes as long as to read a few.
+const WORTH_THREADS: usize = 64;
+
+/// The most threads that read documents.
+const MAX_THREADS: usize = 8;
 
 /// Stands for the port of the simulated provider where it is not running.
 const STAND_IN: u16 = 1976;

@@ -5,7 +5,11 @@
 //! which one of them fails is left out; the others are read all the same. What was read once can be remembered, so that
 //! a change of one document of many costs little more than that one.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use self::{document::Reader, piece::Piece};
 use crate::Resources;
@@ -66,9 +70,21 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Begins another load: what the one before did not have is forgotten.
-    pub fn turn(&mut self) {
+    /// Begins another load, of `texts`: what the one before did not have is forgotten.
+    ///
+    /// Returns the documents that are not known and that depend on nothing else. They are read as they come, unless they
+    /// were read before, wherever that is best, and are learnt.
+    pub fn turn<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) -> Vec<&'t str> {
         self.before = std::mem::take(&mut self.now);
+        let mut once = HashSet::new();
+        let pieces = texts.into_iter().flat_map(pieces);
+        let unknown = pieces.filter(|text| stands_alone(text) && !self.before.contains_key(*text));
+        unknown.filter(|text| once.insert(*text)).collect()
+    }
+
+    /// Learns what `text` says.
+    pub fn learn(&mut self, text: &str, says: Says) {
+        self.now.insert(Box::from(text), Arc::new(says.0));
     }
 
     /// Returns what `text` says; it is read unless it is known.
@@ -81,11 +97,31 @@ impl Memory {
             return Arc::clone(known);
         }
         let piece = Arc::new(Reader::new(surroundings).read(text));
-        if !text.contains('$') && !text.contains(secret::ORIGIN) {
+        if stands_alone(text) {
             self.now.insert(Box::from(text), Arc::clone(&piece));
         }
         piece
     }
+}
+
+/// What a document says that depends on nothing else.
+#[derive(Debug)]
+pub struct Says(Piece);
+
+impl Says {
+    /// Reads one of the documents that [`Memory::turn`] returns.
+    pub fn of(text: &str) -> Self {
+        let nothing = Surroundings {
+            environment: &|_| None,
+            reader: &|_| Err(String::new()),
+        };
+        Self(Reader::new(&nothing).read(text))
+    }
+}
+
+/// Returns whether what `text` says depends on nothing else.
+fn stands_alone(text: &str) -> bool {
+    !text.contains('$') && !text.contains(secret::ORIGIN)
 }
 
 /// Reads the documents of `text`, which came from `file`, into `resources` and returns what is wrong with
@@ -100,7 +136,7 @@ pub fn parse(
     surroundings: &Surroundings<'_>,
     resources: &mut Resources,
 ) -> Vec<Fault> {
-    each(text, file, resources, |piece| {
+    each(&pieces(text), file, resources, |piece| {
         Arc::new(Reader::new(surroundings).read(piece))
     })
 }
@@ -113,20 +149,21 @@ pub fn parse_again(
     memory: &mut Memory,
     resources: &mut Resources,
 ) -> Vec<Fault> {
-    each(text, file, resources, |piece| memory.piece(piece, surroundings))
+    each(&pieces(text), file, resources, |piece| {
+        memory.piece(piece, surroundings)
+    })
 }
 
 fn each(
-    text: &str,
+    texts: &[&str],
     file: &str,
     resources: &mut Resources,
     mut read: impl FnMut(&str) -> Arc<Piece>,
 ) -> Vec<Fault> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let file: Arc<str> = Arc::from(file);
     let mut faults = Vec::new();
     let mut lines = 0;
-    for text in pieces(text) {
+    for text in texts {
         let piece = read(text);
         piece.put(&file, lines, resources, &mut faults);
         // What follows malformed YAML is not known.
@@ -141,6 +178,7 @@ fn each(
 /// Cuts a text before each line that begins a document. A text with directives, which belong to the document after
 /// them, stays whole.
 fn pieces(text: &str) -> Vec<&str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.starts_with('%') || text.contains("\n%") {
         return vec![text];
     }

@@ -182,9 +182,18 @@ fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
             effect,
         ),
     ];
-    let none = ProxyBackendTls::default();
-    let tls = proxy.backend_tls.as_ref().unwrap_or(&none);
-    let of_tls = [
+    for (present, field, severity, message) in found {
+        if present {
+            notes.unsupported(KIND, key, severity, field, message);
+        }
+    }
+    if let Some(tls) = &proxy.backend_tls {
+        remark_tls(key, tls, notes);
+    }
+}
+
+fn remark_tls(key: &Key, tls: &ProxyBackendTls, notes: &mut Notes) {
+    let found = [
         (tls.min_version.is_some(), "spec.backendTLS.minVersion"),
         (tls.max_version.is_some(), "spec.backendTLS.maxVersion"),
         (!tls.ciphers.is_empty(), "spec.backendTLS.ciphers"),
@@ -194,10 +203,10 @@ fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
             "spec.backendTLS.signatureAlgorithms",
         ),
     ];
-    let of_tls = of_tls.map(|(present, field)| (present, field, Severity::Warning, effect));
-    for (present, field, severity, message) in found.into_iter().chain(of_tls) {
+    for (present, field) in found {
         if present {
-            notes.unsupported(KIND, key, severity, field, message);
+            let message = "it has no effect in this version";
+            notes.unsupported(KIND, key, Severity::Warning, field, message);
         }
     }
 }

@@ -9,11 +9,11 @@ use llm::{
 use policy::{body::Body, headers::Headers};
 
 use super::{
-    End, Notes, certificates, permitted,
-    policies::{Policies, in_place},
+    End, Notes, certificates, in_place, permitted,
+    policies::Policies,
     schemas::{self, Serving},
     services::Services,
-    target,
+    target, unreadable,
 };
 use crate::{
     Key, Resources, Severity,
@@ -529,13 +529,6 @@ fn headers(key: &Key, spec: &AIServiceBackend, notes: &mut Notes) -> Headers {
 fn body(spec: &AIServiceBackend) -> Body {
     let body = spec.body_mutation.as_ref().map(Body::parse);
     body.and_then(Result::ok).unwrap_or_default()
-}
-
-/// Returns whether a resource of that kind and namespace was, or may have been, declared and could not be
-/// read.
-pub(super) fn unreadable(resources: &Resources, kind: &str, namespace: &str) -> bool {
-    let mut unreadable = resources.unreadable.keys();
-    resources.incomplete || unreadable.any(|(found, key)| *found == kind && key.namespace == namespace)
 }
 
 const KIND: &str = "AIServiceBackend";

@@ -3,16 +3,11 @@
 use std::fmt;
 
 use super::{
-    Notes, intake,
-    targets::{self, Place, Site, Targets},
+    Notes, access, intake,
+    targets::{self, Place, Routed, Site},
     traffic, validate,
 };
-use crate::{
-    Key, Resources,
-    host::Host,
-    kind::{SecurityPolicy, backend_traffic_policy::MergeType},
-    snapshot::Rule,
-};
+use crate::{Key, Resources, host::Host, kind::backend_traffic_policy::MergeType, snapshot::Rule};
 
 /// A policy that is attached where a rule serves, or to a backend of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,15 +60,15 @@ pub fn holding(resources: &Resources, port: u16, host: &Host, rule: &Rule) -> Ve
     let mut notes = Notes::new(resources);
     validate::check(resources, &mut notes);
     let security = targets::attach(
-        "SecurityPolicy",
+        access::ATTACHING,
         &resources.security_policies,
-        of_security,
+        access::of_policy,
         resources,
         &mut notes,
     );
     let traffic = traffic::resolve(resources, &mut notes);
     let clients = targets::attach(
-        "ClientTrafficPolicy",
+        intake::ATTACHING,
         &resources.client_traffic_policies,
         intake::of_policy,
         resources,
@@ -88,7 +83,7 @@ pub fn holding(resources: &Resources, port: u16, host: &Host, rule: &Rule) -> Ve
         let site = Site {
             gateway,
             listener,
-            route: &route,
+            route: Routed::Route(&route),
             rule: rule.name.as_deref(),
         };
         let intakes = clients.placed(site).map(|(place, key)| (place, key, false));
@@ -114,14 +109,6 @@ pub fn holding(resources: &Resources, port: u16, host: &Host, rule: &Rule) -> Ve
         }
     }
     once
-}
-
-fn of_security(spec: &SecurityPolicy) -> Targets<'_> {
-    Targets {
-        one: spec.target_ref.as_ref(),
-        several: &spec.target_refs,
-        selected: &spec.target_selectors,
-    }
 }
 
 /// Returns whether a policy is laid over the next one.

@@ -17,7 +17,7 @@ use super::{
     traffic::{self, Own},
 };
 use crate::{
-    Key,
+    Key, Severity,
     host::Host,
     kind::{
         Duration, HTTPRoute,
@@ -56,6 +56,11 @@ pub(super) fn resolve(
             listeners,
             notes,
         );
+        if route.spec.use_default_gateways.is_some() {
+            let message = "there are no default Gateways: the route is attached to the parents that it names";
+            let field = "spec.useDefaultGateways";
+            notes.unsupported(KIND, key, Severity::Warning, field, message);
+        }
         if !notes.accepts(KIND, key) {
             continue;
         }
@@ -84,7 +89,7 @@ pub(super) fn resolve(
                 own: &own,
                 notes,
             };
-            add(entries, places, key, &rules, access, treatment);
+            add(entries, places, key, rules, access, treatment);
         }
     }
 }
@@ -114,7 +119,7 @@ impl Resolving<'_, '_> {
                 hosts: Vec::new(),
                 created: route.metadata.creation_timestamp,
                 matches: self.matches(index, rule),
-                owned_by: String::new(),
+                owned_by: Arc::default(),
                 models_created: 0,
             })
             .collect()
@@ -148,7 +153,7 @@ impl Resolving<'_, '_> {
         }
         let (request, attempt) = rule.limits();
         snapshot::Rule {
-            route: self.key.to_string(),
+            route: Arc::from(self.key.to_string()),
             index,
             name: rule.name.clone(),
             candidates,
@@ -194,11 +199,11 @@ impl Resolving<'_, '_> {
         mirrors.collect()
     }
 
-    fn matches(&mut self, index: usize, rule: &Rule) -> Vec<router::Match> {
+    fn matches(&mut self, index: usize, rule: &Rule) -> Vec<Arc<router::Match>> {
         let mut matches = Vec::new();
         for (at, written) in rule.matches.iter().enumerate() {
             match matching(written) {
-                Ok(wanted) => matches.push(wanted),
+                Ok(wanted) => matches.push(Arc::new(wanted)),
                 Err((name, message)) => {
                     let field = format!("spec.rules[{index}].matches[{at}].{name}");
                     self.notes.refuse(KIND, self.key, "Invalid", field, message);

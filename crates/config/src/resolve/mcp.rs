@@ -17,6 +17,7 @@ use super::{
     permitted,
     routes::Guards,
     target,
+    targets::Routed,
     validate::Faults,
 };
 use crate::{
@@ -70,7 +71,7 @@ pub(super) fn resolve(
                     hosts: vec![host.clone()],
                     created: declared.metadata.creation_timestamp,
                     tests: tests.clone(),
-                    policies: access.of_all(access::TOOLS, key, None, reached),
+                    policies: access.of_all(Routed::Tools(key), None, reached),
                 }));
             }
         }

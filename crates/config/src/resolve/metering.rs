@@ -1,6 +1,7 @@
 //! What is counted for replies, and how much of each backend may be used.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use policy::{
     },
 };
 
-use super::{Notes, policies::ordered, proxies::GATEWAY_CONFIG, target};
+use super::{Notes, ordered, parameters::GATEWAY_CONFIG, target};
 use crate::{
     Key, Resources, Severity,
     kind::{AI, AIGatewayRoute, QuotaPolicy},
@@ -96,6 +97,7 @@ fn global<'r>(
 /// Returns the quotas, by AIServiceBackend.
 pub(super) fn quotas(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Arc<Quota>> {
     let mut quotas: BTreeMap<Key, Quota> = BTreeMap::new();
+    let asked = LazyCell::new(|| asked(resources));
     let mut policies = ordered(QUOTA, &resources.quota_policies, notes);
     policies.sort_by_key(|(key, _)| *key);
     for (key, policy) in policies {
@@ -119,7 +121,10 @@ pub(super) fn quotas(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, 
                 let at = format!("spec.perModelQuotas[{index}]");
                 if let Err((field, message)) = quota.limit(owner, model) {
                     said.push((join(&at, &field), message));
-                } else if !reaches(resources, &target, &model.model_name) {
+                } else if !asked
+                    .get(&target)
+                    .is_some_and(|asked| asked.has(&model.model_name))
+                {
                     let message = format!("no route asks {target} for \"{}\"", model.model_name);
                     notes.warn(
                         QUOTA,
@@ -208,18 +213,35 @@ pub(super) fn switch(switches: &mut Switches, name: &str, value: &str) -> Result
     Ok(())
 }
 
-/// Returns whether a route may ask `backend` for `model`: under that name, or under the client's own.
-fn reaches(resources: &Resources, backend: &Key, model: &str) -> bool {
-    resources.ai_gateway_routes.iter().any(|(key, route)| {
-        let references = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-        references
-            .filter(|to| target(to.namespace.as_deref(), &to.name, &key.namespace) == *backend)
-            .any(|to| {
-                to.model_name_override
-                    .as_deref()
-                    .is_none_or(|name| name.is_empty() || name == model)
-            })
-    })
+/// What routes may ask a backend for.
+#[derive(Default)]
+struct Asked<'r> {
+    /// Whether by names of clients, which may be any.
+    any: bool,
+    /// By names of their own.
+    models: BTreeSet<&'r str>,
+}
+
+impl Asked<'_> {
+    fn has(&self, model: &str) -> bool {
+        self.any || self.models.contains(model)
+    }
+}
+
+/// Returns what routes may ask each backend for.
+fn asked(resources: &Resources) -> BTreeMap<Key, Asked<'_>> {
+    let mut all: BTreeMap<Key, Asked<'_>> = BTreeMap::new();
+    for (key, route) in &resources.ai_gateway_routes {
+        for to in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
+            let asked = all.entry(target(to.namespace.as_deref(), &to.name, &key.namespace));
+            let asked = asked.or_default();
+            match to.model_name_override.as_deref().filter(|name| !name.is_empty()) {
+                Some(name) => drop(asked.models.insert(name)),
+                None => asked.any = true,
+            }
+        }
+    }
+    all
 }
 
 fn join(field: &str, member: &str) -> String {

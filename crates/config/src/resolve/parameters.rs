@@ -50,3 +50,6 @@ pub(super) fn envoy_proxy(resources: &Resources, gateway: &Key, notes: &mut Note
 }
 
 const KIND: &str = "EnvoyProxy";
+
+/// The annotation by which a Gateway names its GatewayConfig.
+pub(super) const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";

@@ -10,17 +10,15 @@ use std::{
 
 use policy::quota::Quota;
 
-use super::{End, Notes, backends::unreadable, certificates, credential, metering};
+use super::{End, Notes, certificates, credential, in_place, metering, ordered, unreadable};
 use crate::{
     Key, Resources, Severity,
     certificate::Authorities,
     credential::Credential,
     kind::{
-        AI, BackendTLSPolicy, ENVOY, GATEWAY_API, INFERENCE,
-        backend_tls_policy::SubjectAltNameType,
-        reference::{LocalRef, SecretRef},
+        AI, BackendTLSPolicy, ENVOY, GATEWAY_API, INFERENCE, backend_tls_policy::SubjectAltNameType,
+        reference::SecretRef,
     },
-    resources::{Declared, Map},
     snapshot::Tls,
 };
 
@@ -217,29 +215,4 @@ fn encryption(
         certificate: None,
         protocols: Vec::new(),
     })
-}
-
-/// Returns a reference within a namespace as one that may leave it.
-pub(super) fn in_place(reference: &LocalRef) -> SecretRef {
-    SecretRef {
-        group: Some(reference.group.clone()),
-        kind: Some(reference.kind.clone()),
-        name: reference.name.clone(),
-        namespace: None,
-    }
-}
-
-/// Returns the resources in the order in which they win conflicts: those that are accepted first, then by age
-/// and name.
-pub(super) fn ordered<'r, S>(
-    kind: &'static str,
-    map: &'r Map<S>,
-    notes: &Notes,
-) -> Vec<(&'r Key, &'r Declared<S>)> {
-    let mut all: Vec<_> = map.iter().collect();
-    all.sort_by_key(|(key, declared)| {
-        let created = declared.metadata.creation_timestamp;
-        (!notes.accepts(kind, key), created.is_none(), created)
-    });
-    all
 }

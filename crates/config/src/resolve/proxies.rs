@@ -5,7 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{End, Notes, backends::Backends, certificates, parameters, permitted, target};
+use super::{
+    End, Notes,
+    backends::Backends,
+    certificates,
+    parameters::{self, GATEWAY_CONFIG},
+    permitted, target,
+};
 use crate::{
     Key, Resources, Secret, Severity,
     certificate::Certificate,
@@ -72,7 +78,7 @@ pub(super) fn resolve(resources: &Resources, ways: &Ways<'_>, backends: &mut Bac
                 Entry::Vacant(entry) => {
                     entry.insert(way);
                 }
-                Entry::Occupied(entry) if *entry.get() != way => {
+                Entry::Occupied(entry) if !std::ptr::eq(*entry.get(), way) && *entry.get() != way => {
                     let message = format!(
                         "AIServiceBackend {} is reached as by the Gateway of a route before this one",
                         entry.key()
@@ -303,9 +309,6 @@ fn proxy(
         credentials: credentials.transpose()?,
     })
 }
-
-/// The annotation by which a Gateway names its GatewayConfig.
-pub(super) const GATEWAY_CONFIG: &str = "aigateway.envoyproxy.io/gateway-config";
 
 const KIND: &str = "GatewayConfig";
 

@@ -6,7 +6,7 @@ use policy::{body::Body, headers::Headers, traffic::Traffic};
 
 use super::{
     End, Notes,
-    access::{self, Access},
+    access::Access,
     attach::{self, Places, attach},
     backends::{Backends, Reach, Service},
     http_routes,
@@ -14,7 +14,7 @@ use super::{
     metering, permitted,
     proxies::Ways,
     target,
-    targets::Site,
+    targets::{Routed, Site},
     traffic::{self, Own},
 };
 use crate::{
@@ -72,7 +72,7 @@ pub(super) fn resolve(
             own: &[],
             notes,
         };
-        add(&mut entries, places, key, &rules, access, treatment);
+        add(&mut entries, places, key, rules, access, treatment);
     }
     http_routes::resolve(
         reach,
@@ -100,43 +100,52 @@ pub(super) fn add(
     entries: &mut BTreeMap<u16, Vec<Entry>>,
     places: Places,
     key: &Key,
-    rules: &[Entry],
+    rules: Vec<Entry>,
     access: &mut Access,
-    treatment: Treatment<'_, '_>,
+    mut treatment: Treatment<'_, '_>,
 ) {
-    let Treatment {
-        kind,
-        traffic,
-        own,
-        notes,
-    } = treatment;
-    for (port, listeners) in places {
+    let places = places.into_iter().flat_map(|(port, listeners)| {
+        let listeners = listeners.into_iter();
+        listeners.map(move |(listener, hosts)| (port, listener, hosts))
+    });
+    let mut places: Vec<_> = places.collect();
+    // Most routes serve at one place, which takes the rules as they are.
+    let last = places.pop();
+    let copies = places.into_iter().map(|place| (place, rules.clone()));
+    let copies: Vec<_> = copies.collect();
+    for ((port, listener, hosts), rules) in copies.into_iter().chain(last.map(|place| (place, rules))) {
+        let reached = hosts.values().flatten().next();
         let at_port = entries.entry(port).or_default();
-        for (listener, hosts) in listeners {
-            let reached = hosts.values().flatten().next().cloned();
-            for entry in rules {
-                let mut entry = Entry {
-                    listener: listener.clone(),
-                    ..entry.clone()
-                };
-                if let Some((gateway, listener)) = &reached {
-                    let declared = traffic.at(Site {
-                        gateway,
-                        listener,
-                        route: key,
-                        rule: entry.rule.name.as_deref(),
-                    });
-                    let declared = match own.get(entry.rule.index) {
-                        Some(own) => own.over(declared),
-                        None => declared,
-                    };
-                    if let Some(traffic) = declared {
-                        uncounted(kind, key, &entry.rule, &traffic, notes);
-                        treat(Arc::make_mut(&mut entry.rule), traffic);
-                    }
-                }
-                at_port.extend(access.guard(access::ROUTE, key, entry, &hosts));
+        at_port.reserve(rules.len());
+        for entry in rules {
+            let mut entry = Entry {
+                listener: listener.clone(),
+                ..entry
+            };
+            if let Some((gateway, listener)) = reached {
+                treatment.treat(&mut entry.rule, (gateway, listener), key);
             }
+            at_port.extend(access.guard(Routed::Route(key), entry, &hosts));
+        }
+    }
+}
+
+impl Treatment<'_, '_> {
+    /// Has the upstreams of a rule of the route `key` treated as is declared where a listener reaches it.
+    fn treat(&mut self, rule: &mut Arc<snapshot::Rule>, (gateway, listener): (&Key, &str), key: &Key) {
+        let declared = self.traffic.at(Site {
+            gateway,
+            listener,
+            route: Routed::Route(key),
+            rule: rule.name.as_deref(),
+        });
+        let declared = match self.own.get(rule.index) {
+            Some(own) => own.over(declared),
+            None => declared,
+        };
+        if let Some(traffic) = declared {
+            uncounted(self.kind, key, rule, &traffic, self.notes);
+            treat(Arc::make_mut(rule), traffic);
         }
     }
 }
@@ -251,6 +260,7 @@ fn rules(
 ) -> Vec<Entry> {
     let costs = metering::costs(resources, key, &route.spec, notes);
     let created = route.metadata.creation_timestamp;
+    let (id, owner) = (Arc::<str>::from(key.to_string()), Arc::from(OWNER));
     let rules = route.spec.rules.iter().enumerate();
     rules
         .map(|(index, rule)| {
@@ -265,7 +275,7 @@ fn rules(
             }
             Entry {
                 rule: Arc::new(snapshot::Rule {
-                    route: key.to_string(),
+                    route: Arc::clone(&id),
                     index,
                     name: rule.name.clone(),
                     candidates,
@@ -280,7 +290,10 @@ fn rules(
                 hosts: Vec::new(),
                 created,
                 matches: matches(key, index, rule, notes),
-                owned_by: rule.models_owned_by.clone().unwrap_or_else(|| OWNER.to_owned()),
+                owned_by: match &rule.models_owned_by {
+                    Some(own) => Arc::from(own.as_str()),
+                    None => Arc::clone(&owner),
+                },
                 models_created: rule
                     .models_created_at
                     .or(created)
@@ -290,24 +303,26 @@ fn rules(
         .collect()
 }
 
-fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Match> {
-    let mut matches = Vec::new();
+fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Arc<Match>> {
+    let mut matches = Vec::with_capacity(rule.matches.len());
     for (at, written) in rule.matches.iter().enumerate() {
-        let mut tests = Vec::new();
+        let mut tests = Vec::with_capacity(written.headers.len());
         for (place, header) in written.headers.iter().enumerate() {
-            let field = format!("spec.rules[{index}].matches[{at}].headers[{place}]");
-            let name = header.name.to_ascii_lowercase();
-            if name.starts_with("x-ai-eg-") && name != MODEL_HEADER {
+            let field = || format!("spec.rules[{index}].matches[{at}].headers[{place}]");
+            let name = header.name.as_str();
+            let reserved = name.get(..RESERVED.len());
+            let reserved = reserved.is_some_and(|start| start.eq_ignore_ascii_case(RESERVED));
+            if reserved && !name.eq_ignore_ascii_case(MODEL_HEADER) {
                 let message = "clients cannot send this header, so the match never holds";
-                notes.warn(KIND, key, "ReservedHeader", field.as_str(), message);
+                notes.warn(KIND, key, "ReservedHeader", field().as_str(), message);
             }
             let kind = header.kind.unwrap_or(HeaderMatchKind::Exact);
             match HeaderTest::new(&header.name, &header.value, kind) {
                 Ok(test) => tests.push(test),
-                Err(message) => notes.refuse(KIND, key, "Invalid", field, message),
+                Err(message) => notes.refuse(KIND, key, "Invalid", field(), message),
             }
         }
-        matches.push(Match::from(tests));
+        matches.push(Arc::new(Match::from(tests)));
     }
     matches
 }
@@ -333,7 +348,7 @@ fn candidate(
     backends: &Backends,
     notes: &mut Notes,
 ) -> Candidate {
-    let field = format!("spec.rules[{rule}].backendRefs[{at}]");
+    let field = || format!("spec.rules[{rule}].backendRefs[{at}]");
     let service = service(resources, key, &field, reference, backends, notes);
     let headers = own_headers(key, &field, reference, notes);
     let body = reference.body_mutation.as_ref().map(Body::parse);
@@ -371,7 +386,7 @@ fn candidate(
 fn service<'b>(
     resources: &Resources,
     key: &Key,
-    field: &str,
+    field: &dyn Fn() -> String,
     reference: &BackendRef,
     backends: &'b Backends,
     notes: &mut Notes,
@@ -379,35 +394,35 @@ fn service<'b>(
     let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
     if reference.kind.is_some() {
         let message = "InferencePools are not served by this version";
-        notes.unsupported(KIND, key, Severity::Error, field, message);
+        notes.unsupported(KIND, key, Severity::Error, field().as_str(), message);
         return Err(format!("InferencePool {to}: {message}"));
     }
     let Some(service) = backends.get(&to) else {
         let message = format!("AIServiceBackend {to} not found");
-        notes.unresolved(KIND, key, "BackendNotFound", field.to_owned(), &message);
+        notes.unresolved(KIND, key, "BackendNotFound", field(), &message);
         return Err(message);
     };
     if !permitted(resources, End::route(key), End::service(&to), notes) {
         let message = format!(
             "cross-namespace reference to AIServiceBackend {to} not permitted: no valid ReferenceGrant"
         );
-        notes.unresolved(KIND, key, "RefNotPermitted", field.to_owned(), &message);
+        notes.unresolved(KIND, key, "RefNotPermitted", field(), &message);
         return Err(message);
     }
     notes.used("AIServiceBackend", &to);
     if let Err(message) = &service.backend {
-        notes.unresolved(KIND, key, "BackendNotUsable", field.to_owned(), message);
+        notes.unresolved(KIND, key, "BackendNotUsable", field(), message);
     }
     Ok(service)
 }
 
 /// Returns the reference's own header changes, which were validated.
-fn own_headers(key: &Key, field: &str, reference: &BackendRef, notes: &mut Notes) -> Headers {
+fn own_headers(key: &Key, field: &dyn Fn() -> String, reference: &BackendRef, notes: &mut Notes) -> Headers {
     let Some(Ok((headers, reserved))) = reference.header_mutation.as_ref().map(Headers::parse) else {
         return Headers::default();
     };
     for name in reserved {
-        let field = format!("{field}.headerMutation");
+        let field = format!("{}.headerMutation", field());
         let message = format!("\"{name}\" belongs to the gateway and is left alone");
         notes.warn(KIND, key, "ReservedHeader", field.as_str(), message);
     }
@@ -415,6 +430,9 @@ fn own_headers(key: &Key, field: &str, reference: &BackendRef, notes: &mut Notes
 }
 
 const KIND: &str = "AIGatewayRoute";
+
+/// What the names of headers begin with that clients cannot send.
+const RESERVED: &str = "x-ai-eg-";
 
 /// Who owns models of which nothing else is said.
 const OWNER: &str = "Envoy AI Gateway";

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{Notes, policies::ordered};
+use super::{Notes, ordered};
 use crate::{
     Key, Resources, Severity,
     kind::{
@@ -24,6 +24,8 @@ pub(super) enum Place {
     Route(Key),
     /// A rule of a route.
     Rule(Key, String),
+    /// An MCPRoute.
+    Tools(Key),
 }
 
 /// `rule fast`, `route default/chat`, `listener http`, `Gateway default/edge`.
@@ -34,8 +36,19 @@ impl fmt::Display for Place {
             Place::Listener(gateway, name) => write!(f, "listener {name} of Gateway {gateway}"),
             Place::Route(key) => write!(f, "route {key}"),
             Place::Rule(route, name) => write!(f, "rule {name} of route {route}"),
+            Place::Tools(key) => write!(f, "MCPRoute {key}"),
         }
     }
+}
+
+/// How the policies of a kind are attached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attaching {
+    pub(super) kind: &'static str,
+    /// How bad it is that something is not a target: what a policy was to guard is open.
+    pub(super) missing: Severity,
+    /// Whether MCPRoutes are targets.
+    pub(super) tools: bool,
 }
 
 /// What a policy names as its targets.
@@ -51,8 +64,33 @@ pub(super) struct Targets<'a> {
 pub(super) struct Site<'a> {
     pub(super) gateway: &'a Key,
     pub(super) listener: &'a str,
-    pub(super) route: &'a Key,
+    pub(super) route: Routed<'a>,
     pub(super) rule: Option<&'a str>,
+}
+
+/// A route, as policies tell them apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Routed<'a> {
+    /// An AIGatewayRoute or an HTTPRoute.
+    Route(&'a Key),
+    /// An MCPRoute.
+    Tools(&'a Key),
+}
+
+impl<'a> Routed<'a> {
+    /// Returns the key of the route.
+    pub(super) fn key(self) -> &'a Key {
+        match self {
+            Routed::Route(key) | Routed::Tools(key) => key,
+        }
+    }
+
+    fn place(self) -> Place {
+        match self {
+            Routed::Route(key) => Place::Route(key.clone()),
+            Routed::Tools(key) => Place::Tools(key.clone()),
+        }
+    }
 }
 
 /// The policies of one kind by where they are attached, at each place the one that wins.
@@ -64,9 +102,9 @@ impl Attached {
     pub(super) fn placed<'a>(&'a self, site: Site<'a>) -> impl Iterator<Item = (Place, &'a Key)> {
         let rule = site
             .rule
-            .map(|rule| Place::Rule(site.route.clone(), rule.to_owned()));
+            .map(|rule| Place::Rule(site.route.key().clone(), rule.to_owned()));
         let rest = [
-            Place::Route(site.route.clone()),
+            site.route.place(),
             Place::Listener(site.gateway.clone(), site.listener.to_owned()),
             Place::Gateway(site.gateway.clone()),
         ];
@@ -91,12 +129,13 @@ impl Attached {
 /// Attaches the policies of a kind to their targets. Of two at one place the older one wins, one that is not
 /// accepted being the youngest; the other is reported.
 pub(super) fn attach<S>(
-    kind: &'static str,
+    attaching: Attaching,
     policies: &Map<S>,
     targets: impl Fn(&S) -> Targets<'_>,
     resources: &Resources,
     notes: &mut Notes,
 ) -> Attached {
+    let Attaching { kind, missing, .. } = attaching;
     let mut attached = Attached::default();
     for (key, policy) in ordered(kind, policies, notes) {
         let targets = targets(&policy.spec);
@@ -105,14 +144,29 @@ pub(super) fn attach<S>(
         let several = several.map(|(index, target)| (format!("spec.targetRefs[{index}]"), target));
         let mut places: Vec<(String, Place)> = Vec::new();
         for (field, target) in named.into_iter().chain(several) {
-            match place(key, target, resources) {
+            match place(attaching, key, target, resources) {
                 Ok(place) => places.push((field, place)),
-                Err(message) => notes.unattached(kind, key, Severity::Warning, field, message),
+                Err(message) => notes.unattached(kind, key, missing, field, message),
             }
         }
         for (index, selector) in targets.selected.iter().enumerate() {
-            let found = selected(key, selector, resources).into_iter();
-            places.extend(found.map(|place| (format!("spec.targetSelectors[{index}]"), place)));
+            let field = format!("spec.targetSelectors[{index}]");
+            if selector.namespaces.is_some() {
+                let message = "targets in other namespaces are not selected by this version";
+                let field = format!("{field}.namespaces");
+                notes.unsupported(kind, key, missing, field.as_str(), message);
+            }
+            match selected(attaching, key, selector, resources) {
+                None => {
+                    let message = format!("a {} cannot have this policy in this version", selector.kind);
+                    notes.unsupported(kind, key, missing, field.as_str(), message);
+                }
+                Some(found) if found.is_empty() => {
+                    let message = format!("no {} of the namespace has these labels", selector.kind);
+                    notes.unattached(kind, key, Severity::Warning, field, message);
+                }
+                Some(found) => places.extend(found.into_iter().map(|place| (field.clone(), place))),
+            }
         }
         for (field, place) in places {
             notes.used(kind, key);
@@ -132,7 +186,12 @@ pub(super) fn attach<S>(
 }
 
 /// Returns where `target`, of the policy called `policy`, is; says why it is nowhere.
-fn place(policy: &Key, target: &TargetRef, resources: &Resources) -> Result<Place, String> {
+fn place(
+    attaching: Attaching,
+    policy: &Key,
+    target: &TargetRef,
+    resources: &Resources,
+) -> Result<Place, String> {
     let to = Key::new(&policy.namespace, &target.name);
     let section = target.section_name.as_deref().filter(|name| !name.is_empty());
     let missing = |what: &str| Err(format!("{what} does not exist"));
@@ -165,7 +224,12 @@ fn place(policy: &Key, target: &TargetRef, resources: &Resources) -> Result<Plac
                 Some(name) => missing(&format!("rule {name} of {} {to}", target.kind)),
             }
         }
-        (group, kind) => Err(format!("a {kind} of group {group} is not served by this version")),
+        (AI, "MCPRoute") if attaching.tools => match (resources.mcp_routes.contains_key(&to), section) {
+            (false, _) => missing(&format!("MCPRoute {to}")),
+            (true, None) => Ok(Place::Tools(to)),
+            (true, Some(name)) => missing(&format!("rule {name} of MCPRoute {to}")),
+        },
+        (_, kind) => Err(format!("a {kind} cannot have this policy in this version")),
     }
 }
 
@@ -183,13 +247,18 @@ fn rules<'r>(key: &Key, resources: &'r Resources) -> Option<Vec<Option<&'r str>>
     }
 }
 
-/// Returns the Gateways and routes of the policy's namespace whose labels are as selected.
-fn selected(policy: &Key, selector: &TargetSelector, resources: &Resources) -> Vec<Place> {
+/// Returns the Gateways and routes of the policy's namespace whose labels are as selected; `None` if that kind is no target.
+fn selected(
+    attaching: Attaching,
+    policy: &Key,
+    selector: &TargetSelector,
+    resources: &Resources,
+) -> Option<Vec<Place>> {
     let group = selector.group.as_deref().unwrap_or(GATEWAY_API);
     let matching = |namespace: &str, labels: &BTreeMap<String, String>| {
         namespace == policy.namespace && selector.covers(labels)
     };
-    match (group, selector.kind.as_str()) {
+    Some(match (group, selector.kind.as_str()) {
         (GATEWAY_API, "Gateway") => keys(&resources.gateways, matching)
             .into_iter()
             .map(Place::Gateway)
@@ -203,8 +272,12 @@ fn selected(policy: &Key, selector: &TargetSelector, resources: &Resources) -> V
             .into_iter()
             .map(Place::Route)
             .collect(),
-        (_, _) => Vec::new(),
-    }
+        (AI, "MCPRoute") if attaching.tools => keys(&resources.mcp_routes, matching)
+            .into_iter()
+            .map(Place::Tools)
+            .collect(),
+        (_, _) => return None,
+    })
 }
 
 fn keys<S>(map: &Map<S>, matching: impl Fn(&str, &BTreeMap<String, String>) -> bool) -> Vec<Key> {

@@ -81,7 +81,7 @@ impl Router {
             .flat_map(|group| &group.models)
             .filter(|listed| listed.policies.as_ref().is_none_or(&passed))
             .map(|listed| &listed.model)
-            .filter(|model| seen.insert(model.id.as_str()))
+            .filter(|model| seen.insert(&*model.id))
             .collect()
     }
 }

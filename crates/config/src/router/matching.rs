@@ -1,6 +1,6 @@
 //! What a rule wants of a request: path, method, headers, query.
 
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method};
 use percent_encoding::percent_decode_str;
@@ -73,7 +73,7 @@ pub struct Pattern {
 
 #[derive(Clone)]
 enum Wanted {
-    Exact(String),
+    Exact(Arc<str>),
     Regex(Pattern),
 }
 
@@ -123,7 +123,7 @@ impl Match {
     }
 
     /// Returns the one model that the match wants.
-    pub(super) fn exact_model(&self) -> Option<&str> {
+    pub(super) fn exact_model(&self) -> Option<&Arc<str>> {
         self.headers.iter().find_map(HeaderTest::exact_model)
     }
 
@@ -197,14 +197,14 @@ impl Pattern {
 impl Wanted {
     fn new(value: &str, kind: HeaderMatchKind) -> Result<Self, String> {
         Ok(match kind {
-            HeaderMatchKind::Exact => Wanted::Exact(value.to_owned()),
+            HeaderMatchKind::Exact => Wanted::Exact(Arc::from(value)),
             HeaderMatchKind::RegularExpression => Wanted::Regex(Pattern::new(value)?),
         })
     }
 
     fn holds(&self, value: &str) -> bool {
         match self {
-            Wanted::Exact(wanted) => wanted == value,
+            Wanted::Exact(wanted) => **wanted == *value,
             Wanted::Regex(pattern) => pattern.whole.is_match(value),
         }
     }
@@ -217,13 +217,17 @@ impl HeaderTest {
     /// Why the name or the expression is malformed.
     pub fn new(name: &str, value: &str, kind: HeaderMatchKind) -> Result<Self, String> {
         let malformed = |_| format!("\"{name}\" is not a header name");
-        let name = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).map_err(malformed)?;
+        let name = if name.eq_ignore_ascii_case(MODEL_HEADER) {
+            HeaderName::from_static(MODEL_HEADER)
+        } else {
+            HeaderName::from_bytes(name.as_bytes()).map_err(malformed)?
+        };
         let wanted = Wanted::new(value, kind)?;
         Ok(Self { name, wanted })
     }
 
     /// Returns the one model that the test wants.
-    fn exact_model(&self) -> Option<&str> {
+    fn exact_model(&self) -> Option<&Arc<str>> {
         match &self.wanted {
             Wanted::Exact(model) if self.name == MODEL_HEADER => Some(model),
             Wanted::Exact(_) | Wanted::Regex(_) => None,
@@ -317,8 +321,8 @@ impl fmt::Display for PathTest {
 impl fmt::Display for HeaderTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sign, value) = match &self.wanted {
-            Wanted::Exact(value) => ("=", value),
-            Wanted::Regex(pattern) => ("~", &pattern.written),
+            Wanted::Exact(value) => ("=", &**value),
+            Wanted::Regex(pattern) => ("~", pattern.written.as_str()),
         };
         let value = if self.is_secret() { "[secret]" } else { value };
         write!(f, "{} {sign} {value}", self.name)

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     sync::Arc,
 };
 
@@ -55,9 +54,9 @@ pub struct Entry {
     /// When its route was made.
     pub created: Option<Time>,
     /// Alternatives; every request if there are none.
-    pub matches: Vec<Match>,
+    pub matches: Vec<Arc<Match>>,
     /// What lists say of the models that it serves.
-    pub owned_by: String,
+    pub owned_by: Arc<str>,
     /// What lists say of the models that it serves, in seconds since the Unix epoch.
     pub models_created: u64,
 }
@@ -66,9 +65,9 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// What clients call it.
-    pub id: String,
+    pub id: Arc<str>,
     /// Who owns it.
-    pub owned_by: String,
+    pub owned_by: Arc<str>,
     /// Seconds since the Unix epoch.
     pub created: u64,
 }
@@ -111,7 +110,7 @@ impl Router {
         for entry in &entries {
             for host in &entry.hosts {
                 let groups = &mut router.site(&entry.listener).groups;
-                groups.entry(host, Group::default).add(host, entry);
+                groups.entry(host, || Group::of(host)).add(entry);
             }
         }
         for site in router.sites.values_mut() {
@@ -187,7 +186,7 @@ impl Router {
         let mut near: Vec<(usize, &str)> = self
             .models(host)
             .into_iter()
-            .map(|known| known.id.as_str())
+            .map(|known| &*known.id)
             // The distance is at least the difference in length, which is cheaper to know.
             .filter(|known| known.chars().count().abs_diff(length) <= tolerance(length))
             .map(|known| (strsim::damerau_levenshtein(&asked, &known.to_lowercase()), known))
@@ -206,7 +205,7 @@ impl Router {
             chosen: None,
             considered: Vec::new(),
         };
-        for row in self.groups(host).flat_map(|group| &group.rows) {
+        for (group, row) in self.groups(host).flat_map(Group::rows) {
             let verdict = match row.wanted.refusal(asked) {
                 Some(reason) => Verdict::Refused(reason.to_string()),
                 None if !operation && !row.is_plain() => Verdict::Refused(NO_OPERATION.to_owned()),
@@ -217,17 +216,16 @@ impl Router {
                 }
                 None => Verdict::Refused(NO_MODEL.to_owned()),
             };
-            explanation.considered.push(row.considered(verdict));
+            explanation.considered.push(group.considered(row, verdict));
         }
         let held: HashSet<*const Group> = self.groups(host).map(std::ptr::from_ref).collect();
         let others = self
             .all()
             .filter(|group| !held.contains(&std::ptr::from_ref(*group)));
-        for row in others.flat_map(|group| &group.rows) {
-            let reason = format!("the host is not {}", row.host);
-            explanation
-                .considered
-                .push(row.considered(Verdict::Refused(reason)));
+        for (group, row) in others.flat_map(Group::rows) {
+            let reason = format!("the host is not {}", group.host);
+            let considered = group.considered(row, Verdict::Refused(reason));
+            explanation.considered.push(considered);
         }
         explanation
     }
@@ -235,8 +233,8 @@ impl Router {
     /// Returns every match of every rule in the order in which they are tried: its text and its rule.
     pub fn rows(&self) -> impl Iterator<Item = (String, &Arc<Rule>)> {
         self.all()
-            .flat_map(|group| &group.rows)
-            .map(|row| (row.to_string(), &row.rule))
+            .flat_map(Group::rows)
+            .map(|(group, row)| (group.text(row), &row.rule))
     }
 
     /// Returns the rule of every match, in the order in which they are tried; a rule comes once for each.
@@ -270,12 +268,13 @@ struct Site {
 }
 
 /// The rules of one host pattern.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Group {
+    host: Host,
     /// In order of precedence.
     rows: Vec<Row>,
     /// Rows that want one exact model, by that model, in order of precedence.
-    by_model: HashMap<String, Vec<usize>>,
+    by_model: HashMap<Arc<str>, Vec<usize>>,
     /// The other rows that depend on the model, in order of precedence: among rows of models a plain one can come
     /// after one that is for another model.
     rest: Vec<usize>,
@@ -295,35 +294,41 @@ struct Listed {
     policies: Option<Arc<Policies>>,
 }
 
-/// One match of a rule at one host.
+/// One match of a rule.
 #[derive(Clone, Debug)]
 struct Row {
     rule: Arc<Rule>,
-    host: Host,
     created: Option<Time>,
-    wanted: Match,
+    wanted: Arc<Match>,
 }
 
 impl Group {
-    fn add(&mut self, host: &Host, entry: &Entry) {
-        let everything = [Match::default()];
-        let matches = if entry.matches.is_empty() {
-            &everything[..]
-        } else {
-            &entry.matches[..]
-        };
-        for wanted in matches {
+    fn of(host: &Host) -> Self {
+        Self {
+            host: host.clone(),
+            rows: Vec::new(),
+            by_model: HashMap::new(),
+            rest: Vec::new(),
+            plain: Vec::new(),
+            first_model: None,
+            models: Vec::new(),
+            guards: Guards::default(),
+        }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        let everything = entry.matches.is_empty().then(Arc::default);
+        for wanted in entry.matches.iter().chain(&everything) {
             let row = Row {
                 rule: Arc::clone(&entry.rule),
-                host: host.clone(),
                 created: entry.created,
-                wanted: wanted.clone(),
+                wanted: Arc::clone(wanted),
             };
             if let Some(id) = wanted.exact_model().filter(|_| !row.is_plain()) {
                 self.models.push(Listed {
                     model: Model {
-                        id: id.to_owned(),
-                        owned_by: entry.owned_by.clone(),
+                        id: Arc::clone(id),
+                        owned_by: Arc::clone(&entry.owned_by),
                         created: entry.models_created,
                     },
                     policies: entry.rule.policies.clone(),
@@ -352,16 +357,34 @@ impl Group {
             }
             self.first_model.get_or_insert(at);
             match row.wanted.exact_model() {
-                Some(model) => self.by_model.entry(model.to_owned()).or_default().push(at),
+                Some(model) => self.by_model.entry(Arc::clone(model)).or_default().push(at),
                 None => self.rest.push(at),
             }
         }
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity(self.models.len());
         self.models.retain(|listed| {
             let policies = listed.policies.as_ref().map(Arc::as_ptr);
-            seen.insert((listed.model.id.clone(), policies))
+            seen.insert((Arc::clone(&listed.model.id), policies))
         });
         self.guards = Guards::of(self);
+    }
+
+    /// Returns the rows, each with the group.
+    fn rows(&self) -> impl Iterator<Item = (&Self, &Row)> {
+        self.rows.iter().map(move |row| (self, row))
+    }
+
+    fn considered(&self, row: &Row, verdict: Verdict) -> Considered {
+        Considered {
+            rule: Arc::clone(&row.rule),
+            wanted: self.text(row),
+            verdict,
+        }
+    }
+
+    /// Returns what a row wants, for a person.
+    fn text(&self, row: &Row) -> String {
+        format!("host {}{}", self.host, row.wanted)
     }
 
     /// Returns the rows that may want `model`, in order of precedence.
@@ -384,20 +407,6 @@ impl Group {
 impl Row {
     fn is_plain(&self) -> bool {
         self.rule.plain.is_some()
-    }
-
-    fn considered(&self, verdict: Verdict) -> Considered {
-        Considered {
-            rule: Arc::clone(&self.rule),
-            wanted: self.to_string(),
-            verdict,
-        }
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "host {}{}", self.host, self.wanted)
     }
 }
 

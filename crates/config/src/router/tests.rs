@@ -19,7 +19,7 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
     });
     Entry {
         rule: Arc::new(Rule {
-            route: route.to_owned(),
+            route: Arc::from(route),
             index,
             name: None,
             candidates: Vec::new(),
@@ -35,9 +35,9 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
         created: None,
         matches: matches
             .iter()
-            .map(|tests| tests.iter().map(test).collect::<Vec<_>>().into())
+            .map(|tests| Arc::new(tests.iter().map(test).collect::<Vec<_>>().into()))
             .collect(),
-        owned_by: route.to_owned(),
+        owned_by: Arc::from(route),
         models_created: 7,
     }
 }
@@ -212,7 +212,7 @@ fn models_of_a_host_each_once() {
     let models = |host: &str| -> Vec<(String, String)> {
         let models = router.models(host).into_iter();
         models
-            .map(|model| (model.id.clone(), model.owned_by.clone()))
+            .map(|model| (model.id.to_string(), model.owned_by.to_string()))
             .collect()
     };
     let listed = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {

@@ -83,7 +83,7 @@ async fn attempts(
     let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
     let codings = client_headers.get(header::ACCEPT_ENCODING).cloned();
     headers::to_upstream(&mut client_headers, ctx.request_id());
-    ctx.facts.route = Some(rule.route.as_str().into());
+    ctx.facts.route = Some(Arc::clone(&rule.route));
     ctx.facts.tells_losses = lossy(rule) != Lossy::Untold;
     ctx.runtime.retries.deposit();
     let deadline = ctx.deadline(rule.timeouts.request);

@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     head: Parts,
     given: Given,
 ) -> Result<Answer, Box<Refusal>> {
-    ctx.facts.route = Some(rule.route.as_str().into());
+    ctx.facts.route = Some(Arc::clone(&rule.route));
     ctx.facts.plain = true;
     if let Some(trail) = &mut ctx.facts.trail {
         trail.rule = Some(Arc::clone(rule));

@@ -265,7 +265,7 @@ impl Decision {
     }
 
     fn route_name(&self) -> Option<&str> {
-        let rule = self.trail.rule.as_deref().map(|rule| rule.route.as_str());
+        let rule = self.trail.rule.as_deref().map(|rule| &*rule.route);
         rule.or(self.route.as_deref())
     }
 

@@ -133,7 +133,7 @@ pub(crate) fn snapshot_with(
         .enumerate()
         .map(|(index, to)| candidate(index, &to));
     let mut rule = Rule {
-        route: "default/route".to_owned(),
+        route: "default/route".into(),
         index: 0,
         name: None,
         candidates: candidates.collect(),
@@ -151,8 +151,8 @@ pub(crate) fn snapshot_with(
         listener: Host::Any,
         hosts: vec![Host::Any],
         created: None,
-        matches: vec![vec![wanted].into()],
-        owned_by: "owner".to_owned(),
+        matches: vec![Arc::new(vec![wanted].into())],
+        owned_by: "owner".into(),
         models_created: 1_735_689_600,
     };
     let listener = Listener {

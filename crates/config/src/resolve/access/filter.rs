@@ -38,7 +38,7 @@ impl Access {
             id: Arc::from(format!("{key}/rule/{index}")),
             ..Policies::default()
         };
-        let mut builder = Builder::new(reach, (GATEWAY_API, super::ROUTE), key, notes);
+        let mut builder = Builder::new(reach, (GATEWAY_API, "HTTPRoute"), key, notes);
         for (at, filter) in rule.filters.iter().enumerate() {
             let field = format!("spec.rules[{index}].filters[{at}]");
             if let Some(own) = &filter.cors {

@@ -6,21 +6,22 @@
 //! let everybody in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use policy::Policies;
 
 use self::builder::Builder;
-use super::{Notes, Reach, attach::Hosts, policies::ordered};
+use super::{
+    Notes, Reach,
+    attach::Hosts,
+    targets::{self, Attached, Attaching, Routed, Site, Targets},
+};
 use crate::{
     Condition, ConditionKind, Key, Resources, Severity,
     host::Host,
-    kind::{
-        AI, ENVOY, GATEWAY_API, Metadata, SecurityPolicy, backend_traffic_policy::MergeType,
-        reference::TargetRef,
-    },
+    kind::{ENVOY, SecurityPolicy, backend_traffic_policy::MergeType},
     router,
     snapshot::Outside,
 };
@@ -40,7 +41,8 @@ pub(super) use tools::own;
 /// Which policy guards what.
 #[derive(Debug, Default)]
 pub(super) struct Access {
-    guards: BTreeMap<Target, Guard>,
+    attached: Attached,
+    guards: BTreeMap<Key, Guard>,
     /// What a policy and a wider one that it is laid over demand together.
     merged: BTreeMap<(Arc<str>, Arc<str>), Arc<Policies>>,
     /// Namespaces of which a policy may not have been read; `None` for all.
@@ -51,15 +53,6 @@ pub(super) struct Access {
     outside: Outside,
     /// What refuses everybody where it is not known which policies there are.
     unknown: Arc<Policies>,
-}
-
-/// What a policy is attached to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Target {
-    kind: &'static str,
-    key: Key,
-    /// A listener or a rule of it.
-    section: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,7 +74,29 @@ pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Access {
         built.insert(key, Arc::new(policies));
         outside.join(asked);
     }
-    let mut access = Access {
+    let attached = targets::attach(
+        ATTACHING,
+        &resources.security_policies,
+        of_policy,
+        resources,
+        notes,
+    );
+    let guards = resources.security_policies.iter().filter_map(|(key, declared)| {
+        let authorization = declared.spec.authorization.as_ref();
+        let guard = Guard {
+            policy: key.clone(),
+            policies: Arc::clone(built.get(key)?),
+            merges: match declared.spec.merge_type {
+                Some(MergeType::StrategicMerge | MergeType::JSONMerge) => true,
+                Some(MergeType::Replace) | None => false,
+            },
+            says_default: authorization.is_some_and(|authorization| authorization.default_action.is_some()),
+        };
+        Some((key.clone(), guard))
+    });
+    Access {
+        attached,
+        guards: guards.collect(),
         unread: unread(resources),
         outside,
         unknown: Arc::new(Policies::broken(
@@ -89,54 +104,30 @@ pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Access {
             "a SecurityPolicy of the namespace may not have been read",
         )),
         ..Access::default()
-    };
-    for (key, declared) in ordered(KIND, &resources.security_policies, notes) {
-        let Some(policies) = built.get(key) else { continue };
-        let guard = Guard {
-            policy: key.clone(),
-            policies: Arc::clone(policies),
-            merges: match declared.spec.merge_type {
-                Some(MergeType::StrategicMerge | MergeType::JSONMerge) => true,
-                Some(MergeType::Replace) | None => false,
-            },
-            says_default: declared
-                .spec
-                .authorization
-                .as_ref()
-                .is_some_and(|authorization| authorization.default_action.is_some()),
-        };
-        for (field, target) in targets(resources, key, &declared.spec, notes) {
-            access.attach(field, target, guard.clone(), notes);
-        }
     }
-    access
+}
+
+/// Returns what a policy is for.
+pub(super) fn of_policy(spec: &SecurityPolicy) -> Targets<'_> {
+    Targets {
+        one: spec.target_ref.as_ref(),
+        several: &spec.target_refs,
+        selected: &spec.target_selectors,
+    }
 }
 
 impl Access {
-    fn attach(&mut self, field: String, target: Target, guard: Guard, notes: &mut Notes) {
-        notes.used(KIND, &guard.policy);
-        match self.guards.entry(target) {
-            Entry::Vacant(entry) => {
-                entry.insert(guard);
-            }
-            Entry::Occupied(entry) if entry.get().policy == guard.policy => {}
-            Entry::Occupied(entry) => {
-                let Target { kind, key, .. } = entry.key();
-                let message = format!("{kind} {key} has {KIND} {}, which counts", entry.get().policy);
-                notes.refuse(KIND, &guard.policy, "Conflicted", field, message);
-            }
-        }
-    }
-
-    /// Returns what guards a rule of the route of `kind` where it is reached by a listener of a Gateway.
-    pub(super) fn of(
+    /// Returns what guards a rule of a route where it is reached by a listener of a Gateway.
+    fn of(
         &mut self,
-        kind: &'static str,
-        route: &Key,
+        route: Routed<'_>,
         rule: Option<&str>,
         (gateway, listener): (&Key, &str),
     ) -> Option<Arc<Policies>> {
-        let namespaces = [&route.namespace, &gateway.namespace];
+        if self.attached.is_empty() && self.unread.is_empty() {
+            return None;
+        }
+        let namespaces = [&route.key().namespace, &gateway.namespace];
         if self.unread.contains(&None)
             || namespaces
                 .into_iter()
@@ -144,24 +135,22 @@ impl Access {
         {
             return Some(Arc::clone(&self.unknown));
         }
-        let places = [
-            rule.map(|rule| (kind, route, Some(rule))),
-            Some((kind, route, None)),
-            Some(("Gateway", gateway, Some(listener))),
-            Some(("Gateway", gateway, None)),
-        ];
-        let mut found = places.into_iter().flatten().filter_map(|(kind, key, section)| {
-            self.guards.get(&Target {
-                kind,
-                key: key.clone(),
-                section: section.map(str::to_owned),
-            })
-        });
+        let site = Site {
+            gateway,
+            listener,
+            route,
+            rule,
+        };
+        let placed = self.attached.placed(site);
+        let mut found = placed.filter_map(|(_, policy)| self.guards.get(policy));
         let narrowest = found.next()?;
         let mut others = found.filter(|guard| guard.policy != narrowest.policy);
         let below = if narrowest.merges { others.next() } else { None };
         for replaced in others.map(|guard| guard.policy.clone()).collect::<Vec<_>>() {
-            self.replaced.entry(replaced).or_default().insert(route.clone());
+            self.replaced
+                .entry(replaced)
+                .or_default()
+                .insert(route.key().clone());
         }
         let Some(below) = below else {
             return Some(Arc::clone(&narrowest.policies));
@@ -186,14 +175,13 @@ impl Access {
     /// laid over that.
     pub(super) fn guard(
         &mut self,
-        kind: &'static str,
-        route: &Key,
+        route: Routed<'_>,
         entry: router::Entry,
         hosts: &Hosts,
     ) -> Vec<router::Entry> {
         let mut groups: Vec<(Option<Arc<Policies>>, Vec<Host>)> = Vec::new();
         for (host, listeners) in hosts {
-            let declared = self.of_all(kind, route, entry.rule.name.as_deref(), listeners);
+            let declared = self.of_all(route, entry.rule.name.as_deref(), listeners);
             let policies = match (&entry.rule.policies, declared) {
                 (None, declared) => declared,
                 (Some(own), None) => Some(Arc::clone(own)),
@@ -224,14 +212,13 @@ impl Access {
     /// Returns what guards a rule that is reached by any of `listeners`, between which a request does not tell.
     pub(super) fn of_all(
         &mut self,
-        kind: &'static str,
-        route: &Key,
+        route: Routed<'_>,
         rule: Option<&str>,
         listeners: &[(Key, String)],
     ) -> Option<Arc<Policies>> {
         let mut found = listeners
             .iter()
-            .map(|(gateway, listener)| self.of(kind, route, rule, (gateway, listener)));
+            .map(|(gateway, listener)| self.of(route, rule, (gateway, listener)));
         let first = found.next()?;
         if found.all(|other| same(&other, &first)) {
             return first;
@@ -315,152 +302,6 @@ fn build(reach: &Reach<'_>, key: &Key, spec: &SecurityPolicy, notes: &mut Notes)
     }
 }
 
-/// Returns what the policy is attached to, and the field that says so.
-fn targets(
-    resources: &Resources,
-    key: &Key,
-    spec: &SecurityPolicy,
-    notes: &mut Notes,
-) -> Vec<(String, Target)> {
-    let listed = spec.target_refs.iter().enumerate();
-    let listed = listed.map(|(index, reference)| (format!("spec.targetRefs[{index}]"), reference));
-    let single = spec
-        .target_ref
-        .iter()
-        .map(|reference| ("spec.targetRef".to_owned(), reference));
-    let mut targets = Vec::new();
-    for (field, reference) in listed.chain(single) {
-        match named(resources, key, reference) {
-            Ok(target) => targets.push((field, target)),
-            // What was meant is open, which nobody would notice.
-            Err(message) => notes.unattached(KIND, key, Severity::Error, field, message),
-        }
-    }
-    for (index, selector) in spec.target_selectors.iter().enumerate() {
-        let field = format!("spec.targetSelectors[{index}]");
-        let group = selector.group.as_deref().unwrap_or(GATEWAY_API);
-        let Some(kind) = kind_of(group, &selector.kind) else {
-            let message = format!("a {} cannot be guarded by this version", selector.kind);
-            notes.unsupported(KIND, key, Severity::Error, field.as_str(), message);
-            continue;
-        };
-        if selector.namespaces.is_some() {
-            let message = "targets in other namespaces are not guarded by this version";
-            let field = format!("{field}.namespaces");
-            notes.unsupported(KIND, key, Severity::Error, field.as_str(), message);
-        }
-        let before = targets.len();
-        for (found, metadata) in declared(resources, kind) {
-            if found.namespace == key.namespace && selector.covers(&metadata.labels) {
-                let target = Target {
-                    kind,
-                    key: found.clone(),
-                    section: None,
-                };
-                targets.push((field.clone(), target));
-            }
-        }
-        if targets.len() == before {
-            let message = format!("no {} of the namespace has these labels", selector.kind);
-            notes.unattached(KIND, key, Severity::Warning, field, message);
-        }
-    }
-    targets
-}
-
-/// Returns what `reference` names, if it exists.
-fn named(resources: &Resources, policy: &Key, reference: &TargetRef) -> Result<Target, String> {
-    let TargetRef {
-        group,
-        kind: written,
-        name,
-        section_name,
-    } = reference;
-    let kind = kind_of(group, written);
-    let kind = kind.ok_or_else(|| format!("a {written} cannot be guarded by this version"))?;
-    let key = Key::new(&policy.namespace, name);
-    let exists = match kind {
-        "Gateway" => resources.gateways.contains_key(&key),
-        TOOLS => resources.mcp_routes.contains_key(&key),
-        _ => resources.ai_gateway_routes.contains_key(&key) || resources.http_routes.contains_key(&key),
-    };
-    if !exists {
-        return Err(format!("{written} {key} does not exist"));
-    }
-    if let Some(section) = section_name
-        && !sections(resources, kind, &key).contains(&section.as_str())
-    {
-        return Err(format!("{written} {key} has no \"{section}\""));
-    }
-    Ok(Target {
-        kind,
-        key,
-        section: section_name.clone(),
-    })
-}
-
-/// Returns the kind whose resources are meant. An AIGatewayRoute is an HTTPRoute to policies, as it is in the
-/// cluster of the reference.
-fn kind_of(group: &str, kind: &str) -> Option<&'static str> {
-    match (group, kind) {
-        (GATEWAY_API, "Gateway") => Some("Gateway"),
-        (GATEWAY_API, "HTTPRoute") | (AI, "AIGatewayRoute") => Some(ROUTE),
-        (AI, TOOLS) => Some(TOOLS),
-        _ => None,
-    }
-}
-
-/// Returns the resources that a policy for `kind` can be attached to.
-fn declared<'r>(resources: &'r Resources, kind: &str) -> Vec<(&'r Key, &'r Metadata)> {
-    match kind {
-        "Gateway" => {
-            let gateways = resources.gateways.iter();
-            gateways
-                .map(|(key, declared)| (key, &*declared.metadata))
-                .collect()
-        }
-        TOOLS => {
-            let routes = resources.mcp_routes.iter();
-            routes.map(|(key, declared)| (key, &*declared.metadata)).collect()
-        }
-        _ => {
-            let routes = resources.ai_gateway_routes.iter();
-            let routes = routes.map(|(key, declared)| (key, &*declared.metadata));
-            let plain = resources.http_routes.iter();
-            routes
-                .chain(plain.map(|(key, declared)| (key, &*declared.metadata)))
-                .collect()
-        }
-    }
-}
-
-/// Returns the names of the listeners or rules of a resource.
-fn sections<'r>(resources: &'r Resources, kind: &str, key: &Key) -> Vec<&'r str> {
-    match kind {
-        "Gateway" => {
-            let listeners = resources.gateways.get(key).map(|gateway| &gateway.spec.listeners);
-            let listeners = listeners.into_iter().flatten();
-            listeners.map(|listener| listener.name.as_str()).collect()
-        }
-        // It has no rules that have names.
-        TOOLS => Vec::new(),
-        _ => {
-            let rules = resources
-                .ai_gateway_routes
-                .get(key)
-                .map(|route| &route.spec.rules);
-            let rules = rules.into_iter().flatten();
-            let plain = resources.http_routes.get(key).map(|route| &route.spec.rules);
-            let plain = plain.into_iter().flatten();
-            rules
-                .map(|rule| &rule.name)
-                .chain(plain.map(|rule| &rule.name))
-                .filter_map(|name| name.as_deref())
-                .collect()
-        }
-    }
-}
-
 fn unread(resources: &Resources) -> BTreeSet<Option<String>> {
     let unreadable = resources.unreadable.keys();
     let namespaces = unreadable
@@ -469,11 +310,12 @@ fn unread(resources: &Resources) -> BTreeSet<Option<String>> {
     namespaces.chain(resources.incomplete.then_some(None)).collect()
 }
 
-/// What AIGatewayRoutes and HTTPRoutes are to policies.
-pub(super) const ROUTE: &str = "HTTPRoute";
-
-/// What MCPRoutes are to policies.
-pub(super) const TOOLS: &str = "MCPRoute";
+/// How SecurityPolicies are attached.
+pub(super) const ATTACHING: Attaching = Attaching {
+    kind: KIND,
+    missing: Severity::Error,
+    tools: true,
+};
 
 const KIND: &str = "SecurityPolicy";
 

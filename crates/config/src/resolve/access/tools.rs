@@ -11,7 +11,7 @@ use regex::Regex;
 
 use super::{
     super::{Notes, Reach},
-    Access, TOOLS,
+    Access,
     authorization::{action, claim},
     builder::Builder,
     login::PROVIDER,
@@ -34,7 +34,7 @@ pub(in crate::resolve) fn own(
     access: &mut Access,
     notes: &mut Notes,
 ) -> mcp_access::Access {
-    let mut builder = Builder::new(reach, (AI, TOOLS), key, notes);
+    let mut builder = Builder::new(reach, (AI, "MCPRoute"), key, notes);
     let mut own = mcp_access::Access::default();
     let mut policies = Policies {
         id: Arc::from(key.to_string()),

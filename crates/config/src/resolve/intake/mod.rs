@@ -16,13 +16,13 @@ pub(super) use self::faults::faults;
 use self::settings::handshake;
 use super::{
     Notes,
-    backends::unreadable,
     listeners::{Listener, Listeners},
-    policies::ordered,
-    targets::{self, Attached, Targets},
+    ordered,
+    targets::{self, Attached, Attaching, Targets},
+    unreadable,
 };
 use crate::{
-    Key, Resources,
+    Key, Resources, Severity,
     encryption::{ClientCertificates, ServerTls},
     intake::Intake,
     kind::ClientTrafficPolicy,
@@ -36,7 +36,7 @@ pub(super) fn resolve(resources: &Resources, listeners: &mut Listeners, notes: &
     }
     // Before they are attached: a policy that gives way at one place holds at the others.
     let accepted: BTreeSet<&Key> = declared.keys().filter(|key| notes.accepts(KIND, key)).collect();
-    let attached = targets::attach(KIND, declared, of_policy, resources, notes);
+    let attached = targets::attach(ATTACHING, declared, of_policy, resources, notes);
     let mut intakes: BTreeMap<Key, Arc<Intake>> = BTreeMap::new();
     for (gateway, listeners) in &mut *listeners {
         for listener in listeners {
@@ -155,5 +155,12 @@ fn encrypt(
         };
     }
 }
+
+/// How ClientTrafficPolicies are attached.
+pub(super) const ATTACHING: Attaching = Attaching {
+    kind: KIND,
+    missing: Severity::Warning,
+    tools: false,
+};
 
 pub(super) const KIND: &str = "ClientTrafficPolicy";

@@ -56,6 +56,7 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
             "useClientProtocol",
             NO_EFFECT,
         ),
+        (spec.routing_type.is_some(), "routingType", NO_EFFECT),
         (spec.compression.is_some(), "compression", NO_EFFECT),
         (spec.compressor.is_some(), "compressor", NO_EFFECT),
         (spec.response_override.is_some(), "responseOverride", NO_EFFECT),
@@ -104,12 +105,6 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
         ),
         (retriable, "healthCheck.active.http.retriableStatuses", NO_EFFECT),
     ];
-    for (index, selector) in spec.target_selectors.iter().enumerate() {
-        if selector.namespaces.is_some() {
-            let field = format!("spec.targetSelectors[{index}].namespaces");
-            notes.unsupported(KIND, key, Severity::Warning, field.as_str(), NO_EFFECT);
-        }
-    }
     for (present, field, message) in unserved {
         if present {
             let field = format!("spec.{field}");

@@ -17,10 +17,10 @@ use self::annotated::Annotated;
 pub(super) use self::{faults::faults, own::Own, settings::streams};
 use super::{
     Notes,
-    targets::{self, Attached, Place, Site, Targets},
+    targets::{self, Attached, Attaching, Place, Site, Targets},
 };
 use crate::{
-    Key, Resources,
+    Key, Resources, Severity,
     kind::{BackendTrafficPolicy, backend_traffic_policy::MergeType},
     resources::{Declared, Map},
 };
@@ -44,7 +44,7 @@ pub(super) fn resolve<'r>(resources: &'r Resources, notes: &mut Notes) -> Polici
         }
     }
     // Last: a policy that gives way at one place holds at the others.
-    let attached = targets::attach(KIND, declared, of_policy, resources, notes);
+    let attached = targets::attach(ATTACHING, declared, of_policy, resources, notes);
     Policies {
         attached,
         declared,
@@ -123,5 +123,12 @@ fn lay(lower: &mut Value, upper: Value) {
         }
     }
 }
+
+/// How BackendTrafficPolicies are attached.
+const ATTACHING: Attaching = Attaching {
+    kind: KIND,
+    missing: Severity::Warning,
+    tools: false,
+};
 
 const KIND: &str = "BackendTrafficPolicy";
