@@ -1,7 +1,8 @@
 //! Certificates of clients: who is let in, and what becomes of whoever is not.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rcgen::{Certificate, KeyPair};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rcgen::{Certificate, KeyPair, PublicKeyData};
 
 use crate::{
     encryption::{Asking, Authority, edge, serve, snapshot},
@@ -92,6 +93,45 @@ async fn only_those_that_are_named_fit() {
     }
 }
 
+/// A key may be known, whatever certificate it comes with.
+#[tokio::test]
+async fn only_those_whose_keys_are_known_fit() {
+    let (own, clients) = (Authority::new(), Authority::new());
+    let (known, key) = clients.issue("c.test", 2100);
+    let hash = STANDARD.encode(digest(&SHA256, &key.subject_public_key_info()));
+    let other = STANDARD.encode(digest(&SHA256, b"another key"));
+    let validation = format!("spkiHashes: ['{other}', '{hash}']");
+    let served = serve(&(documents(&own, &clients) + &policy(&validation))).await;
+    assert!(!enters(&own, &served, Some(clients.issue("c.test", 2100))).await);
+    assert!(enters(&own, &served, Some((known, key))).await);
+}
+
+#[tokio::test]
+async fn certificates_that_are_void_let_nobody_in() {
+    let (own, clients, others) = (Authority::new(), Authority::new(), Authority::new());
+    let lists = |pem: &str| {
+        let pem = pem.replace('\n', "\n    ");
+        format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: lists}}\nstringData:\n  ca.crl: |\n    {pem}\n"
+        )
+    };
+    let crl = "crl: {refs: [{kind: Secret, name: lists}]}";
+    let base = documents(&own, &clients) + &policy(crl);
+    let served = serve(&(base.clone() + &lists(&clients.revoke(&[7, 9])))).await;
+    for (number, fits) in [(7, false), (8, true), (9, false)] {
+        let shown = clients.issue_numbered("c.test", number);
+        assert_eq!(enters(&own, &served, Some(shown)).await, fits, "{number}");
+    }
+    // A list that is renewed holds for the next connection.
+    let renewed = snapshot(&(base.clone() + &lists(&clients.revoke(&[8]))));
+    served.gateway.install(renewed).await.expect("served already");
+    assert!(!enters(&own, &served, Some(clients.issue_numbered("c.test", 8))).await);
+    assert!(enters(&own, &served, Some(clients.issue_numbered("c.test", 7))).await);
+    // Without a list of the authority itself nothing is known of its certificates.
+    let served = serve(&(base + &lists(&others.revoke(&[7])))).await;
+    assert!(!enters(&own, &served, Some(clients.issue_numbered("c.test", 8))).await);
+}
+
 #[tokio::test]
 async fn a_new_authority_holds_for_the_next_connection() {
     let (own, old, new) = (Authority::new(), Authority::new(), Authority::new());
@@ -120,6 +160,9 @@ async fn what_cannot_be_checked_lets_nobody_in() {
         ),
         policy("subjectAltNames: {emailAddresses: [{value: a@b.test}]}"),
         policy("certificateHashes: [nonsense]"),
+        policy("spkiHashes: [bm90IGEgaGFzaA==]"),
+        policy("crl: {refs: [{kind: Secret, name: absent}]}"),
+        policy("crl: {refs: [{kind: ConfigMap, name: clients}]}"),
     ] {
         let served = serve_broken(&(base.clone() + &broken)).await;
         assert!(!enters(&own, &served, None).await, "{broken}");

@@ -10,7 +10,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -40,11 +41,43 @@ impl Authority {
 
     /// Returns a certificate that is valid until `year`, and its key.
     pub(super) fn issue(&self, host: &str, year: i32) -> (Certificate, KeyPair) {
-        let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([host.to_owned()]).expect("a host name");
         params.not_after = date_time_ymd(year, 1, 1);
+        self.sign(&params)
+    }
+
+    /// Returns a certificate with that serial number, and its key.
+    pub(super) fn issue_numbered(&self, host: &str, number: u64) -> (Certificate, KeyPair) {
+        let mut params = CertificateParams::new([host.to_owned()]).expect("a host name");
+        params.serial_number = Some(SerialNumber::from(number));
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         (certificate, key)
+    }
+
+    /// Returns the list that says that the certificates with these serial numbers are void, in PEM.
+    pub(super) fn revoke(&self, numbers: &[u64]) -> String {
+        let long_ago = date_time_ymd(2020, 1, 1);
+        let revoked = numbers.iter().map(|number| RevokedCertParams {
+            serial_number: SerialNumber::from(*number),
+            revocation_time: long_ago,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: long_ago,
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.0).expect("a list");
+        list.pem().expect("the list in PEM")
     }
 
     /// Returns a Secret called `name` with a certificate for `host`.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Gate, Reply, Upstream, client};
 
 use crate::{
-    served::{PATH, data, last, next, notification, open, request, serve, snapshot},
+    served::{PATH, data, last, next, notification, open, request, serve, snapshot, snapshot_beside},
     server::{accepted, answer, echo, event, result, start},
 };
 
@@ -85,6 +85,25 @@ async fn servers_see_what_is_theirs_and_nothing_else() {
     let sent = keyed.requests().pop().expect("the call");
     assert_eq!(sent.target, "/p?a=1&key=s%20k");
     assert_eq!(sent.header("authorization"), "");
+}
+
+/// What a backend of models takes from requests as its credential is for no server, not even where it is forwarded.
+#[tokio::test]
+async fn credentials_for_models_are_not_handed_on() {
+    let upstream = echo("one").await;
+    let more = "forwardHeaders: [{name: x-user}, {name: x-team-key}]";
+    let mut served = serve(snapshot_beside(MODELS, "", &[("one", upstream.address(), more)])).await;
+    served.open().await;
+    let headers = [
+        ("mcp-session-id", served.session.as_str()),
+        ("x-user", "alice"),
+        ("x-team-key", "sk-team"),
+    ];
+    let call = request(1, "tools/call", &json!({ "name": "one__echo" }));
+    let answer = client::post(served.address, PATH, &headers, &call).await;
+    assert_eq!(answer.status, 200);
+    let sent = upstream.requests().pop().expect("the call");
+    assert_eq!((sent.header("x-user"), sent.header("x-team-key")), ("alice", ""));
 }
 
 #[tokio::test]
@@ -294,3 +313,32 @@ async fn errors_of_servers_are_answers_and_failures_are_errors() {
         assert!(!called.to_string().contains("sk-"), "{called}");
     }
 }
+
+/// A route for models whose backend takes a credential from requests.
+const MODELS: &str = "---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIGatewayRoute
+metadata: {name: models}
+spec:
+  parentRefs: [{name: g}]
+  rules: [{matches: [{headers: [{name: x-ai-eg-model, value: m}]}], backendRefs: [{name: models}]}]
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIServiceBackend
+metadata: {name: models}
+spec: {schema: {name: OpenAI}, backendRef: {group: gateway.envoyproxy.io, kind: Backend, name: one}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: key}
+stringData: {apiKey: configured}
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: BackendSecurityPolicy
+metadata: {name: key}
+spec:
+  targetRefs: [{group: aigateway.envoyproxy.io, kind: AIServiceBackend, name: models}]
+  type: APIKey
+  apiKey: {secretRef: {name: key}}
+  credentialOverride: {fromRequestHeaders: {header: x-team-key}}
+";
