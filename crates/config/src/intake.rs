@@ -49,12 +49,45 @@ pub struct Intake {
     pub underscores: Underscores,
     /// Whether the id that a client gives its request is left aside.
     pub own_request_id: bool,
+    /// What upstreams are told of certificates of clients.
+    pub told: Told,
     /// Changes of headers before a route is looked for.
     pub early: Edits,
     /// Changes of what clients are sent, last of all.
     pub late: Edits,
     /// A path that is answered without asking anybody.
     pub health: Option<String>,
+}
+
+/// What upstreams are told of certificates of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Who may tell it.
+    pub by: Teller,
+    /// Whether the certificate itself is told, in PEM.
+    pub certificate: bool,
+    /// Whether it is told with those that vouch for it.
+    pub chain: bool,
+    /// Whether the hosts are told that it is for.
+    pub hosts: bool,
+    /// Whether the URIs are told that it is for.
+    pub uris: bool,
+}
+
+/// Who may tell upstreams of the certificate of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Teller {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A client that has shown one: it is a proxy, and speaks of its own clients.
+    Shown,
+    /// Such a client, and then the gateway of that one.
+    Both,
+    /// The gateway, of a client that has shown one.
+    Gateway,
+    /// Any client.
+    Anybody,
 }
 
 /// What is done with a path with an escaped slash.

@@ -22,7 +22,7 @@ use crate::{
     headers,
     lane::wish::Wish,
     plain::path::{Slashes, normal},
-    server::{Connection, usage::Usage},
+    server::{self, Connection, usage::Usage},
 };
 
 /// Stands for "no limit": nothing that is served lasts longer.
@@ -62,6 +62,8 @@ impl Ctx {
         let intake = listener
             .and_then(|listener| listener.intake(connection.secured.as_deref()))
             .cloned();
+        let told = intake.as_ref().map(|intake| intake.told.by).unwrap_or_default();
+        server::told::tell(&mut head.headers, told, connection.shown.as_ref());
         if let Some(intake) = &intake {
             headers::early(&mut head.headers, intake);
         }

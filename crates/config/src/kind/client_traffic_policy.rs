@@ -231,7 +231,7 @@ pub struct HeaderSettings {
     /// Whether headers about limits are withheld.
     pub disable_rate_limit_headers: Option<bool>,
     /// What is told of certificates of clients.
-    pub x_forwarded_client_cert: Option<Opaque>,
+    pub x_forwarded_client_cert: Option<ForwardedCertificate>,
     /// What is done with headers that have an underscore in their name.
     pub with_underscores_action: Option<Underscores>,
     /// Whether ids that clients give their requests are kept.
@@ -244,6 +244,52 @@ pub struct HeaderSettings {
     pub early_request_headers: Option<HeaderFilter>,
     /// Changes of what clients are sent, last of all.
     pub late_response_headers: Option<HeaderFilter>,
+}
+
+/// What upstreams are told of certificates of clients, in `x-forwarded-client-cert`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "XForwardedClientCert")]
+pub struct ForwardedCertificate {
+    /// `Sanitize` by default.
+    pub mode: Option<ForwardMode>,
+    /// What is told of a certificate beside its hash, with modes that tell anything.
+    #[serde(default)]
+    #[schemars(length(max = 5))]
+    pub cert_details_to_add: Vec<CertificateDetail>,
+}
+
+/// What becomes of what a client says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "XFCCForwardMode")]
+pub enum ForwardMode {
+    /// It is taken off, and nothing is told.
+    #[default]
+    Sanitize,
+    /// It stays where the client has shown a certificate.
+    ForwardOnly,
+    /// It stays there, and what is known is added.
+    AppendForward,
+    /// What is known takes its place.
+    SanitizeSet,
+    /// It stays, whoever says it.
+    AlwaysForwardOnly,
+}
+
+/// What is told of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "XFCCCertData")]
+pub enum CertificateDetail {
+    /// Whom it is for.
+    Subject,
+    /// It itself, in PEM.
+    Cert,
+    /// It and those that vouch for it, in PEM.
+    Chain,
+    /// The hosts that it is for.
+    DNS,
+    /// The URIs that it is for.
+    URI,
 }
 
 /// What is done with headers that have an underscore in their name.

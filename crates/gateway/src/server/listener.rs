@@ -36,7 +36,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Connection, Port, proxied, stall::WriteLimit, tls, usage::Usage};
+use super::{Connection, Port, proxied, stall::WriteLimit, tls, told, usage::Usage};
 use crate::{BindError, body::Body, handle::handle, refusal, upstream::keep_alive};
 
 /// How many connections the system may queue.
@@ -245,6 +245,9 @@ async fn serve_stream(
     match tls::accept(stream, find).await {
         Ok((stream, name)) => {
             connection.secured = Some(name);
+            let told = connection.intake().map(|intake| intake.told).unwrap_or_default();
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            connection.shown = told::of(chain, told);
             serve_bounded(&server, stream, connection, watcher).await;
         }
         Err(error) => {

@@ -6,6 +6,7 @@ pub(crate) mod listener;
 mod proxied;
 mod stall;
 pub(crate) mod tls;
+pub(crate) mod told;
 pub(crate) mod usage;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 };
 
 use config::intake::Intake;
+use http::HeaderValue;
 use tokio::{net::TcpListener, sync::oneshot};
 use tracing::info;
 
@@ -45,6 +47,8 @@ pub(crate) struct Connection {
     pub(crate) local: Option<SocketAddr>,
     /// The name that the client asked for in its handshake, empty if none; `None` where nothing is encrypted.
     pub(crate) secured: Option<String>,
+    /// What upstreams may be told of the certificate that the client has shown.
+    pub(crate) shown: Option<HeaderValue>,
     /// How much it is used; `None` where no policy bounds that.
     pub(crate) usage: Option<Arc<Usage>>,
     /// What becomes of the connection once it speaks another protocol.
@@ -59,6 +63,7 @@ impl Connection {
             peer,
             local: None,
             secured: None,
+            shown: None,
             usage: None,
             tunnel: Mutex::default(),
         }

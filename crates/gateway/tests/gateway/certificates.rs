@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{Certificate, KeyPair, PublicKeyData};
+use testkit::{Reply, Upstream};
 
 use crate::{
     encryption::{Asking, Authority, edge, serve, snapshot},
@@ -130,6 +131,50 @@ async fn certificates_that_are_void_let_nobody_in() {
     // Without a list of the authority itself nothing is known of its certificates.
     let served = serve(&(base + &lists(&others.revoke(&[7])))).await;
     assert!(!enters(&own, &served, Some(clients.issue_numbered("c.test", 8))).await);
+}
+
+/// Upstreams are told of the certificate that was shown, as far as the policy says.
+#[tokio::test]
+async fn upstreams_are_told_who_has_shown_what() {
+    let (own, clients) = (Authority::new(), Authority::new());
+    let upstream = Upstream::start(Reply::whole(200, &[], "")).await;
+    let base = documents(&own, &clients) + &site(upstream.address().port());
+    for (told, expected) in [
+        ("", ""),
+        ("headers: {xForwardedClientCert: {mode: ForwardOnly}}", ""),
+        ("headers: {xForwardedClientCert: {mode: SanitizeSet}}", "Hash={}"),
+        (
+            "headers: {xForwardedClientCert: {mode: AppendForward, certDetailsToAdd: [DNS, URI]}}",
+            "Hash={};DNS=c.test",
+        ),
+    ] {
+        let served = serve(&format!("{base}{}  {told}\n", policy("optional: true"))).await;
+        let (certificate, key) = clients.issue("c.test", 2100);
+        let hash: String = digest(&SHA256, certificate.der())
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert!(enters(&own, &served, Some((certificate, key))).await);
+        assert!(enters(&own, &served, None).await);
+        let requests = upstream.requests();
+        let [.., with, without] = requests.as_slice() else {
+            panic!("two requests");
+        };
+        let header = "x-forwarded-client-cert";
+        assert_eq!(with.header(header), expected.replace("{}", &hash), "{told}");
+        assert_eq!(without.header(header), "", "{told}");
+    }
+}
+
+/// Returns documents of a route that hands everything to a port of this machine.
+fn site(port: u16) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: site}}\nspec:\n  parentRefs: \
+         [{{name: edge}}]\n  rules: [{{backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: site}}]}}]\n---\n\
+         apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {{name: site}}\nspec: {{endpoints: [{{ip: \
+         {{address: 127.0.0.1, port: {port}}}}}]}}\n"
+    )
 }
 
 #[tokio::test]

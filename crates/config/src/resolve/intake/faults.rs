@@ -5,7 +5,9 @@ use crate::{
     Key, Severity,
     kind::{
         ClientTrafficPolicy, GATEWAY_API,
-        client_traffic_policy::{ClientIpDetection, ClientTls, Http1, RequestId},
+        client_traffic_policy::{
+            CertificateDetail, ClientIpDetection, ClientTls, ForwardMode, Http1, RequestId,
+        },
         http2::OnInvalidMessage,
     },
     resolve::{Notes, filters},
@@ -19,6 +21,8 @@ pub(super) fn remark(key: &Key, spec: &ClientTrafficPolicy, notes: &mut Notes) {
     let tcp = spec.timeout.is_some_and(|timeout| timeout.tcp.is_some());
     let bounds = spec.connection.unwrap_or_default();
     let stream = Some(OnInvalidMessage::TerminateStream);
+    let told = headers.x_forwarded_client_cert.clone().unwrap_or_default();
+    let subject = told.cert_details_to_add.contains(&CertificateDetail::Subject);
     let on_invalid = spec.http2.is_some_and(|http2| http2.on_invalid_message == stream);
     let unserved = [
         (spec.http3.is_some(), "http3"),
@@ -33,6 +37,10 @@ pub(super) fn remark(key: &Key, spec: &ClientTrafficPolicy, notes: &mut Notes) {
             of_http1(|http1| http1.preserve_header_case == Some(true)),
             "http1.preserveHeaderCase",
         ),
+        (
+            of_http1(|http1| http1.enable_trailers == Some(false)),
+            "http1.enableTrailers",
+        ),
         (of_http1(|http1| http1.http10.is_some()), "http1.http10"),
         (
             of_http1(|http1| http1.disable_safe_max_connection_duration == Some(true)),
@@ -46,10 +54,7 @@ pub(super) fn remark(key: &Key, spec: &ClientTrafficPolicy, notes: &mut Notes) {
             headers.disable_rate_limit_headers == Some(true),
             "headers.disableRateLimitHeaders",
         ),
-        (
-            headers.x_forwarded_client_cert.is_some(),
-            "headers.xForwardedClientCert",
-        ),
+        (subject, "headers.xForwardedClientCert.certDetailsToAdd"),
         (
             matches!(headers.request_id, Some(RequestId::Preserve | RequestId::Disable)),
             "headers.requestID",
@@ -138,6 +143,16 @@ pub(in crate::resolve) fn faults(spec: &ClientTrafficPolicy) -> Vec<(String, Str
             add(true, field, &message);
         }
     }
+    let told = headers.x_forwarded_client_cert.unwrap_or_default();
+    let tells = matches!(
+        told.mode,
+        Some(ForwardMode::AppendForward | ForwardMode::SanitizeSet)
+    );
+    add(
+        !told.cert_details_to_add.is_empty() && !tells,
+        ".headers.xForwardedClientCert",
+        "certDetailsToAdd goes with the modes AppendForward and SanitizeSet",
+    );
     faults.extend(spec.tls.as_ref().map(encryption).unwrap_or_default());
     faults
 }

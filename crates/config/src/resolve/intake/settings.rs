@@ -8,11 +8,12 @@ use rustls::{CipherSuite, NamedGroup};
 use crate::{
     Key,
     encryption::{Handshake, TlsVersion},
-    intake::{self, Intake},
+    intake::{self, Intake, Teller, Told},
     kind::{
         ClientTrafficPolicy, Duration as Written,
         client_traffic_policy::{
-            self as kind, ClientIpDetection, ClientTls, EscapedSlashes, RequestId, Underscores,
+            self as kind, CertificateDetail, ClientIpDetection, ClientTls, EscapedSlashes, ForwardMode,
+            ForwardedCertificate, RequestId, Underscores,
         },
     },
     resolve::{filters, traffic},
@@ -72,9 +73,31 @@ pub(super) fn intake(key: &Key, spec: &ClientTrafficPolicy) -> Intake {
             Some(Underscores::DropHeader) => intake::Underscores::LeaveOut,
         },
         own_request_id: headers.request_id == Some(RequestId::Generate),
+        told: headers
+            .x_forwarded_client_cert
+            .as_ref()
+            .map(told)
+            .unwrap_or_default(),
         early: filters::edits(headers.early_request_headers.as_ref()).unwrap_or_default(),
         late: filters::edits(headers.late_response_headers.as_ref()).unwrap_or_default(),
         health: spec.health_check.as_ref().map(|health| health.path.clone()),
+    }
+}
+
+fn told(spec: &ForwardedCertificate) -> Told {
+    let tells = |detail| spec.cert_details_to_add.contains(&detail);
+    Told {
+        by: match spec.mode.unwrap_or_default() {
+            ForwardMode::Sanitize => Teller::Nobody,
+            ForwardMode::ForwardOnly => Teller::Shown,
+            ForwardMode::AppendForward => Teller::Both,
+            ForwardMode::SanitizeSet => Teller::Gateway,
+            ForwardMode::AlwaysForwardOnly => Teller::Anybody,
+        },
+        certificate: tells(CertificateDetail::Cert),
+        chain: tells(CertificateDetail::Chain),
+        hosts: tells(CertificateDetail::DNS),
+        uris: tells(CertificateDetail::URI),
     }
 }
 
