@@ -236,11 +236,8 @@ impl Reach<'_> {
             Place::Service(to, port) => {
                 let endpoints = self.services.endpoints(to, *port, notes);
                 let endpoints = endpoints.map_err(|message| ("BackendNotFound", message))?;
-                // What is to be encrypted is not called in clear.
-                match self.policies.encrypted_service(self.resources, to) {
-                    Some(message) => Err(("InvalidTLS", message)),
-                    None => Ok((endpoints, None)),
-                }
+                let tls = self.policies.of_service(self.resources, to, *port);
+                Ok((endpoints, tls.map_err(|message| ("InvalidTLS", message))?))
             }
         }
     }
@@ -359,12 +356,9 @@ pub(super) fn tls(
     policies: &Policies,
     notes: &mut Notes,
 ) -> Result<Option<Tls>, String> {
-    let policy = policies.tls.get(key);
-    if policy.is_none() && unreadable(resources, "BackendTLSPolicy", &key.namespace) {
-        return Err("a BackendTLSPolicy of the namespace may not have been read".to_owned());
-    }
+    let policy = policies.of_backend(resources, key)?;
     let Some(own) = &backend.tls else {
-        return policy.cloned().transpose();
+        return Ok(policy);
     };
     if let Some(field) = unsupported_tls(own) {
         return Err(format!(
@@ -373,7 +367,7 @@ pub(super) fn tls(
     }
     // A policy says whom to trust; what the Backend is shown and offered is its own.
     let trusted = match policy {
-        Some(policy) => policy.clone()?,
+        Some(policy) => policy,
         None => trusted(resources, key, own, endpoints, notes)?,
     };
     let certificate = own.client_certificate_ref.as_ref().map(|reference| {

@@ -27,24 +27,61 @@ use crate::{
 pub(super) struct Policies {
     /// By AIServiceBackend.
     pub(super) credentials: BTreeMap<Key, Result<Credential, String>>,
-    /// By Backend.
-    pub(super) tls: BTreeMap<Key, Result<Tls, String>>,
+    /// By what a BackendTLSPolicy is for.
+    tls: BTreeMap<Encrypted, Result<Tls, String>>,
     /// By AIServiceBackend.
     pub(super) quotas: BTreeMap<Key, Arc<Quota>>,
-    /// The BackendTLSPolicies of Services, by the Service.
-    encrypted: BTreeMap<Key, Key>,
+}
+
+/// What is called encrypted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Encrypted {
+    Backend(Key),
+    /// The one port by this name, or all.
+    Service(Key, Option<String>),
 }
 
 impl Policies {
-    /// Returns why a Service cannot be called in clear: a BackendTLSPolicy is for it, or may be.
-    pub(super) fn encrypted_service(&self, resources: &Resources, service: &Key) -> Option<String> {
-        let kind = "BackendTLSPolicy";
-        if unreadable(resources, kind, &service.namespace) {
-            return Some(format!("a {kind} of the namespace may not have been read"));
-        }
-        let policy = self.encrypted.get(service);
-        policy.map(|key| format!("{kind} {key}: encryption of Services is not served by this version"))
+    /// Returns how a Backend is called, if a policy says so.
+    ///
+    /// # Errors
+    /// Why that cannot be honoured.
+    pub(super) fn of_backend(&self, resources: &Resources, backend: &Key) -> Result<Option<Tls>, String> {
+        let policy = self.tls.get(&Encrypted::Backend(backend.clone()));
+        read(policy, resources, &backend.namespace)
     }
+
+    /// Returns how a port of a Service is called, if a policy says so: one for the port goes before one for all.
+    ///
+    /// # Errors
+    /// Why that cannot be honoured.
+    pub(super) fn of_service(
+        &self,
+        resources: &Resources,
+        service: &Key,
+        port: u32,
+    ) -> Result<Option<Tls>, String> {
+        let declared = resources.services.get(service);
+        let mut ports = declared.iter().flat_map(|service| &service.spec.ports);
+        let name = ports
+            .find(|own| own.port == port)
+            .and_then(|own| own.name.clone());
+        let of = |section| self.tls.get(&Encrypted::Service(service.clone(), section));
+        let own = name.and_then(|name| of(Some(name)));
+        read(own.or_else(|| of(None)), resources, &service.namespace)
+    }
+}
+
+/// Returns what a policy says. Where there is none, one that was not read may be for the same.
+fn read(
+    policy: Option<&Result<Tls, String>>,
+    resources: &Resources,
+    namespace: &str,
+) -> Result<Option<Tls>, String> {
+    if policy.is_none() && unreadable(resources, "BackendTLSPolicy", namespace) {
+        return Err("a BackendTLSPolicy of the namespace may not have been read".to_owned());
+    }
+    policy.cloned().transpose()
 }
 
 pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {
@@ -52,21 +89,7 @@ pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {
         credentials: credentials(resources, notes),
         tls: tls(resources, notes),
         quotas: metering::quotas(resources, notes),
-        encrypted: encrypted(resources),
     }
-}
-
-fn encrypted(resources: &Resources) -> BTreeMap<Key, Key> {
-    let mut encrypted = BTreeMap::new();
-    for (key, policy) in &resources.backend_tls_policies {
-        for target in &policy.spec.target_refs {
-            if (target.group.as_str(), target.kind.as_str()) == ("", "Service") {
-                let service = Key::new(&key.namespace, &target.name);
-                encrypted.entry(service).or_insert_with(|| key.clone());
-            }
-        }
-    }
-    encrypted
 }
 
 fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Credential, String>> {
@@ -123,44 +146,69 @@ fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result
     credentials
 }
 
-fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Tls, String>> {
+fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Encrypted, Result<Tls, String>> {
     let kind = "BackendTLSPolicy";
-    let mut found: BTreeMap<Key, Result<Tls, String>> = BTreeMap::new();
+    let mut found: BTreeMap<Encrypted, Result<Tls, String>> = BTreeMap::new();
     for (key, policy) in ordered(kind, &resources.backend_tls_policies, notes) {
         let honoured = encryption(resources, key, &policy.spec, notes);
         for (index, reference) in policy.spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{index}]");
             let to = Key::new(&key.namespace, &reference.name);
-            if (reference.group.as_str(), reference.kind.as_str()) != (ENVOY, "Backend") {
-                let message = format!(
-                    "{} is not called by this version: only a Backend is",
-                    reference.kind
-                );
-                notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
-            } else if !resources.backends.contains_key(&to) {
-                let message = format!("Backend {to} does not exist");
+            let section = reference.section_name.clone();
+            let is_backend = match (reference.group.as_str(), reference.kind.as_str()) {
+                (ENVOY, "Backend") => true,
+                ("", "Service") => false,
+                (_, other) => {
+                    let message =
+                        format!("{other} is not called by this version: only Backends and Services are");
+                    notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
+                    notes.used(kind, key);
+                    continue;
+                }
+            };
+            if let Some(message) = missing(resources, is_backend, &to, section.as_deref()) {
                 notes.unattached(kind, key, Severity::Warning, field, message);
                 continue;
-            } else {
-                match found.entry(to) {
-                    Entry::Occupied(entry) => {
-                        let message = format!("Backend {} has an older policy, which is used", entry.key());
-                        notes.refuse(kind, key, "Conflicted", field, message);
-                    }
-                    Entry::Vacant(entry) if reference.section_name.is_some() => {
-                        let message = "encryption of single ports is not served by this version";
-                        notes.unsupported(kind, key, Severity::Error, field.as_str(), message);
-                        entry.insert(Err(format!("{kind} {key}: {message}")));
-                    }
-                    Entry::Vacant(entry) => {
-                        entry.insert(honoured.clone());
-                    }
-                }
             }
             notes.used(kind, key);
+            let of_one_port = is_backend && section.is_some();
+            let place = if is_backend {
+                Encrypted::Backend(to.clone())
+            } else {
+                Encrypted::Service(to.clone(), section)
+            };
+            match found.entry(place) {
+                Entry::Occupied(_) => {
+                    let message = format!("{} {to} has an older policy, which is used", reference.kind);
+                    notes.refuse(kind, key, "Conflicted", field, message);
+                }
+                Entry::Vacant(entry) if of_one_port => {
+                    let message = "encryption of single ports is not served by this version";
+                    notes.unsupported(kind, key, Severity::Error, field.as_str(), message);
+                    entry.insert(Err(format!("{kind} {key}: {message}")));
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(honoured.clone());
+                }
+            }
         }
     }
     found
+}
+
+/// Returns what is not there that a policy is for.
+fn missing(resources: &Resources, is_backend: bool, to: &Key, section: Option<&str>) -> Option<String> {
+    if is_backend {
+        let there = resources.backends.contains_key(to);
+        return (!there).then(|| format!("Backend {to} does not exist"));
+    }
+    let Some(service) = resources.services.get(to) else {
+        return Some(format!("Service {to} does not exist"));
+    };
+    let section = section?;
+    let mut ports = service.spec.ports.iter();
+    let there = ports.any(|port| port.name.as_deref() == Some(section));
+    (!there).then(|| format!("port {section} of Service {to} does not exist"))
 }
 
 /// Returns what the policy demands, or why it cannot be honoured.
