@@ -50,14 +50,18 @@ pub struct Backend {
     pub selector: Selector,
     /// Headers of the client that it is sent, and what it calls them.
     pub forward: Vec<(HeaderName, HeaderName)>,
-    /// How long is waited for a list, and to open a session.
+    /// How long is waited for a session to be opened.
+    pub open_timeout: Duration,
+    /// How long is waited for a list.
     pub list_timeout: Duration,
     /// How long is waited for everything else.
     pub call_timeout: Duration,
+    /// How long a list is kept of which the server does not say so itself; zero for not at all.
+    pub list_ttl: Duration,
 }
 
 /// How a server is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Over the network.
     Http(Http),
@@ -66,7 +70,7 @@ pub enum Reach {
 }
 
 /// A server that is a program of this machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// Names it; the same for the same program and arguments.
     pub id: Arc<str>,
@@ -83,7 +87,7 @@ pub struct Program {
 }
 
 /// A server on the network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Names its connections; the same wherever addresses and encryption are.
     pub id: Arc<str>,
@@ -100,7 +104,7 @@ pub struct Http {
 }
 
 /// A credential and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
     /// In a header, with all that stands before it.
     Header(HeaderName, Secret),
@@ -135,6 +139,11 @@ impl Route {
 }
 
 impl Backend {
+    /// Returns whether the server is a program of this machine.
+    pub fn is_program(&self) -> bool {
+        matches!(self.reach, Ok(Reach::Program(_)))
+    }
+
     fn dump(&self) -> Value {
         let (reach, error) = match &self.reach {
             Ok(reach) => (Some(reach.dump()), None),
@@ -146,9 +155,11 @@ impl Backend {
             "error": error,
             "forward": self.forward.iter().map(|(from, _)| from.as_str()).collect::<Vec<_>>(),
             "timeouts": {
+                "initialize": self.open_timeout.as_secs_f64(),
                 "list": self.list_timeout.as_secs_f64(),
                 "call": self.call_timeout.as_secs_f64(),
             },
+            "listCacheTTL": self.list_ttl.as_secs_f64(),
         })
     }
 }

@@ -53,7 +53,7 @@ use crate::{
     kept::Shelf,
     lane::{Lanes, Records, retry::Budget},
     limit::Limiter,
-    mcp::{Holding, Programs, Sessions},
+    mcp::{Errands, Holding, Programs, Sessions},
     plain::mirror::Mirrors,
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
@@ -217,6 +217,8 @@ pub(crate) struct Runtime {
     pub(crate) programs: Programs,
     /// Calls to MCP servers that wait for an answer of their client.
     pub(crate) held: Holding,
+    /// What MCP servers are told when nobody waits for them any more.
+    pub(crate) errands: Errands,
     /// What is served, for streams that outlive a snapshot.
     pub(crate) installed: watch::Sender<Option<Arc<State>>>,
     ready: AtomicBool,
@@ -276,6 +278,7 @@ impl Gateway {
             }),
             programs: Programs::default(),
             held: Holding::default(),
+            errands: Errands::default(),
             installed: watch::Sender::default(),
             ready: AtomicBool::new(false),
             options,

@@ -29,6 +29,9 @@ pub struct Missing {
     pub backend: String,
     /// Why, in a word or two.
     pub reason: String,
+    /// Whether its part is the last that is known, in place of none.
+    #[serde(rename = "lastKnown", skip_serializing_if = "std::ops::Not::not")]
+    pub last_known: bool,
 }
 
 /// Returns the capabilities of all `answers`: whatever any of them can do, the gateway can relay.

@@ -84,6 +84,9 @@ pub struct BackendRef {
     pub forward_headers: Vec<ForwardHeader>,
     /// How long it is waited for.
     pub timeouts: Option<Timeouts>,
+    /// How long its lists are kept where it does not say so itself; not at all by default.
+    #[serde(rename = "listCacheTTL")]
+    pub list_cache_ttl: Option<Duration>,
     /// Headers that it is sent.
     #[serde(default)]
     #[schemars(length(max = 32))]
@@ -203,7 +206,9 @@ pub struct ForwardHeader {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "MCPTimeouts")]
 pub struct Timeouts {
-    /// For a list, and to open a session; 30s by default.
+    /// To open a session; 10s by default.
+    pub initialize: Option<Duration>,
+    /// For a list; 30s by default.
     pub list: Option<Duration>,
     /// For everything else; 30m by default.
     pub call: Option<Duration>,

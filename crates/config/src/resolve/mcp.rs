@@ -1,6 +1,6 @@
 //! Which MCP servers stand behind which paths, and how each is called.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::mcp::{
     name::{self, Prefix},
@@ -158,8 +158,10 @@ fn backend(
                 Some((from, HeaderName::try_from(to).ok()?))
             })
             .collect(),
+        open_timeout: timeouts.initialize.map_or(OPEN_TIMEOUT, |own| own.0),
         list_timeout: timeouts.list.map_or(LIST_TIMEOUT, |own| own.0),
         call_timeout: timeouts.call.map_or(CALL_TIMEOUT, |own| own.0),
+        list_ttl: reference.list_cache_ttl.map_or(Duration::ZERO, |own| own.0),
     }
 }
 
@@ -411,6 +413,7 @@ fn path(written: Option<&str>, field: &str, faults: &mut Faults) {
 const KIND: &str = "MCPRoute";
 /// The path of a route or server that says none.
 pub(super) const PATH: &str = "/mcp";
-const SESSION_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
-const LIST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
-const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+const SESSION_TTL: Duration = Duration::from_secs(24 * 3600);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     call::{Ask, Events, Failure, Fault, Reply, is_modern},
-    front,
+    errand, front,
     hear::{Heard, hear},
     inband,
     outlet::{Outlet, Said},
@@ -75,30 +75,32 @@ impl Followed {
 }
 
 impl Answering<'_> {
-    /// Takes a reply to its end.
-    pub(super) async fn conclude(&self, reply: Reply) -> Result<Followed, Failure> {
-        let until = Instant::now() + self.backend.call_timeout;
+    /// Takes a reply to its end, which must come before `until`.
+    pub(super) async fn conclude(&self, reply: Reply, until: Instant) -> Result<Followed, Failure> {
         let none = || Failure::new(&self.backend.name, Fault::BadReply, "it gave no answer");
         match reply {
             Reply::Message(message, _) => match hear(self.turn, self.backend, message).await {
                 Heard::Answer(response) => Ok(Followed::Answer(response, None)),
                 Heard::Tell(_) | Heard::Asks(_) | Heard::Settled => Err(none()),
             },
-            Reply::Events(events, _) => match timeout_at(until, self.follow(events)).await {
-                Ok(followed) => followed,
-                Err(_) => Err(late(self.backend)),
-            },
+            Reply::Events(events, _) => self.follow(events, until).await,
             Reply::Nothing => Err(none()),
         }
     }
 
-    /// Hands on what the backend says until it answers. A stream that breaks is asked for again.
-    pub(super) async fn follow(&self, mut events: Box<Events>) -> Result<Followed, Failure> {
+    /// Hands on what the backend says until it answers, before `until`. A stream that breaks is asked for again.
+    pub(super) async fn follow(&self, mut events: Box<Events>, until: Instant) -> Result<Followed, Failure> {
         let mut last: Option<String> = None;
         let mut resumed = 0;
         let mut wait = Duration::from_secs(1);
         loop {
-            let failure = match events.next().await {
+            let Ok(next) = timeout_at(until, events.next()).await else {
+                if let Some(request) = self.request {
+                    errand::give_up(self.turn, self.backend, &request.id, Some(&events));
+                }
+                return Err(late(self.backend));
+            };
+            let failure = match next {
                 Ok(Some(arrived)) => {
                     if let Some(retry) = arrived.retry {
                         wait = Duration::from_millis(retry);
@@ -142,7 +144,10 @@ impl Answering<'_> {
                 .turn
                 .ask(self.backend, Ask::Get(Some(id)), self.backend.list_timeout);
             match again.await? {
-                Reply::Events(again, _) => events = again,
+                Reply::Events(mut again, _) => {
+                    events.unwatch().into_iter().for_each(|call| again.watch(call));
+                    events = again;
+                }
                 Reply::Message(..) | Reply::Nothing => return Err(failure),
             }
         }
@@ -245,7 +250,7 @@ impl Answering<'_> {
 }
 
 fn late(backend: &Backend) -> Failure {
-    let limit = backend.call_timeout.as_secs();
+    let limit = backend.call_timeout.as_secs_f32();
     Failure::new(
         &backend.name,
         Fault::Timeout,

@@ -21,7 +21,7 @@ use super::{
     call::VERSION,
     checks::{self, Takes},
     gather::gather,
-    inband, initialize, lists,
+    inband, lists,
     outlet::{Outlet, Said, Work},
     peers,
     permit::denied,
@@ -158,7 +158,7 @@ async fn meet(turn: &mut Turn, backends: &[usize]) -> Result<(), Box<Refused>> {
         (1, Some(failure)) if backends.len() < turn.route.backends.len() => Err(failure.into()),
         (_, last) => {
             failures.extend(last);
-            Err(initialize::none_opened(failures))
+            Err(turn.none_opened(&failures))
         }
     }
 }
@@ -218,7 +218,7 @@ async fn discover(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> 
         }
     }
     if opened.is_empty() || (turn.route.closed && !failures.is_empty()) {
-        return Err(initialize::none_opened(failures));
+        return Err(turn.none_opened(&failures));
     }
     let answers: Vec<Initialized<'_>> = opened
         .iter()

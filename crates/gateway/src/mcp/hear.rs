@@ -58,10 +58,9 @@ pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> He
             }
             let changed = List::changed_by(&notification.method);
             if !changed.is_empty() {
-                turn.runtime
-                    .sessions
-                    .index
-                    .forget(&turn.route.id, &backend.name, changed);
+                let sessions = &turn.runtime.sessions;
+                sessions.index.forget(&turn.route.id, &backend.name, changed);
+                sessions.cache.forget(&turn.route.id, &backend.name, changed);
             }
             match &turn.own {
                 Some(own) => for_one_request(own, notification),

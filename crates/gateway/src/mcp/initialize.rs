@@ -1,9 +1,7 @@
 //! Opening a session: with every backend at once, as one session for the client.
 
-use std::time::Duration;
-
 use config::mcp_route::Backend;
-use http::{HeaderValue, StatusCode, header};
+use http::HeaderValue;
 use mcp::{
     Request, RpcError, Session, Version, error,
     json::{self, Object},
@@ -11,11 +9,11 @@ use mcp::{
     session::{Client, Entry},
 };
 use serde_json::{json, value::RawValue};
-use tokio::time::Instant;
 
 use super::{
     account::word,
-    call::{Failure, Fault, SESSION},
+    call::{Fault, SESSION},
+    errand,
     gather::gather,
     line,
     outlet::Said,
@@ -31,9 +29,6 @@ pub(super) struct Opened {
     /// Its result.
     pub(super) result: Box<RawValue>,
 }
-
-/// How long a backend may take; those that take longer are left out.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a session for a client.
 pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
@@ -61,12 +56,9 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     if chosen.is_empty() {
         return Err(denied());
     }
-    let calls = chosen.iter().map(|backend| async move {
-        let began = Instant::now();
-        let opened = line::open(turn, backend, TIMEOUT.min(backend.list_timeout)).await;
-        turn.count_opened(backend, &opened, began.elapsed());
-        opened
-    });
+    let calls = chosen
+        .iter()
+        .map(|backend| line::open(turn, backend, backend.open_timeout));
     let answers = gather(calls).await;
     let mut failures = Vec::new();
     let mut opened: Vec<(&Backend, Opened)> = Vec::new();
@@ -80,7 +72,10 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         }
     }
     if opened.is_empty() || (turn.route.closed && !failures.is_empty()) {
-        return Err(none_opened(failures));
+        for (backend, opened) in &opened {
+            errand::end(turn, backend, &opened.entry);
+        }
+        return Err(turn.none_opened(&failures));
     }
     let mut version = Version::negotiate(&asked);
     if let [(_, only)] = opened.as_slice()
@@ -103,6 +98,10 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         account.session = Some(word(&fingerprint(&token)));
         account.version = version.name();
     });
+    // One that has said nothing is not waited for again by the first list.
+    for failure in failures.iter().filter(|failure| failure.fault == Fault::Timeout) {
+        sessions.away(fingerprint(&token), failure);
+    }
     let token = HeaderValue::try_from(token);
     let token = token.map_err(|_| RpcError::new(error::INTERNAL, "the session's token cannot be sent"))?;
     let mut said = Said::message(request.answer(result(version, &opened)).to_raw());
@@ -127,30 +126,4 @@ fn result(version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
         result.set("instructions", json::raw(&instructions));
     }
     result.to_raw()
-}
-
-/// Returns the refusal where no backend, or not every one that is needed, opened a session. The demands of the
-/// only backend are the client's business.
-pub(super) fn none_opened(failures: Vec<Failure>) -> Box<Refused> {
-    let reasons: Vec<_> = failures
-        .iter()
-        .map(|failure| json!({ "backend": &*failure.backend, "reason": failure.reason }))
-        .collect();
-    let error =
-        RpcError::new(error::SERVER, "no session could be opened").with_data(json!({ "backends": reasons }));
-    if let [
-        Failure {
-            fault: Fault::Status(StatusCode::UNAUTHORIZED),
-            challenge: Some(challenge),
-            ..
-        },
-    ] = failures.as_slice()
-    {
-        let mut refused = Refused::new(StatusCode::UNAUTHORIZED, error);
-        refused
-            .headers
-            .insert(header::WWW_AUTHENTICATE, challenge.clone());
-        return refused;
-    }
-    Refused::new(StatusCode::BAD_GATEWAY, error)
 }

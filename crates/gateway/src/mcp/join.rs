@@ -3,30 +3,42 @@
 
 use config::mcp_route::Backend;
 
-use super::{gather::gather, initialize::TIMEOUT, line, turn::Turn};
+use super::{call::Failure, gather::gather, line, turn::Turn};
 
-/// Lets every backend join that the session lacks.
-pub(super) async fn all(turn: &Turn) {
-    gather(turn.route.backends.iter().map(|backend| one(turn, backend))).await;
+/// Lets every backend join that the session lacks; returns why those do not that cannot.
+pub(super) async fn all(turn: &Turn) -> Vec<Failure> {
+    let joined = gather(turn.route.backends.iter().map(|backend| one(turn, backend))).await;
+    joined.into_iter().filter_map(Result::err).collect()
 }
 
 /// Lets a backend join if the session lacks it, and it was not away just now.
-pub(super) async fn one(turn: &Turn, backend: &Backend) {
+///
+/// # Errors
+/// Why it cannot.
+pub(super) async fn one(turn: &Turn, backend: &Backend) -> Result<(), Failure> {
     let sessions = &turn.runtime.sessions;
     if turn.is_modern() || turn.entry(&backend.name).is_some() || !turn.selects(backend) {
-        return;
+        return Ok(());
     }
-    if sessions.is_away(&turn.fingerprint, &backend.name) {
-        return;
+    // A request and the session's stream may need it at once.
+    let joining = sessions.joining(turn.fingerprint, &backend.name);
+    let _joining = joining.lock().await;
+    if turn.entry(&backend.name).is_some() {
+        return Ok(());
     }
-    match line::open(turn, backend, TIMEOUT.min(backend.list_timeout)).await {
+    if let Some(failure) = sessions.why_away(&turn.fingerprint, &backend.name) {
+        return Err(failure);
+    }
+    match line::open(turn, backend, backend.open_timeout).await {
         Ok(opened) => {
             tracing::info!(backend = %backend.name, "a backend joined a session");
             sessions.heal(turn.fingerprint, opened.entry);
+            Ok(())
         }
         Err(failure) => {
             tracing::debug!(backend = %backend.name, reason = %failure.reason, "a backend did not join a session");
-            sessions.away(turn.fingerprint, &backend.name);
+            sessions.away(turn.fingerprint, &failure);
+            Err(failure)
         }
     }
 }

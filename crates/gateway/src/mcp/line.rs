@@ -20,6 +20,7 @@ use mcp::{
     session::{Client, Entry},
 };
 use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout};
 
 use super::{
     call::{Ask, Caller, Failure, Fault, Reply, demands_login},
@@ -48,15 +49,18 @@ const MAX_KNOWN: usize = 4096;
 
 /// Begins to speak with `backend`, for the client of `turn`.
 pub(super) async fn open(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
+    let began = Instant::now();
     turn.account.call(&backend.name, "", true);
-    let opened = begin(turn, backend, limit).await;
+    let opened = in_either(turn, backend, limit).await;
     let session = opened.as_ref().map_or("", |opened| opened.entry.session.as_str());
     let failure = opened.as_ref().err().map(Failure::kind);
     turn.account.called(&backend.name, session, failure);
+    turn.count_opened(backend, &opened, began.elapsed());
     opened
 }
 
-async fn begin(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
+async fn in_either(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
+    let until = Instant::now() + limit;
     let lines = &turn.runtime.sessions.lines;
     let client = if turn.is_modern() {
         Line::Modern
@@ -66,6 +70,11 @@ async fn begin(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened
     let known = lines.of(backend);
     let first = known.unwrap_or(client);
     let caller = turn.caller(backend);
+    let limit = match first {
+        // One that says nothing to this question needs time for the other.
+        Line::Modern if known.is_none() => limit / 2,
+        Line::Modern | Line::Legacy => limit,
+    };
     let failure = match first.open(&caller, &turn.session.client, limit).await {
         Ok(opened) => {
             if known.is_none() {
@@ -77,7 +86,8 @@ async fn begin(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened
         Err(failure) => return Err(failure),
     };
     let other = first.other();
-    match other.open(&caller, &turn.session.client, limit).await {
+    let left = until.saturating_duration_since(Instant::now());
+    match other.open(&caller, &turn.session.client, left).await {
         Ok(opened) => {
             lines.note(backend, other);
             Ok(opened)
@@ -97,10 +107,16 @@ impl Line {
     }
 
     async fn open(self, caller: &Caller<'_>, client: &Client, limit: Duration) -> Result<Opened, Failure> {
-        match self {
-            Line::Legacy => initialize(caller, client, limit).await,
-            Line::Modern => discover(caller, limit).await,
-        }
+        let opened = async {
+            match self {
+                Line::Legacy => initialize(caller, client, limit).await,
+                Line::Modern => discover(caller, limit).await,
+            }
+        };
+        timeout(limit, opened).await.unwrap_or_else(|_| {
+            let reason = format!("no answer within {} s", limit.as_secs_f32());
+            Err(Failure::new(&caller.backend.name, Fault::Timeout, reason))
+        })
     }
 }
 
@@ -207,11 +223,7 @@ async fn answered(
                 }
                 Ok(None)
             };
-            let late = |_| {
-                let reason = format!("no answer to {method} in time");
-                Failure::new(&caller.backend.name, Fault::Timeout, reason)
-            };
-            (tokio::time::timeout(limit, found).await.map_err(late)??, session)
+            (found.await?, session)
         }
         Reply::Nothing => (None, None),
     };

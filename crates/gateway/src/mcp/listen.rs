@@ -2,30 +2,31 @@
 //! broke off.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
 use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, StatusCode};
-use mcp::{
-    Capabilities, Message, Notification, RpcError, Version, event::Place, session::Entry, sse,
-    subscription::Filter,
-};
+use mcp::{Message, RpcError, Version, event::Place, session::Entry, sse, subscription::Filter};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     answering::{Answering, Followed},
     call::{Ask, Events, Failure, Fault, LAST_EVENT, Reply, is_modern},
-    gather::gather,
     hear::{Heard, hear},
     inband, join,
-    notices::{KINDS, Notices},
+    notices::Notices,
     outlet::{Outlet, Said},
     refused::Refused,
     sessions::{Listening, now},
     subscribe,
     turn::{Turn, own_request},
 };
+use crate::State;
 
 /// What ids of the gateway's own pings begin with; answers to them mean nothing.
 pub(super) const PING: &str = "aigw-server-to-client-ping";
@@ -109,11 +110,12 @@ async fn rest(
         method,
         request: None,
     };
+    let until = Instant::now() + backend.call_timeout;
     match turn
         .ask(backend, Ask::Get(Some(event)), backend.list_timeout)
         .await?
     {
-        Reply::Events(events, _) => match answer.follow(events).await? {
+        Reply::Events(events, _) => match answer.follow(events, until).await? {
             Followed::Answer(response, event) => Ok(Said {
                 event,
                 ..answer.said(response, None)?
@@ -131,25 +133,12 @@ async fn rest(
 /// Listens to every backend that has a stream, until the client goes away or the route does.
 async fn all(turn: &Turn, outlet: &Outlet, events: Vec<(String, String)>) {
     outlet.write(|out| first_words(turn, out)).await;
-    join::all(turn).await;
     let hearing = Hearing {
-        turn,
         places: Mutex::new(events),
         notices: Notices::new(outlet, None),
     };
-    let backends = turn.able(Capabilities::NONE);
-    let streams = async {
-        gather(
-            backends
-                .iter()
-                .map(|(backend, entry)| hearing.stream(backend, entry)),
-        )
-        .await;
-        // The client may still be told of changes here.
-        std::future::pending::<()>().await;
-    };
     tokio::select! {
-        () = streams => {}
+        () = hearing.follow(turn) => {}
         () = hearing.notices.rest() => {}
         () = changes(turn, &hearing.notices) => {}
     }
@@ -168,17 +157,113 @@ fn first_words(turn: &Turn, out: &mut Vec<u8>) {
 
 /// The stream of a session, while its client listens.
 struct Hearing<'a> {
-    turn: &'a Turn,
     /// The last event of each backend.
     places: Mutex<Vec<(String, String)>>,
     notices: Notices<'a>,
 }
 
+/// The streams of backends, each for as long as the route has its backend as it was when the stream began.
+#[derive(Default)]
+struct Streams<'h>(Vec<Running<'h>>);
+
+struct Running<'h> {
+    turn: Arc<Turn>,
+    backend: Arc<str>,
+    /// `None` once it has ended.
+    stream: Option<Pin<Box<dyn Future<Output = ()> + Send + 'h>>>,
+}
+
+impl<'h> Streams<'h> {
+    /// Begins with what is new in the route of `turn`, and ends what is not there any more.
+    fn follow(&mut self, hearing: &'h Hearing<'h>, turn: &Arc<Turn>) {
+        self.0.retain(|running| running.is_of(turn));
+        for backend in &turn.route.backends {
+            if self.0.iter().any(|running| running.backend == backend.name) {
+                continue;
+            }
+            let name = Arc::clone(&backend.name);
+            let stream = Box::pin(hearing.backend(Arc::clone(turn), Arc::clone(&name)));
+            self.0.push(Running {
+                turn: Arc::clone(turn),
+                backend: name,
+                stream: Some(stream),
+            });
+        }
+    }
+
+    /// Runs them, for ever: the client may still be told of changes when all have ended.
+    async fn run(&mut self) {
+        poll_fn(|cx| {
+            for running in &mut self.0 {
+                if let Some(stream) = &mut running.stream
+                    && stream.as_mut().poll(cx).is_ready()
+                {
+                    running.stream = None;
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Running<'_> {
+    /// Returns whether the backend is the same in the route of `turn`.
+    fn is_of(&self, turn: &Turn) -> bool {
+        let now = turn.route.backend(&self.backend);
+        let before = self.turn.route.backend(&self.backend);
+        now.zip(before)
+            .is_some_and(|(now, before)| now.reach == before.reach && now.forward == before.forward)
+    }
+}
+
 impl Hearing<'_> {
+    /// Listens to the backends of the session's route, as they come and go; returns when the route is gone.
+    async fn follow(&self, turn: &Turn) {
+        let mut installed = turn.runtime.installed.subscribe();
+        // A reload may have been between the request and this.
+        installed.mark_changed();
+        let mut streams = Streams::default();
+        loop {
+            let next = tokio::select! {
+                next = reloaded(&mut installed, &turn.route.id) => next,
+                () = streams.run() => return,
+            };
+            let Some((state, route)) = next else { return };
+            let turn = Turn {
+                state,
+                route,
+                ..turn.clone()
+            };
+            streams.follow(self, &Arc::new(turn));
+        }
+    }
+
+    /// Hands on the stream of one backend; one that is away is waited for.
+    async fn backend(&self, turn: Arc<Turn>, name: Arc<str>) {
+        let Some(backend) = turn.route.backend(&name) else {
+            return;
+        };
+        let lacked = turn.entry(&name).is_none();
+        let mut wait = WAIT;
+        while join::one(&turn, backend).await.is_err() {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        let Some(entry) = turn.entry(&name) else {
+            return;
+        };
+        if lacked {
+            // The lists that the client has may be without it.
+            self.notices.all_changed().await;
+        }
+        self.stream(&turn, backend, &entry).await;
+    }
+
     /// Hands on the stream of one backend, for as long as it has one.
-    async fn stream(&self, backend: &Backend, entry: &Entry) {
+    async fn stream(&self, turn: &Turn, backend: &Backend, entry: &Entry) {
         if is_modern(Some(entry)) {
-            return self.subscription(backend, entry).await;
+            return self.subscription(turn, backend, entry).await;
         }
         // Without a session there is nothing that could be said to this client only.
         if entry.session.is_empty() {
@@ -188,9 +273,9 @@ impl Hearing<'_> {
         loop {
             let last = self.last(&backend.name);
             let ask = Ask::Get(last.as_deref());
-            match self.turn.ask(backend, ask, backend.list_timeout).await {
+            match turn.ask(backend, ask, backend.list_timeout).await {
                 Ok(Reply::Events(mut events, _)) => {
-                    wait = self.hand_on(backend, &mut events).await;
+                    wait = self.hand_on(turn, backend, &mut events).await;
                 }
                 Ok(Reply::Message(..) | Reply::Nothing) => return,
                 Err(Failure {
@@ -210,7 +295,7 @@ impl Hearing<'_> {
     }
 
     /// Hands on what a backend says until its stream ends; returns how long to wait before it is asked again.
-    async fn hand_on(&self, backend: &Backend, events: &mut Events) -> Duration {
+    async fn hand_on(&self, turn: &Turn, backend: &Backend, events: &mut Events) -> Duration {
         let mut wait = WAIT;
         loop {
             let arrived = match events.next().await {
@@ -226,11 +311,11 @@ impl Hearing<'_> {
             }
             let event = arrived
                 .id
-                .map(|id| self.turn.place(&Place::All(self.noted(&backend.name, id))));
+                .map(|id| turn.place(&Place::All(self.noted(&backend.name, id))));
             let Some(message) = arrived.message else { continue };
-            match hear(self.turn, backend, message).await {
+            match hear(turn, backend, message).await {
                 Heard::Tell(message) => self.notices.tell(event.as_deref(), message).await,
-                Heard::Asks(asked) => inband::decline(self.turn, backend, &asked).await,
+                Heard::Asks(asked) => inband::decline(turn, backend, &asked).await,
                 // An answer to nobody.
                 Heard::Answer(_) | Heard::Settled => {}
             }
@@ -239,11 +324,11 @@ impl Hearing<'_> {
 
     /// Hands on what a backend without sessions tells, which is asked for anew when the client wants to know of
     /// other resources.
-    async fn subscription(&self, backend: &Backend, entry: &Entry) {
-        let sessions = &self.turn.runtime.sessions;
+    async fn subscription(&self, turn: &Turn, backend: &Backend, entry: &Entry) {
+        let sessions = &turn.runtime.sessions;
         let mut wait = WAIT;
         loop {
-            let (uris, changed) = sessions.subscribed(self.turn.fingerprint, &backend.name);
+            let (uris, changed) = sessions.subscribed(turn.fingerprint, &backend.name);
             let changed = changed.notified();
             let filter = Filter::all(uris).within(entry.capabilities);
             if filter.is_empty() {
@@ -251,11 +336,9 @@ impl Hearing<'_> {
                 continue;
             }
             let told = async {
-                let listening = subscribe::listen(self.turn, backend, &filter).await;
+                let listening = subscribe::listen(turn, backend, &filter).await;
                 match listening {
-                    Ok(mut events) => {
-                        subscribe::hand_on(self.turn, backend, &mut events, &self.notices).await
-                    }
+                    Ok(mut events) => subscribe::hand_on(turn, backend, &mut events, &self.notices).await,
                     Err(failure) => {
                         tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream cannot be had");
                     }
@@ -295,23 +378,27 @@ impl Hearing<'_> {
 pub(super) async fn changes(turn: &Turn, notices: &Notices<'_>) {
     let mut installed = turn.runtime.installed.subscribe();
     let mut offered = offer(&turn.route);
-    while installed.changed().await.is_ok() {
-        let state = installed.borrow_and_update().clone();
-        let listeners = state.iter().flat_map(|state| state.snapshot.listeners.values());
-        let route = listeners
-            .flat_map(|listener| listener.mcp.routes())
-            .find(|route| route.id == turn.route.id);
-        let Some(now) = route.map(|route| offer(route)) else {
-            return;
-        };
-        if now == offered {
-            continue;
-        }
-        offered = now;
-        for method in KINDS {
-            notices.say(Notification::new(method)).await;
+    while let Some((_, route)) = reloaded(&mut installed, &turn.route.id).await {
+        let now = offer(&route);
+        if now != offered {
+            offered = now;
+            notices.all_changed().await;
         }
     }
+}
+
+/// Waits for the next reload; returns the route called `id` as it is then, or `None` if there is none any more.
+async fn reloaded(
+    installed: &mut watch::Receiver<Option<Arc<State>>>,
+    id: &str,
+) -> Option<(Arc<State>, Arc<Route>)> {
+    installed.changed().await.ok()?;
+    let state = installed.borrow_and_update().clone()?;
+    let listeners = state.snapshot.listeners.values();
+    let mut routes = listeners.flat_map(|listener| listener.mcp.routes());
+    let route = routes.find(|route| *route.id == *id).cloned()?;
+    drop(routes);
+    Some((state, route))
 }
 
 /// Returns what decides which names a route offers.

@@ -1,43 +1,34 @@
 //! What every backend is asked at once: lists, whole, in the order of the route, and the level of logging.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use config::mcp_route::Backend;
 use http::StatusCode;
 use mcp::{
-    Capabilities, Level, List, Message, Outcome, Request, RpcError, error,
-    json::{self, Object},
+    Capabilities, Level, List, Message, Request, RpcError, error, json,
     merge::{self, Missing},
-    method,
     modern::Hints,
-    rewrite::{Item, Page},
+    rewrite::Item,
 };
 use serde_json::{json, value::RawValue};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
-    call::{Ask, Failure, Fault, Reply, is_modern},
+    call::{Failure, is_modern},
     front,
     gather::gather,
-    hear::{Heard, hear},
-    inband, join,
+    join,
     outlet::{Outlet, Said},
+    pages::{self, Whole},
     refused::Refused,
     turn::Turn,
 };
 
-/// The most pages of one backend's list.
-const MAX_PAGES: usize = 200;
-
-/// The most items of one backend's list.
-const MAX_ITEMS: usize = 50_000;
-
-/// A backend's whole list.
-struct Whole {
-    items: Vec<Item>,
-    meta: Option<Box<RawValue>>,
-    /// For how long, and by whom, it may be kept.
-    hints: Hints,
+/// One backend's part of a list.
+pub(super) struct Part {
+    pub(super) whole: Arc<Whole>,
+    /// For how long, and by whom, it may be kept from now on.
+    pub(super) hints: Hints,
 }
 
 /// Returns a list of all backends.
@@ -54,15 +45,10 @@ pub(super) async fn serve(
         // Lists are given whole, so there is no cursor of ours.
         return Err(Refused::params("unknown cursor"));
     }
-    join::all(turn).await;
+    let absent = join::all(turn).await;
     let able = turn.able(list.capability());
     let asked = able.iter().enumerate();
-    let asked = asked.map(|(index, (backend, _))| async move {
-        let began = Instant::now();
-        let whole = ask(turn, Some((outlet, index)), list, backend, request).await;
-        turn.count_part(backend, &whole, began.elapsed());
-        whole
-    });
+    let asked = asked.map(|(index, (backend, _))| part(turn, (outlet, index), list, backend, request));
     let begin = std::time::Instant::now();
     let answers = gather(asked).await;
     let end = std::time::Instant::now();
@@ -71,33 +57,36 @@ pub(super) async fn serve(
     let mut items = Vec::new();
     let mut metas = Vec::new();
     let mut missing = Vec::new();
+    let mut given = false;
     let mut hints: Option<Hints> = None;
     for ((backend, _), answer) in able.iter().zip(answers) {
         match answer {
-            Ok(whole) => {
-                items.extend(shown(turn, backend, list, &whole.items, &mut seen));
-                hints = Some(hints.map_or(whole.hints, |hints| hints.and(whole.hints)));
-                metas.extend(whole.meta.map(|meta| (&*backend.name, meta)));
+            Ok(part) => {
+                given = true;
+                items.extend(shown(turn, backend, list, &part.whole.items, &mut seen));
+                hints = Some(hints.map_or(part.hints, |hints| hints.and(part.hints)));
+                metas.extend(part.whole.meta.clone().map(|meta| (&*backend.name, meta)));
             }
             Err(failure) => {
                 tracing::warn!(backend = %backend.name, reason = %failure.reason, "a list lacks a backend's part");
+                let known = turn.runtime.sessions.cache.last_known(turn, backend, list);
                 missing.push(Missing {
-                    backend: backend.name.to_string(),
-                    reason: failure.word(),
+                    last_known: known.is_some(),
+                    ..lacking(&failure)
                 });
+                if let Some(known) = known {
+                    given = true;
+                    items.extend(shown(turn, backend, list, &known.items, &mut seen));
+                }
             }
         }
     }
     let unmet = turn.own.iter().flat_map(|own| &own.unmet);
-    missing.extend(unmet.map(|failure| Missing {
-        backend: failure.backend.to_string(),
-        reason: failure.word(),
-    }));
-    let failed = !missing.is_empty() && (turn.route.closed || missing.len() == able.len());
-    if failed {
-        let error = RpcError::new(error::SERVER, format!("{} failed", list.method()));
-        let data = json!({ "backends": missing });
-        return Err(Refused::new(StatusCode::OK, error.with_data(data)));
+    missing.extend(absent.iter().chain(unmet).map(lacking));
+    // Where nobody was asked, nothing failed: the others have no such list.
+    let nothing = !given && !able.is_empty();
+    if !missing.is_empty() && (turn.route.closed || nothing) {
+        return Err(failed(list.method(), &missing));
     }
     turn.account.note(|account| account.items = Some(items.len()));
     let mut result = merge::listed(list, &items, &metas, &missing);
@@ -108,12 +97,50 @@ pub(super) async fn serve(
     Ok(Said::message(request.answer(result).to_raw()))
 }
 
+/// Returns what one backend gives, or has given not long ago.
+async fn part(
+    turn: &Turn,
+    tell: (&Outlet, usize),
+    list: List,
+    backend: &Backend,
+    request: &Request,
+) -> Result<Part, Failure> {
+    let cache = &turn.runtime.sessions.cache;
+    if let Some(known) = cache.find(turn, backend, list) {
+        return Ok(known);
+    }
+    let began = Instant::now();
+    let whole = pages::ask(turn, Some(tell), list, backend, request).await;
+    turn.count_part(backend, &whole, began.elapsed());
+    let whole = Arc::new(whole?);
+    cache.keep(turn, backend, list, &whole);
+    let hints = Hints {
+        ttl: whole.ttl.unwrap_or_default(),
+        public: whole.public,
+    };
+    Ok(Part { whole, hints })
+}
+
+fn lacking(failure: &Failure) -> Missing {
+    Missing {
+        backend: failure.backend.to_string(),
+        reason: failure.word(),
+        last_known: false,
+    }
+}
+
+fn failed(method: &str, missing: &[Missing]) -> Box<Refused> {
+    let error = RpcError::new(error::SERVER, format!("{method} failed"));
+    let data = json!({ "backends": missing });
+    Refused::new(StatusCode::OK, error.with_data(data))
+}
+
 /// Learns the names of `backends`, for the index.
 pub(super) async fn learn(turn: &Turn, list: List, backends: &[&Backend]) {
     let request = super::turn::own_request("tollgate-list", list.method(), None);
     let asked = backends
         .iter()
-        .map(|backend| ask(turn, None, list, backend, &request));
+        .map(|backend| async { pages::ask(turn, None, list, backend, &request).await.map(|_| ()) });
     // What cannot be listed cannot be known.
     gather(asked).await;
 }
@@ -144,176 +171,6 @@ fn shown(
     shown.collect()
 }
 
-/// Asks one backend for all pages of its list.
-async fn ask(
-    turn: &Turn,
-    tell: Option<(&Outlet, usize)>,
-    list: List,
-    backend: &Backend,
-    request: &Request,
-) -> Result<Whole, Failure> {
-    let _open = turn.opening(&request.id, backend);
-    let asked = pages(turn, tell, list, backend, request);
-    let whole = timeout(backend.list_timeout, asked).await.unwrap_or_else(|_| {
-        let limit = backend.list_timeout.as_secs();
-        Err(Failure::new(
-            &backend.name,
-            Fault::Timeout,
-            format!("no list within {limit} s"),
-        ))
-    })?;
-    turn.runtime
-        .sessions
-        .index
-        .learn(&turn.route.id, &backend.name, list, &whole.items);
-    Ok(whole)
-}
-
-async fn pages(
-    turn: &Turn,
-    tell: Option<(&Outlet, usize)>,
-    list: List,
-    backend: &Backend,
-    request: &Request,
-) -> Result<Whole, Failure> {
-    let mut whole = Whole {
-        items: Vec::new(),
-        meta: None,
-        hints: Hints::NONE,
-    };
-    let mut cursors: HashSet<Box<str>> = HashSet::new();
-    let mut cursor: Option<Box<RawValue>> = None;
-    loop {
-        let progress = tell.map(|(outlet, index)| Progress::of(outlet, index, request));
-        let message = page_request(request, cursor.as_deref(), progress.as_ref());
-        let result = answer(turn, progress, backend, &message).await?;
-        let page = Page::read(list, &result)
-            .ok_or_else(|| Failure::new(&backend.name, Fault::BadReply, "its answer is no list"))?;
-        let hints = Hints {
-            ttl: page.ttl.unwrap_or_default(),
-            public: page.public,
-        };
-        whole.hints = if cursors.is_empty() {
-            hints
-        } else {
-            whole.hints.and(hints)
-        };
-        whole.items.extend(page.items);
-        whole.meta = whole.meta.or(page.meta);
-        let Some(next) = page.next else {
-            return Ok(whole);
-        };
-        // A server whose cursor does not move would be asked for ever.
-        let stuck = !cursors.insert(Box::from(next.get()));
-        if stuck || cursors.len() >= MAX_PAGES || whole.items.len() >= MAX_ITEMS {
-            tracing::warn!(backend = %backend.name, list = list.method(), "a list was cut off");
-            return Ok(whole);
-        }
-        cursor = Some(next);
-    }
-}
-
-/// Where progress of one backend's part goes: its token must differ from that of the others.
-struct Progress<'a> {
-    outlet: &'a Outlet,
-    token: Box<RawValue>,
-    client: Option<Box<RawValue>>,
-}
-
-impl<'a> Progress<'a> {
-    fn of(outlet: &'a Outlet, index: usize, request: &Request) -> Self {
-        let object = request.object();
-        let meta = object.as_ref().and_then(|params| params.object("_meta"));
-        Self {
-            outlet,
-            token: json::raw(&format!("tollgate-{index}")),
-            client: meta.and_then(|meta| meta.get("progressToken").map(RawValue::to_owned)),
-        }
-    }
-
-    /// Returns a message with the client's own token in place of ours.
-    fn restored(&self, document: Box<RawValue>) -> Box<RawValue> {
-        let restored = || {
-            let mut message = Object::parse(&document)?;
-            if message.text("method")? != method::PROGRESS {
-                return None;
-            }
-            message.edit("params", |params| {
-                let mut params = Object::parse(params)?;
-                params.set("progressToken", self.client.clone()?);
-                Some(params.to_raw())
-            });
-            Some(message.to_raw())
-        };
-        restored().unwrap_or(document)
-    }
-}
-
-fn page_request(request: &Request, cursor: Option<&RawValue>, progress: Option<&Progress<'_>>) -> Message {
-    let mut params = request.object().unwrap_or_default();
-    if let Some(cursor) = cursor {
-        params.set("cursor", cursor.to_owned());
-    }
-    if let Some(progress) = progress.filter(|progress| progress.client.is_some()) {
-        params.edit("_meta", |meta| {
-            let mut meta = Object::parse(meta)?;
-            meta.set("progressToken", progress.token.clone());
-            Some(meta.to_raw())
-        });
-    }
-    let given = request.params.is_some() || cursor.is_some();
-    Message::Request(Request {
-        params: given.then(|| params.to_raw()),
-        ..request.clone()
-    })
-}
-
-/// Asks one backend and returns its result; what it says on the way is told if anybody listens.
-async fn answer(
-    turn: &Turn,
-    progress: Option<Progress<'_>>,
-    backend: &Backend,
-    message: &Message,
-) -> Result<Box<RawValue>, Failure> {
-    let reply = turn
-        .ask(backend, Ask::Post(message), backend.list_timeout)
-        .await?;
-    let none = || Failure::new(&backend.name, Fault::BadReply, "it gave no answer");
-    let response = match reply {
-        Reply::Message(Message::Response(response), _) => response,
-        Reply::Message(..) | Reply::Nothing => return Err(none()),
-        Reply::Events(mut events, _) => loop {
-            let Some(arrived) = events.next().await? else {
-                return Err(none());
-            };
-            let Some(message) = arrived.message else { continue };
-            match hear(turn, backend, message).await {
-                Heard::Answer(response) => break response,
-                Heard::Tell(message) => {
-                    if let Some(progress) = &progress {
-                        progress
-                            .outlet
-                            .say(None, &progress.restored(message.to_raw()))
-                            .await;
-                    }
-                }
-                // Nobody waits for answers in the middle of a list.
-                Heard::Asks(asked) => inband::decline(turn, backend, &asked).await,
-                Heard::Settled => {}
-            }
-        },
-    };
-    match response.outcome {
-        Outcome::Result(result) => Ok(result),
-        Outcome::Error(error) => {
-            let said =
-                Object::parse(&error).and_then(|error| error.text("message").map(|text| text.into_owned()));
-            let reason = format!("it answered with an error: {}", said.unwrap_or_default());
-            Err(Failure::new(&backend.name, Fault::BadReply, reason))
-        }
-    }
-}
-
 /// Says to every backend which log messages are wanted.
 pub(super) async fn set_level(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
     let params = request.object();
@@ -329,9 +186,14 @@ pub(super) async fn set_level(turn: &Turn, request: &Request) -> Result<Said, Bo
     let told = able
         .iter()
         .filter(|(_, entry)| !is_modern(Some(entry)))
-        .map(|(backend, _)| answer(turn, None, backend, &message));
+        .map(|(backend, _)| pages::answer(turn, None, backend, &message));
+    let mut missing = Vec::new();
     for failure in gather(told).await.into_iter().filter_map(Result::err) {
         tracing::warn!(backend = %failure.backend, reason = %failure.reason, "a backend did not take the level");
+        missing.push(lacking(&failure));
+    }
+    if turn.route.closed && !missing.is_empty() {
+        return Err(failed(&request.method, &missing));
     }
     Ok(Said::message(request.answer(json::empty()).to_raw()))
 }

@@ -6,9 +6,12 @@
 
 pub(crate) mod account;
 mod answering;
+mod cache;
 mod call;
 mod checks;
 mod count;
+mod errand;
+mod failed;
 mod front;
 mod gather;
 mod hear;
@@ -22,6 +25,7 @@ mod lists;
 pub(crate) mod login;
 mod notices;
 pub(crate) mod outlet;
+mod pages;
 mod peers;
 mod permit;
 mod refused;
@@ -68,6 +72,7 @@ use crate::{
     telemetry::tools::{Ended, Mapped},
 };
 
+pub(crate) use errand::Errands;
 pub(crate) use inband::Holding;
 pub use sessions::SessionOptions;
 pub(crate) use sessions::Sessions;

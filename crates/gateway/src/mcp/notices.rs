@@ -17,7 +17,7 @@ use super::outlet::Outlet;
 const CLOSE: Duration = Duration::from_millis(250);
 
 /// The kinds of changes.
-pub(super) const KINDS: &[&str] = &[
+const KINDS: &[&str] = &[
     "notifications/tools/list_changed",
     "notifications/prompts/list_changed",
     "notifications/resources/list_changed",
@@ -59,6 +59,13 @@ impl<'a> Notices<'a> {
             (message, _) => message,
         };
         self.outlet.say(event, &message.to_raw()).await;
+    }
+
+    /// Tells that every list has changed, as far as that is wanted.
+    pub(super) async fn all_changed(&self) {
+        for method in KINDS {
+            self.say(Notification::new(method)).await;
+        }
     }
 
     /// Tells the ends of bursts, for ever.

@@ -25,8 +25,9 @@ use tokio::time::Instant;
 
 use super::{
     call::{Ask, Failure, is_modern},
+    errand,
     gather::gather,
-    initialize::{Opened, TIMEOUT},
+    initialize::Opened,
     line,
     sessions::Fingerprint,
     turn::{NOTE_TIMEOUT, Turn, own_request},
@@ -103,6 +104,9 @@ pub(super) async fn of(turn: &Turn, backend: &Backend) -> Result<Arc<Opened>, Fa
         }
         return known.outcome.clone();
     }
+    if let Some(Ok(unused)) = met.take().map(|known| known.outcome) {
+        errand::end(turn, backend, &unused.entry);
+    }
     let outcome = open(turn, backend).await.map(Arc::new);
     let outcome = met.insert(Met {
         until: now + patience(&outcome),
@@ -123,7 +127,7 @@ pub(super) async fn replace(turn: &Turn, backend: &Backend, opened: Opened) {
 
 /// Begins to speak with a backend, which says what is logged only once it is told to.
 pub(super) async fn open(turn: &Turn, backend: &Backend) -> Result<Opened, Failure> {
-    let opened = line::open(turn, backend, TIMEOUT.min(backend.list_timeout)).await?;
+    let opened = line::open(turn, backend, backend.open_timeout).await?;
     let level = turn.own.as_ref().and_then(|own| own.level);
     if let Some(level) = level
         && !is_modern(Some(&opened.entry))

@@ -107,13 +107,22 @@ impl From<Failure> for Box<Refused> {
             Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::BadReply => None,
         };
         let message = format!("call to {} failed: {}", failure.backend, failure.reason);
-        let mut data = json!({ "backend": &*failure.backend });
+        let mut data = json!({ "backend": &*failure.backend, "reason": failure.word() });
         if let Some(status) = status {
             data["upstreamStatus"] = json!(status);
         }
-        Refused::new(
+        if let Some(seconds) = failure.retry_after {
+            data["retryAfter"] = json!(seconds);
+        }
+        let mut refused = Refused::new(
             StatusCode::OK,
             RpcError::new(error::SERVER, message).with_data(data),
-        )
+        );
+        if let Some(seconds) = failure.retry_after {
+            refused
+                .headers
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        refused
     }
 }

@@ -1,7 +1,7 @@
 //! Headers that repeat arguments of tools: written for clients that do not know of them, and held against the
 //! arguments where the server does not do it.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use config::mcp_route::Backend;
 use http::HeaderName;
@@ -50,7 +50,11 @@ async fn of(turn: &Turn, backend: &Backend, name: &str) -> Option<Arc<Repeated>>
     if let Some(known) = index.repeated(&turn.route.id, &backend.name, name) {
         return known;
     }
-    // A list is asked for as a call is.
-    Box::pin(lists::learn(turn, List::Tools, &[backend])).await;
+    learn(turn, &[backend]).await;
     index.repeated(&turn.route.id, &backend.name, name).flatten()
+}
+
+/// Asks for lists of tools. A list is asked for as a call is, so the type of the one would hold that of the other.
+fn learn<'a>(turn: &'a Turn, backends: &'a [&'a Backend]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    Box::pin(lists::learn(turn, List::Tools, backends))
 }

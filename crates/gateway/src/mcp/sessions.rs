@@ -16,7 +16,7 @@ use mcp::{
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{inband::Waits, index::Index, line::Lines, peers::Peers};
+use super::{cache::Cache, call::Failure, inband::Waits, index::Index, line::Lines, peers::Peers};
 use crate::Runtime;
 
 /// How session tokens are sealed.
@@ -48,6 +48,7 @@ impl Default for SessionOptions {
 pub(crate) struct Sessions {
     tokens: ArcSwap<Tokens>,
     pub(super) index: Index,
+    pub(super) cache: Cache,
     pub(super) lines: Lines,
     pub(super) peers: Peers,
     pub(super) waits: Waits,
@@ -72,8 +73,10 @@ struct Remembered {
     listened: bool,
     /// Backends that were opened, or opened anew, since the token was issued.
     healed: Vec<Entry>,
+    /// Held while a backend is opened.
+    joining: Vec<(Arc<str>, Arc<tokio::sync::Mutex<()>>)>,
     /// Backends that could not be opened since, and when.
-    away: Vec<(Arc<str>, Instant)>,
+    away: Vec<(Failure, Instant)>,
     /// Requests that are being served.
     open: Vec<Served>,
     /// Which log messages backends without sessions are asked for.
@@ -121,6 +124,7 @@ impl Sessions {
         Self {
             tokens: ArcSwap::from_pointee(tokens(options, random)),
             index: Index::default(),
+            cache: Cache::default(),
             lines: Lines::default(),
             peers: Peers::default(),
             waits: Waits::default(),
@@ -169,20 +173,32 @@ impl Sessions {
         healed.push(entry);
     }
 
-    /// Remembers that a backend could not be opened.
-    pub(super) fn away(&self, session: Fingerprint, backend: &Arc<str>) {
+    /// Returns what is held by whoever opens a backend in this session.
+    pub(super) fn joining(&self, session: Fingerprint, backend: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
         let mut known = self.lock();
-        let away = &mut known.of(session).away;
-        away.retain(|(of, since)| of != backend && since.elapsed() < AWAY);
-        away.push((Arc::clone(backend), Instant::now()));
+        let joining = &mut known.of(session).joining;
+        if let Some((_, lock)) = joining.iter().find(|(of, _)| of == backend) {
+            return Arc::clone(lock);
+        }
+        let lock = Arc::default();
+        joining.push((Arc::clone(backend), Arc::clone(&lock)));
+        lock
     }
 
-    /// Returns whether a backend could not be opened just now.
-    pub(super) fn is_away(&self, session: &Fingerprint, backend: &str) -> bool {
+    /// Remembers that a backend could not be opened.
+    pub(super) fn away(&self, session: Fingerprint, failure: &Failure) {
+        let mut known = self.lock();
+        let away = &mut known.of(session).away;
+        away.retain(|(known, since)| known.backend != failure.backend && since.elapsed() < AWAY);
+        away.push((failure.clone(), Instant::now()));
+    }
+
+    /// Returns why a backend could not be opened just now, if it could not.
+    pub(super) fn why_away(&self, session: &Fingerprint, backend: &str) -> Option<Failure> {
         let known = self.lock();
-        let away = known.sessions.get(session).map(|known| &known.away);
-        let mut away = away.into_iter().flatten();
-        away.any(|(of, since)| **of == *backend && since.elapsed() < AWAY)
+        let mut away = known.sessions.get(session)?.away.iter();
+        let of_backend = away.find(|(known, since)| *known.backend == *backend && since.elapsed() < AWAY);
+        of_backend.map(|(failure, _)| failure.clone())
     }
 
     /// Returns the backends that serve the request called `id`.

@@ -12,9 +12,10 @@ use mcp::{
 };
 use policy::tools::What;
 use serde_json::{json, value::RawValue};
+use tokio::time::Instant;
 
 use super::{
-    answering::Answering,
+    answering::{Answering, Followed},
     call::{Ask, Failure, Fault, Reply, is_modern},
     inband::{self, Held},
     join, lists,
@@ -71,10 +72,9 @@ pub(super) async fn serve(
         asked.what.borrowed(),
         request.params.as_deref(),
     )?;
-    join::one(turn, backend).await;
+    let joined = join::one(turn, backend).await;
     let Some(entry) = turn.entry(&backend.name) else {
-        let message = format!("no MCP session found for backend {}", backend.name);
-        return Err(Refused::params(message));
+        return Err(not_of_the_session(backend, joined.err()));
     };
     if turn.is_modern() {
         check(turn, method, &asked).await?;
@@ -124,14 +124,29 @@ pub(super) async fn go_on(
         method: &request.method,
         request: Some(request),
     };
-    let (events, asked) = inband::answer(turn, backend, request, held).await?;
+    let (events, asked) = inband::answer(turn, backend, request, held)
+        .await
+        .map_err(|failure| turn.failed(failure))?;
     match asked {
         Some(asked) => answer.asks(asked, events),
-        None => answer
-            .conclude(Reply::Events(events, None))
-            .await?
-            .said(&answer, request),
+        None => {
+            let until = Instant::now() + backend.call_timeout;
+            let concluded = answer.conclude(Reply::Events(events, None), until).await;
+            concluded
+                .map_err(|failure| turn.failed(failure))?
+                .said(&answer, request)
+        }
     }
+}
+
+/// Returns the refusal of a call to a backend that the session was opened without, and cannot be joined by now.
+fn not_of_the_session(backend: &Backend, failure: Option<Failure>) -> Box<Refused> {
+    let mut data = json!({ "backend": &*backend.name });
+    if let Some(failure) = failure {
+        data["reason"] = json!(failure.word());
+    }
+    let message = format!("no MCP session found for backend {}", backend.name);
+    Refused::new(StatusCode::OK, RpcError::invalid_params(message).with_data(data))
 }
 
 /// Refuses what a client without a session may not send to this backend.
@@ -160,11 +175,18 @@ async fn once(
         params: Some(params),
         ..request.clone()
     });
+    asked(answer, &upstream).await?.said(answer, request)
+}
+
+/// Returns what came of asking the backend this, within its time.
+async fn asked(answer: &Answering<'_>, upstream: &Message) -> Result<Followed, Box<Refused>> {
     let (turn, backend) = (answer.turn, answer.backend);
-    let reply = turn
-        .ask(backend, Ask::Post(&upstream), backend.call_timeout)
-        .await?;
-    answer.conclude(reply).await?.said(answer, request)
+    let until = Instant::now() + backend.call_timeout;
+    let followed = match turn.ask(backend, Ask::Post(upstream), backend.call_timeout).await {
+        Ok(reply) => answer.conclude(reply, until).await,
+        Err(failure) => Err(failure),
+    };
+    followed.map_err(|failure| turn.failed(failure))
 }
 
 /// Asks a backend without sessions for a client with one, and again for as long as it asks back.
@@ -179,10 +201,7 @@ async fn rounds(
             params: Some(params.clone()),
             ..request.clone()
         });
-        let reply = turn
-            .ask(backend, Ask::Post(&upstream), backend.call_timeout)
-            .await?;
-        let concluded = answer.conclude(reply).await?;
+        let concluded = asked(answer, &upstream).await?;
         let Some(inputs) = concluded.asks_back() else {
             return concluded.said(answer, request);
         };
@@ -198,7 +217,7 @@ async fn rounds(
         params = input::retried(&params, &responses, state.as_deref()).ok_or_else(malformed)?;
     }
     let failure = Failure::new(&backend.name, Fault::BadReply, "it asks for ever");
-    Err(failure.into())
+    Err(turn.failed(failure))
 }
 
 /// How often a backend may ask back.

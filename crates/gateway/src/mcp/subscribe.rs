@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     call::{Ask, Events, Failure, Fault, Reply, is_modern},
+    errand::Lent,
     front,
     gather::gather,
     hear::{Heard, hear},
@@ -32,6 +33,14 @@ struct Source<'t> {
     backend: &'t Backend,
     /// What it tells, in its own words.
     filter: Filter,
+}
+
+/// A stream of a backend.
+struct Listened {
+    turn: Turn,
+    events: Box<Events>,
+    /// The session that was opened for it.
+    _lent: Lent,
 }
 
 /// Tells a client what it wants to be told of, until it goes away or the route does.
@@ -121,13 +130,17 @@ impl Source<'_> {
     }
 
     /// Begins to listen; a backend with sessions is listened to in one of its own.
-    async fn open(&self) -> Result<(Turn, Box<Events>), Failure> {
+    async fn open(&self) -> Result<Listened, Failure> {
         let known = self.turn.entry(&self.backend.name);
         if is_modern(known.as_ref()) {
-            let events = listen(&self.turn, self.backend, &self.filter).await?;
-            return Ok((self.turn.clone(), events));
+            return Ok(Listened {
+                turn: self.turn.clone(),
+                events: listen(&self.turn, self.backend, &self.filter).await?,
+                _lent: Lent::none(),
+            });
         }
         let opened = peers::open(&self.turn, self.backend).await?;
+        let lent = Lent::new(&self.turn, self.backend, &opened.entry);
         let mut turn = self.turn.clone();
         turn.session.backends = vec![opened.entry];
         let limit = self.backend.list_timeout;
@@ -146,20 +159,24 @@ impl Source<'_> {
             turn.ask(self.backend, Ask::Post(&Message::Request(request)), limit)
                 .await?;
         }
-        Ok((turn, events))
+        Ok(Listened {
+            turn,
+            events,
+            _lent: lent,
+        })
     }
 
     /// Hands on what the backend tells; a stream that ends is asked for again.
-    async fn follow(&self, (mut turn, mut events): (Turn, Box<Events>), notices: &Notices<'_>) {
+    async fn follow(&self, mut listened: Listened, notices: &Notices<'_>) {
         let mut wait = WAIT;
         loop {
-            hand_on(&turn, self.backend, &mut events, notices).await;
+            hand_on(&listened.turn, self.backend, &mut listened.events, notices).await;
             loop {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
                 match self.open().await {
                     Ok(again) => {
-                        (turn, events) = again;
+                        listened = again;
                         break;
                     }
                     Err(failure) => {

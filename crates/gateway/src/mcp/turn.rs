@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, HeaderValue};
 use mcp::{
-    Capabilities, Id, Level, Message, Notification, Request, RpcError, Session, Version, event::Place,
+    Capabilities, Id, Level, List, Message, Notification, Request, RpcError, Session, Version, event::Place,
     modern::About, rewrite::Naming, session::Entry,
 };
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
     account::{Shared, word},
     call::{Ask, Caller, Failure, Fault, Reply, is_modern},
-    line, peers,
+    errand, line, peers,
     refused::Refused,
     repeat,
     sessions::{Fingerprint, Open, fingerprint, now},
@@ -181,16 +182,27 @@ impl Turn {
                 caller.repeated = repeat::headers(self, backend, request).await;
             }
         }
+        let until = Instant::now() + limit;
         self.account.call(&backend.name, &entry.session, false);
+        let unanswered = errand::unanswered(self, backend, &entry, ask);
         let answered = caller.ask(Some(&entry), ask, limit).await;
         self.account
             .called(&backend.name, "", answered.as_ref().err().map(Failure::kind));
-        let failure = match answered {
+        let failure = match errand::settle(unanswered, answered) {
             Err(failure) if failure.lost && !entry.session.is_empty() => failure,
+            Err(failure) if failure.fault == Fault::Timeout => {
+                if let Ask::Post(Message::Request(request)) = ask {
+                    errand::give_up(self, backend, &request.id, None);
+                }
+                return Err(failure);
+            }
             answered => return answered,
         };
         tracing::info!(backend = %backend.name, "a backend lost its session");
-        let opened = line::open(self, backend, limit).await;
+        // It may have been started anew, as something else.
+        let cache = &self.runtime.sessions.cache;
+        cache.forget(&self.route.id, &backend.name, List::ALL);
+        let opened = line::open(self, backend, limit.min(backend.open_timeout)).await;
         let Ok(opened) = opened else {
             return Err(failure);
         };
@@ -201,10 +213,12 @@ impl Turn {
             self.runtime.sessions.heal(self.fingerprint, entry.clone());
         }
         self.account.call(&backend.name, &entry.session, false);
-        let answered = caller.ask(Some(&entry), ask, limit).await;
+        let unanswered = errand::unanswered(self, backend, &entry, ask);
+        let left = until.saturating_duration_since(Instant::now());
+        let answered = caller.ask(Some(&entry), ask, left).await;
         self.account
             .called(&backend.name, "", answered.as_ref().err().map(Failure::kind));
-        answered
+        errand::settle(unanswered, answered)
     }
 
     /// Remembers that `backend` serves the request called `id`, if there is a session in which it can be cancelled.

@@ -2,8 +2,10 @@
 
 mod attached;
 mod bridged;
+mod cached;
 mod calls;
 mod errors;
+mod failures;
 mod guarded;
 mod lists;
 mod login;

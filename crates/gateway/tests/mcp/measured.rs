@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gateway::{Gateway, HeaderAttributes, Options, Telemetry};
 use serde_json::json;
-use testkit::client;
+use testkit::{Reply, client};
 
 use crate::{
     served::{PATH, Served, snapshot},
@@ -108,7 +108,8 @@ async fn requests_are_counted_by_method_and_end() {
         "phase=\"initialize\"",
         "reason=\"unreachable\"",
     ];
-    check("mcp_backend_failures_total", &failed, 1.0).await;
+    // When the session is opened, and when the list needs it.
+    check("mcp_backend_failures_total", &failed, 2.0).await;
     let tools = ["capability_side=\"server\"", "capability_type=\"tools\"", one];
     check("mcp_capabilities_negotiated_total", &tools, 1.0).await;
     let sampling = ["capability_side=\"client\"", "capability_type=\"sampling\""];
@@ -169,6 +170,32 @@ async fn headers_and_messages_become_labels() {
             metric(&served, "mcp_method_count_total", &labels).await,
             expected,
             "{team:?}"
+        );
+    }
+}
+
+/// Failures are counted by what was being done.
+#[tokio::test]
+async fn failures_are_counted_by_phase_and_reason() {
+    let fails = start(
+        "one",
+        Box::new(|_, message| match message["method"].as_str()? {
+            "tools/call" => Some(Reply::whole(429, &[], "")),
+            "tools/list" => Some(Reply::stream().frame(": hm\n\n").reset()),
+            _ => None,
+        }),
+    )
+    .await;
+    let served = serve(&[("one", fails.address(), "")]).await;
+    served.call("one__echo").await;
+    served.ask("tools/list", json!({})).await;
+    for (phase, reason) in [("call", "status"), ("list", "broken")] {
+        let (phase, reason) = (format!("phase=\"{phase}\""), format!("reason=\"{reason}\""));
+        let labels = ["mcp_backend=\"one\"", &phase, &reason];
+        assert_eq!(
+            metric(&served, "mcp_backend_failures_total", &labels).await,
+            1.0,
+            "{labels:?}"
         );
     }
 }

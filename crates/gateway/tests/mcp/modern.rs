@@ -447,3 +447,53 @@ async fn going_away_ends_the_call() {
     drop(client);
     upstream.closed().await;
 }
+
+/// To a server with sessions the end of a connection means nothing.
+#[tokio::test]
+async fn going_away_cancels_the_call_where_there_are_sessions() {
+    let cancelled = Gate::new();
+    let told = cancelled.clone();
+    let answers = move |message: &Value| {
+        if message["method"] == "notifications/cancelled" {
+            told.open();
+        }
+        let token = &message["params"]["_meta"]["progressToken"];
+        let first = notification(
+            "notifications/progress",
+            &json!({ "progressToken": token, "progress": 1 }),
+        );
+        (message["method"] == "tools/call").then(|| match message["params"]["name"].as_str() {
+            Some("slow") => Reply::stream().frame(event("", &first)).stall(),
+            _ => Reply::stream()
+                .frame(event("", &first))
+                .frame(event("", &answer(message, json!({ "content": [] }))))
+                .end(),
+        })
+    };
+    let upstream = start("old", Box::new(move |_, message| answers(message))).await;
+    let served = serve(snapshot("", &plain(&[("old", &upstream)]))).await;
+    let call = async |name: &str| {
+        let params = json!({ "name": name, "_meta": { "progressToken": "p" } });
+        let message = modern_request("tools/call", params, &json!({}));
+        let own = modern_headers(&message);
+        let headers: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut client = Client::connect(served.address).await;
+        client.post(PATH, &headers, &message).await.expect("sent");
+        assert_eq!(client.head().await.expect("a head").status, 200);
+        assert_eq!(data(&next(&mut client).await)["params"]["progressToken"], "p");
+        client
+    };
+    let mut answered = call("old__quick").await;
+    assert!(data(&next(&mut answered).await)["result"].is_object());
+    drop(answered);
+    drop(call("old__slow").await);
+    cancelled.wait().await;
+    let asked: Vec<Value> = upstream.requests().iter().map(|request| request.json()).collect();
+    let slow = asked.iter().find(|asked| asked["params"]["name"] == "slow");
+    let told: Vec<&Value> = asked
+        .iter()
+        .filter(|asked| asked["method"] == "notifications/cancelled")
+        .collect();
+    assert_eq!(told.len(), 1, "what was answered is not cancelled");
+    assert_eq!(told[0]["params"]["requestId"], slow.expect("the call")["id"]);
+}

@@ -1,7 +1,9 @@
 //! The stream that a client listens to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
-use testkit::{Gate, Reply, Upstream};
+use testkit::{Client, Gate, Reply, Upstream, upstream::Received};
 
 use crate::{
     served::{Served, data, id, next, notification, open, plain, snapshot},
@@ -125,4 +127,84 @@ async fn a_reload_that_changes_what_is_offered_is_told() {
             .count(),
         1
     );
+}
+
+/// A server whose stream says who it is, then stays open.
+async fn saying(name: &'static str) -> Upstream {
+    let said = notification("notifications/message", &json!({ "level": "info", "data": name }));
+    start(
+        name,
+        Box::new(move |received, _| {
+            (received.method == "GET").then(|| Reply::stream().frame(event("", &said)).stall())
+        }),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn servers_that_a_reload_brings_are_heard_and_those_it_takes_are_not() {
+    let (one, two, three) = (saying("one").await, saying("two").await, saying("three").await);
+    let served = open(&[("one", &one), ("two", &two)]).await;
+    let mut client = served.listen(&[]).await;
+    client.head().await.expect("a head");
+    let said = async |client: &mut Client, count: usize| {
+        let mut said = Vec::new();
+        while said.len() < count {
+            let message = data(&next(client).await);
+            if message["method"] == "notifications/message" {
+                said.push(message["params"]["data"].clone());
+            }
+        }
+        said.sort_by_key(Value::to_string);
+        said
+    };
+    assert_eq!(said(&mut client, 2).await, ["one", "two"]);
+    let install = async |backends: &[(&str, &Upstream)]| {
+        let installed = served.gateway.install(snapshot("", &plain(backends))).await;
+        installed.expect("the port is served already");
+    };
+    install(&[("two", &two), ("three", &three)]).await;
+    assert_eq!(said(&mut client, 1).await, ["three"]);
+    one.closed().await;
+    let streams = |upstream: &Upstream| {
+        let requests = upstream.requests();
+        requests.iter().filter(|request| request.method == "GET").count()
+    };
+    assert_eq!([&one, &two, &three].map(streams), [1, 1, 1], "what stays goes on");
+    // Another server by the same name is another one.
+    install(&[("two", &one), ("three", &three)]).await;
+    assert_eq!(said(&mut client, 1).await, ["one"]);
+    two.closed().await;
+}
+
+/// A server that was away when the session was opened is heard once it is there, and lists have changed.
+#[tokio::test]
+async fn a_server_that_comes_late_is_heard() {
+    let asked = AtomicUsize::new(0);
+    let said = notification(
+        "notifications/message",
+        &json!({ "level": "info", "data": "late" }),
+    );
+    let comes = move |received: &Received, message: &Value| {
+        if message["method"] == "initialize" && asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Some(Reply::whole(503, &[], ""));
+        }
+        (received.method == "GET").then(|| Reply::stream().frame(event("", &said)).stall())
+    };
+    let (one, late) = (echo("one").await, start("late", Box::new(comes)).await);
+    let served = open(&[("one", &one), ("late", &late)]).await;
+    let mut client = served.listen(&[]).await;
+    client.head().await.expect("a head");
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        told.push(data(&next(&mut client).await)["method"].clone());
+    }
+    let expected = [
+        "ping",
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/message",
+    ];
+    assert_eq!(told, expected);
 }

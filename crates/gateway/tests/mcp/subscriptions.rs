@@ -1,7 +1,7 @@
 //! What is told unasked, across the two lines of the protocol.
 
 use serde_json::{Value, json};
-use testkit::{Client, Gate, Reply, Upstream};
+use testkit::{Client, Gate, Reply, Upstream, upstream::Received};
 
 use crate::{
     served::{
@@ -185,5 +185,48 @@ async fn a_route_that_is_gone_ends_what_is_listened_to() {
     assert_eq!(
         data(&next(&mut client).await)["method"],
         "notifications/tools/list_changed"
+    );
+}
+
+/// A session that is opened for a stream ends with it, and one that is opened in vain at once.
+#[tokio::test]
+async fn sessions_that_are_opened_for_streams_are_ended() {
+    let gate = Gate::new();
+    let ended = Gate::new();
+    let (streams, told) = (gate.clone(), ended.clone());
+    let answers = move |received: &Received| match received.method.as_str() {
+        "GET" => Some(Reply::stream().frame(": hello\n\n").wait(&streams).stall()),
+        "DELETE" => {
+            told.open();
+            None
+        }
+        _ => None,
+    };
+    let old = start("old", Box::new(move |received, _| answers(received))).await;
+    let deaf = echo("deaf").await;
+    let served = serve(snapshot("", &plain(&[("old", &old), ("deaf", &deaf)]))).await;
+    let mut client = listen(&served, &json!({ "toolsListChanged": true })).await;
+    next(&mut client).await;
+    let ends = |upstream: &Upstream| {
+        let requests = upstream.requests();
+        requests
+            .iter()
+            .filter(|request| request.method == "DELETE")
+            .count()
+    };
+    // It was met by three messages, and asked for its stream in a session of two more.
+    let asked = deaf.received(7).await;
+    assert_eq!(
+        asked.last().expect("the end").method,
+        "DELETE",
+        "it has no stream"
+    );
+    assert_eq!(ends(&old), 0);
+    drop(client);
+    ended.wait().await;
+    let last = old.requests().pop().expect("the end");
+    assert_eq!(
+        (last.method.as_str(), last.header("mcp-session-id")),
+        ("DELETE", "s-old")
     );
 }

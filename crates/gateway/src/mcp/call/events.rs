@@ -7,7 +7,13 @@ use llm::frame::sse::{Event, Sse};
 use mcp::Message;
 
 use super::{Failure, Fault};
-use crate::{mcp::stdio::Talk, upstream};
+use crate::{
+    mcp::{
+        errand::Unanswered,
+        stdio::{Abandoned, Talk},
+    },
+    upstream,
+};
 
 /// Messages as they arrive.
 pub(in crate::mcp) struct Events {
@@ -15,6 +21,8 @@ pub(in crate::mcp) struct Events {
     from: From,
     ready: VecDeque<Arrived>,
     ended: bool,
+    /// What is done if nobody waits for the answer.
+    unanswered: Option<Unanswered>,
 }
 
 /// Where messages come from.
@@ -53,7 +61,29 @@ impl Events {
             from,
             ready: VecDeque::new(),
             ended: false,
+            unanswered: None,
         }
+    }
+
+    /// Sees to what is done if nobody waits for the answer.
+    pub(in crate::mcp) fn watch(&mut self, call: Unanswered) {
+        self.unanswered = Some(match self.abandoned() {
+            Some(abandoned) => call.at(abandoned),
+            None => call,
+        });
+    }
+
+    /// Returns what a program is to be told if nobody waits for its answer.
+    pub(in crate::mcp) fn abandoned(&self) -> Option<Abandoned> {
+        match &self.from {
+            From::Program(talk) => talk.abandoned(),
+            From::Http(..) => None,
+        }
+    }
+
+    /// Leaves that to whoever goes on where these messages end.
+    pub(in crate::mcp) fn unwatch(&mut self) -> Option<Unanswered> {
+        self.unanswered.take()
     }
 
     /// Returns the next event; `None` at the end.
@@ -63,6 +93,11 @@ impl Events {
     pub(in crate::mcp) async fn next(&mut self) -> Result<Option<Arrived>, Failure> {
         loop {
             if let Some(arrived) = self.ready.pop_front() {
+                if let Some(Message::Response(_)) = &arrived.message
+                    && let Some(call) = self.unanswered.take()
+                {
+                    call.answered();
+                }
                 return Ok(Some(arrived));
             }
             if self.ended {

@@ -13,6 +13,8 @@ pub(in crate::mcp) struct Failure {
     pub(in crate::mcp) reason: String,
     /// What the backend demands of whoever calls it.
     pub(in crate::mcp) challenge: Option<HeaderValue>,
+    /// In how many seconds it wants to be asked again.
+    pub(in crate::mcp) retry_after: Option<u64>,
     /// Whether the backend does not know the session, so that the call was certainly not carried out.
     pub(in crate::mcp) lost: bool,
 }
@@ -39,6 +41,7 @@ impl Failure {
             fault,
             reason: reason.into(),
             challenge: None,
+            retry_after: None,
             lost: false,
         }
     }

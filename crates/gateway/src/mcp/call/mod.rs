@@ -13,7 +13,7 @@ use mcp::{Message, Version, modern::About, session::Entry};
 use tokio::time::{Instant, timeout_at};
 
 use super::stdio::{self, Programs};
-use crate::{State, telemetry::trace::Position};
+use crate::{State, telemetry::trace::Position, upstream::CallError};
 
 pub(super) use events::Events;
 pub(super) use failure::{Failure, Fault};
@@ -108,7 +108,13 @@ impl Caller<'_> {
         };
         let response = match timeout_at(until, client.call(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(fail(Fault::Unreachable, error.to_string())),
+            Ok(Err(error)) => {
+                let fault = match error {
+                    CallError::Connect(_) | CallError::Refused(_) => Fault::Unreachable,
+                    CallError::Reset(_) => Fault::Broken,
+                };
+                return Err(fail(fault, error.to_string()));
+            }
             Err(_) => return Err(in_time()),
         };
         let (head, body) = response.into_parts();

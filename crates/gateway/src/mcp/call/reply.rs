@@ -106,6 +106,10 @@ impl Caller<'_> {
             }
             _ => Err(Failure {
                 challenge: head.headers.get(header::WWW_AUTHENTICATE).cloned(),
+                retry_after: head
+                    .headers
+                    .get(header::RETRY_AFTER)
+                    .and_then(|seconds| seconds.to_str().ok()?.parse().ok()),
                 lost,
                 ..Failure::new(
                     &self.backend.name,

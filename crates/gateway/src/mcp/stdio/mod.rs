@@ -19,7 +19,7 @@ use mcp::{Message, session::Entry};
 use tokio::time::Instant;
 
 use process::Process;
-pub(super) use process::Talk;
+pub(super) use process::{Abandoned, Talk};
 
 use super::call::{Ask, Failure, Fault, Reply};
 

@@ -13,7 +13,7 @@ use std::{
 
 use config::mcp_route::Program;
 use mcp::{
-    Id, Message, Response,
+    Id, Message, Notification, Response,
     json::{self, Object},
     subscription,
 };
@@ -27,6 +27,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
+
+use crate::mcp::call::{Failure, Fault};
 
 /// The longest line that is read.
 const MAX_LINE: usize = 16 * 1024 * 1024;
@@ -82,6 +84,12 @@ pub(in crate::mcp) struct Talk {
     process: Arc<Process>,
     /// The request; `None` for a listener.
     request: Option<u64>,
+}
+
+/// A request that a program works on, and for whose answer nobody waits.
+pub(in crate::mcp) struct Abandoned {
+    process: Arc<Process>,
+    request: u64,
 }
 
 impl Process {
@@ -192,7 +200,11 @@ impl Process {
                 if once && self.told.swap(true, Ordering::Relaxed) {
                     return Ok(None);
                 }
-                (self.with_own_id(message), None)
+                // What it has answered cannot be cancelled any more.
+                let Some(own) = self.with_own_id(notification) else {
+                    return Ok(None);
+                };
+                (Message::Notification(own), None)
             }
             Message::Response(_) => (message.clone(), None),
         };
@@ -248,21 +260,18 @@ impl Process {
     }
 
     /// The program knows requests by other ids than the client does.
-    fn with_own_id(&self, message: &Message) -> Message {
-        let Message::Notification(notification) = message else {
-            return message.clone();
-        };
+    fn with_own_id(&self, notification: &Notification) -> Option<Notification> {
         let mut notification = notification.clone();
-        let changed = notification.params.as_ref().and_then(|params| {
-            let mut params = Object::parse(params)?;
-            let id = Id::parse(params.get("requestId")?)?;
-            let open = self.open();
-            let (number, _) = open.requests.iter().find(|(_, asked)| asked.id == id)?;
-            params.set("requestId", json::raw(number));
-            Some(params.to_raw())
-        });
-        notification.params = changed.or(notification.params);
-        Message::Notification(notification)
+        if notification.method != mcp::method::CANCELLED {
+            return Some(notification);
+        }
+        let mut params = Object::parse(notification.params.as_ref()?)?;
+        let id = Id::parse(params.get("requestId")?)?;
+        let open = self.open();
+        let (number, _) = open.requests.iter().find(|(_, asked)| asked.id == id)?;
+        params.set("requestId", json::raw(number));
+        notification.params = Some(params.to_raw());
+        Some(notification)
     }
 
     async fn write(&self, message: &Message) -> io::Result<()> {
@@ -379,10 +388,36 @@ impl Talk {
         self.messages.recv().await
     }
 
+    /// Returns what the program is to be told if nobody waits for its answer; `None` for a listener.
+    pub(in crate::mcp) fn abandoned(&self) -> Option<Abandoned> {
+        let process = Arc::clone(&self.process);
+        self.request.map(|request| Abandoned { process, request })
+    }
+
     fn close(&self) {
         if let Some(number) = self.request {
             self.process.open().requests.remove(&number);
         }
+    }
+}
+
+impl Abandoned {
+    /// Tells the program to give the request up.
+    pub(in crate::mcp) async fn tell(self) -> Result<(), Failure> {
+        let mut params = Object::default();
+        params.set("requestId", json::raw(&self.request));
+        let cancelled = Message::Notification(Notification {
+            params: Some(params.to_raw()),
+            ..Notification::new(mcp::method::CANCELLED)
+        });
+        let told = self.process.write(&cancelled).await;
+        told.map_err(|_| {
+            Failure::new(
+                &self.process.backend,
+                Fault::Broken,
+                "its program does not listen",
+            )
+        })
     }
 }
 
