@@ -273,4 +273,32 @@ mod tests {
         assert_eq!(losses.iter().count(), MAX_RECORDED + 1);
         assert!(losses.refusal(&crate::chat::openai::OpenAi).is_some());
     }
+
+    #[test]
+    fn what_nobody_reads_of_a_reply_is_named_once_shortly_and_not_for_ever() {
+        let mut losses = Losses::default();
+        let root = Path::Reply;
+        let list = root.key("choices");
+        for index in 0..3 {
+            losses.unread(&list.index(index).key("unheard"));
+        }
+        losses.unread(&root.key(&"é".repeat(MAX_NAME)));
+        let names = losses.names(Format::OpenAi);
+        assert_eq!(names, ["choices[].unheard".to_owned(), "é".repeat(MAX_NAME / 2)]);
+        for index in 0..2 * MAX_UNREAD {
+            losses.unread(&root.key(&index.to_string()));
+        }
+        assert_eq!(losses.iter().count(), MAX_UNREAD);
+        losses.unread(&Path::Root.key("of a request"));
+        assert_eq!(losses.iter().count(), MAX_UNREAD + 1);
+    }
+
+    #[test]
+    fn a_field_is_named_once_whatever_was_lost_of_it() {
+        let mut losses = Losses::default();
+        losses.advisory(Field::Message(0), "one nuance");
+        losses.advisory(Field::Seed, "no seeds");
+        losses.advisory(Field::Message(0), "another");
+        assert_eq!(losses.names(Format::OpenAi), ["messages[0]", "seed"]);
+    }
 }

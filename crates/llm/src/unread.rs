@@ -8,7 +8,7 @@ use std::{borrow::Cow, marker::PhantomData};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
+        DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
         value::{BorrowedStrDeserializer, StrDeserializer},
     },
 };
@@ -26,9 +26,27 @@ const RAW: &str = "$serde_json::private::RawValue";
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Silent;
 
+/// What such a member is called here, so that it is passed over and not heard of.
+const SILENT: &str = "$tollgate::Silent";
+
 impl<'de> Deserialize<'de> for Silent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(|_| Silent)
+        deserializer.deserialize_newtype_struct(SILENT, Passing)
+    }
+}
+
+/// Passes over a value, whatever it is.
+struct Passing;
+
+impl<'de> Visitor<'de> for Passing {
+    type Value = Silent;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Silent, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Silent)
     }
 }
 
@@ -131,7 +149,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Heard<'_, D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        if name == RAW {
+        // Neither holds anything that is read here.
+        if name == RAW || name == SILENT {
             return self.inner.deserialize_newtype_struct(name, visitor);
         }
         let (inner, visitor) = self.pass(visitor);
