@@ -256,6 +256,7 @@ async fn serve_stream(
         }
     }
 }
+
 /// Does what policies want before anything else is read; returns what was read all the same.
 ///
 /// The host is not known yet: of listeners that share a port each has its word.
@@ -338,7 +339,8 @@ async fn serve_connection(
 ) {
     let connection = Arc::new(connection);
     let of_request = Arc::clone(&connection);
-    let service = service_fn(move |request| guard(Arc::clone(&of_request), request));
+    // Held apart from the connection, so that one on which nothing is asked does not keep room for a request.
+    let service = service_fn(move |request| Box::pin(guard(Arc::clone(&of_request), request)));
     let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(serving.into_owned()).await {
         debug!(%error, "connection ended");
