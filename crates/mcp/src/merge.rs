@@ -209,10 +209,11 @@ mod tests {
     #[test]
     fn lists_say_what_they_are_without() {
         let item = json::raw(&json!({ "name": "t" }));
-        let missing = [Missing {
+        let missing = [false, true].map(|last_known| Missing {
             backend: "beta".to_owned(),
             reason: "timeout".to_owned(),
-        }];
+            last_known,
+        });
         let check = |items: &[Box<RawValue>], missing: &[Missing], expected: &str| {
             assert_eq!(listed(List::Tools, items, &[], missing).get(), expected);
         };
@@ -220,8 +221,13 @@ mod tests {
         check(&[], &[], r#"{"tools":[]}"#);
         check(
             &[item],
-            &missing,
+            &missing[..1],
             r#"{"tools":[{"name":"t"}],"_meta":{"gateway/partial":[{"backend":"beta","reason":"timeout"}]}}"#,
+        );
+        check(
+            &[],
+            &missing[1..],
+            r#"{"tools":[],"_meta":{"gateway/partial":[{"backend":"beta","reason":"timeout","lastKnown":true}]}}"#,
         );
     }
 }

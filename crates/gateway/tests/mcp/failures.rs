@@ -8,6 +8,9 @@ use crate::{
     server::{echo, echoed, event, modern, result, start},
 };
 
+/// How a server replies to a message.
+type Replies = fn(&Value) -> Reply;
+
 /// A server with sessions that replies like this to calls of tools.
 async fn calling(reply: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Upstream {
     let calls = move |message: &Value| (message["method"] == "tools/call").then(|| reply(message));
@@ -20,7 +23,7 @@ async fn alone(more: &str, upstream: &Upstream) -> Served {
 
 #[tokio::test]
 async fn calls_that_come_to_nothing_are_errors_that_say_whose() {
-    let check = async |reply: fn(&Value) -> Reply, reason: &str, status: Option<u16>| {
+    let check = async |reply: Replies, reason: &str, status: Option<u16>| {
         let (bad, good) = (calling(reply).await, echo("good").await);
         let more = "timeouts: {call: 300ms}";
         let backends = [("bad", bad.address(), more), ("good", good.address(), "")];
@@ -173,7 +176,7 @@ async fn the_only_server_may_ask_who_calls() {
 
 /// Servers that do not open a session, and why they do not.
 async fn shut() -> Vec<(Upstream, &'static str)> {
-    let refuses = |reply: fn(&Value) -> Reply| async move {
+    let refuses = |reply: Replies| async move {
         let opens = |message: &Value| message["method"] == "initialize";
         start(
             "bad",
@@ -264,7 +267,7 @@ async fn lists_lack_what_fails_or_are_errors() {
             &json!({ "jsonrpc": "2.0", "id": message["id"], "error": error }),
         )
     };
-    let rows: Vec<(fn(&Value) -> Reply, &str)> = vec![
+    let rows: Vec<(Replies, &str)> = vec![
         (|_| Reply::new().stall(), "timeout"),
         (|_| Reply::stream().frame(": hm\n\n").stall(), "timeout"),
         (
