@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::{Reply, Script, Upstream, client, upstream::Received};
 
 use super::operations::show;
-use crate::process::Gateway;
+use crate::process::{Gateway, finish, tollgate};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const OTHER: &str = "1bf7651916cd43dd8448eb211c80319c";
@@ -90,6 +90,8 @@ struct Told {
     spans: Vec<Value>,
     records: Vec<Value>,
     decision: Value,
+    /// The same, for a person.
+    explained: String,
     /// What the first server was sent.
     sent: Vec<Received>,
 }
@@ -124,6 +126,10 @@ async fn session(variables: &[(&str, &str)]) -> Told {
     let decision = client::get(gateway.admin, "/debug/requests/r-tools%2Flist", &[])
         .await
         .json();
+    let admin = gateway.admin.to_string();
+    let (code, explained, complaint) =
+        finish(tollgate(&["explain", "--admin", &admin, "r-tools/list"], &[]), "");
+    assert_eq!((code, complaint.as_str()), (0, ""));
     gateway.signal("TERM");
     assert_eq!(gateway.ended(), 0);
     let written = std::fs::read_to_string(&path).unwrap();
@@ -139,6 +145,7 @@ async fn session(variables: &[(&str, &str)]) -> Told {
         spans,
         records,
         decision,
+        explained,
         sent: one.requests(),
     }
 }
@@ -332,6 +339,15 @@ async fn messages_are_told_in_records_and_decisions() {
             .all(|call| call["took"].as_f64().is_some() && call["failure"].is_null()),
         "{calls:?}"
     );
+    for part in [
+        "route default/tools",
+        "message tools/list id id of tools/list: success after",
+        "items: 2",
+        "  one, after",
+        "ms: answered",
+    ] {
+        assert!(told.explained.contains(part), "{part}: {}", told.explained);
+    }
 }
 
 const DECLARED: &str = r#"
