@@ -10,7 +10,7 @@ use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
         Client, DecodeReply, DecodeStream, Delta, EncodeStream, Event, Finish, Grammar, Head, PartHead,
-        Request, StreamOptions, Upstream, attribution, citation, custom,
+        Request, StreamOptions, Upstream, attribution, citation, custom, search,
     },
     frame::{Framer, Framing},
     inbound::Sides,
@@ -75,6 +75,7 @@ pub(crate) fn call(
     let stream = request.stream.unwrap_or_default();
     attribution::lower(&mut request, ask.format, &mut losses);
     citation::lower(&mut request, ask.format, &mut losses);
+    search::lower(&mut request, ask.format, target, &mut losses);
     let lowered = custom::lower(&mut request, ask.format, &mut losses);
     let (mut body, decode) = upstream.encode_request(&request, target, &mut losses)?;
     drop(request);

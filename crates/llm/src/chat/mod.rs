@@ -36,6 +36,7 @@ pub mod messages;
 pub mod note;
 pub mod openai;
 pub mod responses;
+pub(crate) mod search;
 mod shared;
 
 pub use citation::{Citation, SearchResult};

@@ -48,6 +48,10 @@ impl Provider for Bedrock {
         Some(&beta::CONVERSE)
     }
 
+    fn searches(&self) -> bool {
+        false
+    }
+
     fn framing(&self, _format: Format) -> Framing {
         Framing::EventStream
     }
@@ -104,6 +108,10 @@ impl Provider for BedrockClaude {
 
     fn betas(&self) -> Option<&'static beta::Platform> {
         Some(&beta::INVOKE_MODEL)
+    }
+
+    fn searches(&self) -> bool {
+        false
     }
 
     fn framing(&self, _format: Format) -> Framing {

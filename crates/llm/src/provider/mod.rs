@@ -120,6 +120,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Returns whether the provider searches the web for models that ask it to, in its format's own words.
+    fn searches(&self) -> bool {
+        true
+    }
+
     /// Returns how a streamed reply is cut into frames.
     fn framing(&self, _format: Format) -> Framing {
         Framing::Sse

@@ -353,7 +353,7 @@ fn what_is_kept_at_the_provider_is_refused_elsewhere() {
     check(json!({"conversation": {"id": "conv_1"}}), "conversation");
     check(json!({"background": true}), "background");
     check(json!({"prompt": {"id": "pmpt_1"}}), "prompt");
-    check(json!({"tools": [{"type": "web_search"}]}), "tools[0]");
+    check(json!({"tools": [{"type": "file_search"}]}), "tools[0]");
     check(
         json!({"tools": [{"type": "mcp", "server_label": "s"}]}),
         "tools[0]",
