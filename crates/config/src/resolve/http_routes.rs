@@ -274,11 +274,17 @@ impl Resolving<'_, '_> {
         }
         let found = self.reach.endpoints(&place, self.notes);
         let found = found.and_then(|(endpoints, mut tls)| {
+            let own = tls.clone();
             if let Some((_, way)) = self.way {
                 way.encrypt(&mut tls).map_err(|message| ("InvalidTLS", message))?;
             }
+            // What one Gateway shows a backend is not what another does.
+            let id = match self.way {
+                Some((gateway, _)) if tls != own => format!("{id} by {gateway}"),
+                Some(_) | None => id,
+            };
             Ok(Arc::new(Backend {
-                id: Arc::from(id.as_str()),
+                id: Arc::from(id),
                 provider: &provider::Plain,
                 site: Site::default(),
                 endpoints,
