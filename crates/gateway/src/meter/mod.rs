@@ -163,8 +163,8 @@ pub(crate) async fn attempt(
     };
     let usage = expected(ctx, usage);
     let model = candidate.model.as_deref().unwrap_or(asked.model());
-    let route = rule.id();
-    let request = request(ctx, rule, &route, (Some(candidate), model), headers, &usage);
+    // A quota is the same whatever rule led there: no key of one names it.
+    let request = request(ctx, rule, "", (Some(candidate), model), headers, &usage);
     let claims = quota.claims(model, &request);
     let admitted = ctx.runtime.limiter.admit(claims, false, now).await;
     let check = match &admitted {

@@ -102,21 +102,21 @@ impl Ledger {
     /// Books what a request has cost in the end. A window that is forgotten is not opened again.
     pub fn settle(&mut self, settlement: &Settlement, now: u64) {
         let key = settlement.counter();
-        if !self.counters.contains_key(&key) {
-            let opens = settlement.charge > 0 && settlement.span.end > now;
-            if !opens || self.make_room(now).is_err() {
-                return;
-            }
+        if let Some(counter) = self.counters.get_mut(&key) {
+            return counter.settle(settlement);
         }
-        let counter = self.counters.entry(key).or_default();
-        if counter.rule.is_none() {
-            counter.rule = Some(Arc::clone(&settlement.rule));
-            counter.limit = settlement.limit;
-            counter.end = settlement.span.end;
-            counter.kept = settlement.span.start.saturating_add(settlement.kept());
+        let opens = settlement.charge > 0 && settlement.span.end > now;
+        if opens && self.make_room(now).is_ok() {
+            let mut counter = Counter {
+                rule: Some(Arc::clone(&settlement.rule)),
+                limit: settlement.limit,
+                end: settlement.span.end,
+                kept: settlement.span.start.saturating_add(settlement.kept()),
+                ..Counter::default()
+            };
+            counter.settle(settlement);
+            self.counters.insert(key, counter);
         }
-        counter.used = counter.used.saturating_add(settlement.charge);
-        counter.release(settlement.release, settlement.due);
     }
 
     /// Returns the counters whose windows are not over, in order.
@@ -153,7 +153,7 @@ impl Ledger {
     }
 
     fn counter(&mut self, key: String, claim: &Claim, now: u64) -> Result<&mut Counter, StoreError> {
-        if !self.counters.contains_key(&key) {
+        if self.counters.len() >= self.sweep_at && !self.counters.contains_key(&key) {
             self.make_room(now)?;
         }
         let counter = self.counters.entry(key).or_default();
@@ -179,6 +179,11 @@ impl Ledger {
 }
 
 impl Counter {
+    fn settle(&mut self, settlement: &Settlement) {
+        self.used = self.used.saturating_add(settlement.charge);
+        self.release(settlement.release, settlement.due);
+    }
+
     /// Returns what is held, without what was due.
     fn held(&mut self, now: u64) -> u64 {
         self.holds.retain(|(due, _)| *due > now);
