@@ -563,8 +563,11 @@ fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
         complete,
         losses,
     } = observed.clone();
+    // Who reads a stream and who says it both lose in order; how the two mix is up to what arrives together.
+    let mut lost: Vec<String> = losses.iter().map(|loss| format!("{loss:?}")).collect();
+    lost.sort_unstable();
     (
-        model, usage, seconds, said, finish, error, meaningful, complete, losses,
+        model, usage, seconds, said, finish, error, meaningful, complete, lost,
     )
 }
 
