@@ -30,6 +30,10 @@ use crate::{
 /// Above this many bytes no more is waited for that has arrived as well.
 const MAX_JOINED: usize = 64 * 1024;
 
+/// So many bytes are looked at before it is asked again whether a limit lets the answer go on: less than what is held
+/// ahead, whatever they say.
+const CAUTIOUS: usize = 1024;
+
 /// A streamed answer that has been committed to.
 pub(crate) struct Stream {
     /// What was held back until the commitment.
@@ -37,6 +41,10 @@ pub(crate) struct Stream {
     inner: llm::Stream,
     /// `None` once nothing more is to be read.
     upstream: Option<Arriving>,
+    /// What has arrived and is not looked at yet, and whether that is all.
+    waiting: (Bytes, Option<End>),
+    /// So much is looked at at once.
+    at_once: usize,
     alarm: Alarm,
     limits: Limits,
     last_read: Instant,
@@ -100,6 +108,8 @@ impl Stream {
             first,
             inner,
             upstream,
+            waiting: (Bytes::new(), None),
+            at_once: usize::MAX,
             alarm,
             limits,
             last_read: now,
@@ -119,12 +129,15 @@ impl Stream {
     }
 
     /// Returns the stream with what is to be emitted when it ends.
-    pub(crate) fn with(self, facts: Box<Facts>) -> Streamed {
-        let stop = facts.stop();
+    pub(crate) fn with(mut self, facts: Box<Facts>) -> Streamed {
+        let (stop, budget) = (facts.stop(), Budget::of(&facts));
+        if budget.is_some() {
+            self.at_once = CAUTIOUS;
+        }
         Streamed {
             stream: self,
             stop,
-            budget: Budget::of(&facts),
+            budget,
             facts: Some(facts),
         }
     }
@@ -132,8 +145,16 @@ impl Stream {
     /// Returns the next bytes of the upstream, in the client's words; none when it has ended.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Some(upstream) = &mut self.upstream {
-            let (arrived, end) = std::task::ready!(poll_arrived(upstream, cx));
-            self.last_read = Instant::now();
+            let (mut arrived, mut end) = if self.waiting.0.is_empty() {
+                let arrived = std::task::ready!(poll_arrived(upstream, cx));
+                self.last_read = Instant::now();
+                arrived
+            } else {
+                std::mem::take(&mut self.waiting)
+            };
+            if arrived.len() > self.at_once {
+                self.waiting = (arrived.split_off(self.at_once), end.take());
+            }
             let mut said = Pieces::default();
             said.push(self.inner.push(arrived));
             match end {
