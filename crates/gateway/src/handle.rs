@@ -62,7 +62,8 @@ async fn serve(
         return Ok(Answer::empty());
     }
     if let Some((route, policies)) = ctx.tools(&head) {
-        return Ok(mcp::serve(ctx, &route, policies, head, body).await);
+        // Held apart, as are uploads: every request keeps room for the largest of those that are not.
+        return Ok(Box::pin(mcp::serve(ctx, &route, policies, head, body)).await);
     }
     if let Some((route, document)) = ctx.login(&head) {
         return Ok(mcp::login::serve(ctx, &route, document).await);
@@ -112,6 +113,8 @@ async fn serve(
             ctx.fits(&rule, inbound.len())?;
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
-        Operation::Upload(upload) => crate::llm::upload::serve(ctx, place.endpoint, upload, head, body).await,
+        Operation::Upload(upload) => {
+            Box::pin(crate::llm::upload::serve(ctx, place.endpoint, upload, head, body)).await
+        }
     }
 }

@@ -132,7 +132,7 @@ impl Asked<'_> {
     }
 
     /// Returns what `call` gives, or `None` if it took too long.
-    pub(super) async fn limit<F: Future>(
+    pub(super) async fn limit<F: Future + Unpin>(
         &self,
         alarm: &mut Alarm,
         limits: Limits,

@@ -1,6 +1,6 @@
 //! One try against one upstream: what it is sent, and what its reply amounts to.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use config::{Credential, snapshot::Candidate};
@@ -151,15 +151,17 @@ impl Attempt<'_> {
             Some(credential) => self.dress(ctx, alarm, credential, &mut request, body).await?,
             None => None,
         };
-        let call = client.call(request);
-        let response = match self.asked.limit(alarm, self.limits, call).await {
-            Some(Ok(response)) => response,
-            Some(Err(error)) => return Err(Refused::call(error)),
-            None => return Err(self.limits.passed()),
+        let response = {
+            let call = pin!(client.call(request));
+            match self.asked.limit(alarm, self.limits, call).await {
+                Some(Ok(response)) => response,
+                Some(Err(error)) => return Err(Refused::call(error)),
+                None => return Err(self.limits.passed()),
+            }
         };
         if let Some(used) = used.filter(|_| patience == Patience::Learn && self.asked.is_whole()) {
             let learnt = used.learn(response.status(), response.headers());
-            if alarm.limit(self.limits.next(), learnt).await == Some(true) {
+            if alarm.limit(self.limits.next(), pin!(learnt)).await == Some(true) {
                 let error = ApiError::new(
                     ErrorKind::BadUpstream,
                     "the upstream does not take the credential",
@@ -193,7 +195,7 @@ impl Attempt<'_> {
             body: body.as_deref(),
         };
         let applied = ctx.state.credentials.apply(credential, self.luggage, &mut call);
-        match alarm.limit(self.limits.next(), applied).await {
+        match alarm.limit(self.limits.next(), pin!(applied)).await {
             Some(Ok(used)) => Ok(used),
             Some(Err(error)) => Err(Refused::new(Cause::Credential, error.to_api())),
             None => Err(self.limits.passed()),

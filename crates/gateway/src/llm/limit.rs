@@ -57,12 +57,15 @@ impl Alarm {
         Self(Box::pin(tokio::time::sleep_until(at)))
     }
 
-    /// Returns what `future` gives, or `None` if it has not given it by `at`.
-    pub(super) async fn limit<F: Future>(&mut self, at: Instant, future: F) -> Option<F::Output> {
+    /// Returns what `future` gives, or `None` if it has not given it by `at`. It is pinned where it was made: each
+    /// function that takes a future by value makes room for it twice.
+    pub(super) async fn limit<F>(&mut self, at: Instant, mut future: F) -> Option<F::Output>
+    where
+        F: Future + Unpin,
+    {
         self.set(at);
-        let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
                 return Poll::Ready(Some(output));
             }
             self.0.as_mut().poll(cx).map(|()| None)

@@ -1,5 +1,7 @@
 //! Attempts under a policy: waiting before them, bounding them, and learning from them.
 
+use std::pin::pin;
+
 use http::header;
 use policy::traffic::health::Fared;
 use tokio::time::Instant;
@@ -35,7 +37,7 @@ pub(super) async fn run<'a>(
     let busy = match choice.lane {
         None => None,
         Some((lane, way)) => match alarm
-            .limit(attempt.limits.attempt, lane.admit(way, retry > 0))
+            .limit(attempt.limits.attempt, pin!(lane.admit(way, retry > 0)))
             .await
         {
             Some(Ok(busy)) => Some(busy),

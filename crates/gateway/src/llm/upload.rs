@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
@@ -257,17 +257,16 @@ impl Upload {
 
     /// Returns what `call` gives, or `None` if the client has fallen silent, or the upstream for longer than
     /// is allowed since it took the last bytes.
-    pub(super) async fn limit<F: Future>(
+    pub(super) async fn limit<F: Future + Unpin>(
         &self,
         alarm: &mut Alarm,
         limits: Limits,
-        call: F,
+        mut call: F,
     ) -> Option<F::Output> {
-        let mut call = pin!(call);
         lock(&self.source).moved = Instant::now();
         loop {
             let at = lock(&self.source).look_at(limits);
-            if let Some(output) = alarm.limit(at, call.as_mut()).await {
+            if let Some(output) = alarm.limit(at, &mut call).await {
                 return Some(output);
             }
             if lock(&self.source).is_over(limits) {

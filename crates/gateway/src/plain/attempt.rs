@@ -1,6 +1,6 @@
 //! Whom a plain request is handed to: a backend by chance, or endpoints in turn as a policy says.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use config::{
     plain::{Edits, Plain},
@@ -251,7 +251,7 @@ async fn ask<'a>(
     limits: &Limits,
 ) -> Result<Replied<'a>, Failed> {
     let body = sending.body();
-    let call = client.call(Request::from_parts(dressed.head, body));
+    let call = pin!(client.call(Request::from_parts(dressed.head, body)));
     let reply = limits.within(sending.progress(), call).await?;
     Ok(Replied {
         reply,

@@ -65,10 +65,9 @@ impl Limits {
     pub(super) async fn within<T>(
         &self,
         progress: &Progress,
-        call: impl Future<Output = Result<T, CallError>>,
+        mut call: impl Future<Output = Result<T, CallError>> + Unpin,
     ) -> Result<T, Failed> {
         let began = Instant::now();
-        let mut call = std::pin::pin!(call);
         let mut seen = (progress.bytes(), began);
         loop {
             let ended = progress.ended();
@@ -76,7 +75,7 @@ impl Limits {
                 Some(ended) => self.until(began.max(ended), self.end(progress)),
                 None => (self.look_at(), Failed::Silent),
             };
-            match timeout_at(until, call.as_mut()).await {
+            match timeout_at(until, &mut call).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(_)) if progress.is_too_large() => return Err(Failed::TooLarge),
                 Ok(Err(error)) => return Err(Failed::Call(error)),

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -339,8 +339,7 @@ async fn serve_connection(
 ) {
     let connection = Arc::new(connection);
     let of_request = Arc::clone(&connection);
-    // Held apart from the connection, so that one on which nothing is asked does not keep room for a request.
-    let service = service_fn(move |request| Box::pin(guard(Arc::clone(&of_request), request)));
+    let service = service_fn(move |request| guard(Arc::clone(&of_request), request));
     let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(serving.into_owned()).await {
         debug!(%error, "connection ended");
@@ -357,15 +356,16 @@ async fn guard(
 ) -> Result<Response<Body>, Infallible> {
     let prefixes = &connection.port.gateway.runtime.options.prefixes;
     let dialect = Endpoint::dialect(&prefixes.canonical(request.uri().path()));
-    Ok(caught(handle(connection, request), || refusal::internal(dialect)).await)
+    // Held apart from the connection, so that one on which nothing is asked does not keep room for a request.
+    let handler = Box::pin(handle(connection, request));
+    Ok(caught(handler, || refusal::internal(dialect)).await)
 }
 
 /// Returns what `handler` gives, or `otherwise` if it panics.
-async fn caught<T>(handler: impl Future<Output = T>, otherwise: impl FnOnce() -> T) -> T {
-    let mut handler = pin!(handler);
+async fn caught<T>(mut handler: impl Future<Output = T> + Unpin, otherwise: impl FnOnce() -> T) -> T {
     let handled = std::future::poll_fn(|cx| {
         // A future that panicked is not polled again, so that what it left behind is not seen.
-        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut handler).poll(cx))) {
             Ok(poll) => poll.map(Some),
             Err(_) => {
                 error!("a request's handler panicked");
@@ -382,11 +382,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_answer() {
-        assert_eq!(caught(async { 1 }, || 2).await, 1);
+        assert_eq!(caught(std::future::ready(1), || 2).await, 1);
         let late = async {
             tokio::task::yield_now().await;
             panic!("of a test")
         };
-        assert_eq!(caught(late, || 2).await, 2);
+        assert_eq!(caught(Box::pin(late), || 2).await, 2);
     }
 }
