@@ -30,7 +30,7 @@ impl Default for Memory {
 
 impl Store for Memory {
     fn admit<'a>(&'a self, claims: &'a mut [Claim], now: u64) -> Admitting<'a> {
-        Box::pin(std::future::ready(self.lock().admit(claims, now)))
+        Admitting::Known(Some(self.lock().admit(claims, now)))
     }
 
     fn settle(&self, settlements: Vec<Settlement>, now: u64) {

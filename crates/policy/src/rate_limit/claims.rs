@@ -8,7 +8,7 @@ use super::{
     Charge,
     store::{Claim, Manner, Settlement, State, Vote},
     switch::Failure,
-    window::{Span, Window},
+    window::Window,
 };
 use crate::cost;
 
@@ -19,11 +19,10 @@ pub struct Claims {
     pub claims: Vec<Claim>,
     /// The rules that ask.
     pub askers: Vec<Asker>,
-    pub(super) charges: Vec<Option<(Charge, Window)>>,
 }
 
 /// What a rule that makes a claim says of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Asker {
     /// Whether each gateway counts by itself.
     pub local: bool,
@@ -31,27 +30,14 @@ pub struct Asker {
     pub failure: Failure,
     /// Whether answers are cut off that go on beyond what is held for them, where nothing is left.
     pub cuts: bool,
+    /// What the answer is charged, if anything.
+    pub(super) charge: Option<(Charge, Window)>,
 }
 
-/// What a request owes to counters; it is settled once.
+/// What a request owes to counters; it is settled once. Claims that owe nothing are none of it.
 #[derive(Debug, Default)]
 #[must_use = "what is held stays held until it is due"]
-pub struct Ticket(Vec<Owed>);
-
-#[derive(Debug)]
-struct Owed {
-    asker: Asker,
-    rule: Arc<str>,
-    key: String,
-    span: Span,
-    limit: u64,
-    window: Window,
-    hold: u64,
-    due: u64,
-    manner: Manner,
-    vote: Vote,
-    charge: Charge,
-}
+pub struct Ticket(Claims);
 
 impl Claims {
     /// Returns whether no rule is for the request.
@@ -63,45 +49,45 @@ impl Claims {
     pub fn append(&mut self, mut other: Self) {
         self.claims.append(&mut other.claims);
         self.askers.append(&mut other.askers);
-        self.charges.append(&mut other.charges);
     }
 
     /// Takes apart what is asked of a store that each gateway has for itself, and of the one that all share.
     pub fn split(self) -> (Self, Self) {
+        let locals = self.askers.iter().filter(|asker| asker.local).count();
+        if locals == 0 {
+            return (Self::default(), self);
+        }
+        if locals == self.askers.len() {
+            return (self, Self::default());
+        }
         let (mut local, mut shared) = (Self::default(), Self::default());
-        let asked = self.claims.into_iter().zip(self.askers).zip(self.charges);
-        for ((claim, asker), charge) in asked {
+        for (claim, asker) in self.claims.into_iter().zip(self.askers) {
             let side = if asker.local { &mut local } else { &mut shared };
-            side.claims.push(claim);
-            side.askers.push(asker);
-            side.charges.push(charge);
+            side.push(claim, asker);
         }
         (local, shared)
     }
 
     /// Returns what the request owes once it is admitted.
     pub fn ticket(self) -> Ticket {
-        let asked = self.claims.into_iter().zip(self.askers).zip(self.charges);
-        Ticket(
-            asked
-                .filter_map(|((claim, asker), charge)| {
-                    let (charge, window) = charge?;
-                    Some(Owed {
-                        asker,
-                        rule: claim.rule,
-                        key: claim.key,
-                        span: claim.span,
-                        limit: claim.limit,
-                        window,
-                        hold: claim.hold,
-                        due: claim.due,
-                        manner: claim.manner,
-                        vote: claim.vote,
-                        charge,
-                    })
-                })
-                .collect(),
-        )
+        if self.askers.iter().all(|asker| asker.charge.is_some()) {
+            return Ticket(self);
+        }
+        let mut owed = Claims::default();
+        let asked = self.claims.into_iter().zip(self.askers);
+        for (claim, asker) in asked.filter(|(_, asker)| asker.charge.is_some()) {
+            owed.push(claim, asker);
+        }
+        Ticket(owed)
+    }
+
+    pub(super) fn push(&mut self, claim: Claim, asker: Asker) {
+        self.claims.push(claim);
+        self.askers.push(asker);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Claim, &Asker)> + Clone {
+        self.claims.iter().zip(&self.askers)
     }
 
     /// Returns what clients are told of what is left, by the counters as the store has returned them.
@@ -111,15 +97,10 @@ impl Claims {
         let mut limits = String::new();
         let mut tightest: Option<(u64, u64)> = None;
         for (claim, state) in counted.clone() {
-            let _ = write!(
-                limits,
-                ", {};w={}",
-                claim.limit,
-                claim.span.end - claim.span.start
-            );
+            let _ = write!(limits, ", {};w={}", claim.limit, claim.counter.span.seconds());
             let taken = claim.taken(state.used, state.held, state.before, now);
             let left = claim.limit.saturating_sub(taken);
-            let reset = claim.span.end.saturating_sub(now);
+            let reset = claim.counter.span.end.saturating_sub(now);
             if tightest.is_none_or(|(known, _)| left < known) {
                 tightest = Some((left, reset));
             }
@@ -179,61 +160,53 @@ impl Ticket {
     }
 
     /// Adds what is owed to other counters.
-    pub fn append(&mut self, mut other: Ticket) {
-        self.0.append(&mut other.0);
+    pub fn append(&mut self, other: Ticket) {
+        self.0.append(other.0);
     }
 
     /// Returns whether an answer may be cut off that goes on beyond what is held for it.
     pub fn cuts(&self) -> bool {
-        self.0.iter().any(|owed| owed.asker.cuts)
+        self.0.askers.iter().any(|asker| asker.cuts)
     }
 
     /// Returns what has to be held beyond what is, for an answer to go on until the request has cost `spent`.
     pub fn more(&self, spent: &cost::Subject<'_>) -> Claims {
         let mut more = Claims::default();
         // While one of those has something left of which one must, the others only count.
-        let lacks = |owed: &Owed| owed.charge.of(spent).saturating_sub(owed.hold);
-        let mut any = self.0.iter().filter(|owed| owed.vote == Vote::Any);
-        let spared = any.any(|owed| !owed.asker.cuts || lacks(owed) == 0);
-        for owed in self.0.iter().filter(|owed| owed.asker.cuts) {
-            let hold = lacks(owed);
+        let lacks = |(claim, asker): (&Claim, &Asker)| asker.costs(spent).saturating_sub(claim.hold);
+        let mut any = self.0.iter().filter(|(claim, _)| claim.vote == Vote::Any);
+        let spared = any.any(|(claim, asker)| !asker.cuts || lacks((claim, asker)) == 0);
+        for (claim, asker) in self.0.iter().filter(|(_, asker)| asker.cuts) {
+            let hold = lacks((claim, asker));
             if hold == 0 {
                 continue;
             }
-            more.claims.push(Claim {
-                rule: Arc::clone(&owed.rule),
-                key: owed.key.clone(),
-                span: owed.span,
-                before: owed.window.before(owed.span),
-                limit: owed.limit,
+            let vote = match claim.vote {
+                Vote::Any if spared => Vote::Never,
+                vote => vote,
+            };
+            let claim = Claim {
                 charge: 0,
                 hold,
-                due: owed.due,
                 ahead: 0,
-                manner: owed.manner,
-                vote: match owed.vote {
-                    Vote::Any if spared => Vote::Never,
-                    vote => vote,
-                },
-            });
-            more.askers.push(owed.asker);
-            more.charges
-                .push(Some((owed.charge.clone(), owed.window.clone())));
+                vote,
+                ..claim.clone()
+            };
+            more.push(claim, asker.clone());
         }
         more
     }
 
     /// Adds what is held beyond what was, as [`Ticket::more`] has asked for it; returns what others have asked for.
     pub fn widen(&mut self, more: Ticket) -> Ticket {
-        let mut others = Vec::new();
-        for added in more.0 {
-            let known = self.0.iter_mut().find(|owed| {
-                (&owed.rule, &owed.key, owed.span, owed.due)
-                    == (&added.rule, &added.key, added.span, added.due)
+        let mut others = Claims::default();
+        for (added, asker) in more.0.claims.into_iter().zip(more.0.askers) {
+            let known = self.0.claims.iter_mut().find(|claim| {
+                (&claim.rule, &claim.counter, claim.due) == (&added.rule, &added.counter, added.due)
             });
             match known {
-                Some(owed) => owed.hold = owed.hold.saturating_add(added.hold),
-                None => others.push(added),
+                Some(claim) => claim.hold = claim.hold.saturating_add(added.hold),
+                None => others.push(added, asker),
             }
         }
         Ticket(others)
@@ -246,26 +219,35 @@ impl Ticket {
     /// `now`.
     pub fn settle(self, spent: Option<&cost::Subject<'_>>, now: u64) -> (Vec<Settlement>, Vec<Settlement>) {
         let (mut local, mut shared) = (Vec::new(), Vec::new());
-        for owed in self.0 {
-            let charge = spent.map_or(0, |spent| owed.charge.of(spent));
-            if charge == 0 && owed.hold == 0 {
+        for (claim, asker) in self.0.claims.into_iter().zip(self.0.askers) {
+            let charge = spent.map_or(0, |spent| asker.costs(spent));
+            if charge == 0 && claim.hold == 0 {
                 continue;
             }
-            let side = if owed.asker.local { &mut local } else { &mut shared };
+            let Some((_, window)) = &asker.charge else {
+                continue;
+            };
+            let side = if asker.local { &mut local } else { &mut shared };
             side.push(Settlement {
-                rule: owed.rule,
-                key: owed.key,
-                span: match owed.manner {
-                    Manner::Reserve => owed.span,
-                    Manner::Check => owed.window.at(now),
+                rule: claim.rule,
+                slides: window.slides(),
+                counter: match claim.manner {
+                    Manner::Reserve => claim.counter,
+                    Manner::Check => claim.counter.at(window.at(now)),
                 },
-                slides: owed.window.slides(),
-                limit: owed.limit,
-                release: owed.hold,
-                due: owed.due,
+                limit: claim.limit,
+                release: claim.hold,
+                due: claim.due,
                 charge,
             });
         }
         (local, shared)
+    }
+}
+
+impl Asker {
+    /// Returns what is charged for an answer that has used `spent`.
+    fn costs(&self, spent: &cost::Subject<'_>) -> u64 {
+        self.charge.as_ref().map_or(0, |(charge, _)| charge.of(spent))
     }
 }

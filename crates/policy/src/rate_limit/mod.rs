@@ -12,7 +12,7 @@ pub use self::claims::{Asker, Claims, Ticket, Told};
 use self::{
     selector::{Selectors, Subject},
     spec::{Cost, CostFrom, CostSource, MetadataKey, RateLimit, RateLimitType, Unit, XRateLimitHeaders},
-    store::{Claim, Manner, Vote},
+    store::{Claim, Counter, Manner, Vote},
     switch::{Failure, Mode, Switch},
     window::{Shape, Window},
 };
@@ -292,10 +292,9 @@ impl Rule {
             (Manner::Reserve, None) | (Manner::Check, _) => 0,
         };
         let span = window.at(request.now);
-        claims.claims.push(Claim {
+        let claim = Claim {
             rule: Arc::clone(&self.id),
-            key,
-            span,
+            counter: Counter::new(key, span),
             before: window.before(span),
             limit,
             charge,
@@ -304,24 +303,29 @@ impl Rule {
             ahead: 0,
             manner: self.mode.manner(),
             vote: self.vote,
-        });
-        claims.askers.push(Asker {
+        };
+        let asker = Asker {
             local: self.local,
             failure: self.failure,
             cuts: self.mode == Mode::Cut,
-        });
-        claims.charges.push(response.map(|charge| (charge, window)));
+            charge: response.map(|charge| (charge, window)),
+        };
+        claims.push(claim, asker);
     }
 
     fn key(&self, request: &Request<'_>) -> Option<String> {
-        let entries = self.selectors.select(&request.subject)?;
-        Some(match &self.prefix {
-            Prefix::Fixed(prefix) => format!("{prefix}{entries}"),
+        let mut key = String::with_capacity(KEY);
+        match &self.prefix {
+            Prefix::Fixed(prefix) => key.push_str(prefix),
             Prefix::Route => {
-                let Request { listener, rule, .. } = request;
-                format!("{listener}_{rule}_{rule}_{entries}")
+                let Request { listener, rule, .. } = *request;
+                for part in [listener, "_", rule, "_", rule, "_"] {
+                    key.push_str(part);
+                }
             }
-        })
+        }
+        self.selectors.select(&request.subject, &mut key)?;
+        Some(key)
     }
 
     /// Returns the limit of a request: its own, if it carries a well-formed one.
@@ -409,6 +413,9 @@ fn unit(written: &str) -> Option<Unit> {
         _ => return None,
     })
 }
+
+/// How long a key is, about, with the start of its window.
+const KEY: usize = 160;
 
 /// Who knows the costs of a request.
 pub const NAMESPACE: &str = "io.envoy.ai_gateway";

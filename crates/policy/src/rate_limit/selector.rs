@@ -158,16 +158,13 @@ impl Selectors {
         self.conditions.is_empty()
     }
 
-    /// Returns the entries of the key under which `subject` is counted; `None` if it is not.
-    pub fn select(&self, subject: &Subject<'_>) -> Option<String> {
+    /// Adds the entries under which `subject` is counted to `key`; `None` if it is not.
+    pub fn select(&self, subject: &Subject<'_>, key: &mut String) -> Option<()> {
         if self.conditions.is_empty() {
-            return Some(self.none.clone());
+            key.push_str(&self.none);
         }
-        let mut key = String::with_capacity(64);
-        for condition in &self.conditions {
-            condition.select(subject, &mut key)?;
-        }
-        Some(key)
+        let mut conditions = self.conditions.iter();
+        conditions.try_for_each(|condition| condition.select(subject, key))
     }
 
     /// Gives the entries other names: `name` is told a header, its value unless each is counted by itself, and
@@ -369,7 +366,9 @@ mod tests {
             metadata: &Metadata::new(),
         };
         let selectors = selectors(written.clone()).expect("well-formed");
-        assert_eq!(selectors.select(&subject).as_deref(), expected, "{written}");
+        let mut key = String::new();
+        let selected = selectors.select(&subject, &mut key);
+        assert_eq!(selected.map(|()| key.as_str()), expected, "{written}");
     }
 
     #[test]

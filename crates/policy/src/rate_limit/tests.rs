@@ -249,11 +249,11 @@ fn what_is_left_is_told() {
         local: false,
         failure: Failure::Open,
         cuts: false,
+        charge: None,
     };
     let claim = |limit, start, end| Claim {
         rule: "rule".into(),
-        key: String::new(),
-        span: Span { start, end },
+        counter: Counter::new(String::new(), Span { start, end }),
         before: None,
         limit,
         charge: 1,
@@ -265,8 +265,7 @@ fn what_is_left_is_told() {
     };
     let claims = Claims {
         claims: vec![claim(100, 0, 3600), claim(5, 60, 120)],
-        askers: vec![asker, asker],
-        charges: vec![None, None],
+        askers: vec![asker.clone(), asker],
     };
     let state = |used, held| State {
         used,

@@ -27,6 +27,9 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The most settlements of a batch.
 const BATCH: usize = 256;
 
+/// How long a batch waits for more: what requests have cost is held until it is booked, and each batch is a round trip.
+const LINGER: Duration = Duration::from_millis(5);
+
 /// How long a batch is remembered, in seconds.
 const REMEMBERED: u64 = 3600;
 
@@ -95,7 +98,11 @@ impl Clerk {
                         }
                     }
                     job = self.queue.recv() => match job {
-                        Some(job) => self.gather(job),
+                        Some(job @ Job::Settle(_)) => {
+                            sleep(LINGER).await;
+                            self.gather(job);
+                        }
+                        Some(job @ Job::Flush(_)) => self.gather(job),
                         None => return false,
                     },
                     _ = self.rounds.tick() => self.give_back(),
@@ -151,6 +158,7 @@ impl Clerk {
                 None
             };
         }
+        batch.merge();
         self.waiting.push_back(batch);
     }
 
@@ -168,6 +176,23 @@ impl Clerk {
 }
 
 impl Batch {
+    /// Makes one settlement of those that book on the same counter what was held until the same time.
+    fn merge(&mut self) {
+        fn place(settlement: &Settlement) -> (&str, u64) {
+            (settlement.counter.name(), settlement.due)
+        }
+        self.settlements
+            .sort_unstable_by(|one, other| place(one).cmp(&place(other)));
+        self.settlements.dedup_by(|next, kept| {
+            let same = place(next) == place(kept);
+            if same {
+                kept.charge = kept.charge.saturating_add(next.charge);
+                kept.release = kept.release.saturating_add(next.release);
+            }
+            same
+        });
+    }
+
     async fn send(&self, script: &Script, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         if self.settlements.is_empty() {
             return Ok(());
@@ -175,9 +200,8 @@ impl Batch {
         let mut call = script.prepare_invoke();
         call.key(&self.id).arg(REMEMBERED);
         for settlement in &self.settlements {
-            let counter = settlement.counter();
-            let holds = holds(&counter);
-            call.key(counter).key(holds);
+            let counter = settlement.counter.name();
+            call.key(counter).key(holds(counter));
             call.arg(settlement.charge.min(MAX_NUMBER))
                 .arg(settlement.release.min(MAX_NUMBER));
             call.arg(settlement.due)

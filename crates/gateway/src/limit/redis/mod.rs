@@ -179,12 +179,13 @@ impl Redis {
         let mut script = shared.admit.prepare_invoke();
         script.arg(now).arg(AHEAD_OF);
         for claim in claims {
-            let counter = claim.counter();
-            script.key(&counter).key(holds(&counter));
+            let counter = claim.counter.name();
+            script.key(counter).key(holds(counter));
             let (mut seconds, mut left) = (0, 0);
             if let Some(before) = claim.counter_before() {
-                script.key(&before).key(holds(&before));
-                (seconds, left) = (claim.span.seconds(), claim.span.left(now));
+                script.key(before.name()).key(holds(before.name()));
+                let span = claim.counter.span;
+                (seconds, left) = (span.seconds(), span.left(now));
             }
             for number in [claim.limit, claim.charge, claim.hold] {
                 script.arg(number.min(MAX_NUMBER));
@@ -233,7 +234,7 @@ impl Drop for Redis {
 
 impl Store for Redis {
     fn admit<'a>(&'a self, claims: &'a mut [Claim], now: u64) -> Admitting<'a> {
-        Box::pin(self.decide(claims, now))
+        Admitting::Asked(Box::pin(self.decide(claims, now)))
     }
 
     fn settle(&self, settlements: Vec<Settlement>, _now: u64) {
@@ -265,19 +266,21 @@ impl Shared {
             seen.retain(|_, entry| entry.end > now);
         }
         for (claim, state) in claims.iter().zip(states) {
-            let counter = claim.counter();
-            if seen.len() >= MAX_SEEN && !seen.contains_key(&counter) {
-                continue;
+            let counter = claim.counter.name();
+            if let Some(entry) = seen.get_mut(counter) {
+                (entry.used, entry.held) = (state.used, state.held);
+                entry.limit = claim.limit;
+            } else if seen.len() < MAX_SEEN {
+                let entry = Entry {
+                    rule: Arc::clone(&claim.rule),
+                    counter: counter.into(),
+                    used: state.used,
+                    held: state.held,
+                    limit: claim.limit,
+                    end: claim.counter.span.end,
+                };
+                seen.insert(counter.to_owned(), entry);
             }
-            let entry = Entry {
-                rule: Arc::clone(&claim.rule),
-                counter: counter.as_str().into(),
-                used: state.used,
-                held: state.held,
-                limit: claim.limit,
-                end: claim.span.end,
-            };
-            seen.insert(counter, entry);
         }
     }
 

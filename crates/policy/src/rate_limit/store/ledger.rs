@@ -1,20 +1,23 @@
 //! Counters in memory: the arithmetic that every store does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{Claim, Manner, Settlement, State, StoreError, decide, granted};
+use indexmap::IndexMap;
+
+use super::{Claim, Counter, Manner, Settlement, State, StoreError, decide, granted};
 
 /// Counters in memory.
 #[derive(Debug)]
 pub struct Ledger {
-    counters: HashMap<String, Counter>,
+    /// By name. A request finds the place of each of its counters once.
+    counters: IndexMap<String, Count>,
     max: usize,
     /// With this many counters those whose windows are over are forgotten.
     sweep_at: usize,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Counter {
+struct Count {
     used: u64,
     /// What is held, by when it is given back.
     holds: Vec<(u64, u64)>,
@@ -47,7 +50,7 @@ impl Ledger {
     /// Returns a ledger of at most `max` counters.
     pub fn new(max: usize) -> Self {
         Self {
-            counters: HashMap::new(),
+            counters: IndexMap::new(),
             max,
             sweep_at: FIRST_SWEEP.min(max),
         }
@@ -59,12 +62,11 @@ impl Ledger {
     /// If there would be too many counters; nothing is booked then.
     pub fn admit(&mut self, claims: &[Claim], now: u64) -> Result<Vec<State>, StoreError> {
         let mut states = Vec::with_capacity(claims.len());
-        let mut keys = Vec::with_capacity(claims.len());
+        let mut places = Vec::with_capacity(claims.len());
         for claim in claims {
-            let key = claim.counter();
-            let (used, held) = self.look(&key, now);
-            let before = claim.counter_before().map(|key| self.look(&key, now));
-            let before = before.map_or(0, |(used, held)| used.saturating_add(held));
+            let (place, (used, held)) = self.look(&claim.counter, now);
+            let before = claim.counter_before().map(|counter| self.look(&counter, now));
+            let before = before.map_or(0, |(_, (used, held))| used.saturating_add(held));
             states.push(State {
                 used,
                 held,
@@ -72,28 +74,43 @@ impl Ledger {
                 granted: 0,
                 over: claim.is_over(claim.taken(used, held, before, now)),
             });
-            keys.push(key);
+            places.push(place);
         }
         let admitted = decide(claims, states.iter().map(|state| state.over));
-        for ((claim, state), key) in claims.iter().zip(&mut states).zip(keys) {
+        // Who only looks at a counter that is not there leaves none behind.
+        let books = |claim: &Claim| match claim.manner {
+            Manner::Reserve => admitted && claim.asks() > 0,
+            Manner::Check => claim.charge > 0 || (admitted && claim.hold > 0),
+        };
+        let asked = claims.iter().zip(&places);
+        let new = asked
+            .filter(|(claim, place)| place.is_none() && books(claim))
+            .count();
+        if new > 0 && self.make_room(new, now)? {
+            let place = |claim: &Claim| self.counters.get_index_of(claim.counter.name());
+            places = claims.iter().map(place).collect();
+        }
+        for ((claim, state), place) in claims.iter().zip(&mut states).zip(places) {
+            let booked = if books(claim) {
+                self.count(place, claim)
+            } else {
+                None
+            };
+            let Some(count) = booked else {
+                continue;
+            };
             let ahead = if admitted {
                 let taken = claim.taken(state.used, state.held, state.before, now);
                 granted(claim, claim.left(taken))
             } else {
                 0
             };
-            // Who only looks at a counter that is not there leaves none behind.
-            let counts = claim.charge > 0 || (admitted && claim.hold > 0);
-            if !counts || (!admitted && claim.manner == Manner::Reserve) {
-                continue;
-            }
-            let counter = self.counter(key, claim, now)?;
-            counter.used = counter.used.saturating_add(claim.charge);
+            count.used = count.used.saturating_add(claim.charge);
             if admitted && claim.hold.saturating_add(ahead) > 0 {
-                counter.hold(claim.hold.saturating_add(ahead), claim.due);
+                count.hold(claim.hold.saturating_add(ahead), claim.due);
             }
-            state.used = counter.used;
-            state.held = counter.held(now);
+            state.used = count.used;
+            state.held = count.held(now);
             state.granted = ahead;
         }
         Ok(states)
@@ -101,35 +118,35 @@ impl Ledger {
 
     /// Books what a request has cost in the end. A window that is forgotten is not opened again.
     pub fn settle(&mut self, settlement: &Settlement, now: u64) {
-        let key = settlement.counter();
-        if let Some(counter) = self.counters.get_mut(&key) {
-            return counter.settle(settlement);
+        let Counter { span, .. } = settlement.counter;
+        if let Some(count) = self.counters.get_mut(settlement.counter.name()) {
+            return count.settle(settlement);
         }
-        let opens = settlement.charge > 0 && settlement.span.end > now;
-        if opens && self.make_room(now).is_ok() {
-            let mut counter = Counter {
+        let opens = settlement.charge > 0 && span.end > now;
+        if opens && self.make_room(1, now).is_ok() {
+            let mut count = Count {
                 rule: Some(Arc::clone(&settlement.rule)),
                 limit: settlement.limit,
-                end: settlement.span.end,
-                kept: settlement.span.start.saturating_add(settlement.kept()),
-                ..Counter::default()
+                end: span.end,
+                kept: span.start.saturating_add(settlement.kept()),
+                ..Count::default()
             };
-            counter.settle(settlement);
-            self.counters.insert(key, counter);
+            count.settle(settlement);
+            self.counters.insert(settlement.counter.name().to_owned(), count);
         }
     }
 
     /// Returns the counters whose windows are not over, in order.
     pub fn entries(&mut self, now: u64) -> Vec<Entry> {
-        let open = self.counters.iter_mut().filter(|(_, counter)| counter.end > now);
+        let open = self.counters.iter_mut().filter(|(_, count)| count.end > now);
         let mut entries: Vec<Entry> = open
-            .map(|(key, counter)| Entry {
-                rule: counter.rule.clone().unwrap_or_default(),
-                counter: key.as_str().into(),
-                used: counter.used,
-                held: counter.held(now),
-                limit: counter.limit,
-                end: counter.end,
+            .map(|(name, count)| Entry {
+                rule: count.rule.clone().unwrap_or_default(),
+                counter: name.as_str().into(),
+                used: count.used,
+                held: count.held(now),
+                limit: count.limit,
+                end: count.end,
             })
             .collect();
         entries.sort_by(|one, other| one.counter.cmp(&other.counter));
@@ -146,39 +163,51 @@ impl Ledger {
         self.counters.is_empty()
     }
 
-    /// Returns what was used and is held of a counter.
-    fn look(&mut self, key: &str, now: u64) -> (u64, u64) {
-        let counter = self.counters.get_mut(key);
-        counter.map_or((0, 0), |counter| (counter.used, counter.held(now)))
-    }
-
-    fn counter(&mut self, key: String, claim: &Claim, now: u64) -> Result<&mut Counter, StoreError> {
-        if self.counters.len() >= self.sweep_at && !self.counters.contains_key(&key) {
-            self.make_room(now)?;
+    /// Returns the place of a counter, and what was used and is held of it.
+    fn look(&mut self, counter: &Counter, now: u64) -> (Option<usize>, (u64, u64)) {
+        match self.counters.get_full_mut(counter.name()) {
+            Some((place, _, count)) => (Some(place), (count.used, count.held(now))),
+            None => (None, (0, 0)),
         }
-        let counter = self.counters.entry(key).or_default();
-        counter.rule = Some(Arc::clone(&claim.rule));
-        counter.end = claim.span.end;
-        counter.kept = claim.span.start.saturating_add(claim.kept());
-        counter.limit = claim.limit;
-        Ok(counter)
     }
 
-    /// Forgets windows that are over, from time to time.
-    fn make_room(&mut self, now: u64) -> Result<(), StoreError> {
-        if self.counters.len() >= self.sweep_at {
+    /// Returns the counter of `claim`, which is at `place` or else new.
+    fn count(&mut self, place: Option<usize>, claim: &Claim) -> Option<&mut Count> {
+        let count = match place {
+            Some(place) => self.counters.get_index_mut(place)?.1,
+            None => self.counters.entry(claim.counter.name().to_owned()).or_default(),
+        };
+        let Counter { span, .. } = claim.counter;
+        if !count
+            .rule
+            .as_ref()
+            .is_some_and(|rule| Arc::ptr_eq(rule, &claim.rule))
+        {
+            count.rule = Some(Arc::clone(&claim.rule));
+        }
+        count.end = span.end;
+        count.kept = span.start.saturating_add(claim.kept());
+        count.limit = claim.limit;
+        Some(count)
+    }
+
+    /// Makes room for `new` counters: forgets windows that are over, from time to time. Returns whether any were looked
+    /// for, so that counters have other places.
+    fn make_room(&mut self, new: usize, now: u64) -> Result<bool, StoreError> {
+        let sweeps = self.counters.len() + new > self.sweep_at;
+        if sweeps {
             self.counters
-                .retain(|_, counter| counter.kept > now || counter.held(now) > 0);
+                .retain(|_, count| count.kept > now || count.held(now) > 0);
             self.sweep_at = (self.counters.len() * 2).clamp(FIRST_SWEEP.min(self.max), self.max);
         }
-        if self.counters.len() >= self.max {
+        if self.counters.len() + new > self.max {
             return Err(StoreError::Full);
         }
-        Ok(())
+        Ok(sweeps)
     }
 }
 
-impl Counter {
+impl Count {
     fn settle(&mut self, settlement: &Settlement) {
         self.used = self.used.saturating_add(settlement.charge);
         self.release(settlement.release, settlement.due);

@@ -5,7 +5,13 @@
 //! nothing is taken from one limit when another refuses. [`Ledger`] is the arithmetic; a store that several
 //! processes share does the same where its counters are, and each of them may take a little ahead, in [`lease`].
 
-use std::{fmt::Write as _, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt::Write as _,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use super::window::Span;
 
@@ -24,8 +30,27 @@ pub trait Store: Send + Sync {
     fn settle(&self, settlements: Vec<Settlement>, now: u64);
 }
 
-/// The answer of a store: the counters as they are now, one for each claim.
-pub type Admitting<'a> = Pin<Box<dyn Future<Output = Result<Vec<State>, StoreError>> + Send + 'a>>;
+/// The answer of a store, which some know at once.
+pub enum Admitting<'a> {
+    /// It is here, until it is taken.
+    Known(Option<Answer>),
+    /// It is on its way.
+    Asked(Pin<Box<dyn Future<Output = Answer> + Send + 'a>>),
+}
+
+/// The counters as they are now, one for each claim.
+pub type Answer = Result<Vec<State>, StoreError>;
+
+impl Future for Admitting<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Admitting::Known(answer) => Poll::Ready(answer.take().unwrap_or(Err(StoreError::Unreachable))),
+            Admitting::Asked(asked) => asked.as_mut().poll(cx),
+        }
+    }
+}
 
 /// A store cannot answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +63,51 @@ pub enum StoreError {
     Unreachable,
 }
 
+/// A counter: one window of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// The key, then the start of the window.
+    name: String,
+    /// The length of the key.
+    key: usize,
+    /// The window.
+    pub span: Span,
+}
+
+impl Counter {
+    /// Returns the counter of `key` for the window `span`.
+    pub fn new(key: String, span: Span) -> Self {
+        let mut counter = Self {
+            key: key.len(),
+            name: key,
+            span,
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(counter.name, "{}", span.start);
+        counter
+    }
+
+    /// Returns the name under which stores keep it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the counter of the same key for another window.
+    pub fn at(&self, span: Span) -> Self {
+        let mut key = String::with_capacity(self.name.len());
+        key.push_str(self.name.get(..self.key).unwrap_or_default());
+        Self::new(key, span)
+    }
+}
+
 /// What a request asks of one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The rule that makes it.
     pub rule: Arc<str>,
-    /// The counter, without its window.
-    pub key: String,
-    /// The window.
-    pub span: Span,
-    /// The window before it, which counts for as much of it as is not over yet; `None` where windows do not slide.
+    /// The counter.
+    pub counter: Counter,
+    /// The window before its own, which counts for as much of it as is not over yet; `None` where windows do not slide.
     pub before: Option<Span>,
     /// How much the window has.
     pub limit: u64,
@@ -107,11 +167,9 @@ pub struct State {
 pub struct Settlement {
     /// The rule that it was claimed by.
     pub rule: Arc<str>,
-    /// The counter, without its window.
-    pub key: String,
-    /// The window.
-    pub span: Span,
-    /// Whether the window counts into the one after it.
+    /// The counter.
+    pub counter: Counter,
+    /// Whether its window counts into the one after it.
     pub slides: bool,
     /// How much the window has.
     pub limit: u64,
@@ -124,19 +182,14 @@ pub struct Settlement {
 }
 
 impl Claim {
-    /// Returns the counter with its window.
-    pub fn counter(&self) -> String {
-        counter(&self.key, self.span)
-    }
-
     /// Returns the counter of the window before, where that counts.
-    pub fn counter_before(&self) -> Option<String> {
-        self.before.map(|before| counter(&self.key, before))
+    pub fn counter_before(&self) -> Option<Counter> {
+        self.before.map(|before| self.counter.at(before))
     }
 
     /// Returns for how many seconds from its start the window is needed.
     pub fn kept(&self) -> u64 {
-        kept(self.span, self.before.is_some())
+        kept(self.counter.span, self.before.is_some())
     }
 
     /// Returns how much of the limit the claim wants.
@@ -151,8 +204,8 @@ impl Claim {
             Manner::Reserve => held,
             Manner::Check => 0,
         };
-        let seconds = self.span.seconds();
-        let slid = share(before, self.span.left(now), seconds);
+        let span = self.counter.span;
+        let slid = share(before, span.left(now), span.seconds());
         used.saturating_add(held).saturating_add(slid)
     }
 
@@ -169,7 +222,8 @@ impl Claim {
     /// Returns the seconds after which there is room for the claim, if nobody else asks and all that is held is
     /// used.
     pub fn wait(&self, state: &State, now: u64) -> u64 {
-        let (rest, seconds) = (self.span.left(now), self.span.seconds());
+        let span = self.counter.span;
+        let (rest, seconds) = (span.left(now), span.seconds());
         if self.before.is_none() {
             return rest.max(1);
         }
@@ -187,14 +241,9 @@ impl Claim {
 }
 
 impl Settlement {
-    /// Returns the counter with its window.
-    pub fn counter(&self) -> String {
-        counter(&self.key, self.span)
-    }
-
     /// Returns for how many seconds from its start the window is needed.
     pub fn kept(&self) -> u64 {
-        kept(self.span, self.slides)
+        kept(self.counter.span, self.slides)
     }
 }
 
@@ -213,16 +262,6 @@ pub fn decide(claims: &[Claim], over: impl Iterator<Item = bool>) -> bool {
     }
     !any || one
 }
-
-fn counter(key: &str, span: Span) -> String {
-    let mut counter = String::with_capacity(key.len() + MAX_DIGITS);
-    counter.push_str(key);
-    let _ = write!(counter, "{}", span.start);
-    counter
-}
-
-/// What the start of a window has, for the next centuries.
-const MAX_DIGITS: usize = 12;
 
 /// A window that slides is looked at for as long as the next one lasts.
 fn kept(span: Span, slides: bool) -> u64 {

@@ -9,8 +9,7 @@ const SPAN: Span = Span { start: 0, end: 60 };
 fn claim(key: &str, limit: u64, charge: u64, hold: u64) -> Claim {
     Claim {
         rule: "rule".into(),
-        key: format!("{key}_"),
-        span: SPAN,
+        counter: Counter::new(format!("{key}_"), SPAN),
         before: None,
         limit,
         charge,
@@ -25,8 +24,7 @@ fn claim(key: &str, limit: u64, charge: u64, hold: u64) -> Claim {
 fn settlement(claim: &Claim, charge: u64) -> Settlement {
     Settlement {
         rule: claim.rule.clone(),
-        key: claim.key.clone(),
-        span: claim.span,
+        counter: claim.counter.clone(),
         slides: claim.before.is_some(),
         limit: claim.limit,
         release: claim.hold,
@@ -101,7 +99,7 @@ fn windows_slide() {
         });
         let asked = claim("a", 100, charge, 0);
         Claim {
-            span,
+            counter: asked.counter.at(span),
             before,
             ..asked
         }
@@ -158,7 +156,7 @@ fn counters_are_bounded_and_forgotten() {
     let states = ledger.admit(&[claim("c", 9, 1, 0)], 0);
     assert_eq!(states, Err(StoreError::Full));
     let later = Claim {
-        span: Span { start: 60, end: 120 },
+        counter: Counter::new("c_".to_owned(), Span { start: 60, end: 120 }),
         ..claim("c", 9, 1, 0)
     };
     assert!(ledger.admit(&[later], 60).is_ok());
@@ -206,9 +204,9 @@ proptest! {
                 Step::Wait(seconds) => now += seconds,
                 Step::Begin(call) => {
                     let claim = Claim {
-                        span: Span { start: 0, end: 100_000 },
+                        counter: Counter::new(format!("{}_", call.key), Span { start: 0, end: 100_000 }),
                         due: now + 3,
-                        ..claim(&call.key.to_string(), limit, call.charge, call.estimate)
+                        ..claim("", limit, call.charge, call.estimate)
                     };
                     let (admitted, seen, held) = ask(&mut ledger, &claim, now);
                     prop_assert!(!admitted || seen + held <= limit);

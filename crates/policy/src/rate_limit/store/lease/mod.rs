@@ -6,10 +6,7 @@
 //! it when it dies is given back as its requests are. A lease lasts for [`LIFE`] and never takes more than a small
 //! part of what is left, so that others are refused too early by little, and near the limit not at all.
 
-use std::{
-    collections::{HashMap, hash_map},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Claim, Manner, Settlement, State};
 
@@ -51,7 +48,7 @@ impl Leases {
     /// known, and what is to be booked. `None` if the store has to be asked.
     pub fn admit(&mut self, claims: &[Claim], now: u64) -> Option<(Vec<State>, Vec<Settlement>)> {
         let covered = claims.iter().all(|claim| {
-            let lease = self.lease(&claim.counter(), now);
+            let lease = self.lease(claim.counter.name(), now);
             lease.is_some_and(|lease| lease.covers(claim))
         });
         if !covered {
@@ -59,8 +56,8 @@ impl Leases {
         }
         let (mut states, mut booked) = (Vec::with_capacity(claims.len()), Vec::new());
         for claim in claims {
-            let counter = claim.counter();
-            let state = self.lease(&counter, now).map(|lease| lease.take(claim));
+            let counter = claim.counter.name();
+            let state = self.lease(counter, now).map(|lease| lease.take(claim));
             states.push(state.unwrap_or_default());
             if claim.charge > 0 {
                 booked.push(returned(claim, claim.charge, claim.charge));
@@ -73,7 +70,7 @@ impl Leases {
     /// Says in `claims` how much is to be taken ahead.
     pub fn ask(&mut self, claims: &mut [Claim], now: u64) {
         for claim in claims {
-            let asked = self.watch(claim.counter(), now);
+            let asked = self.watch(claim.counter.name(), now);
             claim.ahead = match claim.manner {
                 Manner::Reserve => claim.asks().saturating_mul(asked.min(MAX_AHEAD)),
                 Manner::Check => 0,
@@ -92,7 +89,7 @@ impl Leases {
             until: now + LIFE,
             state: *state,
         };
-        let Some(watched) = self.0.get_mut(&claim.counter()) else {
+        let Some(watched) = self.0.get_mut(claim.counter.name()) else {
             return Some(new.rest);
         };
         match watched.lease.replace(new) {
@@ -122,17 +119,18 @@ impl Leases {
     }
 
     /// Counts a request, and returns how many there were lately.
-    fn watch(&mut self, counter: String, now: u64) -> u64 {
-        let room = self.0.len() < MAX_WATCHED;
-        let watched = match self.0.entry(counter) {
-            hash_map::Entry::Occupied(watched) => watched.into_mut(),
-            hash_map::Entry::Vacant(place) if room => place.insert(Watched {
-                since: now,
-                asked: 0,
-                before: 0,
-                lease: None,
-            }),
-            hash_map::Entry::Vacant(_) => return 0,
+    fn watch(&mut self, counter: &str, now: u64) -> u64 {
+        let Some(watched) = self.0.get_mut(counter) else {
+            if self.0.len() < MAX_WATCHED {
+                let first = Watched {
+                    since: now,
+                    asked: 1,
+                    before: 0,
+                    lease: None,
+                };
+                self.0.insert(counter.to_owned(), first);
+            }
+            return 0;
         };
         if now >= watched.since + LIFE {
             let recent = now < watched.since + 2 * LIFE;
@@ -172,8 +170,7 @@ impl Lease {
 fn returned(claim: &Claim, release: u64, charge: u64) -> Settlement {
     Settlement {
         rule: Arc::clone(&claim.rule),
-        key: claim.key.clone(),
-        span: claim.span,
+        counter: claim.counter.clone(),
         slides: claim.before.is_some(),
         limit: claim.limit,
         release,

@@ -4,18 +4,19 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::rate_limit::{
-    store::{Ledger, Vote, decide},
+    store::{Counter, Ledger, Vote, decide},
     window::Span,
+};
+
+const SPAN: Span = Span {
+    start: 0,
+    end: 100_000,
 };
 
 fn claim(limit: u64, charge: u64, hold: u64, due: u64) -> Claim {
     Claim {
         rule: "rule".into(),
-        key: "a_".to_owned(),
-        span: Span {
-            start: 0,
-            end: 100_000,
-        },
+        counter: Counter::new("a_".to_owned(), SPAN),
         before: None,
         limit,
         charge,
