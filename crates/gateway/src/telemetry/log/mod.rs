@@ -1,6 +1,7 @@
 //! The access log: one record per request, in the command's form or in those that resources declare.
 
 pub(crate) mod declared;
+mod members;
 pub(crate) mod record;
 mod sender;
 mod writer;
@@ -13,11 +14,14 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Map;
+
 use super::settings::AccessRecords;
 use crate::{
     AccessLog,
     facts::{Facts, Outcome},
 };
+use members::Line;
 use record::Record;
 pub(super) use record::finish_name;
 pub(crate) use sender::{LogRecord, Sender};
@@ -98,10 +102,9 @@ impl Log {
 
 /// Returns the command's record as JSON.
 fn json(facts: &Facts, outcome: Outcome, elapsed: Duration) -> Vec<u8> {
-    let mut line = Vec::with_capacity(LINE);
-    // A record holds strings and numbers only; writing to memory cannot fail.
-    let _ = serde_json::to_writer(&mut line, &Record::new(facts, outcome, elapsed));
-    line
+    let mut line = Line::with_capacity(LINE);
+    Record::new(facts, outcome, elapsed).tell(&mut line);
+    line.end()
 }
 
 /// Returns the command's record as OTLP has it: the line for a person, and every member.
@@ -110,11 +113,8 @@ fn own(facts: &Facts, outcome: Outcome, elapsed: Duration) -> LogRecord {
     let mut line = Vec::with_capacity(LINE);
     record.write_text(&mut line);
     let body = String::from_utf8_lossy(&line).into_owned();
-    let members = match serde_json::to_value(&record) {
-        Ok(serde_json::Value::Object(members)) => members,
-        // A record is an object of strings and numbers.
-        Ok(_) | Err(_) => serde_json::Map::new(),
-    };
+    let mut members = Map::new();
+    record.tell(&mut members);
     LogRecord::new(facts, body, members)
 }
 

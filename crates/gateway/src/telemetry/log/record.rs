@@ -1,120 +1,68 @@
 //! The command's own record: which members it has, as JSON and for a person.
 
-use std::{borrow::Cow, collections::BTreeMap, io::Write, time::Duration};
+use std::{borrow::Cow, io::Write, time::Duration};
 
 use http::{HeaderValue, Version};
 use llm::chat::FinishReason;
-use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::members::{Member, Members};
 use crate::{
     facts::{Facts, Outcome},
     telemetry::{metrics::error_name, tools::Ended},
 };
 
 /// One line; names as in the compatibility specification, "Access logs", where it has one.
-#[derive(Serialize)]
 pub(super) struct Record<'a> {
-    #[serde(serialize_with = "display")]
     start_time: jiff::Timestamp,
     method: &'a str,
-    #[serde(rename = "request.path")]
     path: &'a str,
     protocol: &'static str,
-    #[serde(rename = ":authority")]
     host: &'a str,
     response_code: u16,
     outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     /// Milliseconds.
     duration: f64,
     bytes_received: u64,
     bytes_sent: u64,
-    #[serde(rename = "x-request-id")]
     request_id: &'a str,
-    #[serde(rename = "user-agent", skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     route_name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     upstream_cluster: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_zero")]
     attempts: u32,
-    #[serde(rename = "gen_ai.operation.name", skip_serializing_if = "Option::is_none")]
     operation: Option<&'static str>,
-    #[serde(rename = "gen_ai.provider.name", skip_serializing_if = "Option::is_none")]
     provider: Option<&'a str>,
-    #[serde(rename = "gen_ai.request.model", skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
-    #[serde(
-        rename = "gen_ai.request.model_override",
-        skip_serializing_if = "Option::is_none"
-    )]
     model_override: Option<&'a str>,
-    #[serde(rename = "gen_ai.response.model", skip_serializing_if = "Option::is_none")]
     response_model: Option<&'a str>,
-    #[serde(
-        rename = "gen_ai.response.finish_reason",
-        skip_serializing_if = "Option::is_none"
-    )]
     finish: Option<&'static str>,
-    #[serde(rename = "gen_ai.usage.input_tokens", skip_serializing_if = "Option::is_none")]
     input_tokens: Option<u64>,
-    #[serde(
-        rename = "gen_ai.usage.cached_input_tokens",
-        skip_serializing_if = "Option::is_none"
-    )]
     cached_input_tokens: Option<u64>,
-    #[serde(
-        rename = "gen_ai.usage.output_tokens",
-        skip_serializing_if = "Option::is_none"
-    )]
     output_tokens: Option<u64>,
-    #[serde(
-        rename = "gen_ai.usage.reasoning_tokens",
-        skip_serializing_if = "Option::is_none"
-    )]
     reasoning_tokens: Option<u64>,
-    #[serde(rename = "gen_ai.usage.total_tokens", skip_serializing_if = "Option::is_none")]
     total_tokens: Option<u64>,
-    #[serde(
-        rename = "gen_ai.usage.audio_seconds",
-        skip_serializing_if = "Option::is_none"
-    )]
     audio_seconds: Option<u64>,
     /// Whether costs are made of tokens that nobody has counted.
-    #[serde(rename = "gen_ai.usage.estimated", skip_serializing_if = "std::ops::Not::not")]
     estimated: bool,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    costs: BTreeMap<&'a str, u64>,
+    /// In the order of their names.
+    costs: Vec<(&'a str, u64)>,
     /// Milliseconds from the start of the attempt.
-    #[serde(skip_serializing_if = "Option::is_none")]
     time_to_first_token: Option<f64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     losses: Vec<Cow<'static, str>>,
-    #[serde(flatten)]
     tools: Option<Tools>,
-    #[serde(flatten)]
-    attributes: Attributes<'a>,
+    facts: &'a Facts,
 }
 
 /// What is told of a message of MCP; of several at once, of the first.
-#[derive(Clone, Default, Serialize)]
+#[derive(Clone, Default)]
 pub(super) struct Tools {
-    #[serde(rename = "jsonrpc.request.id", skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<String>,
-    #[serde(rename = "mcp.session.id", skip_serializing_if = "Option::is_none")]
     pub(super) session: Option<String>,
-    #[serde(rename = "mcp.method.name")]
     pub(super) method: String,
-    #[serde(rename = "mcp.tool.name", skip_serializing_if = "Option::is_none")]
     pub(super) tool: Option<String>,
-    #[serde(rename = "mcp.resource.uri", skip_serializing_if = "Option::is_none")]
     pub(super) resource: Option<String>,
-    #[serde(rename = "mcp.provider.name", skip_serializing_if = "Option::is_none")]
     pub(super) backend: Option<String>,
     /// The code of an error.
-    #[serde(rename = "rpc.response.status_code", skip_serializing_if = "Option::is_none")]
     pub(super) code: Option<i32>,
 }
 
@@ -131,27 +79,16 @@ impl Tools {
             code: account.ended.and_then(Ended::code),
         })
     }
-}
 
-/// Attributes that headers became.
-struct Attributes<'a>(&'a Facts);
-
-impl Serialize for Attributes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.0.log_attributes() {
-            map.serialize_entry(name, text(value))?;
-        }
-        map.end()
+    fn tell(&self, told: &mut impl Members) {
+        told.some("jsonrpc.request.id", self.id.as_deref().map(Member::Text));
+        told.some("mcp.session.id", self.session.as_deref().map(Member::Text));
+        told.put("mcp.method.name", Member::Text(&self.method));
+        told.some("mcp.tool.name", self.tool.as_deref().map(Member::Text));
+        told.some("mcp.resource.uri", self.resource.as_deref().map(Member::Text));
+        told.some("mcp.provider.name", self.backend.as_deref().map(Member::Text));
+        told.some("rpc.response.status_code", self.code.map(Member::Code));
     }
-}
-
-fn display<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 impl<'a> Record<'a> {
@@ -193,16 +130,75 @@ impl<'a> Record<'a> {
             total_tokens: known.then(|| facts.usage.total()),
             audio_seconds: facts.seconds,
             estimated: facts.bill.as_ref().is_some_and(|bill| bill.estimated),
-            costs: facts
-                .bill
-                .iter()
-                .flat_map(|bill| &bill.costs)
-                .map(|(key, number)| (&**key, *number))
-                .collect(),
+            costs: costs(facts),
             time_to_first_token: attempt.and_then(|attempt| attempt.first_token).map(millis),
             losses: dialect.map_or_else(Vec::new, |dialect| facts.losses.names(dialect)),
             tools: Tools::of(facts),
-            attributes: Attributes(facts),
+            facts,
+        }
+    }
+
+    /// Tells every member that there is.
+    pub(super) fn tell(&self, told: &mut impl Members) {
+        told.put("start_time", Member::Time(self.start_time));
+        told.put("method", Member::Text(self.method));
+        told.put("request.path", Member::Text(self.path));
+        told.put("protocol", Member::Text(self.protocol));
+        told.put(":authority", Member::Text(self.host));
+        told.put("response_code", Member::Count(self.response_code.into()));
+        told.put("outcome", Member::Text(self.outcome));
+        told.some("error", self.error.map(Member::Text));
+        told.put("duration", Member::Number(self.duration));
+        told.put("bytes_received", Member::Count(self.bytes_received));
+        told.put("bytes_sent", Member::Count(self.bytes_sent));
+        told.put("x-request-id", Member::Text(self.request_id));
+        told.some("user-agent", self.user_agent.map(Member::Text));
+        told.some("route_name", self.route_name.map(Member::Text));
+        told.some("upstream_cluster", self.upstream_cluster.map(Member::Text));
+        let attempts = Some(self.attempts).filter(|attempts| *attempts > 0);
+        told.some("attempts", attempts.map(u64::from).map(Member::Count));
+        self.tell_answer(told);
+        if let Some(tools) = &self.tools {
+            tools.tell(told);
+        }
+        for (name, value) in self.facts.log_attributes() {
+            told.put(name, Member::Text(text(value)));
+        }
+    }
+
+    fn tell_answer(&self, told: &mut impl Members) {
+        told.some("gen_ai.operation.name", self.operation.map(Member::Text));
+        told.some("gen_ai.provider.name", self.provider.map(Member::Text));
+        told.some("gen_ai.request.model", self.model.map(Member::Text));
+        told.some(
+            "gen_ai.request.model_override",
+            self.model_override.map(Member::Text),
+        );
+        told.some("gen_ai.response.model", self.response_model.map(Member::Text));
+        told.some("gen_ai.response.finish_reason", self.finish.map(Member::Text));
+        for (name, count) in [
+            ("gen_ai.usage.input_tokens", self.input_tokens),
+            ("gen_ai.usage.cached_input_tokens", self.cached_input_tokens),
+            ("gen_ai.usage.output_tokens", self.output_tokens),
+            ("gen_ai.usage.reasoning_tokens", self.reasoning_tokens),
+            ("gen_ai.usage.total_tokens", self.total_tokens),
+            ("gen_ai.usage.audio_seconds", self.audio_seconds),
+        ] {
+            told.some(name, count.map(Member::Count));
+        }
+        told.some(
+            "gen_ai.usage.estimated",
+            self.estimated.then_some(Member::Flag(true)),
+        );
+        if !self.costs.is_empty() {
+            told.put("costs", Member::Counts(&self.costs));
+        }
+        told.some(
+            "time_to_first_token",
+            self.time_to_first_token.map(Member::Number),
+        );
+        if !self.losses.is_empty() {
+            told.put("losses", Member::Texts(&self.losses));
         }
     }
 
@@ -243,6 +239,14 @@ impl<'a> Record<'a> {
         );
         pair("request_id", Some(&self.request_id));
     }
+}
+
+/// Returns the costs in the order of their names, which are told apart.
+fn costs(facts: &Facts) -> Vec<(&str, u64)> {
+    let costs = facts.bill.iter().flat_map(|bill| &bill.costs);
+    let mut costs: Vec<_> = costs.map(|(key, number)| (&**key, *number)).collect();
+    costs.sort_unstable();
+    costs
 }
 
 fn text(value: &HeaderValue) -> &str {
