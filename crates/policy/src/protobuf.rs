@@ -78,9 +78,21 @@ impl Message {
 
     /// Writes a message, even an empty one.
     pub fn message(&mut self, field: u32, write: impl FnOnce(&mut Message)) {
-        let mut inner = Message::default();
-        write(&mut inner);
-        self.bytes(field, &inner.0);
+        self.key(field, 2);
+        // The length stands before what it counts. It is one byte, but for large messages, which are moved on then.
+        let place = self.0.len();
+        self.0.push(0);
+        write(self);
+        let start = place + 1;
+        let length = self.0.len().saturating_sub(start);
+        match (u8::try_from(length), self.0.get_mut(place)) {
+            (Ok(short @ ..0x80), Some(byte)) => *byte = short,
+            _ => {
+                let mut long = Message::default();
+                long.bare(length as u64);
+                self.0.splice(place..start, long.0);
+            }
+        }
     }
 
     /// Writes an entry of a map from texts to texts: key = 1, value = 2.
@@ -232,6 +244,12 @@ mod tests {
         check(
             &|message| message.message(3, |inner| inner.varint(1, 150)),
             &[0x1a, 3, 0x08, 0x96, 0x01],
+        );
+        let long = "x".repeat(300);
+        let expected = [b"\x1a\xaf\x02\x0a\xac\x02", long.as_bytes()].concat();
+        check(
+            &|message| message.message(3, |inner| inner.text(1, &long)),
+            &expected,
         );
         check(
             &|message| message.entry(4, "k", "v"),

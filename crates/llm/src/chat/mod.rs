@@ -94,6 +94,15 @@ pub trait Upstream: Sync {
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError>;
 
+    /// Returns what is needed to read the reply to `request`, which need not be sent.
+    ///
+    /// # Errors
+    /// Those of [`Upstream::encode_request`].
+    fn reader(&self, request: &Request, target: &Target<'_>) -> Result<Box<dyn DecodeReply>, ApiError> {
+        let (_, reader) = self.encode_request(request, target, &mut Losses::default())?;
+        Ok(reader)
+    }
+
     /// Reads an error reply. Some providers say its kind in `headers`. Anything that is not the format's own error document becomes its message.
     fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ApiError;
 

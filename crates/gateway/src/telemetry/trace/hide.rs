@@ -62,11 +62,19 @@ impl Hide {
 
     /// Returns `input`, which is `document`, without the pictures that are left out.
     pub(super) fn pictures_in(&self, input: &[u8], document: &Value) -> String {
-        let mut document = document.clone();
-        if self.leave_out(&mut document, false) {
-            document.to_string()
+        // No text within it is longer than the whole.
+        let may_be_left_out = self.input_images || input.len() > self.longest_picture;
+        let mut document = if may_be_left_out {
+            document.clone()
         } else {
-            String::from_utf8_lossy(input).into_owned()
+            Value::Null
+        };
+        if self.leave_out(&mut document, false) {
+            return document.to_string();
+        }
+        match std::str::from_utf8(input) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(input).into_owned(),
         }
     }
 

@@ -5,6 +5,8 @@
 
 mod stream;
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 use llm::{Document, Endpoint, Format, Losses, Operation, Site, Target, Upload, chat, provider};
 use serde_json::Value;
@@ -21,9 +23,9 @@ pub(super) struct Content {
     /// The answer, as text; of a stream, what it says when it is whole.
     pub(super) answer: Option<String>,
     /// The answer as a document, where it is one.
-    pub(super) answered: Value,
-    /// The counts of an answer, as they are said.
-    pub(super) usage: Value,
+    answered: OnceCell<Value>,
+    /// The counts of a stream, as they are said.
+    usage: Option<Value>,
     /// Whether a stream has announced its end as a good one.
     pub(super) completed: bool,
 }
@@ -82,11 +84,7 @@ impl Content {
                 model: &request.model,
                 now: 0,
             };
-            // Writing the request says how its answer is to be read.
-            let (_, reader) = upstream
-                .encode_request(request, &target, &mut Losses::default())
-                .ok()?;
-            Some(reader)
+            upstream.reader(request, &target).ok()
         });
         if !streamed {
             self.hears(answer, false);
@@ -110,12 +108,8 @@ impl Content {
             let document = client.encode_response(response, &mut losses);
             String::from_utf8_lossy(&document).into_owned()
         });
-        self.answered = document
-            .as_deref()
-            .and_then(|document| serde_json::from_str(document).ok())
-            .unwrap_or_default();
         self.answer = document;
-        self.usage = counts;
+        self.usage = Some(counts);
     }
 
     /// Takes a whole answer, if it is text.
@@ -124,18 +118,34 @@ impl Content {
             return;
         }
         self.answer = String::from_utf8(answer.concat()).ok();
-        let document = self.answer.as_deref();
-        self.answered = document
-            .and_then(|answer| serde_json::from_str(answer).ok())
-            .unwrap_or_default();
-        self.usage = self.answered["usage"].clone();
     }
 
     /// Takes what a stream says.
     fn says(&mut self, document: Value) {
-        self.usage = document["usage"].clone();
         self.answer = document.is_object().then(|| document.to_string());
-        self.answered = document;
+        self.answered = document.into();
+    }
+
+    /// Returns the answer as a document, where it is one. It is read when it is first asked for: of many answers all is
+    /// known without that.
+    pub(super) fn answered(&self) -> &Value {
+        self.answered.get_or_init(|| {
+            let answer = self.answer.as_deref();
+            answer
+                .and_then(|answer| serde_json::from_str(answer).ok())
+                .unwrap_or_default()
+        })
+    }
+
+    /// Returns how many of the tokens of one `half` were of sound, where the answer says it.
+    pub(super) fn audio_tokens(&self, half: &str) -> Option<u64> {
+        const MEMBER: &str = "audio_tokens";
+        let usage = match &self.usage {
+            Some(usage) => usage,
+            None if self.answer.as_ref()?.contains(MEMBER) => &self.answered()["usage"],
+            None => return None,
+        };
+        usage[half][MEMBER].as_u64()
     }
 }
 

@@ -132,7 +132,7 @@ fn document(label: &str, document: &Json, attributes: &mut Attributes) {
 
 fn answer(exchange: &Exchange<'_>, content: &Content, attributes: &mut Attributes) {
     let decision = exchange.decision;
-    let said = content.answered["id"].as_str();
+    let said = content.answered()["id"].as_str();
     let id = match &content.response {
         Some(response) => Some(response.head.id.as_str()),
         None => said,
@@ -161,7 +161,7 @@ fn answer(exchange: &Exchange<'_>, content: &Content, attributes: &mut Attribute
     attributes.count("gen_ai.usage.reasoning.output_tokens", usage.reasoning);
     if label == "embeddings" {
         let first = content
-            .answered
+            .answered()
             .pointer("/data/0/embedding")
             .and_then(Json::as_array);
         let length = first.and_then(|first| i64::try_from(first.len()).ok());

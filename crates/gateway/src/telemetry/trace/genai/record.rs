@@ -99,7 +99,7 @@ fn completion(content: &Content, attributes: &mut Attributes, succeeded: bool) {
         let messages = json!([{"role": "user", "parts": prompts}]);
         attributes.set("gen_ai.input.messages", messages.to_string());
     }
-    let choices = content.answered["choices"].as_array();
+    let choices = content.answered()["choices"].as_array();
     if let Some(choices) = choices.filter(|_| succeeded) {
         let messages = choices.iter().map(|choice| {
             let said = choice["text"].as_str().unwrap_or_default();

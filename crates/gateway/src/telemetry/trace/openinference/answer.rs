@@ -50,7 +50,7 @@ impl Describe<'_> {
                 return;
             }
             "transcription" | "translation" => {
-                let text = self.content.answered["text"].as_str();
+                let text = self.content.answered()["text"].as_str();
                 (text.or(self.content.answer.as_deref()), "text/plain")
             }
             _ => (self.content.answer.as_deref(), "application/json"),
@@ -73,7 +73,7 @@ impl Describe<'_> {
                 hide_text: self.hide.output_text,
                 hide: self.hide,
             };
-            items.list(0, &self.content.answered["output"], attributes);
+            items.list(0, &self.content.answered()["output"], attributes);
         } else if let Some(response) = &self.content.response {
             self.choices(response, attributes);
         }
@@ -103,8 +103,8 @@ impl Describe<'_> {
 
     /// Sets what answers say that are no conversations.
     fn others(&self, attributes: &mut Attributes) {
-        let answer = &self.content.answered;
-        let list = |name: &str| answer[name].as_array().into_iter().flatten().enumerate();
+        let answer = || self.content.answered();
+        let list = |name: &str| answer()[name].as_array().into_iter().flatten().enumerate();
         match self.label {
             "completion" if !self.hide.choices => {
                 for (at, choice) in list("choices") {
@@ -128,12 +128,12 @@ impl Describe<'_> {
                 }
             }
             "transcription" => {
-                let duration = &answer["duration"];
+                let duration = &answer()["duration"];
                 let duration = duration
                     .as_f64()
                     .or_else(|| duration.as_str().and_then(|text| text.parse().ok()));
                 attributes.maybe("output.audio_duration", duration.filter(|long| *long > 0.0));
-                attributes.maybe("output.language", answer["language"].as_str());
+                attributes.maybe("output.language", answer()["language"].as_str());
             }
             _ => {}
         }
@@ -143,7 +143,7 @@ impl Describe<'_> {
     fn counts(&self, attributes: &mut Attributes) {
         let (label, usage) = (self.label, &self.exchange.decision.usage);
         if label == "tokenize" {
-            let answer = &self.content.answered;
+            let answer = self.content.answered();
             let length = |name: &str| answer[name].as_array().map(|list| list.len() as u64);
             attributes.maybe("tokenize.token_count", answer["count"].as_u64());
             attributes.count("tokenize.max_model_len", answer["max_model_len"].as_u64());
@@ -185,7 +185,7 @@ impl Describe<'_> {
                 _ => attributes.maybe(name, count),
             }
         }
-        let audio = |half: &str| self.content.usage[half]["audio_tokens"].as_u64();
+        let audio = |half: &str| self.content.audio_tokens(half);
         attributes.maybe(
             "llm.token_count.prompt_details.audio",
             audio("prompt_tokens_details"),

@@ -42,6 +42,12 @@ impl Upstream for OpenAi {
         Ok((body, Box::new(reply::Reply { names, calls })))
     }
 
+    fn reader(&self, request: &Request, target: &Target<'_>) -> Result<Box<dyn DecodeReply>, ApiError> {
+        let names = Names::new(request, &target.provider.dialect(target.site));
+        let calls = messages::calls(request);
+        Ok(Box::new(reply::Reply { names, calls }))
+    }
+
     fn decode_error(&self, status: StatusCode, _headers: &HeaderMap, body: &Bytes) -> ApiError {
         error::decode(status, body)
     }
