@@ -176,6 +176,15 @@ pub(crate) struct Run {
     /// A file with the seed before it, whose sessions are still good
     #[arg(long, env = "TOLLGATE_MCP_SESSION_FALLBACK_SEED_FILE", value_name = "FILE")]
     pub(crate) mcp_session_fallback_seed_file: Option<PathBuf>,
+    /// The form of new session tokens; tokens of both are read
+    #[arg(
+        long,
+        env = "TOLLGATE_MCP_SESSION_FORMAT",
+        value_enum,
+        default_value_t = SessionFormat::V1,
+        value_name = "FORM"
+    )]
+    pub(crate) mcp_session_format: SessionFormat,
     /// Rounds of the derivation for session tokens of Envoy AI Gateway
     #[arg(
         long,
@@ -279,6 +288,15 @@ pub(crate) enum AccessLog {
     Json,
     /// key=value pairs, for a person
     Text,
+}
+
+/// The forms of session tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SessionFormat {
+    /// Envoy AI Gateway's, for sessions that move between the two
+    V0,
+    /// Tollgate's own
+    V1,
 }
 
 /// The forms of a report.

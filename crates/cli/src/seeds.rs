@@ -9,7 +9,11 @@ use anyhow::Context;
 use config::Secret;
 use gateway::{Gateway, SessionOptions};
 
-use crate::{args::Run, console::say, source::watch::Watch};
+use crate::{
+    args::{Run, SessionFormat},
+    console::say,
+    source::watch::Watch,
+};
 
 /// The shortest seed.
 const MIN_SEED: usize = 16;
@@ -33,6 +37,10 @@ impl Seeds {
             fallback: arguments.mcp_session_fallback_seed_file.clone(),
             options: SessionOptions {
                 iterations: arguments.mcp_session_encryption_iterations,
+                compatible: match arguments.mcp_session_format {
+                    SessionFormat::V0 => true,
+                    SessionFormat::V1 => false,
+                },
                 ..SessionOptions::default()
             },
             watch: None,

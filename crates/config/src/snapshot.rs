@@ -156,6 +156,16 @@ pub struct Endpoint {
     pub protocol: Protocol,
 }
 
+impl Endpoint {
+    /// Returns what no other endpoint of an upstream has.
+    pub fn address(&self) -> String {
+        match &self.socket {
+            Some(path) => path.to_string(),
+            None => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// A version of HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {

@@ -216,7 +216,7 @@ impl Lane {
                 record: records.of(candidate, endpoint),
                 name: balance::hash(
                     balance::hash(0, candidate.id.as_bytes()),
-                    address(endpoint).as_bytes(),
+                    endpoint.address().as_bytes(),
                 ),
                 connections: known.map_or_else(
                     || permits(breaker.connections_per_endpoint),
@@ -410,14 +410,6 @@ impl Record {
         if well {
             self.since.store(now, Ordering::Relaxed);
         }
-    }
-}
-
-/// Returns what no other endpoint of a candidate has.
-fn address(endpoint: &Endpoint) -> String {
-    match &endpoint.socket {
-        Some(path) => path.to_string(),
-        None => format!("{}:{}", endpoint.host, endpoint.port),
     }
 }
 

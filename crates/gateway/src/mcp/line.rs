@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    call::{Ask, Caller, Failure, Fault, Reply, demands_login},
+    call::{Ask, Begun, Caller, Failure, Fault, Reply, demands_login},
     initialize::Opened,
     turn::{NOTE_TIMEOUT, Turn, own_notification, own_request},
 };
@@ -164,13 +164,15 @@ async fn discover(caller: &Caller<'_>, limit: Duration) -> Result<Opened, Failur
         session: String::new(),
         capabilities: Capabilities::NONE,
         version: Some(Version::V2026_07_28),
+        endpoint: None,
     };
     let request = own_request("tollgate-discover", "server/discover", None);
     let (result, opened) = answered(caller, Some(&entry), request, limit).await?;
     let discovered = Discovered::read(&result);
     let discovered = discovered.ok_or_else(|| fail("it speaks no revision without sessions"))?;
     entry.capabilities = discovered.capabilities;
-    entry.session = opened.unwrap_or_default();
+    let opened = opened.unwrap_or_default();
+    (entry.session, entry.endpoint) = (opened.id, opened.endpoint);
     Ok(Opened { entry, result })
 }
 
@@ -186,9 +188,11 @@ async fn initialize(caller: &Caller<'_>, client: &Client, limit: Duration) -> Re
     let request = own_request("tollgate-initialize", "initialize", Some(params.to_raw()));
     let (result, session) = answered(caller, None, request, limit).await?;
     let object = Object::parse(&result).ok_or_else(|| fail("its answer to initialize is none"))?;
+    let session = session.unwrap_or_default();
     let entry = Entry {
         backend: caller.backend.name.to_string(),
-        session: session.unwrap_or_default(),
+        session: session.id,
+        endpoint: session.endpoint,
         capabilities: Capabilities::read(object.get("capabilities")),
         version: object
             .text("protocolVersion")
@@ -207,7 +211,7 @@ async fn answered(
     entry: Option<&Entry>,
     request: Request,
     limit: Duration,
-) -> Result<(Box<RawValue>, Option<String>), Failure> {
+) -> Result<(Box<RawValue>, Option<Begun>), Failure> {
     let fail = |reason: String| Failure::new(&caller.backend.name, Fault::BadReply, reason);
     let method = request.method.clone();
     let message = Message::Request(request);

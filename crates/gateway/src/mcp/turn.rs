@@ -198,20 +198,9 @@ impl Turn {
             }
             answered => return answered,
         };
-        tracing::info!(backend = %backend.name, "a backend lost its session");
-        // It may have been started anew, as something else.
-        let cache = &self.runtime.sessions.cache;
-        cache.forget(&self.route.id, &backend.name, List::ALL);
-        let opened = line::open(self, backend, limit.min(backend.open_timeout)).await;
-        let Ok(opened) = opened else {
+        let Some(entry) = self.reopened(backend, &entry, limit).await else {
             return Err(failure);
         };
-        let entry = opened.entry.clone();
-        if self.is_modern() {
-            peers::replace(self, backend, opened).await;
-        } else {
-            self.runtime.sessions.heal(self.fingerprint, entry.clone());
-        }
         self.account.call(&backend.name, &entry.session, false);
         let unanswered = errand::unanswered(self, backend, &entry, ask);
         let left = until.saturating_duration_since(Instant::now());
@@ -219,6 +208,34 @@ impl Turn {
         self.account
             .called(&backend.name, "", answered.as_ref().err().map(Failure::kind));
         errand::settle(unanswered, answered)
+    }
+
+    /// Opens the session of `entry`, which `backend` has lost, anew; returns what is known of it then.
+    async fn reopened(&self, backend: &Backend, entry: &Entry, limit: Duration) -> Option<Entry> {
+        let sessions = &self.runtime.sessions;
+        // What clients without sessions have in common waits for nobody.
+        let joining = (!self.is_modern()).then(|| sessions.joining(self.fingerprint, &backend.name));
+        let _joining = match &joining {
+            Some(joining) => Some(joining.lock().await),
+            None => None,
+        };
+        let now = self.entry(&backend.name).filter(|_| joining.is_some());
+        if let Some(now) = now.filter(|now| now != entry) {
+            // Somebody else has found out first.
+            return Some(now);
+        }
+        tracing::info!(backend = %backend.name, "a backend lost its session");
+        // It may have been started anew, as something else.
+        sessions.cache.forget(&self.route.id, &backend.name, List::ALL);
+        let opened = line::open(self, backend, limit.min(backend.open_timeout)).await;
+        let opened = opened.ok()?;
+        let entry = opened.entry.clone();
+        if self.is_modern() {
+            peers::replace(self, backend, opened).await;
+        } else {
+            sessions.heal(self.fingerprint, entry.clone());
+        }
+        Some(entry)
     }
 
     /// Remembers that `backend` serves the request called `id`, if there is a session in which it can be cancelled.

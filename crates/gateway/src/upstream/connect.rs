@@ -16,7 +16,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -147,15 +147,44 @@ impl Connector {
 
     /// Returns a connector to the same endpoint at another port.
     pub(crate) fn at_port(&self, port: u16) -> Self {
+        self.to(Endpoint {
+            port,
+            ..self.endpoint.clone()
+        })
+    }
+
+    /// Returns a connector to one address of the endpoint, whose certificate is for the same name.
+    pub(super) fn at(&self, address: IpAddr) -> Self {
+        self.to(Endpoint {
+            host: address.to_string(),
+            ..self.endpoint.clone()
+        })
+    }
+
+    fn to(&self, endpoint: Endpoint) -> Self {
         Self {
-            endpoint: Endpoint {
-                port,
-                ..self.endpoint.clone()
-            },
+            endpoint,
             tls: self.tls.clone(),
             proxy_tls: self.proxy_tls.clone(),
             connections: self.connections,
         }
+    }
+
+    /// Returns the endpoint.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Returns the addresses that the endpoint's name has now, as the system orders them.
+    pub(super) async fn look_up(&self) -> Result<Vec<IpAddr>, ConnectError> {
+        let limit = self.connections.connect;
+        let asked = lookup_host((self.endpoint.host.as_str(), self.endpoint.port));
+        let found = timeout(limit, asked).await;
+        let found = found.map_err(|_| ConnectError::Timeout(limit))?;
+        Ok(found
+            .map_err(ConnectError::Tcp)?
+            .map(|address| address.ip())
+            .collect())
     }
 
     /// Returns whether connections are encrypted.

@@ -5,6 +5,7 @@
 mod connect;
 mod http1;
 mod http2;
+mod named;
 mod outgoing;
 mod proxy;
 mod reply;
@@ -23,7 +24,8 @@ use config::{
     snapshot::{Backend, Endpoint, Protocol, Tls},
 };
 use http::{HeaderValue, Request, Response, header};
-use policy::traffic::Connections;
+use named::Named;
+use policy::traffic::{Connections, balance};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::{ConnectError, Io, TlsError, keep_alive, tls_config};
@@ -58,11 +60,15 @@ type Key = (Endpoint, Option<Tls>, Connections);
 pub(crate) struct Client {
     /// The value of `host` in its calls.
     pub(crate) host: HeaderValue,
+    /// The hash of the endpoint's address, the same in every gateway.
+    pub(crate) name: u64,
     connector: Connector,
     connections: Connections,
     alone: Arc<http1::Pool>,
     /// Set where HTTP/2 may be spoken.
     shared: Option<http2::Pool>,
+    /// Set where the endpoint is a name, which may have several addresses.
+    named: Option<Named>,
 }
 
 impl fmt::Debug for Client {
@@ -183,16 +189,15 @@ impl Clients {
 
     /// Returns the client for one of the endpoints of `backend`, picked at random.
     pub(crate) fn pick(&self, backend: &Backend) -> Option<&Arc<Client>> {
-        self.pick_of(&backend.id)
-    }
-
-    /// Returns the client for one of the endpoints of the backend with this id, picked at random.
-    pub(crate) fn pick_of(&self, id: &str) -> Option<&Arc<Client>> {
-        let clients = self.backends.get(id)?;
-        match clients.as_slice() {
+        match self.of(&backend.id) {
             [only] => Some(only),
             several => several.get(fastrand::usize(..several.len().max(1))),
         }
+    }
+
+    /// Returns the clients for all endpoints of the backend with this id.
+    pub(crate) fn of(&self, id: &str) -> &[Arc<Client>] {
+        self.backends.get(id).map_or(&[], Vec::as_slice)
     }
 
     /// Closes connections that have been idle for too long.
@@ -216,16 +221,23 @@ impl Client {
     }
 
     fn over(host: HeaderValue, connector: Connector, connections: Connections) -> Self {
+        let endpoint = connector.endpoint();
+        let (name, named) = (
+            balance::hash(0, endpoint.address().as_bytes()),
+            Named::of(endpoint),
+        );
         let shared = match (connector.is_encrypted(), connector.protocol()) {
             (false, Protocol::Http1) => None,
             (is_encrypted, _) => Some(http2::Pool::new(connections, !is_encrypted)),
         };
         Self {
             host,
+            name,
             connector,
             connections,
             alone: Arc::new(http1::Pool::new(connections)),
             shared,
+            named,
         }
     }
 
@@ -318,6 +330,9 @@ impl Client {
         self.alone.prune();
         if let Some(shared) = &self.shared {
             shared.prune();
+        }
+        if let Some(named) = &self.named {
+            named.known().iter().for_each(|client| client.prune());
         }
     }
 }

@@ -13,6 +13,7 @@ mod measured;
 mod modern;
 mod owners;
 mod permitted;
+mod pinned;
 #[cfg(unix)]
 mod programs;
 mod resume;

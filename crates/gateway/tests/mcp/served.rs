@@ -66,7 +66,8 @@ pub(crate) async fn serve_text(reference: &str) -> Served {
     serve(resolve(&text)).await
 }
 
-fn resolve(text: &str) -> Snapshot {
+/// Returns the snapshot of these documents.
+pub(crate) fn resolve(text: &str) -> Snapshot {
     let mut resources = Resources::default();
     let nothing = Surroundings {
         environment: &|_| None,
@@ -97,10 +98,15 @@ pub(crate) fn plain<'a>(backends: &[(&'a str, &Upstream)]) -> Vec<(&'a str, Sock
 
 /// Serves `snapshot`, with sessions sealed by a seed that all gateways of a test share.
 pub(crate) async fn serve(snapshot: Snapshot) -> Served {
+    serve_by(SessionOptions::default(), snapshot).await
+}
+
+/// Serves `snapshot` with sessions that are sealed like this, by the same seed.
+pub(crate) async fn serve_by(sessions: SessionOptions, snapshot: Snapshot) -> Served {
     let options = Options {
         sessions: SessionOptions {
             seed: Some(config::Secret::new("seed of the test")),
-            ..SessionOptions::default()
+            ..sessions
         },
         ..Options::default()
     };

@@ -55,6 +55,8 @@ pub struct Entry {
     pub capabilities: Capabilities,
     /// What it and we agreed on; `None` where that is not known.
     pub version: Option<Version>,
+    /// The hash of the address of the endpoint that keeps the session, where it is known: of several, no other does.
+    pub endpoint: Option<u64>,
 }
 
 /// Whose a session is.
@@ -249,12 +251,14 @@ pub(crate) mod tests {
                     session: "sid-1".to_owned(),
                     capabilities: Capabilities::ALL,
                     version: Some(Version::V2025_06_18),
+                    endpoint: Some(0x9f3a_0000_0000_0001),
                 },
                 Entry {
                     backend: "beta".to_owned(),
                     session: String::new(),
                     capabilities: Capabilities::TOOLS,
                     version: None,
+                    endpoint: None,
                 },
             ],
         }
@@ -292,6 +296,7 @@ pub(crate) mod tests {
         let opened = tokens.open(&token, "default/mcp", 1_000_000).expect("a session");
         assert_eq!(opened.expires, None);
         assert_eq!(opened.backends[0].session, "sid-1");
+        assert_eq!(opened.backends[0].endpoint, session().backends[0].endpoint);
         assert_eq!(opened.backends[1].capabilities, Capabilities::TOOLS);
         assert_eq!(tokens.open(&token, "default/other", 0), None);
     }
@@ -306,12 +311,14 @@ pub(crate) mod tests {
     }
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
-        let entry = ("[a-z][a-z0-9_-]{0,8}x", "\\PC{0,20}", any::<u16>(), 0..6_usize);
-        let entry = entry.prop_map(|(backend, session, bits, version)| Entry {
+        let name = "[a-z][a-z0-9_-]{0,8}x";
+        let entry = (name, "\\PC{0,20}", any::<u16>(), 0..6_usize, any::<Option<u64>>());
+        let entry = entry.prop_map(|(backend, session, bits, version, endpoint)| Entry {
             backend,
             session,
             capabilities: Capabilities::from_bits(bits),
             version: Version::ALL.get(version).copied(),
+            endpoint,
         });
         proptest::collection::vec(entry, 0..5)
     }
@@ -332,8 +339,12 @@ pub(crate) mod tests {
             let token = tokens.seal(&own, [1; 12]);
             assert_eq!(tokens.open(&token, &own.route, 0), Some(own.clone()));
             let plain = v0::encode(&own);
-            let opened = v0::decode(&plain).map(|session| session.backends.len());
-            assert_eq!(opened.unwrap_or_default(), own.backends.len());
+            let opened = v0::decode(&plain).map(|session| session.backends).unwrap_or_default();
+            let kept = |entries: &[Entry]| {
+                let kept = entries.iter().map(|entry| (entry.session.clone(), entry.endpoint));
+                kept.collect::<Vec<_>>()
+            };
+            assert_eq!(kept(&opened), kept(&own.backends));
         }
 
         #[test]

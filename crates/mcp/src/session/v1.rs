@@ -10,7 +10,10 @@ use crate::{
 pub(super) const MARK: &str = "g1.";
 
 /// The layout that is written. One that is not known is not read.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
+
+/// The layout that knew no endpoints.
+const WITHOUT_ENDPOINTS: u64 = 1;
 
 /// The most backends that are read; more than a route can have.
 const MAX_BACKENDS: u64 = 1024;
@@ -39,13 +42,16 @@ pub(super) fn encode(session: &Session) -> Vec<u8> {
         out.text(&entry.session);
         out.number(u64::from(entry.capabilities.bits()));
         out.number(version(entry.version));
+        let endpoint = entry.endpoint.map(u64::to_le_bytes);
+        out.bytes(endpoint.as_ref().map_or(&[], |endpoint| endpoint));
     }
     out.into_bytes()
 }
 
 pub(super) fn decode(route: &str, bytes: &[u8]) -> Option<Session> {
     let mut from = Reader::new(bytes);
-    if from.number()? != LAYOUT {
+    let layout = from.number()?;
+    if layout != LAYOUT && layout != WITHOUT_ENDPOINTS {
         return None;
     }
     let expires = Some(from.number()?).filter(|at| *at > 0);
@@ -68,6 +74,10 @@ pub(super) fn decode(route: &str, bytes: &[u8]) -> Option<Session> {
                 session: from.text()?.to_owned(),
                 capabilities: Capabilities::from_bits(u16::try_from(from.number()?).ok()?),
                 version: read_version(&mut from)?,
+                endpoint: match layout {
+                    WITHOUT_ENDPOINTS => None,
+                    _ => read_endpoint(&mut from)?,
+                },
             })
         })
         .collect();
@@ -93,4 +103,50 @@ fn read_version(from: &mut Reader<'_>) -> Option<Option<Version>> {
         return Some(None);
     };
     Version::ALL.get(place).copied().map(Some)
+}
+
+fn read_endpoint(from: &mut Reader<'_>) -> Option<Option<u64>> {
+    match from.bytes()? {
+        [] => Some(None),
+        bytes => Some(Some(u64::from_le_bytes(bytes.try_into().ok()?))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tests::session;
+
+    /// Tokens from before endpoints were known go on.
+    #[test]
+    fn the_layout_before_is_read() {
+        let mut out = Writer::default();
+        for number in [WITHOUT_ENDPOINTS, 0, 0, version(Some(Version::V2025_11_25))] {
+            out.number(number);
+        }
+        for text in ["{}", "{}"] {
+            out.text(text);
+        }
+        out.number(1);
+        for text in ["alpha", "sid-1"] {
+            out.text(text);
+        }
+        out.number(1);
+        out.number(0);
+        let read = decode("r", &out.into_bytes()).expect("a session");
+        let known: Vec<_> = read
+            .backends
+            .iter()
+            .map(|entry| (&*entry.session, entry.endpoint))
+            .collect();
+        assert_eq!(known, [("sid-1", None)]);
+    }
+
+    #[test]
+    fn what_is_cut_is_not_read() {
+        let whole = encode(&session());
+        for end in 0..whole.len() {
+            assert_eq!(decode("r", whole.get(..end).unwrap_or_default()), None, "{end}");
+        }
+    }
 }

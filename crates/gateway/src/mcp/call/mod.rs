@@ -4,20 +4,26 @@ mod events;
 mod failure;
 mod reply;
 mod request;
+mod way;
 
 use std::time::Duration;
 
-use config::mcp_route::{Backend, Reach};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use config::mcp_route::{Backend, Http, Reach};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use mcp::{Message, Version, modern::About, session::Entry};
 use tokio::time::{Instant, timeout_at};
 
 use super::stdio::{self, Programs};
-use crate::{State, telemetry::trace::Position, upstream::CallError};
+use crate::{
+    State,
+    telemetry::trace::Position,
+    upstream::{self, CallError},
+};
 
 pub(super) use events::Events;
 pub(super) use failure::{Failure, Fault};
-pub(super) use reply::{Reply, demands_login, media_type};
+pub(super) use reply::{Begun, Reply, demands_login, media_type};
+use way::Ways;
 
 /// Names a session with a backend, and ours with a client.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -96,30 +102,52 @@ impl Caller<'_> {
                 return call.ask(ask, limit).await;
             }
         };
-        let client = self.state.clients.pick_of(&reach.id);
-        let client = client.ok_or_else(|| fail(Fault::Unreachable, "it has no endpoint".to_owned()))?;
-        let request = self.request(reach, &client.host, entry, ask)?;
         let until = Instant::now() + limit;
-        let in_time = || {
-            fail(
-                Fault::Timeout,
-                format!("no answer within {} s", limit.as_secs_f32()),
-            )
+        let answered = async {
+            let (response, endpoint) = self.call(reach, entry, ask).await?;
+            let (head, body) = response.into_parts();
+            self.read((&head, body), endpoint, entry, ask).await
         };
-        let response = match timeout_at(until, client.call(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                let fault = match error {
-                    CallError::Connect(_) | CallError::Refused(_) => Fault::Unreachable,
-                    CallError::Reset(_) => Fault::Broken,
-                };
-                return Err(fail(fault, error.to_string()));
-            }
-            Err(_) => return Err(in_time()),
+        timeout_at(until, answered).await.unwrap_or_else(|_| {
+            let limit = limit.as_secs_f32();
+            Err(fail(Fault::Timeout, format!("no answer within {limit} s")))
+        })
+    }
+
+    /// Calls the endpoint that keeps the session, or one after the other until one is reached; returns which it was.
+    async fn call(
+        &self,
+        reach: &Http,
+        entry: Option<&Entry>,
+        ask: Ask<'_>,
+    ) -> Result<(Response<upstream::Reply>, u64), Failure> {
+        let fail = |fault, reason: String| Failure::new(&self.backend.name, fault, reason);
+        let mut ways = Ways::of(self.state.clients.of(&reach.id), entry).await;
+        let mut failure = Failure {
+            lost: ways.lost,
+            ..fail(Fault::Unreachable, ways.none().to_owned())
         };
-        let (head, body) = response.into_parts();
-        let read = self.read(&head, body, entry, ask);
-        timeout_at(until, read).await.unwrap_or_else(|_| Err(in_time()))
+        while let Some(client) = ways.next().await {
+            let error = match client {
+                Ok(client) => {
+                    let request = self.request(reach, &client.host, entry, ask)?;
+                    match client.call(request).await {
+                        Ok(response) => return Ok((response, client.name)),
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error.into(),
+            };
+            let fault = match error {
+                CallError::Connect(_) | CallError::Refused(_) => Fault::Unreachable,
+                CallError::Reset(_) => return Err(fail(Fault::Broken, error.to_string())),
+            };
+            failure = Failure {
+                lost: ways.lost,
+                ..fail(fault, error.to_string())
+            };
+        }
+        Err(failure)
     }
 }
 

@@ -22,24 +22,32 @@ pub(in crate::mcp) enum Reply {
     /// It took the message, or has no stream, and says nothing.
     Nothing,
     /// One message, and the session that it opened.
-    Message(Message, Option<String>),
+    Message(Message, Option<Begun>),
     /// Several, over time, and the session that it opened.
-    Events(Box<Events>, Option<String>),
+    Events(Box<Events>, Option<Begun>),
+}
+
+/// A session that a backend has opened.
+#[derive(Debug, Default)]
+pub(in crate::mcp) struct Begun {
+    pub(in crate::mcp) id: String,
+    /// The hash of the address of the endpoint that keeps it.
+    pub(in crate::mcp) endpoint: Option<u64>,
 }
 
 impl Reply {
     /// Returns the reply that is what a program says.
-    pub(in crate::mcp) fn talk(backend: &Arc<str>, talk: Talk, opened: Option<String>) -> Self {
+    pub(in crate::mcp) fn talk(backend: &Arc<str>, talk: Talk, opened: Option<Begun>) -> Self {
         Reply::Events(Box::new(Events::program(backend, talk)), opened)
     }
 }
 
 impl Caller<'_> {
-    /// Reads the reply to `ask`.
+    /// Reads the reply of `endpoint` to `ask`.
     pub(super) async fn read(
         &self,
-        head: &response::Parts,
-        body: upstream::Reply,
+        (head, body): (&response::Parts, upstream::Reply),
+        endpoint: u64,
         entry: Option<&Entry>,
         ask: Ask<'_>,
     ) -> Result<Reply, Failure> {
@@ -47,7 +55,10 @@ impl Caller<'_> {
             .headers
             .get(SESSION)
             .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
+            .map(|id| Begun {
+                id: id.to_owned(),
+                endpoint: Some(endpoint),
+            });
         match head.status {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(Reply::Nothing),
             // A backend need not have a stream, nor end sessions.

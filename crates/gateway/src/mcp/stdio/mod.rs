@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use process::Process;
 pub(super) use process::{Abandoned, Talk};
 
-use super::call::{Ask, Failure, Fault, Reply};
+use super::call::{Ask, Begun, Failure, Fault, Reply};
 
 /// The programs that run.
 #[derive(Default)]
@@ -71,7 +71,11 @@ impl Call<'_> {
         let (process, opened) = match begun {
             None => {
                 let (process, key) = self.start(limit).await?;
-                (process, Some(key))
+                let opened = Begun {
+                    id: key,
+                    endpoint: None,
+                };
+                (process, Some(opened))
             }
             Some(entry) => {
                 let found = self.programs.find(&entry.session);
