@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
 use mcp::{name::Prefix, select::Selector};
+use policy::traffic::Traffic;
 use serde_json::{Value, json};
 
 use crate::{
     Secret,
     mcp_access::Access,
-    snapshot::{Endpoint, Tls},
+    snapshot::{Endpoint, Rule, Tls},
 };
 
 /// A path with MCP servers behind it.
@@ -33,6 +34,8 @@ pub struct Route {
     pub hostnames: bool,
     /// How long a session lasts.
     pub session_ttl: Duration,
+    /// Stands for the route where a policy treats its requests: limits, faults, and how large they may be.
+    pub treated: Option<Arc<Rule>>,
     /// Who may use it, and what of it.
     pub access: Access,
     /// Why nobody may use it: something that restricts access to it cannot be honoured.
@@ -58,6 +61,8 @@ pub struct Backend {
     pub call_timeout: Duration,
     /// How long a list is kept of which the server does not say so itself; zero for not at all.
     pub list_ttl: Duration,
+    /// How its endpoints are chosen, tried again, bounded and watched; `None` where no policy says so.
+    pub traffic: Option<Arc<Traffic>>,
 }
 
 /// How a server is reached.
@@ -126,7 +131,7 @@ impl Route {
     /// Returns the route as JSON, without secrets.
     pub(crate) fn dump(&self) -> Value {
         let backends: Vec<Value> = self.backends.iter().map(Backend::dump).collect();
-        json!({
+        let mut dump = json!({
             "path": self.path,
             "backends": backends,
             "prefix": format!("{:?}", self.prefix),
@@ -134,7 +139,11 @@ impl Route {
             "sessionTTL": self.session_ttl.as_secs(),
             "access": self.access.dump(),
             "shut": self.shut,
-        })
+        });
+        if let Some(traffic) = self.treated.as_ref().and_then(|rule| rule.traffic.as_ref()) {
+            dump["traffic"] = json!(traffic.policy);
+        }
+        dump
     }
 }
 
@@ -149,7 +158,7 @@ impl Backend {
             Ok(reach) => (Some(reach.dump()), None),
             Err(error) => (None, Some(error)),
         };
-        json!({
+        let mut dump = json!({
             "name": self.name,
             "reach": reach,
             "error": error,
@@ -160,7 +169,11 @@ impl Backend {
                 "call": self.call_timeout.as_secs_f64(),
             },
             "listCacheTTL": self.list_ttl.as_secs_f64(),
-        })
+        });
+        if let Some(traffic) = &self.traffic {
+            dump["traffic"] = json!(traffic.policy);
+        }
+        dump
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     routes::Guards,
     target,
     targets::Routed,
+    traffic,
     validate::Faults,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub(super) fn resolve(
     from: &Reach<'_>,
     listeners: &Listeners,
     access: &mut Access,
+    traffic: &mut traffic::Policies<'_>,
     notes: &mut Notes,
 ) -> BTreeMap<u16, Vec<McpRow>> {
     let resources = from.resources;
@@ -62,9 +64,14 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
+        let timed: Vec<bool> = spec.backend_refs.iter().map(is_timed).collect();
         for (port, listeners) in places {
             let rows = ports.entry(port).or_default();
             for (listener, hosts) in listeners {
+                let mut route = Arc::clone(&route);
+                if let Some((gateway, listener)) = hosts.values().flatten().next() {
+                    traffic.treat(&mut route, (key, &timed), (gateway, listener), notes);
+                }
                 rows.extend(hosts.iter().map(|(host, reached)| McpRow {
                     route: Arc::clone(&route),
                     listener: listener.clone(),
@@ -129,7 +136,13 @@ fn route(
         },
         access: access::own(from, key, spec, access, notes),
         shut,
+        treated: None,
     }
+}
+
+/// Returns whether the route says itself how long a call to a server may take.
+fn is_timed(reference: &BackendRef) -> bool {
+    reference.timeouts.is_some_and(|timeouts| timeouts.call.is_some())
 }
 
 fn backend(
@@ -162,6 +175,7 @@ fn backend(
         list_timeout: timeouts.list.map_or(LIST_TIMEOUT, |own| own.0),
         call_timeout: timeouts.call.map_or(CALL_TIMEOUT, |own| own.0),
         list_ttl: reference.list_cache_ttl.map_or(Duration::ZERO, |own| own.0),
+        traffic: None,
     }
 }
 

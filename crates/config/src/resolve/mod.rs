@@ -70,8 +70,8 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     proxies::resolve(resources, &ways, &mut backends, &mut notes);
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
-    let traffic = traffic::resolve(resources, &mut notes);
-    let tools = mcp::resolve(&reach, &listeners, &mut access, &mut notes);
+    let mut traffic = traffic::resolve(resources, &mut notes);
+    let tools = mcp::resolve(&reach, &listeners, &mut access, &mut traffic, &mut notes);
     let mut snapshot = routes::resolve(
         &reach,
         loaded,

@@ -144,14 +144,15 @@ impl Treatment<'_, '_> {
             None => declared,
         };
         if let Some(traffic) = declared {
-            uncounted(self.kind, key, rule, &traffic, self.notes);
             treat(Arc::make_mut(rule), traffic);
+            uncounted(self.kind, key, rule, self.notes);
         }
     }
 }
 
-/// Says which costs the limits of a policy charge that are not counted for a rule.
-fn uncounted(kind: &'static str, key: &Key, rule: &snapshot::Rule, traffic: &Traffic, notes: &mut Notes) {
+/// Says which costs the limits of a policy charge that are not counted for a rule which it treats.
+pub(super) fn uncounted(kind: &'static str, key: &Key, rule: &snapshot::Rule, notes: &mut Notes) {
+    let Some(traffic) = &rule.traffic else { return };
     let charged = traffic.limits.iter().flat_map(|limits| limits.costs());
     for cost in charged {
         if rule

@@ -26,6 +26,8 @@ pub(super) enum Place {
     Rule(Key, String),
     /// An MCPRoute.
     Tools(Key),
+    /// A server of an MCPRoute.
+    Server(Key, String),
 }
 
 /// `rule fast`, `route default/chat`, `listener http`, `Gateway default/edge`.
@@ -37,6 +39,7 @@ impl fmt::Display for Place {
             Place::Route(key) => write!(f, "route {key}"),
             Place::Rule(route, name) => write!(f, "rule {name} of route {route}"),
             Place::Tools(key) => write!(f, "MCPRoute {key}"),
+            Place::Server(route, name) => write!(f, "server {name} of MCPRoute {route}"),
         }
     }
 }
@@ -48,7 +51,18 @@ pub(super) struct Attaching {
     /// How bad it is that something is not a target: what a policy was to guard is open.
     pub(super) missing: Severity,
     /// Whether MCPRoutes are targets.
-    pub(super) tools: bool,
+    pub(super) tools: Tools,
+}
+
+/// What of MCPRoutes is a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tools {
+    /// Nothing.
+    No,
+    /// Routes as a whole.
+    Routes,
+    /// Routes, and their servers each by itself.
+    Servers,
 }
 
 /// What a policy names as its targets.
@@ -65,6 +79,7 @@ pub(super) struct Site<'a> {
     pub(super) gateway: &'a Key,
     pub(super) listener: &'a str,
     pub(super) route: Routed<'a>,
+    /// The name of a rule, or of a server of an MCPRoute.
     pub(super) rule: Option<&'a str>,
 }
 
@@ -100,9 +115,10 @@ pub(super) struct Attached(BTreeMap<Place, Key>);
 impl Attached {
     /// Returns the policies that hold at a site and where they are attached, the most specific first.
     pub(super) fn placed<'a>(&'a self, site: Site<'a>) -> impl Iterator<Item = (Place, &'a Key)> {
-        let rule = site
-            .rule
-            .map(|rule| Place::Rule(site.route.key().clone(), rule.to_owned()));
+        let rule = site.rule.map(|rule| match site.route {
+            Routed::Route(key) => Place::Rule(key.clone(), rule.to_owned()),
+            Routed::Tools(key) => Place::Server(key.clone(), rule.to_owned()),
+        });
         let rest = [
             site.route.place(),
             Place::Listener(site.gateway.clone(), site.listener.to_owned()),
@@ -216,7 +232,8 @@ fn place(
         }
         (GATEWAY_API, "HTTPRoute") | (AI, "AIGatewayRoute") => {
             let Some(rules) = rules(&to, resources) else {
-                return missing(&format!("{} {to}", target.kind));
+                let generated = generated(attaching.tools, &to, resources).filter(|_| section.is_none());
+                return generated.map_or_else(|| missing(&format!("{} {to}", target.kind)), Ok);
             };
             match section {
                 None => Ok(Place::Route(to)),
@@ -224,13 +241,42 @@ fn place(
                 Some(name) => missing(&format!("rule {name} of {} {to}", target.kind)),
             }
         }
-        (AI, "MCPRoute") if attaching.tools => match (resources.mcp_routes.contains_key(&to), section) {
-            (false, _) => missing(&format!("MCPRoute {to}")),
-            (true, None) => Ok(Place::Tools(to)),
-            (true, Some(name)) => missing(&format!("rule {name} of MCPRoute {to}")),
-        },
+        (AI, "MCPRoute") if attaching.tools != Tools::No => {
+            let Some(route) = resources.mcp_routes.get(&to) else {
+                return missing(&format!("MCPRoute {to}"));
+            };
+            let serves = |name: &str| route.spec.backend_refs.iter().any(|server| server.name == name);
+            match (section, attaching.tools) {
+                (None, _) => Ok(Place::Tools(to)),
+                (Some(name), Tools::Servers) if serves(name) => Ok(Place::Server(to, name.to_owned())),
+                (Some(name), Tools::Servers) => missing(&format!("server {name} of MCPRoute {to}")),
+                (Some(name), Tools::Routes | Tools::No) => missing(&format!("rule {name} of MCPRoute {to}")),
+            }
+        }
         (_, kind) => Err(format!("a {kind} cannot have this policy in this version")),
     }
+}
+
+/// Returns what is behind an HTTPRoute that Envoy AI Gateway would make of an MCPRoute: the route itself, or one of its
+/// servers.
+fn generated(tools: Tools, key: &Key, resources: &Resources) -> Option<Place> {
+    if tools == Tools::No {
+        return None;
+    }
+    if let Some(name) = key.name.strip_prefix("ai-eg-mcp-main-") {
+        let route = Key::new(&key.namespace, name);
+        let declared = resources.mcp_routes.contains_key(&route);
+        return declared.then_some(Place::Tools(route));
+    }
+    let name = key.name.strip_prefix("ai-eg-mcp-br-")?;
+    let mut routes = resources.mcp_routes.iter();
+    routes.find_map(|(route, declared)| {
+        let own = name.strip_prefix(&route.name)?.strip_prefix('-');
+        let own = own.filter(|_| route.namespace == key.namespace && tools == Tools::Servers)?;
+        let mut servers = declared.spec.backend_refs.iter();
+        let server = servers.find(|server| server.name == own)?;
+        Some(Place::Server(route.clone(), server.name.clone()))
+    })
 }
 
 /// Returns the names of a route's rules; `None` if there is no such route.
@@ -272,7 +318,7 @@ fn selected(
             .into_iter()
             .map(Place::Route)
             .collect(),
-        (AI, "MCPRoute") if attaching.tools => keys(&resources.mcp_routes, matching)
+        (AI, "MCPRoute") if attaching.tools != Tools::No => keys(&resources.mcp_routes, matching)
             .into_iter()
             .map(Place::Tools)
             .collect(),

@@ -22,7 +22,8 @@ use std::{
 
 use config::{
     Snapshot,
-    snapshot::{Backend, Candidate, Endpoint},
+    mcp_route::Reach,
+    snapshot::{Endpoint, Tls},
 };
 use http::HeaderMap;
 use policy::traffic::{
@@ -132,9 +133,9 @@ impl Records {
     }
 
     /// Returns what is known of an endpoint.
-    fn of(&self, candidate: &Candidate, endpoint: &Endpoint) -> Arc<Record> {
+    fn of(&self, candidate: &Arc<str>, endpoint: &Endpoint) -> Arc<Record> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (Arc::clone(&candidate.id), endpoint.clone());
+        let key = (Arc::clone(candidate), endpoint.clone());
         let record = known.entry(key).or_insert_with(|| {
             Arc::new(Record {
                 since: AtomicU64::new(self.now().max(1)),
@@ -169,20 +170,36 @@ impl Lanes {
                 let Ok(backend) = &candidate.backend else {
                     continue;
                 };
-                if of_policy.contains_key(&candidate.id) {
-                    continue;
-                }
-                let before = before.find(traffic, candidate);
-                let lane = Lane::new(traffic, candidate, backend, clients, before, records);
-                of_policy.insert(Arc::clone(&candidate.id), Arc::new(lane));
+                let to = Destination {
+                    id: &candidate.id,
+                    endpoints: &backend.endpoints,
+                    tls: backend.tls.as_ref(),
+                };
+                to.join(of_policy, traffic, clients, before, records);
             }
+        }
+        let tools = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| listener.mcp.routes());
+        for backend in tools.flat_map(|route| &route.backends) {
+            let (Some(traffic), Ok(Reach::Http(http))) = (&backend.traffic, &backend.reach) else {
+                continue;
+            };
+            let of_policy = lanes.by_policy.entry(Arc::clone(&traffic.policy)).or_default();
+            let to = Destination {
+                id: &http.id,
+                endpoints: &http.endpoints,
+                tls: http.tls.as_ref(),
+            };
+            to.join(of_policy, traffic, clients, before, records);
         }
         lanes
     }
 
     /// Returns the lane of `candidate` under `traffic`; `None` if it leads nowhere.
-    pub(crate) fn find(&self, traffic: &Traffic, candidate: &Candidate) -> Option<&Arc<Lane>> {
-        self.by_policy.get(&traffic.policy)?.get(&candidate.id)
+    pub(crate) fn find(&self, traffic: &Traffic, candidate: &str) -> Option<&Arc<Lane>> {
+        self.by_policy.get(&traffic.policy)?.get(candidate)
     }
 
     /// Returns the most bytes that a policy allows a request to have; 0 where none says so.
@@ -196,11 +213,35 @@ impl Lanes {
     }
 }
 
+/// Where a lane leads: a candidate of a rule, or an MCP server.
+struct Destination<'a> {
+    id: &'a Arc<str>,
+    endpoints: &'a [Endpoint],
+    tls: Option<&'a Tls>,
+}
+
+impl Destination<'_> {
+    /// Adds the lane that leads here to those of a policy, if it is not there.
+    fn join(
+        &self,
+        of_policy: &mut HashMap<Arc<str>, Arc<Lane>>,
+        traffic: &Arc<Traffic>,
+        clients: &mut Clients,
+        before: &Lanes,
+        records: &Records,
+    ) {
+        if !of_policy.contains_key(self.id) {
+            let before = before.find(traffic, self.id);
+            let lane = Lane::new(traffic, self, clients, before, records);
+            of_policy.insert(Arc::clone(self.id), Arc::new(lane));
+        }
+    }
+}
+
 impl Lane {
     fn new(
         traffic: &Arc<Traffic>,
-        candidate: &Candidate,
-        backend: &Backend,
+        to: &Destination<'_>,
         clients: &mut Clients,
         before: Option<&Arc<Lane>>,
         records: &Records,
@@ -208,16 +249,13 @@ impl Lane {
         let breaker = &traffic.breaker;
         let before = before.filter(|lane| lane.traffic.breaker == *breaker);
         let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(1)));
-        let ways = backend.endpoints.iter().map(|endpoint| {
-            let client = clients.client(endpoint, backend.tls.as_ref(), &traffic.connections);
+        let ways = to.endpoints.iter().map(|endpoint| {
+            let client = clients.client(endpoint, to.tls, &traffic.connections);
             let mut known = before.into_iter().flat_map(|lane| &lane.ways);
             let known = known.find(|way| Arc::ptr_eq(&way.client, &client));
             Way {
-                record: records.of(candidate, endpoint),
-                name: balance::hash(
-                    balance::hash(0, candidate.id.as_bytes()),
-                    endpoint.address().as_bytes(),
-                ),
+                record: records.of(to.id, endpoint),
+                name: balance::hash(balance::hash(0, to.id.as_bytes()), endpoint.address().as_bytes()),
                 connections: known.map_or_else(
                     || permits(breaker.connections_per_endpoint),
                     |way| Arc::clone(&way.connections),

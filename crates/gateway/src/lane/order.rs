@@ -24,10 +24,10 @@ pub(crate) enum Order<'a> {
     Managed(Box<Managed<'a>>),
 }
 
-/// Who is asked next.
+/// Who is asked next; `C` is what endpoints belong to, where there is more than one of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Choice<'a> {
-    pub(crate) candidate: &'a Candidate,
+pub(crate) struct Choice<'a, C = &'a Candidate> {
+    pub(crate) candidate: C,
     /// The way there; `None` without a policy, or where there is none.
     pub(crate) lane: Option<(&'a Arc<Lane>, usize)>,
     /// Whether it was asked by this request before.
@@ -44,9 +44,9 @@ pub(crate) struct Usual<'a> {
 }
 
 /// As a policy says.
-pub(crate) struct Managed<'a> {
+pub(crate) struct Managed<'a, C = &'a Candidate> {
     traffic: &'a Traffic,
-    endpoints: Vec<Endpoint<'a>>,
+    endpoints: Vec<Endpoint<'a, C>>,
     affinity: Affinity,
     /// Attempts that count, so far.
     attempts: u32,
@@ -55,8 +55,10 @@ pub(crate) struct Managed<'a> {
 }
 
 /// One endpoint of one candidate.
-struct Endpoint<'a> {
-    candidate: &'a Candidate,
+struct Endpoint<'a, C> {
+    candidate: C,
+    /// The share of the candidate.
+    weight: u32,
     lane: Option<(&'a Arc<Lane>, usize)>,
     level: u32,
     tried: u32,
@@ -174,12 +176,13 @@ impl<'a> Managed<'a> {
             };
             let endpoint = |lane| Endpoint {
                 candidate,
+                weight: candidate.weight,
                 lane,
                 level,
                 tried: 0,
                 is_out: false,
             };
-            match lanes.find(traffic, candidate) {
+            match lanes.find(traffic, &candidate.id) {
                 Some(lane) => endpoints.extend((0..lane.ways.len()).map(|way| endpoint(Some((lane, way))))),
                 None => endpoints.push(endpoint(None)),
             }
@@ -201,6 +204,40 @@ impl<'a> Managed<'a> {
         })
     }
 
+    fn leave_out(&mut self, candidate: &Candidate) {
+        self.attempts = self.attempts.saturating_sub(1);
+        let endpoints = self.endpoints.iter_mut();
+        for endpoint in endpoints.filter(|endpoint| std::ptr::eq(endpoint.candidate, candidate)) {
+            endpoint.is_out = true;
+        }
+    }
+}
+
+impl<'a> Managed<'a, ()> {
+    /// Returns the order in which the endpoints of one lane are asked; if it is `kept` to one, only that.
+    pub(crate) fn of(lane: &'a Arc<Lane>, affinity: Affinity, kept: Option<usize>) -> Self {
+        let endpoint = |way| Endpoint {
+            candidate: (),
+            weight: 1,
+            lane: Some((lane, way)),
+            level: 0,
+            tried: 0,
+            is_out: kept.is_some_and(|kept| kept != way),
+        };
+        let endpoints: Vec<_> = (0..lane.ways.len()).map(endpoint).collect();
+        let each = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        let retry = lane.traffic.retry.as_ref();
+        Self {
+            traffic: &lane.traffic,
+            endpoints,
+            affinity,
+            attempts: 0,
+            most: retry.map_or(each, |retry| retry.retries.saturating_add(1)),
+        }
+    }
+}
+
+impl<'a, C: Copy> Managed<'a, C> {
     /// Returns what the request chooses its endpoint by.
     pub(crate) fn affinity(&self) -> &Affinity {
         &self.affinity
@@ -217,7 +254,7 @@ impl<'a> Managed<'a> {
     }
 
     /// Returns who is asked next; `None` if nobody is left.
-    pub(crate) fn next(&mut self, records: &Records) -> Option<Choice<'a>> {
+    pub(crate) fn next(&mut self, records: &Records) -> Option<Choice<'a, C>> {
         if self.attempts >= self.most {
             return None;
         }
@@ -234,21 +271,13 @@ impl<'a> Managed<'a> {
         })
     }
 
-    fn leave_out(&mut self, candidate: &Candidate) {
-        self.attempts = self.attempts.saturating_sub(1);
-        let endpoints = self.endpoints.iter_mut();
-        for endpoint in endpoints.filter(|endpoint| std::ptr::eq(endpoint.candidate, candidate)) {
-            endpoint.is_out = true;
-        }
-    }
-
     /// Returns whether somebody is left.
     pub(crate) fn has_more(&self) -> bool {
         self.attempts < self.most && (self.traffic.retry.is_some() || self.open().next().is_some())
     }
 
     /// Returns the endpoints at priorities that have not had their share of attempts.
-    fn open(&self) -> impl Iterator<Item = (usize, &Endpoint<'a>)> {
+    fn open(&self) -> impl Iterator<Item = (usize, &Endpoint<'a, C>)> {
         let per_priority = self.traffic.retry.as_ref().map_or(0, |retry| retry.per_priority);
         let endpoints = self.endpoints.iter().enumerate();
         endpoints.filter(move |(_, endpoint)| {
@@ -278,7 +307,7 @@ impl<'a> Managed<'a> {
                 endpoint.tried = 0;
             }
         }
-        let open: Vec<(usize, &Endpoint<'a>, Fitness)> = self
+        let open: Vec<(usize, &Endpoint<'a, C>, Fitness)> = self
             .open()
             .map(|(place, endpoint)| (place, endpoint, endpoint.fitness(now)))
             .collect();
@@ -296,15 +325,18 @@ impl<'a> Managed<'a> {
             .iter()
             .filter(|(_, endpoint, fitness)| endpoint.level == level && *fitness >= least);
         let freshest = of_level.clone().map(|(_, endpoint, _)| endpoint.tried).min()?;
-        let eligible: Vec<&(usize, &Endpoint<'a>, Fitness)> = of_level
+        let eligible: Vec<&(usize, &Endpoint<'a, C>, Fitness)> = of_level
             .filter(|(_, endpoint, _)| endpoint.tried == freshest)
             .collect();
         let units: Vec<Unit> = eligible
             .iter()
             .map(|(_, endpoint, _)| endpoint.unit(self.traffic, now))
             .collect();
-        let turn = match (&self.traffic.balance, eligible.first()) {
-            (Balance::RoundRobin, Some((_, endpoint, _))) => endpoint.lane.map_or(0, |(lane, _)| lane.turn()),
+        let turn = match (&self.traffic.balance, eligible.as_slice()) {
+            // Where there is no choice nobody takes a turn.
+            (Balance::RoundRobin, [(_, endpoint, _), _, ..]) => {
+                endpoint.lane.map_or(0, |(lane, _)| lane.turn())
+            }
             (_, _) => 0,
         };
         let session = self.affinity.session;
@@ -318,7 +350,7 @@ impl<'a> Managed<'a> {
 
     /// Returns the priority of a first attempt, and how fit an endpoint there must be: a priority of which a part
     /// is left out gives a part of its requests to the next one.
-    fn spill(&self, open: &[(usize, &Endpoint<'a>, Fitness)], best: Fitness) -> (u32, Fitness) {
+    fn spill(&self, open: &[(usize, &Endpoint<'a, C>, Fitness)], best: Fitness) -> (u32, Fitness) {
         let mut levels: Vec<u32> = open.iter().map(|(_, endpoint, _)| endpoint.level).collect();
         levels.sort_unstable();
         levels.dedup();
@@ -349,7 +381,7 @@ impl<'a> Managed<'a> {
     }
 
     /// Notes that an attempt failed, for which `status` stands; returns whether somebody else may be asked.
-    pub(crate) fn refused(&mut self, choice: &Choice<'a>, failure: Failure, status: StatusCode) -> bool {
+    pub(crate) fn refused(&mut self, choice: &Choice<'a, C>, failure: Failure, status: StatusCode) -> bool {
         if failure.when() == When::Always {
             self.attempts -= 1;
             if let Some(endpoint) = self.endpoints.get_mut(choice.unit) {
@@ -382,7 +414,7 @@ impl<'a> Managed<'a> {
     }
 
     /// Notes what an attempt tells of its endpoint's health.
-    pub(crate) fn learn(&self, choice: &Choice<'a>, fared: Fared, records: &Records) {
+    pub(crate) fn learn(&self, choice: &Choice<'a, C>, fared: Fared, records: &Records) {
         let Some(record) = choice.record() else {
             return;
         };
@@ -393,7 +425,7 @@ impl<'a> Managed<'a> {
         if !record.note(fared, Some(passive)) || !record.is_healthy(now) {
             return;
         }
-        let known = self.endpoints.iter().filter_map(Endpoint::record);
+        let known = self.endpoints.iter().filter_map(|endpoint| endpoint.record());
         let (mut ejected, mut all) = (0, 0);
         for record in known {
             all += 1;
@@ -407,7 +439,7 @@ impl<'a> Managed<'a> {
     }
 }
 
-impl Endpoint<'_> {
+impl<C> Endpoint<'_, C> {
     fn record(&self) -> Option<&Record> {
         way(self.lane).map(|way| &*way.record)
     }
@@ -433,14 +465,14 @@ impl Endpoint<'_> {
             (_, _) => 0.0,
         };
         Unit {
-            weight: f64::from(self.candidate.weight) / ways as f64 * warmth,
+            weight: f64::from(self.weight) / ways as f64 * warmth,
             load,
             name: way(self.lane).map_or(0, |way| way.name),
         }
     }
 }
 
-impl<'a> Choice<'a> {
+impl<'a, C> Choice<'a, C> {
     /// Returns the way that was chosen.
     pub(crate) fn way(&self) -> Option<&'a Way> {
         way(self.lane)
@@ -453,7 +485,7 @@ impl<'a> Choice<'a> {
 }
 
 /// Returns the place of the endpoint whose name has this hash.
-fn named(eligible: &[&(usize, &Endpoint<'_>, Fitness)], name: u64) -> Option<usize> {
+fn named<C>(eligible: &[&(usize, &Endpoint<'_, C>, Fitness)], name: u64) -> Option<usize> {
     let mut named = eligible.iter();
     let found = named.find(|(_, endpoint, _)| way(endpoint.lane).is_some_and(|way| way.name == name));
     found.map(|(place, _, _)| *place)

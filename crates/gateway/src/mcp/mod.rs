@@ -41,7 +41,7 @@ mod who;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use config::mcp_route::Route;
+use config::{mcp_route::Route, snapshot::Rule};
 use http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header, request::Parts};
 use mcp::{
     Id, Message, Method, Request, RpcError, Session, Version, json,
@@ -49,7 +49,7 @@ use mcp::{
     modern,
     session::{Client, Owner},
 };
-use policy::Policies;
+use policy::{Policies, rate_limit::Told};
 use tokio::time::Instant;
 
 use self::{
@@ -67,7 +67,9 @@ use crate::{
     access::Shown,
     body,
     ctx::Ctx,
+    fault,
     given::Given,
+    meter,
     refusal::{Answer, Content},
     telemetry::tools::{Ended, Mapped},
 };
@@ -108,15 +110,47 @@ pub(crate) async fn serve(
             return refused.answer(None);
         }
     };
+    let told = match &route.treated {
+        None => None,
+        Some(rule) => match Box::pin(let_through(ctx, rule, &head.headers)).await {
+            Ok(told) => told,
+            Err(refused) => {
+                body::turn_away(&head.headers, body).await;
+                return refused.answer(None);
+            }
+        },
+    };
     ctx.state.credentials.names.strip(&mut head.headers);
     let mut id = None;
-    match answer(ctx, route, who, head, body, &mut id).await {
+    let mut answer = match answer(ctx, route, who, head, body, &mut id).await {
         Ok(answer) => answer,
         Err(refused) => {
             note(ctx, &refused);
             refused.answer(id.as_ref())
         }
+    };
+    if let Some(told) = told {
+        meter::tell(&told, &mut answer.headers);
     }
+    answer
+}
+
+/// Holds a request against the limits of the route that `rule` stands for; returns what the client is told of them.
+async fn let_through(ctx: &mut Ctx, rule: &Rule, headers: &HeaderMap) -> Result<Option<Told>, Box<Refused>> {
+    if let Some(status) = fault::inject(ctx, rule).await {
+        return Err(Refused::new(
+            status,
+            RpcError::new(mcp::error::SERVER, fault::MESSAGE),
+        ));
+    }
+    Ok(meter::open_uncounted(ctx, rule, headers).await?)
+}
+
+/// Returns the most bytes that a message may have.
+fn largest(ctx: &Ctx, route: &Route) -> usize {
+    let traffic = route.treated.as_ref().and_then(|rule| rule.traffic.as_ref());
+    let own = traffic.and_then(|traffic| traffic.max_body);
+    own.unwrap_or_else(|| ctx.usual_body())
 }
 
 /// Notes of the messages that nobody has answered that they were refused.
@@ -163,6 +197,7 @@ async fn answer(
         state: Arc::clone(&ctx.state),
         runtime: Arc::clone(&ctx.runtime),
         route: Arc::clone(route),
+        peer: ctx.peer(),
         headers: head.headers,
         who,
         request_id: ctx.facts.request_id.clone(),
@@ -236,7 +271,7 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
     if !takes.document && !takes.stream {
         return Err(checks::not_acceptable("application/json and text/event-stream"));
     }
-    let limit = ctx.usual_body();
+    let limit = largest(ctx, &turn.route);
     let (bytes, _reserved) = body::read(&turn.headers, body, limit, ctx.pace(), &ctx.runtime.memory).await?;
     ctx.facts.bytes_received = bytes.len() as u64;
     let message = match Payload::parse(&bytes)? {

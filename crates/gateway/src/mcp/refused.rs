@@ -95,6 +95,10 @@ impl From<Box<Refusal>> for Box<Refused> {
         };
         let mut own = Refused::new(refusal.error.status, error);
         own.headers = refusal.headers;
+        if let Some(seconds) = refusal.error.retry_after {
+            own.headers
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         own.document = refusal.document;
         own
     }
@@ -104,7 +108,7 @@ impl From<Failure> for Box<Refused> {
     fn from(failure: Failure) -> Self {
         let status = match failure.fault {
             Fault::Status(status) => Some(status.as_u16()),
-            Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::BadReply => None,
+            Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::BadReply | Fault::Overflow => None,
         };
         let message = format!("call to {} failed: {}", failure.backend, failure.reason);
         let mut data = json!({ "backend": &*failure.backend, "reason": failure.word() });

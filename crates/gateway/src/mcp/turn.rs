@@ -1,6 +1,6 @@
 //! One message of a client, and all that is needed to serve it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, HeaderValue};
@@ -35,6 +35,8 @@ pub(super) struct Turn {
     pub(super) state: Arc<State>,
     pub(super) runtime: Arc<Runtime>,
     pub(super) route: Arc<Route>,
+    /// Where the client is.
+    pub(super) peer: IpAddr,
     /// The client's headers.
     pub(super) headers: HeaderMap,
     pub(super) who: Arc<Who>,
@@ -135,8 +137,9 @@ impl Turn {
     pub(super) fn caller<'a>(&'a self, backend: &'a Backend) -> Caller<'a> {
         Caller {
             state: &self.state,
-            programs: &self.runtime.programs,
+            runtime: &self.runtime,
             backend,
+            peer: self.peer,
             client: &self.headers,
             told: &self.route.access.forward,
             request_id: &self.request_id,

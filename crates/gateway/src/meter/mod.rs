@@ -48,6 +48,8 @@ pub(crate) struct Meter {
     attempt: Ticket,
     /// Where quotas have led the request; `None` if none was asked.
     decision: Option<Decision>,
+    /// Whether being asked is all that it is charged for, whatever comes of it.
+    asked: bool,
 }
 
 /// What a request was charged.
@@ -84,6 +86,7 @@ pub(crate) async fn open(
         ticket: Ticket::default(),
         attempt: Ticket::default(),
         decision: None,
+        asked: false,
     }));
     let Some(limits) = &rule.limits else {
         return Ok(None);
@@ -91,11 +94,11 @@ pub(crate) async fn open(
     hold(ctx, rule, limits, asked.model(), headers, estimate).await
 }
 
-/// Holds a plain request against the limits of `rule`. What the client is to be told of them is returned.
+/// Holds a request of which nothing is counted against the limits of `rule`. What the client is to be told of them is returned.
 ///
 /// # Errors
 /// Those of [`open`].
-pub(crate) async fn open_plain(
+pub(crate) async fn open_uncounted(
     ctx: &mut Ctx,
     rule: &Rule,
     headers: &HeaderMap,
@@ -103,7 +106,10 @@ pub(crate) async fn open_plain(
     let Some(limits) = &rule.limits else {
         return Ok(None);
     };
-    ctx.facts.meter = Some(Box::default());
+    ctx.facts.meter = Some(Box::new(Meter {
+        asked: true,
+        ..Meter::default()
+    }));
     hold(ctx, rule, limits, "", headers, Estimate::default()).await
 }
 
@@ -211,6 +217,7 @@ impl Meter {
             ticket,
             attempt,
             decision,
+            asked,
         } = self;
         if let Some((decision, route)) = decision.zip(facts.route.as_ref()) {
             facts.runtime().metrics.quotas.decided(route, decision);
@@ -225,7 +232,7 @@ impl Meter {
             costs: Vec::new(),
         };
         let (limiter, now) = (facts.limiter(), facts.now());
-        if facts.plain {
+        if asked {
             limiter.settle(ticket, Some(&plain(facts)), now);
             return bill;
         }
@@ -258,7 +265,7 @@ fn subject<'a>(facts: &'a Facts, attempted: &'a Attempted, usage: &'a Usage) -> 
     }
 }
 
-/// Returns a plain request as what it is charged for: being asked, whatever came of it.
+/// Returns such a request as what it is charged for: being asked, whatever came of it.
 fn plain(facts: &Facts) -> Subject<'_> {
     Subject {
         model: "",

@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     if rule.limits.is_none() {
         return Ok(answer(ctx, rule, head, given).await);
     }
-    let told = meter::open_plain(ctx, rule, &head.headers).await?;
+    let told = meter::open_uncounted(ctx, rule, &head.headers).await?;
     let mut answer = answer(ctx, rule, head, given).await;
     if let Some(told) = told {
         meter::tell(&told, &mut answer.headers);

@@ -22,3 +22,4 @@ mod server;
 mod sessions;
 mod streams;
 mod subscriptions;
+mod treated;

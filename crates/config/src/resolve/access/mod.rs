@@ -16,7 +16,7 @@ use self::builder::Builder;
 use super::{
     Notes, Reach,
     attach::Hosts,
-    targets::{self, Attached, Attaching, Routed, Site, Targets},
+    targets::{self, Attached, Attaching, Routed, Site, Targets, Tools},
 };
 use crate::{
     Condition, ConditionKind, Key, Resources, Severity,
@@ -314,7 +314,7 @@ fn unread(resources: &Resources) -> BTreeSet<Option<String>> {
 pub(super) const ATTACHING: Attaching = Attaching {
     kind: KIND,
     missing: Severity::Error,
-    tools: true,
+    tools: Tools::Routes,
 };
 
 const KIND: &str = "SecurityPolicy";

@@ -18,7 +18,7 @@ use super::{
     Notes,
     listeners::{Listener, Listeners},
     ordered,
-    targets::{self, Attached, Attaching, Targets},
+    targets::{self, Attached, Attaching, Targets, Tools},
     unreadable,
 };
 use crate::{
@@ -160,7 +160,7 @@ fn encrypt(
 pub(super) const ATTACHING: Attaching = Attaching {
     kind: KIND,
     missing: Severity::Warning,
-    tools: false,
+    tools: Tools::No,
 };
 
 pub(super) const KIND: &str = "ClientTrafficPolicy";

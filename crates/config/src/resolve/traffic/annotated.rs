@@ -109,7 +109,7 @@ impl Annotated {
 const OURS: &str = "tollgate.dev/";
 
 /// Chooses by what the kind has no word for: `latency` or `prefix`.
-const BALANCE: &str = "tollgate.dev/balance";
+pub(super) const BALANCE: &str = "tollgate.dev/balance";
 
 /// Names failures that are tried elsewhere only on demand.
 const RETRY_ON: &str = "tollgate.dev/retry-on";
@@ -134,3 +134,6 @@ const ANNOTATIONS: &[&str] = &[
     ATTEMPT_HEADERS,
     LOSSES,
 ];
+
+/// Those that mean nothing where no model answers.
+pub(super) const OF_MODELS: &[&str] = &[RETRY_ON, FIRST_EVENT, FALLBACK_HEADER, ATTEMPT_HEADERS, LOSSES];

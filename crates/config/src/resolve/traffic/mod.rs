@@ -7,6 +7,7 @@ mod annotated;
 mod faults;
 mod own;
 mod settings;
+mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +18,7 @@ use self::annotated::Annotated;
 pub(super) use self::{faults::faults, own::Own, settings::streams};
 use super::{
     Notes,
-    targets::{self, Attached, Attaching, Place, Site, Targets},
+    targets::{self, Attached, Attaching, Place, Site, Targets, Tools},
 };
 use crate::{
     Key, Resources, Severity,
@@ -128,7 +129,7 @@ fn lay(lower: &mut Value, upper: Value) {
 const ATTACHING: Attaching = Attaching {
     kind: KIND,
     missing: Severity::Warning,
-    tools: false,
+    tools: Tools::Servers,
 };
 
 const KIND: &str = "BackendTrafficPolicy";

@@ -8,6 +8,7 @@ use mcp::Message;
 
 use super::{Failure, Fault};
 use crate::{
+    lane::Busy,
     mcp::{
         errand::Unanswered,
         stdio::{Abandoned, Talk},
@@ -23,6 +24,8 @@ pub(in crate::mcp) struct Events {
     ended: bool,
     /// What is done if nobody waits for the answer.
     unanswered: Option<Unanswered>,
+    /// What the call weighs on its lane.
+    _busy: Option<Busy>,
 }
 
 /// Where messages come from.
@@ -46,22 +49,23 @@ pub(in crate::mcp) struct Arrived {
 
 impl Events {
     /// Returns the messages in a body that is a stream of events.
-    pub(super) fn http(backend: &Arc<str>, body: upstream::Reply) -> Self {
-        Self::new(backend, From::Http(body, Sse::default()))
+    pub(super) fn http(backend: &Arc<str>, body: upstream::Reply, busy: Option<Busy>) -> Self {
+        Self::new(backend, From::Http(body, Sse::default()), busy)
     }
 
     /// Returns the messages that a program says.
     pub(super) fn program(backend: &Arc<str>, talk: Talk) -> Self {
-        Self::new(backend, From::Program(talk))
+        Self::new(backend, From::Program(talk), None)
     }
 
-    fn new(backend: &Arc<str>, from: From) -> Self {
+    fn new(backend: &Arc<str>, from: From, busy: Option<Busy>) -> Self {
         Self {
             backend: Arc::clone(backend),
             from,
             ready: VecDeque::new(),
             ended: false,
             unanswered: None,
+            _busy: busy,
         }
     }
 

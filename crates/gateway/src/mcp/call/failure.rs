@@ -32,6 +32,8 @@ pub(in crate::mcp) enum Fault {
     Broken,
     /// Its reply is none.
     BadReply,
+    /// A policy lets it be asked only so much at once.
+    Overflow,
 }
 
 impl Failure {
@@ -54,6 +56,7 @@ impl Failure {
             Fault::Status(_) => "status",
             Fault::Broken => "broken",
             Fault::BadReply => "malformed",
+            Fault::Overflow => "overflow",
         }
     }
 
@@ -65,6 +68,7 @@ impl Failure {
             Fault::Status(status) => format!("status {}", status.as_u16()),
             Fault::Broken => "connection lost".to_owned(),
             Fault::BadReply => "malformed reply".to_owned(),
+            Fault::Overflow => "overloaded".to_owned(),
         }
     }
 }

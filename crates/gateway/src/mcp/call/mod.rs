@@ -2,22 +2,25 @@
 
 mod events;
 mod failure;
+mod managed;
 mod reply;
 mod request;
 mod way;
 
-use std::time::Duration;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use config::mcp_route::{Backend, Http, Reach};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use mcp::{Message, Version, modern::About, session::Entry};
+use policy::traffic::retry;
 use tokio::time::{Instant, timeout_at};
 
-use super::stdio::{self, Programs};
+use super::stdio;
 use crate::{
-    State,
+    Runtime, State,
+    lane::Busy,
     telemetry::trace::Position,
-    upstream::{self, CallError},
+    upstream::{self, CallError, Client},
 };
 
 pub(super) use events::Events;
@@ -46,8 +49,10 @@ pub(super) enum Ask<'a> {
 /// A backend and what is needed to call it.
 pub(super) struct Caller<'a> {
     pub(super) state: &'a State,
-    pub(super) programs: &'a Programs,
+    pub(super) runtime: &'a Runtime,
     pub(super) backend: &'a Backend,
+    /// Where the client is.
+    pub(super) peer: IpAddr,
     /// The client's headers, of which those are sent on that the route names.
     pub(super) client: &'a HeaderMap,
     /// Headers in which every server is told who calls.
@@ -94,7 +99,7 @@ impl Caller<'_> {
             Reach::Http(http) => http,
             Reach::Program(program) => {
                 let call = stdio::Call {
-                    programs: self.programs,
+                    programs: &self.runtime.programs,
                     backend: &self.backend.name,
                     program,
                     entry,
@@ -104,9 +109,15 @@ impl Caller<'_> {
         };
         let until = Instant::now() + limit;
         let answered = async {
-            let (response, endpoint) = self.call(reach, entry, ask).await?;
-            let (head, body) = response.into_parts();
-            self.read((&head, body), endpoint, entry, ask).await
+            let replied = match &self.backend.traffic {
+                None => {
+                    let clients = self.state.clients.of(&reach.id);
+                    let called = self.call(clients, reach, entry, ask).await;
+                    called.map_err(|missed| missed.failure)?
+                }
+                Some(traffic) => Box::pin(self.managed(traffic, reach, entry, ask)).await?,
+            };
+            self.read(replied, entry, ask).await
         };
         timeout_at(until, answered).await.unwrap_or_else(|_| {
             let limit = limit.as_secs_f32();
@@ -114,41 +125,76 @@ impl Caller<'_> {
         })
     }
 
-    /// Calls the endpoint that keeps the session, or one after the other until one is reached; returns which it was.
+    /// Calls the endpoint that keeps the session, or one after the other until one is reached.
     async fn call(
         &self,
+        clients: &[Arc<Client>],
         reach: &Http,
         entry: Option<&Entry>,
         ask: Ask<'_>,
-    ) -> Result<(Response<upstream::Reply>, u64), Failure> {
-        let fail = |fault, reason: String| Failure::new(&self.backend.name, fault, reason);
-        let mut ways = Ways::of(self.state.clients.of(&reach.id), entry).await;
-        let mut failure = Failure {
-            lost: ways.lost,
-            ..fail(Fault::Unreachable, ways.none().to_owned())
+    ) -> Result<Replied, Missed> {
+        let mut ways = Ways::of(clients, entry).await;
+        let lost = ways.lost;
+        let missed = |kind, fault, reason: String| Missed {
+            kind,
+            failure: Failure {
+                lost: lost && fault == Fault::Unreachable,
+                ..Failure::new(&self.backend.name, fault, reason)
+            },
         };
+        let mut last = missed(
+            retry::Failure::Connect,
+            Fault::Unreachable,
+            ways.none().to_owned(),
+        );
         while let Some(client) = ways.next().await {
             let error = match client {
                 Ok(client) => {
-                    let request = self.request(reach, &client.host, entry, ask)?;
+                    let request = self.request(reach, &client.host, entry, ask);
+                    let request = request.map_err(|failure| Missed {
+                        kind: retry::Failure::Unsayable,
+                        failure,
+                    })?;
                     match client.call(request).await {
-                        Ok(response) => return Ok((response, client.name)),
+                        Ok(response) => {
+                            return Ok(Replied {
+                                response,
+                                endpoint: client.name,
+                                busy: None,
+                            });
+                        }
                         Err(error) => error,
                     }
                 }
                 Err(error) => error.into(),
             };
-            let fault = match error {
-                CallError::Connect(_) | CallError::Refused(_) => Fault::Unreachable,
-                CallError::Reset(_) => return Err(fail(Fault::Broken, error.to_string())),
+            let (kind, fault) = match error {
+                CallError::Connect(_) => (retry::Failure::Connect, Fault::Unreachable),
+                CallError::Refused(_) => (retry::Failure::RefusedStream, Fault::Unreachable),
+                CallError::Reset(_) => (retry::Failure::Reset, Fault::Broken),
             };
-            failure = Failure {
-                lost: ways.lost,
-                ..fail(fault, error.to_string())
-            };
+            last = missed(kind, fault, error.to_string());
+            if fault == Fault::Broken {
+                break;
+            }
         }
-        Err(failure)
+        Err(last)
     }
+}
+
+/// What an endpoint has replied.
+struct Replied {
+    response: Response<upstream::Reply>,
+    /// The hash of its address.
+    endpoint: u64,
+    /// What the call weighs on its lane, until the reply is read.
+    busy: Option<Busy>,
+}
+
+/// A call that brought no reply, and what that amounts to.
+struct Missed {
+    kind: retry::Failure,
+    failure: Failure,
 }
 
 /// Returns whether a backend is spoken with in the line without sessions.

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use llm::frame::sse::{Event, Sse};
 use mcp::{Message, session::Entry};
 
-use super::{Ask, Caller, Events, Failure, Fault, SESSION};
+use super::{Ask, Caller, Events, Failure, Fault, Replied, SESSION};
 use crate::{body::Pieces, mcp::stdio::Talk, upstream};
 
 /// The largest reply that is no stream.
@@ -43,14 +43,19 @@ impl Reply {
 }
 
 impl Caller<'_> {
-    /// Reads the reply of `endpoint` to `ask`.
+    /// Reads the reply to `ask`.
     pub(super) async fn read(
         &self,
-        (head, body): (&response::Parts, upstream::Reply),
-        endpoint: u64,
+        replied: Replied,
         entry: Option<&Entry>,
         ask: Ask<'_>,
     ) -> Result<Reply, Failure> {
+        let Replied {
+            response,
+            endpoint,
+            busy,
+        } = replied;
+        let (head, body) = response.into_parts();
         let opened = head
             .headers
             .get(SESSION)
@@ -63,14 +68,14 @@ impl Caller<'_> {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(Reply::Nothing),
             // A backend need not have a stream, nor end sessions.
             StatusCode::METHOD_NOT_ALLOWED if !matches!(ask, Ask::Post(_)) => return Ok(Reply::Nothing),
-            status if !status.is_success() => return self.refused(head, body, entry).await,
+            status if !status.is_success() => return self.refused(&head, body, entry).await,
             _ => {}
         }
         if matches!(ask, Ask::Delete) {
             return Ok(Reply::Nothing);
         }
         if media_type(&head.headers) == Some("text/event-stream") {
-            let events = Events::http(&self.backend.name, body);
+            let events = Events::http(&self.backend.name, body, busy);
             return Ok(Reply::Events(Box::new(events), opened));
         }
         let bytes = self.whole(body, MAX_REPLY).await?;

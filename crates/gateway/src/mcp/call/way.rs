@@ -24,16 +24,13 @@ pub(super) struct Ways {
 impl Ways {
     /// Returns the ways to one of `clients`, in the session of `entry` if there is one.
     pub(super) async fn of(clients: &[Arc<Client>], entry: Option<&Entry>) -> Self {
-        let kept = entry.filter(|entry| !entry.session.is_empty());
-        if let Some(name) = kept.and_then(|entry| entry.endpoint) {
+        if let Some(name) = kept(entry) {
             for client in clients {
                 if let Some(kept) = client.find(name).await {
                     return Self::kept(kept, clients.len() > 1 || !client.is_alone());
                 }
             }
-            // Addresses of a name may be given out in part, and one endpoint is all that there is: the server knows
-            // whether the session is lost.
-            if clients.len() > 1 && !clients.iter().any(|client| client.is_named()) {
+            if is_lost(clients.iter()) {
                 return Self::gone();
             }
         }
@@ -78,11 +75,7 @@ impl Ways {
 
     /// Returns why there is none from the beginning.
     pub(super) fn none(&self) -> &'static str {
-        if self.lost {
-            "the endpoint that kept the session is gone"
-        } else {
-            "it has no endpoint"
-        }
+        if self.lost { GONE } else { "it has no endpoint" }
     }
 
     /// Returns the next.
@@ -100,4 +93,18 @@ impl Ways {
             Err(error) => Some(Err(error)),
         }
     }
+}
+
+/// What is said of a session whose endpoint is gone.
+pub(super) const GONE: &str = "the endpoint that kept the session is gone";
+
+/// Returns the hash of the address that keeps the session of `entry`, if one does.
+pub(super) fn kept(entry: Option<&Entry>) -> Option<u64> {
+    entry.filter(|entry| !entry.session.is_empty())?.endpoint
+}
+
+/// Returns whether a session is lost whose endpoint is none of these. Addresses of a name may be given out in part, and
+/// one endpoint is all that there is: the server itself knows then.
+pub(super) fn is_lost<'a>(clients: impl Iterator<Item = &'a Arc<Client>> + Clone) -> bool {
+    clients.clone().count() > 1 && !clients.into_iter().any(|client| client.is_named())
 }
