@@ -3,7 +3,8 @@
 //! One matcher serves both questions, so that every model that is listed can be reached and the reverse. A
 //! request belongs to the listener with the most specific host, and to no other (Gateway API, "listener
 //! isolation"). The rules of a listener are grouped by host and sorted once; within a group those that want one
-//! exact model are found by that model, so that a request costs the same with ten models as with ten thousand.
+//! exact model are found by that model, and those of plain requests by their path, so that a request costs the same
+//! with ten of them as with ten thousand.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,6 +22,7 @@ use crate::{
 mod gate;
 mod matching;
 mod mcp;
+mod paths;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ pub use gate::Gate;
 use gate::Guards;
 pub use matching::{Asked, HeaderTest, Match, PathTest, Pattern, QueryTest};
 pub use mcp::{McpRouter, Row as McpRow};
+use paths::Paths;
 
 /// The header that carries the model in rules' matches; clients cannot set it.
 pub const MODEL_HEADER: &str = "x-ai-eg-model";
@@ -150,12 +153,7 @@ impl Router {
     pub fn plain(&self, asked: &Asked<'_>, operation: bool) -> Option<&Arc<Rule>> {
         for group in self.groups(asked.host) {
             let first = group.first_model.filter(|_| operation);
-            let ahead = group
-                .plain
-                .iter()
-                .filter(|at| first.is_none_or(|first| **at < first));
-            let mut rows = ahead.filter_map(|at| group.rows.get(*at));
-            if let Some(row) = rows.find(|row| row.wanted.refusal(asked).is_none()) {
+            if let Some(row) = group.plain.first(&group.rows, asked, first) {
                 return Some(&row.rule);
             }
             if first.is_some() {
@@ -278,8 +276,8 @@ struct Group {
     /// The other rows that depend on the model, in order of precedence: among rows of models a plain one can come
     /// after one that is for another model.
     rest: Vec<usize>,
-    /// Rows of plain requests, in order of precedence.
-    plain: Vec<usize>,
+    /// Rows of plain requests.
+    plain: Paths,
     /// The first row of models.
     first_model: Option<usize>,
     /// In order of declaration, each once for each of the policies that guard it.
@@ -309,7 +307,7 @@ impl Group {
             rows: Vec::new(),
             by_model: HashMap::new(),
             rest: Vec::new(),
-            plain: Vec::new(),
+            plain: Paths::default(),
             first_model: None,
             models: Vec::new(),
             guards: Guards::default(),
@@ -350,7 +348,7 @@ impl Group {
         });
         for (at, row) in self.rows.iter().enumerate() {
             if row.is_plain() {
-                self.plain.push(at);
+                self.plain.add(at, &row.wanted.path);
                 let depends = self.first_model.is_some() && !row.wanted.takes_all();
                 self.rest.extend(depends.then_some(at));
                 continue;
