@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
         .map(|text| serde_json::from_str::<explain::Question>(text).context("--explain"))
         .transpose()?;
     let source = Source::choose(arguments.paths)?;
-    let declared = source.load(&mut Memory::default());
+    let declared = source.load(source.read(), &mut Memory::default());
     let (snapshot, report) = config::resolve(&declared.resources, source::now());
     let problems = &declared.problems;
     let mut failed = report.has_errors()

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use config::{
-    Memory, Secret, Severity, Snapshot,
+    Memory, Resolver, Secret, Severity, Snapshot,
     certificate::{Authorities, Certificate},
 };
 use gateway::{AccessRecords, Gateway, LogLevel, Options, Profiling, RedisOptions, Telemetry};
@@ -39,7 +39,7 @@ use crate::{
     seeds::Seeds,
     signal::{Signal, Signals},
     simulate,
-    source::{self, Input, Source, watch::Watch},
+    source::{self, Input, Source, Texts, watch::Watch},
 };
 
 /// Runs the gateway until it is told to stop.
@@ -85,8 +85,8 @@ async fn serve(
         *port = address.port();
     }
     let loaded = source::now();
-    let mut memory = Memory::default();
-    let configuration = match prepare(&source, arguments, loaded, &mut memory) {
+    let mut known = Known::default();
+    let configuration = match prepare(&source, source.read(), arguments, loaded, &mut known) {
         Prepared::Sound(configuration) => configuration,
         Prepared::Refused { reasons, .. } => {
             reasons.iter().for_each(say);
@@ -113,13 +113,7 @@ async fn serve(
         source: &source,
         models,
     });
-    let mut reloader = Reloader::new(
-        arguments,
-        &source,
-        &gateway,
-        (configuration.input, memory),
-        loaded,
-    );
+    let mut reloader = Reloader::new(arguments, &source, &gateway, (configuration.input, known), loaded);
     // What changed between reading and watching was not heard.
     reloader.look().await;
     seeds.look(&gateway);
@@ -267,9 +261,16 @@ enum Prepared {
     },
 }
 
-fn prepare(source: &Source, arguments: &Run, loaded: u64, memory: &mut Memory) -> Prepared {
-    let declared = source.load(memory);
-    let (mut snapshot, report) = config::resolve(&declared.resources, loaded);
+/// What is known of one configuration when the next one comes.
+#[derive(Default)]
+struct Known {
+    documents: Memory,
+    resolver: Resolver,
+}
+
+fn prepare(source: &Source, read: Texts, arguments: &Run, loaded: u64, known: &mut Known) -> Prepared {
+    let declared = source.load(read, &mut known.documents);
+    let (mut snapshot, report) = known.resolver.resolve(&declared.resources, loaded);
     let mut lines: Vec<_> = declared.problems.iter().map(ToString::to_string).collect();
     for entry in &report.entries {
         let notable = |condition: &config::Condition| condition.severity > Severity::Note;
@@ -323,8 +324,8 @@ struct Reloader<'a> {
     watch: Option<Watch>,
     /// What was read last, whether it is served or not.
     input: Input,
-    /// What its documents say.
-    memory: Memory,
+    /// What is known of it.
+    known: Known,
     /// Whether it is served.
     served: bool,
     /// When the first configuration was read: the age of models must not change with a reload.
@@ -336,7 +337,7 @@ impl<'a> Reloader<'a> {
         arguments: &'a Run,
         source: &'a Source,
         gateway: &'a Arc<Gateway>,
-        (input, memory): (Input, Memory),
+        (input, known): (Input, Known),
         loaded: u64,
     ) -> Self {
         let mut reloader = Self {
@@ -345,7 +346,7 @@ impl<'a> Reloader<'a> {
             gateway,
             watch: None,
             input,
-            memory,
+            known,
             served: true,
             loaded,
         };
@@ -371,8 +372,9 @@ impl<'a> Reloader<'a> {
 
     /// Reads the source again and serves it if it says something new.
     async fn look(&mut self) {
-        if self.source.differs(&self.input) {
-            self.reload().await;
+        let read = self.source.read();
+        if self.source.differs(&read, &self.input) {
+            self.reload(read).await;
         }
         self.follow();
     }
@@ -380,13 +382,14 @@ impl<'a> Reloader<'a> {
     /// As [`Reloader::look`], and tries again what was refused.
     async fn insist(&mut self) {
         if !self.served {
-            self.reload().await;
+            self.reload(self.source.read()).await;
         }
         self.look().await;
     }
 
-    async fn reload(&mut self) {
-        let (input, outcome) = match prepare(self.source, self.arguments, self.loaded, &mut self.memory) {
+    async fn reload(&mut self, read: Texts) {
+        let prepared = prepare(self.source, read, self.arguments, self.loaded, &mut self.known);
+        let (input, outcome) = match prepared {
             Prepared::Refused { input, reasons } => (input, Err(reasons)),
             Prepared::Sound(Configuration {
                 input,

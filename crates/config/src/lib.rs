@@ -27,7 +27,7 @@ pub use credential::Credential;
 pub use kind::schema;
 pub use parse::{Fault, Memory, Says, Severity, Surroundings, parse, parse_again};
 pub use report::{Condition, ConditionKind, Report};
-pub use resolve::{holding::holding, resolve};
+pub use resolve::{Resolver, holding::holding, resolve};
 pub use resources::{Key, Origin, Resources};
 pub use router::Router;
 pub use secret::Secret;

@@ -88,7 +88,7 @@ pub struct Rule {
     /// The rule's name, where it has one.
     pub name: Option<String>,
     /// Who may serve it, in the order of the references.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Arc<[Candidate]>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Who may use it; anybody if there are none.
@@ -278,6 +278,24 @@ impl Snapshot {
             dump["policies"] = json!(policies);
         }
         dump
+    }
+}
+
+/// Whether calls are the same: of providers there is one of each id.
+impl PartialEq for Backend {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            id,
+            provider,
+            site,
+            endpoints,
+            tls,
+            credential,
+            quota,
+        } = self;
+        (id, provider.id(), site) == (&other.id, other.provider.id(), &other.site)
+            && (endpoints, tls) == (&other.endpoints, &other.tls)
+            && (credential, quota) == (&other.credential, &other.quota)
     }
 }
 

@@ -167,6 +167,9 @@ pub enum AccessLog {
 /// The gateway.
 pub struct Gateway {
     state: ArcSwap<State>,
+    /// What was served before and may be in use still. To let go of thousands of rules takes a while, which is not to be
+    /// a request's.
+    retired: Mutex<Vec<Arc<State>>>,
     runtime: Arc<Runtime>,
     server: Mutex<Server>,
     /// Held while a snapshot is installed, so that two of them cannot interleave.
@@ -290,6 +293,7 @@ impl Gateway {
             let admin = admin.map(|admin| admin::serve(admin, gateway.clone()));
             Self {
                 state: ArcSwap::default(),
+                retired: Mutex::default(),
                 runtime,
                 server: Mutex::default(),
                 installing: tokio::sync::Mutex::default(),
@@ -320,7 +324,7 @@ impl Gateway {
         let state = Arc::new(self.state(snapshot));
         *self.probes.lock().unwrap_or_else(PoisonError::into_inner) =
             lane::probe::start(&state.lanes, &self.runtime);
-        self.state.store(Arc::clone(&state));
+        let before = self.state.swap(Arc::clone(&state));
         self.runtime.records.prune();
         self.runtime.keys.end(&state.snapshot.outside);
         self.runtime.installed.send_replace(Some(state));
@@ -331,6 +335,8 @@ impl Gateway {
         }
         self.runtime.metrics.process.installed();
         self.runtime.ready.store(true, Ordering::Release);
+        self.retired().push(before);
+        self.let_go();
         tracing::info!(listeners = ports.len(), "snapshot installed");
         Ok(())
     }
@@ -388,6 +394,15 @@ impl Gateway {
         if let Some(pusher) = &self.pusher {
             pusher.flush(EXPORT_FLUSH);
         }
+    }
+
+    /// Lets go of what was served before and is not in use any more.
+    pub(crate) fn let_go(&self) {
+        self.retired().retain(|state| Arc::strong_count(state) > 1);
+    }
+
+    fn retired(&self) -> std::sync::MutexGuard<'_, Vec<Arc<State>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn server(&self) -> std::sync::MutexGuard<'_, Server> {

@@ -55,7 +55,7 @@ pub(super) fn read(paths: &[PathBuf], stdin: &str, problems: &mut Vec<Problem>) 
             if !names.insert(name.clone()) {
                 continue;
             }
-            match super::read(&file) {
+            match super::text_of(&file) {
                 Ok(text) => documents.push(Document { name, text }),
                 Err(reason) => problems.push(Problem::Unreadable {
                     path: file,
@@ -91,7 +91,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-fn is_resource(path: &Path) -> bool {
+/// Returns whether a file of a folder is read.
+pub(super) fn is_resource(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
         ["yaml", "yml", "json"]

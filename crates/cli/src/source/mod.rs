@@ -60,6 +60,13 @@ pub(crate) struct Document {
     pub(crate) text: String,
 }
 
+/// What the texts of a source are now.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+}
+
 /// Everything that was read, to tell whether anything has changed since.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Input {
@@ -121,11 +128,22 @@ impl Source {
         Ok(Self::Tools { list, beside })
     }
 
-    /// Reads and parses everything. Total: what cannot be read is a problem.
-    /// `memory` is what was read before.
-    pub(crate) fn load(&self, memory: &mut Memory) -> Declared {
-        let mut declared = Declared::default();
-        let documents = self.documents(&mut declared.problems);
+    /// Reads everything. Total: what cannot be read is a problem.
+    pub(crate) fn read(&self) -> Texts {
+        let mut problems = Vec::new();
+        Texts {
+            documents: self.documents(&mut problems),
+            problems,
+        }
+    }
+
+    /// Parses what was read. `memory` is what was read before.
+    pub(crate) fn load(&self, read: Texts, memory: &mut Memory) -> Declared {
+        let Texts { documents, problems } = read;
+        let mut declared = Declared {
+            problems,
+            ..Declared::default()
+        };
         let texts = documents.iter().map(|document| document.text.as_str());
         let unknown = memory.turn(texts);
         read_ahead(&unknown, memory);
@@ -134,7 +152,7 @@ impl Source {
             environment: &|name| env::var(name).ok(),
             reader: &|path| {
                 let path = file::expand(path);
-                let content = read(&path);
+                let content = text_of(&path);
                 attached.borrow_mut().insert(path, content.clone());
                 content
             },
@@ -151,10 +169,9 @@ impl Source {
     }
 
     /// Returns whether anything differs from what was read as `input`.
-    pub(crate) fn differs(&self, input: &Input) -> bool {
+    pub(crate) fn differs(&self, read: &Texts, input: &Input) -> bool {
         let attached = &input.attached;
-        self.documents(&mut Vec::new()) != input.documents
-            || attached.iter().any(|(path, content)| read(path) != *content)
+        read.documents != input.documents || attached.iter().any(|(path, content)| text_of(path) != *content)
     }
 
     /// Returns the files and folders whose changes matter.
@@ -289,7 +306,7 @@ fn read_ahead(unknown: &[&str], memory: &mut Memory) {
     });
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn text_of(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 

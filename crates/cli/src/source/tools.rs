@@ -10,7 +10,7 @@ use config::{Fault, Severity};
 use http::Uri;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Problem, read};
+use super::{Document, Problem, text_of};
 
 /// Where a list of servers is.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl List {
     pub(super) fn document(&self, problems: &mut Vec<Problem>) -> Option<Document> {
         let text = match self {
             List::Text(text) => text.clone(),
-            List::File(path) => match read(path) {
+            List::File(path) => match text_of(path) {
                 Ok(text) => text,
                 Err(reason) => {
                     let path = path.clone();

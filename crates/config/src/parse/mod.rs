@@ -8,8 +8,11 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
+
+use foldhash::fast::RandomState;
+use memchr::memmem::Finder;
 
 use self::{document::Reader, piece::Piece};
 use crate::Resources;
@@ -65,8 +68,8 @@ pub enum Severity {
 #[derive(Debug, Default)]
 pub struct Memory {
     /// By their texts: those of the load before, and those of this one.
-    before: HashMap<Box<str>, Arc<Piece>>,
-    now: HashMap<Box<str>, Arc<Piece>>,
+    before: HashMap<Box<str>, Arc<Piece>, RandomState>,
+    now: HashMap<Box<str>, Arc<Piece>, RandomState>,
 }
 
 impl Memory {
@@ -76,7 +79,7 @@ impl Memory {
     /// were read before, wherever that is best, and are learnt.
     pub fn turn<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) -> Vec<&'t str> {
         self.before = std::mem::take(&mut self.now);
-        let mut once = HashSet::new();
+        let mut once = HashSet::with_hasher(RandomState::default());
         let pieces = texts.into_iter().flat_map(pieces);
         let unknown = pieces.filter(|text| stands_alone(text) && !self.before.contains_key(*text));
         unknown.filter(|text| once.insert(*text)).collect()
@@ -183,25 +186,21 @@ fn pieces(text: &str) -> Vec<&str> {
         return vec![text];
     }
     let mut pieces = Vec::new();
-    let mut rest = text;
-    let mut from = 0;
-    while let Some(found) = rest.get(from..).and_then(|later| later.find("\n---")) {
-        let at = from + found + 1;
-        let (before, after) = rest.split_at(at);
-        let marks = after
-            .get(3..)
-            .is_none_or(|after| after.is_empty() || after.starts_with(char::is_whitespace));
-        if marks {
-            pieces.push(before);
-            rest = after;
-            from = 0;
-        } else {
-            from = at;
+    let mut begin = 0;
+    for found in BREAK.find_iter(text.as_bytes()) {
+        let at = found + 1;
+        let after = text.get(at + 3..).unwrap_or_default();
+        if after.is_empty() || after.starts_with(char::is_whitespace) {
+            pieces.extend(text.get(begin..at));
+            begin = at;
         }
     }
-    pieces.push(rest);
+    pieces.extend(text.get(begin..));
     pieces
 }
+
+/// What a line of a text may begin another document with.
+static BREAK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\n---"));
 
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

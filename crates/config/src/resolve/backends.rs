@@ -31,10 +31,10 @@ use crate::{
 };
 
 /// Every AIServiceBackend, resolved.
-pub(super) type Backends = BTreeMap<Key, Service>;
+pub(super) type Backends = BTreeMap<Key, Arc<Service>>;
 
 /// An AIServiceBackend, resolved.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Service {
     /// How it is called, or why it cannot be.
     pub(super) backend: Result<Arc<snapshot::Backend>, String>,
@@ -64,7 +64,7 @@ pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Backends {
                 headers: headers(key, &declared.spec, notes),
                 body: body(&declared.spec),
             };
-            (key.clone(), service)
+            (key.clone(), Arc::new(service))
         })
         .collect()
 }

@@ -89,7 +89,7 @@ pub(super) fn resolve(
                 own: &own,
                 notes,
             };
-            add(entries, places, key, rules, access, treatment);
+            add(entries, places, key, &rules, access, treatment);
         }
     }
 }
@@ -116,9 +116,9 @@ impl Resolving<'_, '_> {
             .map(|(index, rule)| Entry {
                 rule: Arc::new(self.rule(index, rule)),
                 listener: Host::Any,
-                hosts: Vec::new(),
+                hosts: Arc::default(),
                 created: route.metadata.creation_timestamp,
-                matches: self.matches(index, rule),
+                matches: self.matches(index, rule).into(),
                 owned_by: Arc::default(),
                 models_created: 0,
             })
@@ -156,7 +156,7 @@ impl Resolving<'_, '_> {
             route: Arc::from(self.key.to_string()),
             index,
             name: rule.name.clone(),
-            candidates,
+            candidates: candidates.into(),
             timeouts: Timeouts {
                 request: request.map_or(Some(REPLY), Duration::limit),
                 attempt: attempt.and_then(Duration::limit),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use policy::{
-    cost::{Costs, spec::LLMRequestCost},
+    cost::Costs,
     quota::{Owner, Quota, Together},
     rate_limit::{
         Switches,
@@ -18,7 +18,7 @@ use policy::{
 use super::{Notes, ordered, parameters::GATEWAY_CONFIG, target};
 use crate::{
     Key, Resources, Severity,
-    kind::{AI, AIGatewayRoute, QuotaPolicy},
+    kind::{AI, AIGatewayRoute, GatewayConfig, QuotaPolicy},
     resources::Declared,
 };
 
@@ -55,16 +55,15 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
     }
 }
 
-/// Returns what is counted for replies of a route. What its Gateways have for all routes is that of the first one
-/// that has a GatewayConfig.
+/// Returns what is counted for replies of a route whose Gateways have `config` for all routes.
 pub(super) fn costs(
-    resources: &Resources,
+    config: Option<&GatewayConfig>,
     key: &Key,
     route: &AIGatewayRoute,
     notes: &mut Notes,
 ) -> Option<Arc<Costs>> {
     let own = &route.llm_request_costs;
-    let global = global(resources, key, route, notes);
+    let global = config.map_or(&[][..], |config| &config.global_llm_request_costs);
     if own.is_empty() && global.is_empty() {
         return None;
     }
@@ -76,13 +75,17 @@ pub(super) fn costs(
     Some(Arc::new(costs)).filter(|costs| !costs.is_empty())
 }
 
-fn global<'r>(
+/// Returns the GatewayConfig of a route: that of the first of its Gateways that has one.
+pub(super) fn config<'r>(
     resources: &'r Resources,
     key: &Key,
     route: &AIGatewayRoute,
     notes: &Notes,
-) -> &'r [LLMRequestCost] {
-    let configs = route.parent_refs.iter().filter_map(|parent| {
+) -> Option<&'r Arc<GatewayConfig>> {
+    if resources.gateway_configs.is_empty() {
+        return None;
+    }
+    let mut configs = route.parent_refs.iter().filter_map(|parent| {
         let gateway = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
         let declared = resources.gateways.get(&gateway)?;
         let name = declared.metadata.annotations.get(GATEWAY_CONFIG)?;
@@ -90,8 +93,7 @@ fn global<'r>(
         let accepted = notes.accepts("GatewayConfig", &config);
         resources.gateway_configs.get(&config).filter(|_| accepted)
     });
-    let mut configs = configs.map(|config| config.spec.global_llm_request_costs.as_slice());
-    configs.next().unwrap_or_default()
+    configs.next().map(|config| &config.spec)
 }
 
 /// Returns the quotas, by AIServiceBackend.

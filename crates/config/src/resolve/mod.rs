@@ -28,6 +28,7 @@ mod intake;
 mod listeners;
 mod log_receivers;
 mod mcp;
+mod memory;
 mod metering;
 mod notes;
 mod parameters;
@@ -42,6 +43,7 @@ mod traffic;
 mod validate;
 
 use backends::Reach;
+use memory::Memory;
 use notes::Notes;
 use reference::{End, in_place, ordered, permitted, target, unreadable};
 use services::Services;
@@ -53,6 +55,24 @@ pub use schemas::{PROVIDER, schema_of};
 ///
 /// Total: what is broken fails closed and is reported; the rest is served.
 pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
+    Resolver::default().resolve(resources, loaded)
+}
+
+/// Resolves time and again, and compiles only what is not as it was the time before.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    memory: Memory,
+}
+
+impl Resolver {
+    /// Does what [`resolve`] does, with what is known from the time before.
+    pub fn resolve(&mut self, resources: &Resources, loaded: u64) -> (Snapshot, Report) {
+        self.memory.turn(loaded);
+        passes(resources, loaded, &mut self.memory)
+    }
+}
+
+fn passes(resources: &Resources, loaded: u64, memory: &mut Memory) -> (Snapshot, Report) {
     let mut notes = Notes::new(resources);
     unserved(resources, &mut notes);
     validate::check(resources, &mut notes);
@@ -68,13 +88,14 @@ pub fn resolve(resources: &Resources, loaded: u64) -> (Snapshot, Report) {
     let mut backends = backends::resolve(&reach, &mut notes);
     let ways = proxies::of_gateways(resources, &mut notes);
     proxies::resolve(resources, &ways, &mut backends, &mut notes);
+    memory.settle(&mut backends);
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
     let mut traffic = traffic::resolve(resources, &mut notes);
     let tools = mcp::resolve(&reach, &listeners, &mut access, &mut traffic, &mut notes);
     let mut snapshot = routes::resolve(
         &reach,
-        loaded,
+        (loaded, memory),
         listeners,
         (&backends, &ways),
         &mut access,

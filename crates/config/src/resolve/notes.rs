@@ -1,6 +1,8 @@
 //! What is found out about the resources while they are resolved, and what is said of each in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 
 use crate::{
     Condition, ConditionKind, Key, Origin, Report, Resources, Severity,
@@ -12,12 +14,14 @@ use crate::{
 /// What is found out about the resources while they are resolved.
 pub(super) struct Notes {
     /// By kind, then by name.
-    entries: BTreeMap<&'static str, BTreeMap<Key, Noted>>,
-    used: BTreeMap<&'static str, BTreeSet<Key>>,
+    entries: HashMap<&'static str, HashMap<Key, Noted, RandomState>, RandomState>,
+    /// What is said for the time being, where that is to be known.
+    heard: Option<Vec<Condition>>,
 }
 
 struct Noted {
     order: usize,
+    used: bool,
     origin: Origin,
     places: Places,
     conditions: Vec<Condition>,
@@ -28,8 +32,8 @@ struct Noted {
 impl Notes {
     pub(super) fn new(resources: &Resources) -> Self {
         let mut notes = Self {
-            entries: BTreeMap::new(),
-            used: BTreeMap::new(),
+            entries: HashMap::default(),
+            heard: None,
         };
         notes.add("GatewayClass", &resources.gateway_classes);
         notes.add("Gateway", &resources.gateways);
@@ -73,7 +77,17 @@ impl Notes {
         self.entries.get_mut(kind)?.get_mut(key)
     }
 
+    /// Returns what `speak` returns, and all that it says.
+    pub(super) fn hear<T>(&mut self, speak: impl FnOnce(&mut Self) -> T) -> (T, Vec<Condition>) {
+        self.heard = Some(Vec::new());
+        let returned = speak(self);
+        (returned, self.heard.take().unwrap_or_default())
+    }
+
     pub(super) fn say(&mut self, kind: &'static str, key: &Key, condition: Condition) {
+        if let Some(heard) = &mut self.heard {
+            heard.push(condition.clone());
+        }
         if let Some(noted) = self.noted(kind, key)
             && !noted.conditions.contains(&condition)
         {
@@ -232,9 +246,8 @@ impl Notes {
 
     /// Something refers to the resource.
     pub(super) fn used(&mut self, kind: &'static str, key: &Key) {
-        let used = self.used.entry(kind).or_default();
-        if !used.contains(key) {
-            used.insert(key.clone());
+        if let Some(noted) = self.noted(kind, key) {
+            noted.used = true;
         }
     }
 
@@ -251,13 +264,13 @@ impl Notes {
     pub(super) fn finish(self) -> Report {
         let mut entries = Vec::new();
         for (kind, of_kind) in self.entries {
-            let used = self.used.get(kind);
-            for (key, noted) in of_kind {
-                let used = used.is_some_and(|used| used.contains(&key));
-                entries.push((noted.order, noted.entry(kind, key, used)));
-            }
+            entries.extend(
+                of_kind
+                    .into_iter()
+                    .map(|(key, noted)| (noted.order, noted.entry(kind, key))),
+            );
         }
-        entries.sort_by_key(|(order, _)| *order);
+        entries.sort_unstable_by_key(|(order, _)| *order);
         Report {
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
         }
@@ -268,6 +281,7 @@ impl Noted {
     fn of<S>(declared: &Declared<S>) -> Self {
         Self {
             order: declared.order,
+            used: false,
             origin: declared.origin.clone(),
             places: declared.places.clone(),
             conditions: Vec::new(),
@@ -276,8 +290,8 @@ impl Noted {
         }
     }
 
-    fn entry(mut self, kind: &'static str, key: Key, used: bool) -> Entry {
-        conclude(&mut self.conditions, used);
+    fn entry(mut self, kind: &'static str, key: Key) -> Entry {
+        conclude(&mut self.conditions, self.used);
         for condition in &mut self.conditions {
             let field = condition.field.as_deref();
             condition.at = field.and_then(|field| self.places.find(field));

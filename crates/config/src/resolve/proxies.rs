@@ -90,11 +90,11 @@ pub(super) fn resolve(resources: &Resources, ways: &Ways<'_>, backends: &mut Bac
         }
     }
     for (key, way) in reached {
-        let Some(service) = backends.get_mut(&key) else {
+        let Some(service) = backends.get_mut(&key).filter(|_| !way.changes_nothing()) else {
             continue;
         };
+        let service = Arc::make_mut(service);
         if let Ok(backend) = &mut service.backend
-            && !way.changes_nothing()
             && let Err(message) = way.apply(Arc::make_mut(backend))
         {
             service.backend = Err(message);

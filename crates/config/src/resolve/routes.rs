@@ -11,6 +11,7 @@ use super::{
     backends::{Backends, Reach, Service},
     http_routes,
     listeners::Listeners,
+    memory::{Compiled, Memory, Sources},
     metering, permitted,
     proxies::Ways,
     target,
@@ -31,7 +32,7 @@ use crate::{
 
 pub(super) fn resolve(
     reach: &Reach<'_>,
-    loaded: u64,
+    (loaded, memory): (u64, &mut Memory),
     listeners: Listeners,
     (backends, ways): (&Backends, &Ways<'_>),
     access: &mut Access,
@@ -57,10 +58,22 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        let mut rules = rules(resources, loaded, key, route, backends, notes);
+        let sources = sources(resources, key, &route.spec, backends, notes);
+        let compiled = memory.route(key, route, sources, |sources| {
+            let (rules, said) = notes.hear(|notes| rules(loaded, key, route, sources, notes));
+            Compiled {
+                rules: rules.into(),
+                said: said.into(),
+            }
+        });
+        // What was heard just now is not said twice.
+        for condition in compiled.said.iter() {
+            notes.say(KIND, key, condition.clone());
+        }
+        let mut rules = compiled.rules;
         if let Some(reason) = guards.cover(KIND, key, &route.spec.parent_refs) {
             notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
-            rules.iter_mut().for_each(|entry| close(entry, &reason));
+            rules = rules.iter().map(|entry| closed(entry, &reason)).collect();
         }
         // An expression that does not compile is found only now.
         if !notes.accepts(KIND, key) {
@@ -72,7 +85,7 @@ pub(super) fn resolve(
             own: &[],
             notes,
         };
-        add(&mut entries, places, key, rules, access, treatment);
+        add(&mut entries, places, key, &rules, access, treatment);
     }
     http_routes::resolve(
         reach,
@@ -100,7 +113,7 @@ pub(super) fn add(
     entries: &mut BTreeMap<u16, Vec<Entry>>,
     places: Places,
     key: &Key,
-    rules: Vec<Entry>,
+    rules: &[Entry],
     access: &mut Access,
     mut treatment: Treatment<'_, '_>,
 ) {
@@ -108,24 +121,20 @@ pub(super) fn add(
         let listeners = listeners.into_iter();
         listeners.map(move |(listener, hosts)| (port, listener, hosts))
     });
-    let mut places: Vec<_> = places.collect();
-    // Most routes serve at one place, which takes the rules as they are.
-    let last = places.pop();
-    let copies = places.into_iter().map(|place| (place, rules.clone()));
-    let copies: Vec<_> = copies.collect();
-    for ((port, listener, hosts), rules) in copies.into_iter().chain(last.map(|place| (place, rules))) {
+    for (port, listener, hosts) in places {
         let reached = hosts.values().flatten().next();
+        let all: Arc<[Host]> = hosts.keys().cloned().collect();
         let at_port = entries.entry(port).or_default();
-        at_port.reserve(rules.len());
         for entry in rules {
             let mut entry = Entry {
                 listener: listener.clone(),
-                ..entry
+                hosts: Arc::clone(&all),
+                ..entry.clone()
             };
             if let Some((gateway, listener)) = reached {
                 treatment.treat(&mut entry.rule, (gateway, listener), key);
             }
-            at_port.extend(access.guard(Routed::Route(key), entry, &hosts));
+            access.guard(Routed::Route(key), entry, &hosts, at_port);
         }
     }
 }
@@ -243,31 +252,61 @@ impl<'r> Guards<'r> {
     }
 }
 
-/// Leaves nothing of an entry that could answer.
-fn close(entry: &mut Entry, reason: &str) {
-    let rule = Arc::make_mut(&mut entry.rule);
-    for candidate in &mut rule.candidates {
-        candidate.backend = Err(reason.to_owned());
+/// Returns an entry of which nothing is left that could answer.
+fn closed(entry: &Entry, reason: &str) -> Entry {
+    let candidates = entry.rule.candidates.iter().map(|candidate| Candidate {
+        backend: Err(reason.to_owned()),
+        ..candidate.clone()
+    });
+    let rule = snapshot::Rule {
+        candidates: candidates.collect(),
+        ..snapshot::Rule::clone(&entry.rule)
+    };
+    Entry {
+        rule: Arc::new(rule),
+        ..entry.clone()
     }
 }
 
-fn rules(
+/// Returns what a route is made of besides its declaration; says of references that they lead nowhere.
+fn sources(
     resources: &Resources,
+    key: &Key,
+    route: &AIGatewayRoute,
+    backends: &Backends,
+    notes: &mut Notes,
+) -> Sources {
+    let mut references = Vec::new();
+    for (index, rule) in route.rules.iter().enumerate() {
+        for (at, reference) in rule.backend_refs.iter().enumerate() {
+            let field = || format!("spec.rules[{index}].backendRefs[{at}]");
+            references.push(service(resources, key, &field, reference, backends, notes));
+        }
+    }
+    Sources {
+        references,
+        config: metering::config(resources, key, route, notes).cloned(),
+    }
+}
+
+/// Compiles the rules of a route.
+fn rules(
     loaded: u64,
     key: &Key,
     route: &Declared<AIGatewayRoute>,
-    backends: &Backends,
+    sources: &Sources,
     notes: &mut Notes,
 ) -> Vec<Entry> {
-    let costs = metering::costs(resources, key, &route.spec, notes);
+    let costs = metering::costs(sources.config.as_deref(), key, &route.spec, notes);
+    let mut services = sources.references.iter();
     let created = route.metadata.creation_timestamp;
     let (id, owner) = (Arc::<str>::from(key.to_string()), Arc::from(OWNER));
     let rules = route.spec.rules.iter().enumerate();
     rules
         .map(|(index, rule)| {
-            let candidates = rule.backend_refs.iter().enumerate();
-            let candidates: Vec<Candidate> = candidates
-                .map(|(at, reference)| candidate(resources, key, (index, at), reference, backends, notes))
+            let references = rule.backend_refs.iter().zip(&mut services).enumerate();
+            let candidates: Arc<[Candidate]> = references
+                .map(|(at, (reference, service))| candidate(key, (index, at), reference, service, notes))
                 .collect();
             if candidates.iter().all(|candidate| candidate.weight == 0) {
                 let field = format!("spec.rules[{index}].backendRefs");
@@ -288,9 +327,9 @@ fn rules(
                     limits: None,
                 }),
                 listener: Host::Any,
-                hosts: Vec::new(),
+                hosts: Arc::default(),
                 created,
-                matches: matches(key, index, rule, notes),
+                matches: matches(key, index, rule, notes).into(),
                 owned_by: match &rule.models_owned_by {
                     Some(own) => Arc::from(own.as_str()),
                     None => Arc::clone(&owner),
@@ -342,15 +381,13 @@ fn timeouts(rule: &Rule) -> Timeouts {
 }
 
 fn candidate(
-    resources: &Resources,
     key: &Key,
     (rule, at): (usize, usize),
     reference: &BackendRef,
-    backends: &Backends,
+    service: &Result<Arc<Service>, String>,
     notes: &mut Notes,
 ) -> Candidate {
     let field = || format!("spec.rules[{rule}].backendRefs[{at}]");
-    let service = service(resources, key, &field, reference, backends, notes);
     let headers = own_headers(key, &field, reference, notes);
     let body = reference.body_mutation.as_ref().map(Body::parse);
     let body = body.and_then(Result::ok).unwrap_or_default();
@@ -363,7 +400,7 @@ fn candidate(
                 service.body.overlaid(&body),
             )
         }
-        Err(message) => (Err(message), headers, body),
+        Err(message) => (Err(message.clone()), headers, body),
     };
     Candidate {
         // The route's namespace, even where the backend lies in another: the reference is what is named.
@@ -384,14 +421,14 @@ fn candidate(
 }
 
 /// Returns what the reference leads to; says so if it leads nowhere.
-fn service<'b>(
+fn service(
     resources: &Resources,
     key: &Key,
     field: &dyn Fn() -> String,
     reference: &BackendRef,
-    backends: &'b Backends,
+    backends: &Backends,
     notes: &mut Notes,
-) -> Result<&'b Service, String> {
+) -> Result<Arc<Service>, String> {
     let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
     if reference.kind.is_some() {
         let message = "InferencePools are not served by this version";
@@ -414,7 +451,7 @@ fn service<'b>(
     if let Err(message) = &service.backend {
         notes.unresolved(KIND, key, "BackendNotUsable", field(), message);
     }
-    Ok(service)
+    Ok(Arc::clone(service))
 }
 
 /// Returns the reference's own header changes, which were validated.

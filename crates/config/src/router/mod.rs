@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use policy::Policies;
 
 use crate::{
@@ -53,11 +54,11 @@ pub struct Entry {
     /// The host of the listener that it is attached to.
     pub listener: Host,
     /// The hosts that it serves there.
-    pub hosts: Vec<Host>,
+    pub hosts: Arc<[Host]>,
     /// When its route was made.
     pub created: Option<Time>,
     /// Alternatives; every request if there are none.
-    pub matches: Vec<Arc<Match>>,
+    pub matches: Arc<[Arc<Match>]>,
     /// What lists say of the models that it serves.
     pub owned_by: Arc<str>,
     /// What lists say of the models that it serves, in seconds since the Unix epoch.
@@ -111,7 +112,7 @@ impl Router {
     pub fn new(entries: Vec<Entry>) -> Self {
         let mut router = Self::default();
         for entry in &entries {
-            for host in &entry.hosts {
+            for host in entry.hosts.iter() {
                 let groups = &mut router.site(&entry.listener).groups;
                 groups.entry(host, || Group::of(host)).add(entry);
             }
@@ -272,7 +273,7 @@ struct Group {
     /// In order of precedence.
     rows: Vec<Row>,
     /// Rows that want one exact model, by that model, in order of precedence.
-    by_model: HashMap<Arc<str>, Vec<usize>>,
+    by_model: HashMap<Arc<str>, Vec<usize>, RandomState>,
     /// The other rows that depend on the model, in order of precedence: among rows of models a plain one can come
     /// after one that is for another model.
     rest: Vec<usize>,
@@ -305,7 +306,7 @@ impl Group {
         Self {
             host: host.clone(),
             rows: Vec::new(),
-            by_model: HashMap::new(),
+            by_model: HashMap::default(),
             rest: Vec::new(),
             plain: Paths::default(),
             first_model: None,
@@ -359,7 +360,7 @@ impl Group {
                 None => self.rest.push(at),
             }
         }
-        let mut seen = HashSet::with_capacity(self.models.len());
+        let mut seen = HashSet::with_capacity_and_hasher(self.models.len(), RandomState::default());
         self.models.retain(|listed| {
             let policies = listed.policies.as_ref().map(Arc::as_ptr);
             seen.insert((Arc::clone(&listed.model.id), policies))

@@ -22,7 +22,7 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             route: Arc::from(route),
             index,
             name: None,
-            candidates: Vec::new(),
+            candidates: Arc::default(),
             timeouts: Timeouts::default(),
             policies: None,
             plain: None,

@@ -403,7 +403,7 @@ fn declared(snapshot: &Snapshot) -> impl Iterator<Item = &Credential> {
         .listeners
         .values()
         .flat_map(|listener| listener.router.rules())
-        .flat_map(|rule| &rule.candidates)
+        .flat_map(|rule| rule.candidates.iter())
         .filter_map(|candidate| candidate.backend.as_ref().ok()?.credential.as_ref())
 }
 

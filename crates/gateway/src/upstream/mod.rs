@@ -104,6 +104,7 @@ pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
             tokio::time::sleep(PRUNE_EVERY).await;
             match gateway.upgrade() {
                 Some(gateway) => {
+                    gateway.let_go();
                     let state = gateway.state.load_full();
                     state.clients.prune();
                     state.services.prune();
@@ -129,7 +130,7 @@ impl Clients {
             .flat_map(|listener| listener.router.rules())
             // A policy has lanes made, with clients of their own.
             .filter(|rule| rule.traffic.is_none())
-            .flat_map(|rule| &rule.candidates)
+            .flat_map(|rule| rule.candidates.iter())
             .filter_map(|candidate| candidate.backend.as_ref().ok())
             .map(|backend| (&backend.id, &backend.endpoints, backend.tls.as_ref()));
         let mirrors = snapshot

@@ -149,9 +149,9 @@ pub(crate) fn snapshot_with(
     let entry = Entry {
         rule: Arc::new(rule),
         listener: Host::Any,
-        hosts: vec![Host::Any],
+        hosts: Arc::new([Host::Any]),
         created: None,
-        matches: vec![Arc::new(vec![wanted].into())],
+        matches: Arc::new([Arc::new(vec![wanted].into())]),
         owned_by: "owner".into(),
         models_created: 1_735_689_600,
     };

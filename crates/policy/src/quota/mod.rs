@@ -22,13 +22,13 @@ use crate::{
 pub mod spec;
 
 /// The quotas of a backend.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Quota {
     service: Vec<Rule>,
     models: Vec<Model>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Model {
     name: String,
     rules: Vec<Rule>,

@@ -52,7 +52,7 @@ impl PartialEq for Limits {
 }
 
 /// One limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Names it, in `/usage` and in logs.
     pub id: Arc<str>,
@@ -70,7 +70,7 @@ pub struct Rule {
 }
 
 /// How the keys of a rule begin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Prefix {
     /// With the listener and the rule of the route.
     Route,
@@ -79,7 +79,7 @@ enum Prefix {
 }
 
 /// A number that a request counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Amount {
     Number(u64),
     /// One of the costs of its route.

@@ -38,7 +38,7 @@ pub struct Subject<'a> {
 }
 
 /// Conditions, all of which must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selectors {
     conditions: Vec<Condition>,
     /// What stands in the key where there is no condition.
@@ -46,7 +46,7 @@ pub struct Selectors {
 }
 
 /// One condition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Condition {
     test: Test,
     invert: bool,
@@ -54,7 +54,7 @@ struct Condition {
     entry: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Test {
     Header(HeaderName, Wanted),
     Param(String, Wanted),
@@ -63,18 +63,28 @@ enum Test {
     Source(Cidr, SourceMatchType),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Wanted {
     Exact(String),
-    Matching(Regex),
+    Matching(Pattern),
     Distinct,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum PathTest {
     Exact(String),
     Prefix(String),
-    Matching(Regex),
+    Matching(Pattern),
+}
+
+/// An expression; two are equal that are written alike.
+#[derive(Clone, Debug)]
+struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 impl Selectors {
@@ -174,7 +184,7 @@ impl Selectors {
             if let Test::Header(header, wanted) = &condition.test {
                 let value = match wanted {
                     Wanted::Exact(value) => Some(value.as_str()),
-                    Wanted::Matching(regex) => Some(regex.as_str()),
+                    Wanted::Matching(regex) => Some(regex.0.as_str()),
                     Wanted::Distinct => None,
                 };
                 condition.entry = name(header.as_str(), value, place);
@@ -229,7 +239,7 @@ impl Condition {
             }
             (Wanted::Distinct, None) => return None,
             (Wanted::Exact(wanted), value) => value == Some(wanted),
-            (Wanted::Matching(regex), value) => value.is_some_and(|value| regex.is_match(value)),
+            (Wanted::Matching(regex), value) => value.is_some_and(|value| regex.0.is_match(value)),
         };
         (held != self.invert).then(|| push(key, &self.entry, &self.entry))
     }
@@ -243,7 +253,7 @@ impl PathTest {
                 let rest = path.strip_prefix(wanted.trim_end_matches('/'));
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
-            PathTest::Matching(regex) => regex.is_match(path),
+            PathTest::Matching(regex) => regex.0.is_match(path),
         }
     }
 }
@@ -335,9 +345,10 @@ fn source_test(written: &SourceMatch) -> Result<Condition, String> {
 }
 
 /// Returns the expression, which must match the whole of a value.
-fn regex(written: &str) -> Result<Regex, String> {
+fn regex(written: &str) -> Result<Pattern, String> {
     let anchored = format!("^(?:{written})$");
-    Regex::new(&anchored).map_err(|_| format!("\"{written}\" is not a regular expression"))
+    let compiled = Regex::new(&anchored).map(Pattern);
+    compiled.map_err(|_| format!("\"{written}\" is not a regular expression"))
 }
 
 #[cfg(test)]

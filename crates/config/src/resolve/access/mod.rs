@@ -124,7 +124,7 @@ impl Access {
         rule: Option<&str>,
         (gateway, listener): (&Key, &str),
     ) -> Option<Arc<Policies>> {
-        if self.attached.is_empty() && self.unread.is_empty() {
+        if self.guards_nobody() {
             return None;
         }
         let namespaces = [&route.key().namespace, &gateway.namespace];
@@ -171,14 +171,19 @@ impl Access {
         Arc::clone(merged)
     }
 
-    /// Returns `entry` for `hosts`, once for each policy that guards it at some of them. What its rule demands itself is
-    /// laid over that.
+    /// Adds `entry`, which serves `hosts`, once for each policy that guards it at some of them. What its rule demands
+    /// itself is laid over that.
     pub(super) fn guard(
         &mut self,
         route: Routed<'_>,
         entry: router::Entry,
         hosts: &Hosts,
-    ) -> Vec<router::Entry> {
+        entries: &mut Vec<router::Entry>,
+    ) {
+        if self.guards_nobody() && entry.rule.policies.is_none() {
+            entries.push(entry);
+            return;
+        }
         let mut groups: Vec<(Option<Arc<Policies>>, Vec<Host>)> = Vec::new();
         for (host, listeners) in hosts {
             let declared = self.of_all(route, entry.rule.name.as_deref(), listeners);
@@ -192,21 +197,21 @@ impl Access {
                 None => groups.push((policies, vec![host.clone()])),
             }
         }
-        let guarded = |mut entry: router::Entry, (policies, hosts): (Option<Arc<Policies>>, Vec<Host>)| {
+        entries.extend(groups.into_iter().map(|(policies, hosts)| {
+            let mut entry = entry.clone();
             if policies.is_some() {
                 Arc::make_mut(&mut entry.rule).policies = policies;
             }
-            router::Entry { hosts, ..entry }
-        };
-        let Some(last) = groups.pop() else {
-            return Vec::new();
-        };
-        let mut entries: Vec<_> = groups
-            .into_iter()
-            .map(|group| guarded(entry.clone(), group))
-            .collect();
-        entries.push(guarded(entry, last));
-        entries
+            router::Entry {
+                hosts: hosts.into(),
+                ..entry
+            }
+        }));
+    }
+
+    /// Returns whether no policy guards anything.
+    fn guards_nobody(&self) -> bool {
+        self.attached.is_empty() && self.unread.is_empty()
     }
 
     /// Returns what guards a rule that is reached by any of `listeners`, between which a request does not tell.

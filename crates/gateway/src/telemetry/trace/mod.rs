@@ -388,7 +388,7 @@ impl Exchange<'_> {
         let start = self.start() + nanos(tried.begun.saturating_duration_since(self.decision.start));
         let took = tried.took.unwrap_or(self.decision.elapsed);
         let rule = self.decision.trail.rule.as_ref();
-        let mut candidates = rule.into_iter().flat_map(|rule| &rule.candidates);
+        let mut candidates = rule.into_iter().flat_map(|rule| rule.candidates.iter());
         let candidate = candidates.find(|candidate| candidate.id == tried.candidate);
         let backend = candidate.and_then(|candidate| candidate.backend.as_ref().ok());
         let mut attributes = Attributes::default();

@@ -82,7 +82,8 @@ impl Declared {
             rule.costs = Some(Arc::new(costs.clone()));
             rule.limits = limits.clone();
             for (place, written) in &self.quotas {
-                let candidate = rule.candidates.get_mut(*place).expect("a candidate");
+                let candidates = Arc::make_mut(&mut rule.candidates);
+                let candidate = candidates.get_mut(*place).expect("a candidate");
                 let backend = candidate.backend.as_mut().expect("a backend");
                 let owner = Owner {
                     backend: &backend.id.clone(),
