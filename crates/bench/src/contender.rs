@@ -33,7 +33,7 @@ pub(crate) const FEW: usize = 10;
 /// How many models a route has; teams that look after their own have few.
 const PER_ROUTE: usize = 5;
 /// How long the gateway waits for a file to stay as it is.
-const SETTLED: Duration = Duration::from_millis(100);
+const SETTLED: Duration = Duration::from_millis(20);
 /// What stands in place of the model of one route, once that is changed. It is long, so that it resembles no other.
 const CHANGED: &str = "a-model-that-is-called-as-no-other-one-so-that-nobody-looks-for-it";
 
