@@ -1,4 +1,4 @@
-"""The gateway in front of its simulated provider, as a process."""
+"""The gateway in front of its simulated provider, as a process, and an MCP server."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 TOLLGATE = os.environ["TOLLGATE"]
 
@@ -17,10 +18,10 @@ TOLLGATE = os.environ["TOLLGATE"]
 class Gateway:
     """The gateway in front of its simulated provider."""
 
-    def __init__(self, variables, files=()):
-        arguments = [TOLLGATE, "run", *files, "--port", "0", "--admin-port", "0"]
+    def __init__(self, variables, files=(), arguments=()):
+        command = [TOLLGATE, "run", *files, "--port", "0", "--admin-port", "0", *arguments]
         self.process = subprocess.Popen(
-            arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         for line in self.process.stderr:
             found = re.findall(r"http://([0-9.]+:\d+)", line)
@@ -63,6 +64,42 @@ class Gateway:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(20) == 0
         return self.process.stdout.read()
+
+
+class Tools:
+    """An MCP server with one tool; remembers where calls stand."""
+
+    def __init__(self):
+        sent = self.sent = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                meta = message.get("params", {}).get("_meta", {})
+                sent.append((message["method"], self.headers["traceparent"], meta.get("traceparent")))
+                results = {
+                    "initialize": {
+                        "protocolVersion": "2025-06-18",
+                        "capabilities": {"tools": {}},
+                        "serverInfo": {"name": "tools", "version": "1"},
+                    },
+                    "tools/list": {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]},
+                    "tools/call": {"content": [{"type": "text", "text": "said"}]},
+                }
+                result = results.get(message["method"])
+                body = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), "result": result}).encode()
+                self.send_response(200 if result else 202)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body) if result else 0))
+                self.end_headers()
+                self.wfile.write(body if result else b"")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 def free_port():

@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from running import Gateway
+from running import Gateway, Tools
 
 SERVICE = "/opentelemetry.proto.collector.{}Service/Export"
 
@@ -184,6 +184,62 @@ def test_signals_are_what_the_specification_says(receiver, temporality, compress
     assert sum(point.count for point in duration.histogram.data_points) == 2
 
 
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_histograms_may_be_exponential(temporality):
+    receiver = Http()
+    gateway = Gateway(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",
+            "OTEL_METRIC_EXPORT_INTERVAL": "50",
+        }
+    )
+    for _ in range(3):
+        gateway.ask(True)
+    gateway.end()
+    histograms = [
+        metric.exponential_histogram
+        for metric in metrics_of(receiver.received)
+        if metric.name == "gen_ai.client.token.usage"
+    ]
+    for histogram in histograms:
+        assert histogram.aggregation_temporality == {"delta": 1, "cumulative": 2}[temporality]
+        for point in histogram.data_points:
+            assert sum(point.positive.bucket_counts) + point.zero_count == point.count
+    told = histograms if temporality == "delta" else histograms[-1:]
+    points = [point for histogram in told for point in histogram.data_points]
+    outputs = [point for point in points if attributes(point.attributes)["gen_ai.token.type"] == "output"]
+    assert sum(point.count for point in outputs) == 3
+    for point in outputs:
+        # What the buckets say of the mean is as good as their width.
+        base = 2 ** (2**-point.scale)
+        bounds = [base ** (point.positive.offset + at) for at in range(len(point.positive.bucket_counts))]
+        least = sum(bound * count for bound, count in zip(bounds, point.positive.bucket_counts))
+        assert least <= point.sum <= least * base * 1.001 or point.count == 0
+
+
+def test_the_console_is_told_json():
+    gateway = Gateway({"OTEL_METRICS_EXPORTER": "console"}, arguments=["--access-log", "off"])
+    gateway.ask(False)
+    told = [json.loads(line) for line in gateway.end().splitlines()]
+    metrics = {metric["name"]: metric for metric in told[-1]["metrics"]}
+    assert told[-1]["resource"]["service.name"] == "ai-gateway"
+    duration = metrics["gen_ai.server.request.duration"]
+    assert duration["unit"] == "s" and duration["points"][0]["count"] == 1
+    assert duration["points"][0]["attributes"]["gen_ai.operation.name"] == "chat"
+
+
+def metrics_of(received):
+    return [
+        metric
+        for request in received.metrics
+        for resource in request.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    ]
+
+
 def all_spans(received):
     return [
         span
@@ -255,42 +311,6 @@ spec:
 """
 
 
-class Tools:
-    """An MCP server with one tool; remembers where calls stand."""
-
-    def __init__(self):
-        sent = self.sent = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                message = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                meta = message.get("params", {}).get("_meta", {})
-                sent.append((message["method"], self.headers["traceparent"], meta.get("traceparent")))
-                results = {
-                    "initialize": {
-                        "protocolVersion": "2025-06-18",
-                        "capabilities": {"tools": {}},
-                        "serverInfo": {"name": "tools", "version": "1"},
-                    },
-                    "tools/list": {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]},
-                    "tools/call": {"content": [{"type": "text", "text": "said"}]},
-                }
-                result = results.get(message["method"])
-                body = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), "result": result}).encode()
-                self.send_response(200 if result else 202)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body) if result else 0))
-                self.end_headers()
-                self.wfile.write(body if result else b"")
-
-            def log_message(self, *_):
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.mark.parametrize("receiver", [Http, Grpc])
 def test_messages_of_mcp_are_told(receiver, tmp_path):
     receiver, tools = receiver(), Tools()
@@ -330,13 +350,22 @@ def test_messages_of_mcp_are_told(receiver, tmp_path):
     place = f"00-{called.trace_id.hex()}-{called.span_id.hex()}-01"
     assert ("tools/call", place, place) in tools.sent
     counts = {
-        attributes(point.attributes)["mcp_method_name"]: attributes(point.attributes)
+        attributes(point.attributes)["mcp.method.name"]: attributes(point.attributes)
         for resource in received.metrics[-1].resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
-        if metric.name.startswith("mcp_method_count")
+        if metric.name == "mcp.method.count"
         for point in metric.sum.data_points
     }
+    assert counts["tools/call"]["mcp.backend"] == "tools" and counts["tools/call"]["status"] == "success"
+    families = {metric.name: metric for metric in metrics_of(received)}
+    duration = families["mcp.request.duration"].histogram.data_points
+    assert {attributes(point.attributes).get("mcp.backend") for point in duration} >= {"tools"}
+    [opened] = families["mcp.initialization.duration"].histogram.data_points
+    assert families["mcp.initialization.duration"].unit == "s" and opened.count == 1
+    capabilities = families["mcp.capabilities.negotiated"].sum.data_points
+    assert {attributes(point.attributes)["capability.type"] for point in capabilities} == {"tools"}
+    assert attributes(capabilities[0].attributes)["capability.side"] == "server"
     assert counts["tools/list"]["team.id"] == "red" and counts["tools/call"]["team.id"] == "blue"
     record = {attributes(record.attributes).get("mcp.method.name"): record for record in log_records(received)}["tools/call"]
     assert record.trace_id == called.trace_id and record.span_id == called.span_id

@@ -197,6 +197,12 @@ pub(crate) struct Run {
     /// set
     #[arg(long, env = "TOLLGATE_PROFILING", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) profiling: bool,
+    /// Give metrics the names too that the Envoy AI Gateway gives them by mistake, for dashboards over those
+    #[arg(long, env = "TOLLGATE_OLD_METRIC_NAMES", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) old_metric_names: bool,
+    /// Keep histograms as native ones too, for scrapers of Prometheus that ask for those
+    #[arg(long, env = "TOLLGATE_NATIVE_HISTOGRAMS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) native_histograms: bool,
     /// Serve nothing if any resource is at fault, where otherwise the sound ones are served
     #[arg(long, env = "TOLLGATE_STRICT", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) strict: bool,

@@ -134,6 +134,9 @@ impl Decision<'_> {
         if !candidate["credential"].is_null() {
             write!(f, ", credential of {}", text(&candidate["credential"]))?;
         }
+        if candidate["quota"] == true {
+            write!(f, ", within a quota")?;
+        }
         let tried = items(&self.0["attempts"]).iter().enumerate();
         let tries: Vec<String> = tried
             .filter(|(_, attempt)| attempt["candidate"] == candidate["id"])
@@ -199,10 +202,10 @@ impl Decision<'_> {
                 write!(said, "{comma}{name} {}", text(value))?;
             }
         }
-        if said.is_empty() {
-            return Ok(());
+        if !said.is_empty() {
+            writeln!(f, "answer: {said}")?;
         }
-        writeln!(f, "answer: {said}")
+        charged(f, told)
     }
 }
 
@@ -230,6 +233,29 @@ fn route(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
         write!(f, " ({})", text(&told["ruleName"]))?;
     }
     writeln!(f)
+}
+
+/// Says which limits were asked, and what the request was charged.
+fn charged(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
+    let limits: Vec<String> = items(&told["limits"]).iter().map(text).collect();
+    if !limits.is_empty() {
+        writeln!(f, "limits: {}", limits.join(", "))?;
+    }
+    let costs = told["costs"]["charged"].as_object();
+    let costs: Vec<String> = costs
+        .into_iter()
+        .flatten()
+        .map(|(name, number)| format!("{} {number}", name.escape_debug()))
+        .collect();
+    if costs.is_empty() {
+        return Ok(());
+    }
+    let estimated = if told["costs"]["estimated"] == true {
+        ", estimated in part"
+    } else {
+        ""
+    };
+    writeln!(f, "charged: {}{estimated}", costs.join(", "))
 }
 
 /// Says what became of a message of MCP, and who was called for it.

@@ -173,6 +173,8 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
         profiling: (arguments.profiling && env::var_os("DISABLE_PPROF").is_none()).then_some(Profiling {
             heap: heap::statistics,
         }),
+        old_metric_names: arguments.old_metric_names,
+        native_histograms: arguments.native_histograms,
         variables: variables(),
         ..Options::default()
     }

@@ -71,13 +71,13 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
         "/health" => text(StatusCode::OK, "OK\n"),
         "/ready" if runtime.is_ready() => text(StatusCode::OK, "OK\n"),
         "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        "/metrics" => match runtime.encode_metrics() {
-            Ok(metrics) => {
-                let format = Exposition::asked(request.headers());
-                document(StatusCode::OK, format.media_type(), format.write(metrics))
+        "/metrics" => {
+            let format = Exposition::asked(request.headers(), runtime.options.native_histograms);
+            match format.write(|form| runtime.encode_metrics(form)) {
+                Ok(metrics) => document(StatusCode::OK, format.media_type(), metrics),
+                Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n"),
             }
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n"),
-        },
+        }
         "/config" => document(
             StatusCode::OK,
             "application/json",

@@ -20,9 +20,10 @@ use crate::{
     meter::{Bill, Meter},
     server::{drain::Stopped, usage::UnderWay},
     telemetry::{
-        attributes::{Captured, HeaderAttributes, Signal},
+        attributes::{Captured, HeaderAttributes, Name, Signal},
         decision::Decision,
         log::declared::Details,
+        own::Side,
         trace::Trace,
     },
     trail::Trail,
@@ -58,6 +59,10 @@ pub(crate) struct Facts {
     pub(crate) tells_losses: bool,
     pub(crate) status: StatusCode,
     pub(crate) error: Option<ErrorKind>,
+    /// What came of the attempts, where the client is told an error of theirs.
+    pub(crate) verdict: Option<Verdict>,
+    /// When the last byte of the request arrived; `None` once an upstream was called, and for what is not read whole.
+    pub(crate) arrived: Option<Instant>,
     pub(crate) usage: Usage,
     /// How much was said, of a stream.
     pub(crate) said: Said,
@@ -101,6 +106,15 @@ pub(crate) struct Attempted {
     pub(crate) host: Option<HeaderValue>,
     /// From the start of the attempt to the first bytes of a streamed reply.
     pub(crate) first_token: Option<Duration>,
+}
+
+/// Whose word it is that attempts came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// An upstream's.
+    Theirs,
+    /// The gateway's, and why.
+    Ours(&'static str),
 }
 
 /// How a request ended.
@@ -156,6 +170,8 @@ impl Facts {
             // What a proxy's log says of a request that nobody waited for.
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             error: None,
+            verdict: None,
+            arrived: None,
             usage: Usage::default(),
             said: Said::default(),
             meter: None,
@@ -217,10 +233,9 @@ impl Facts {
         named.map(|(name, value)| (name.attribute.as_str(), value))
     }
 
-    /// Returns the labels of metrics.
-    pub(crate) fn metric_attributes(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
-        let named = self.runtime.attributes.of(Signal::Metrics, &self.captured);
-        named.map(|(name, value)| (name.label.as_str(), value))
+    /// Returns what becomes labels of metrics.
+    pub(crate) fn metric_attributes(&self) -> impl Iterator<Item = (&Name, &HeaderValue)> {
+        self.runtime.attributes.of(Signal::Metrics, &self.captured)
     }
 
     /// Returns the mean time between output tokens after the first, in seconds.
@@ -229,6 +244,16 @@ impl Facts {
         let after_first = self.usage.output.filter(|output| *output > 1)? - 1;
         let elapsed = attempt.start.elapsed().checked_sub(attempt.first_token?)?;
         Some(elapsed.as_secs_f64() / after_first as f64)
+    }
+
+    /// Counts what could not be translated for the last attempt, or by its answer.
+    pub(crate) fn untranslated(&self, side: Side) {
+        let operation = self.endpoint.map_or("unknown", |endpoint| endpoint.label);
+        let provider = self
+            .attempt
+            .as_ref()
+            .map_or("unknown", |attempt| attempt.provider);
+        self.runtime.metrics.own.untranslated(operation, provider, side);
     }
 
     /// Returns what goes off when the time to drain is over.

@@ -10,6 +10,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
+    time::Instant,
 };
 
 use http::{HeaderValue, Request, Response, Version, header};
@@ -97,6 +98,7 @@ async fn serve(
             )
             .await?;
             ctx.facts.bytes_received = bytes.len() as u64;
+            ctx.facts.arrived = Some(Instant::now());
             if let Some(trace) = &mut ctx.facts.trace {
                 trace.asked(&bytes);
             }

@@ -58,6 +58,7 @@ use crate::{
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
         decision::Decisions,
+        histogram::Form,
         log::{Log, declared::Logs},
         metrics::Metrics,
         otlp::Pusher,
@@ -119,6 +120,10 @@ pub struct Options {
     pub sessions: SessionOptions,
     /// What is told of the process itself on the admin listener; `None` for nothing.
     pub profiling: Option<Profiling>,
+    /// Whether metrics have the names too that the reference gives them by mistake.
+    pub old_metric_names: bool,
+    /// Whether histograms are kept in fine buckets too, for who reads those.
+    pub native_histograms: bool,
 }
 
 /// How it is learned what the process spends its time and its memory on. Stacks are looked at in any case.
@@ -149,6 +154,8 @@ impl Default for Options {
             variables: BTreeMap::new(),
             sessions: SessionOptions::default(),
             profiling: None,
+            old_metric_names: false,
+            native_histograms: false,
         }
     }
 }
@@ -260,8 +267,13 @@ impl Gateway {
     /// If the admin listener cannot be bound, there can be no Redis at its address, or a variable names no proxy.
     pub async fn start(options: Options) -> Result<Arc<Self>, StartError> {
         let admin = options.admin.map(server::listener::bind).transpose()?;
+        let metrics = Metrics::new(&options);
         let runtime = Arc::new(Runtime {
-            metrics: Metrics::new(),
+            world: Arc::new(World::new(
+                options.variables.clone(),
+                metrics.own.refreshes.clone(),
+            )?),
+            metrics,
             log: Log::new(options.access_log, &options.telemetry.records),
             decisions: Decisions::new(options.decisions),
             attributes: Arc::new(options.telemetry.attributes.clone()),
@@ -272,7 +284,6 @@ impl Gateway {
             mirrors: Mirrors::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
-            world: Arc::new(World::new(options.variables.clone())?),
             keys: Keys::default(),
             stop: Arc::default(),
             sessions: LazyLock::new({
@@ -419,15 +430,25 @@ impl Drop for Gateway {
 }
 
 impl Runtime {
-    /// Returns all metrics as text.
-    pub(crate) fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
+    /// Returns all metrics as text, histograms in `form`.
+    pub(crate) fn encode_metrics(&self, form: Form) -> Result<String, std::fmt::Error> {
         let spans = self.tracer.as_ref().map_or(0, Tracer::dropped);
         let installed = self.installed.borrow();
         let records = installed.as_ref().map_or(0, |state| state.logs.dropped());
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
         let counters = self.limiter.entries(now);
         let records = self.log.dropped() + records;
-        self.metrics.encode(records, spans, &counters)
+        self.metrics.encode(form, records, spans, &counters)
+    }
+
+    /// Returns whether the configuration says of `model` how it is served.
+    pub(crate) fn names_model(&self, model: &str) -> bool {
+        let installed = self.installed.borrow();
+        let state = installed.as_ref();
+        let mut listeners = state
+            .into_iter()
+            .flat_map(|state| state.snapshot.listeners.values());
+        listeners.any(|listener| listener.router.names_model(model))
     }
 
     /// Returns whether requests are being served.

@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use llm::{ApiError, Format, Losses};
+use llm::{ApiError, ErrorKind, Format, Losses};
 
 use crate::{
     body::Body,
     ctx::Ctx,
+    facts::{Facts, Verdict},
     headers,
     llm::reply::Stream,
     mcp,
     plain::{passing::Passing, tunnel::Tunnel},
+    telemetry::metrics::error_name,
 };
 
 /// The longest list of losses that fits into a header.
@@ -129,6 +131,14 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         intake,
         ..
     } = ctx;
+    if let Ok(Answer { status, content, .. }) = &answer
+        && (status.is_client_error() || status.is_server_error())
+        && matches!(content, Content::Whole(_))
+        && facts.attempt.is_none()
+    {
+        let reason = error_name(ErrorKind::of_status(*status));
+        facts.runtime().metrics.own.refused(reason, *status);
+    }
     let Answer {
         status,
         mut headers,
@@ -136,6 +146,9 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     } = answer.unwrap_or_else(|refusal| {
         let mut refusal = *refusal;
         facts.error = Some(refusal.error.kind);
+        if let Some(reason) = reason(&facts, &refusal.error) {
+            facts.runtime().metrics.own.refused(reason, refusal.error.status);
+        }
         if let Some(trail) = &mut facts.trail {
             trail.refused(&refusal.error);
         }
@@ -194,14 +207,25 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
     response
 }
 
+/// Returns why the gateway itself refuses a request; `None` if it repeats what an upstream has said.
+fn reason(facts: &Facts, error: &ApiError) -> Option<&'static str> {
+    match (facts.verdict, error.code.as_deref()) {
+        (Some(Verdict::Theirs), _) => None,
+        (Some(Verdict::Ours(cause)), _) => Some(cause),
+        (None, Some("unknown_url")) => Some("unknown_path"),
+        (None, Some("model_not_found")) => Some("unknown_model"),
+        (None, _) => Some(error_name(error.kind)),
+    }
+}
+
 /// Returns the refusal of what has not been answered when the time to drain is over.
 pub(crate) fn stopping() -> ApiError {
-    ApiError::new(llm::ErrorKind::Unavailable, "the gateway is shutting down")
+    ApiError::new(ErrorKind::Unavailable, "the gateway is shutting down")
 }
 
 /// Returns the response where the facts were lost to a panic.
 pub(crate) fn internal(dialect: Format) -> Response<Body> {
-    let error = ApiError::new(llm::ErrorKind::Internal, "the gateway failed on this request");
+    let error = ApiError::new(ErrorKind::Internal, "the gateway failed on this request");
     let mut response = Response::new(Body::whole(dialect.encode_error(&error), None));
     *response.status_mut() = error.status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);

@@ -77,6 +77,23 @@ const METHODS: &[(&str, Method)] = &[
     (subscription::LISTEN, Method::Listen),
 ];
 
+/// What else the two sides say to each other, by the name of its method.
+const SAID: &[&str] = &[
+    INITIALIZED,
+    CANCELLED,
+    PROGRESS,
+    MESSAGE,
+    ROOTS_CHANGED,
+    UPDATED,
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+    "notifications/elicitation/complete",
+    "sampling/createMessage",
+    "elicitation/create",
+    "roots/list",
+];
+
 /// The session exists: answered by the gateway, because every backend got its own.
 pub const INITIALIZED: &str = "notifications/initialized";
 /// A request is no longer wanted.
@@ -99,9 +116,10 @@ impl Method {
             .map(|(_, method)| *method)
     }
 
-    /// Returns the name of the method called `name`, if it is one.
+    /// Returns the name of what is called `name`, be it a request of a client or anything else that is said, if it is known.
     pub fn known(name: &str) -> Option<&'static str> {
-        let mut known = METHODS.iter().map(|(known, _)| *known);
+        let said = SAID.iter().copied();
+        let mut known = METHODS.iter().map(|(known, _)| *known).chain(said);
         known.find(|known| *known == name)
     }
 

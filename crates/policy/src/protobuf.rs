@@ -48,6 +48,19 @@ impl Message {
         self.bare(value);
     }
 
+    /// Writes a number that may be below 0, in the form that is short for small ones, even if it is 0.
+    pub fn signed(&mut self, field: u32, value: i64) {
+        self.number(field, ((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    /// Writes the message after its length, as several of them stand behind one another.
+    pub fn delimit(self, out: &mut Vec<u8>) {
+        let mut length = Self::default();
+        length.bare(self.0.len() as u64);
+        out.extend(length.0);
+        out.extend(self.0);
+    }
+
     /// Writes eight bytes, unless they are 0.
     pub fn fixed64(&mut self, field: u32, value: u64) {
         if value > 0 {

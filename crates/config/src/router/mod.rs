@@ -175,6 +175,11 @@ impl Router {
         self.models_behind(host, |_| true)
     }
 
+    /// Returns whether any rule is for `model` by its name.
+    pub fn names_model(&self, model: &str) -> bool {
+        self.all().any(|group| group.by_model.contains_key(model))
+    }
+
     /// Returns up to `n` models of `host` whose names resemble `model`, the nearest first.
     pub fn nearest(&self, host: &str, model: &str, n: usize) -> Vec<&str> {
         let length = model.chars().count();

@@ -252,6 +252,10 @@ pub(crate) async fn admit(
         ..
     } = found;
     ctx.metadata.extend(metadata);
+    if verdict.is_ok() {
+        // Headers that say who was verified are what upstreams are told, and not what the client has made up.
+        ctx.facts.captured = ctx.runtime.attributes.capture(&head.headers);
+    }
     ctx.access = Some(Box::new(Admitted {
         policies: Arc::clone(policies),
         passed: verdict.is_ok(),

@@ -36,6 +36,7 @@ use self::{
     http::{Http, HttpError},
     refresh::{Minted, Refresher, Standing, Unavailable},
 };
+use crate::telemetry::own::Refreshes;
 
 /// The credentials of a snapshot that are more than a key. Those that stay are carried over with all that they
 /// have; those that go are no longer kept fresh.
@@ -58,6 +59,8 @@ pub(crate) struct World {
     gcp: Http,
     /// The environment of the process.
     variables: BTreeMap<String, String>,
+    /// What is counted of asking.
+    refreshes: Refreshes,
 }
 
 /// A credential that is kept, and what it was declared as.
@@ -169,11 +172,11 @@ pub(crate) enum MintError {
 }
 
 impl World {
-    /// Returns the world as seen by a process with `variables`.
+    /// Returns the world as seen by a process with `variables`, which counts what it asks for.
     ///
     /// # Errors
     /// If one of them is to name a proxy and does not.
-    pub(crate) fn new(variables: BTreeMap<String, String>) -> Result<Self, ProxyError> {
+    pub(crate) fn new(variables: BTreeMap<String, String>, refreshes: Refreshes) -> Result<Self, ProxyError> {
         let http = Http::default();
         let through = |variable| Ok(http.through(proxies::find(&variables, variable)?));
         Ok(Self {
@@ -182,6 +185,7 @@ impl World {
             gcp: through(proxies::GCP)?,
             http,
             variables,
+            refreshes,
         })
     }
 
@@ -328,14 +332,16 @@ impl Kept {
             }
             (Scheme::Header(_), Some(Source::Azure(azure))) => {
                 let (azure, world) = (Arc::new(azure.clone()), Arc::clone(world));
-                Live::Token(Arc::new(Refresher::start(policy, move || {
+                let refreshes = world.refreshes.clone();
+                Live::Token(Arc::new(Refresher::start(policy, refreshes, move || {
                     let (azure, world) = (Arc::clone(&azure), Arc::clone(&world));
                     async move { header(azure::mint(&world, &azure).await?) }
                 })))
             }
             (Scheme::Header(_), Some(Source::Gcp(gcp))) => {
                 let (gcp, world) = (Arc::new(gcp.clone()), Arc::clone(world));
-                Live::Token(Arc::new(Refresher::start(policy, move || {
+                let refreshes = world.refreshes.clone();
+                Live::Token(Arc::new(Refresher::start(policy, refreshes, move || {
                     let (gcp, world) = (Arc::clone(&gcp), Arc::clone(&world));
                     async move { header(gcp::mint(&world, &gcp).await?) }
                 })))

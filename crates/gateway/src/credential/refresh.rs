@@ -16,6 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::MintError;
+use crate::telemetry::own::Refreshes;
 
 /// The longest that a request waits for a credential.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -117,12 +118,12 @@ impl<T> Minted<T> {
 }
 
 impl<T: Send + Sync + 'static> Refresher<T> {
-    /// Keeps fresh what `mint` returns; `policy` is what it is called in the log.
+    /// Keeps fresh what `mint` returns; `policy` is what it is called in the log and in `refreshes`.
     #[expect(
         clippy::disallowed_methods,
         reason = "the task serves every request that carries the credential, and ends with the credential"
     )]
-    pub(crate) fn start<F, M>(policy: Arc<str>, mint: M) -> Self
+    pub(crate) fn start<F, M>(policy: Arc<str>, refreshes: Refreshes, mint: M) -> Self
     where
         M: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Result<Minted<T>, MintError>> + Send,
@@ -137,7 +138,7 @@ impl<T: Send + Sync + 'static> Refresher<T> {
         });
         let mut task = JoinSet::new();
         let of_task = Arc::clone(&kept);
-        task.spawn(async move { of_task.keep(&policy, mint).await });
+        task.spawn(async move { of_task.keep(&policy, &refreshes, mint).await });
         Self { kept, _task: task }
     }
 
@@ -211,7 +212,7 @@ impl<T: Send + Sync + 'static> Refresher<T> {
 }
 
 impl<T> Kept<T> {
-    async fn keep<F, M>(&self, policy: &str, mint: M)
+    async fn keep<F, M>(&self, policy: &Arc<str>, refreshes: &Refreshes, mint: M)
     where
         M: Fn() -> F,
         F: Future<Output = Result<Minted<T>, MintError>>,
@@ -229,10 +230,11 @@ impl<T> Kept<T> {
                         Err(MintError::Expired)
                     }
                 });
+            refreshes.count(policy, minted.is_ok());
             let wait = match minted {
                 Ok(minted) => {
                     if failures > 0 {
-                        info!(policy, "credential is available again");
+                        info!(%policy, "credential is available again");
                     }
                     failures = 0;
                     let wait = renewal(&minted);
@@ -244,7 +246,7 @@ impl<T> Kept<T> {
                     let reason = error.chain();
                     // Once for each time that it breaks, not for each try.
                     if failures == 1 {
-                        warn!(policy, reason, "credential cannot be had");
+                        warn!(%policy, reason, "credential cannot be had");
                     }
                     self.publish(self.state.load().minted.clone(), Some(Arc::from(reason)));
                     back_off(failures)
@@ -300,7 +302,7 @@ mod tests {
     {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&count);
-        let refresher = Refresher::start("default/p".into(), move || {
+        let refresher = Refresher::start("default/p".into(), Refreshes::default(), move || {
             let reply = reply(counted.fetch_add(1, Ordering::SeqCst));
             async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -383,7 +385,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_request_waits_for_so_long() {
-        let refresher: Refresher<()> = Refresher::start("default/p".into(), || async {
+        let refresher: Refresher<()> = Refresher::start("default/p".into(), Refreshes::default(), || async {
             tokio::time::sleep(HOUR).await;
             Err(MintError::Timeout)
         });

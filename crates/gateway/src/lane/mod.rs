@@ -110,6 +110,8 @@ pub(crate) struct Busy {
     lane: Arc<Lane>,
     way: usize,
     is_retry: bool,
+    /// How long a connection to be free was waited for; `None` if one was.
+    pub(crate) waited: Option<Duration>,
     _permits: [OwnedSemaphorePermit; 2],
 }
 
@@ -300,8 +302,8 @@ impl Lane {
             false => None,
         };
         let own = self.ways.get(way).ok_or(Overflow)?;
-        let of_lane = self.connection(&load.connections).await?;
-        let of_way = self.connection(&own.connections).await?;
+        let (of_lane, before) = self.connection(&load.connections).await?;
+        let (of_way, after) = self.connection(&own.connections).await?;
         own.record.in_flight.fetch_add(1, Ordering::Relaxed);
         requests.keep();
         retries.into_iter().for_each(Counted::keep);
@@ -309,17 +311,23 @@ impl Lane {
             lane: Arc::clone(self),
             way,
             is_retry,
+            waited: before.into_iter().chain(after).reduce(|one, other| one + other),
             _permits: [of_lane, of_way],
         })
     }
 
-    async fn connection(&self, connections: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Overflow> {
+    async fn connection(
+        &self,
+        connections: &Arc<Semaphore>,
+    ) -> Result<(OwnedSemaphorePermit, Option<Duration>), Overflow> {
         if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
-            return Ok(permit);
+            return Ok((permit, None));
         }
+        let begun = Instant::now();
         let _pending = Counted::within(&self.load.pending, self.traffic.breaker.pending)?;
         let acquired = Arc::clone(connections).acquire_owned().await;
-        acquired.map_err(|_| Overflow)
+        let permit = acquired.map_err(|_| Overflow)?;
+        Ok((permit, Some(begun.elapsed())))
     }
 }
 

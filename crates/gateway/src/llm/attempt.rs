@@ -82,6 +82,9 @@ impl Attempt<'_> {
             .as_ref()
             .map_or_else(|refused| refused.cause.name(), |_| "answered");
         ctx.runtime.metrics.attempt(&self.candidate.id, outcome);
+        if let Some(side) = answered.as_ref().err().and_then(|refused| refused.cause.side()) {
+            ctx.facts.untranslated(side);
+        }
         if let Some(trail) = &mut ctx.facts.trail {
             trail.end(outcome, answered.as_ref().err().map(|refused| refused.failure()));
         }
@@ -151,6 +154,9 @@ impl Attempt<'_> {
             Some(credential) => self.dress(ctx, alarm, credential, &mut request, body).await?,
             None => None,
         };
+        if let Some(arrived) = ctx.facts.arrived.take() {
+            ctx.runtime.metrics.own.prepared(arrived.elapsed());
+        }
         let response = {
             let call = pin!(client.call(request));
             match self.asked.limit(alarm, self.limits, call).await {

@@ -40,7 +40,12 @@ pub(super) async fn run<'a>(
             .limit(attempt.limits.attempt, pin!(lane.admit(way, retry > 0)))
             .await
         {
-            Some(Ok(busy)) => Some(busy),
+            Some(Ok(busy)) => {
+                if let Some(waited) = busy.waited {
+                    ctx.runtime.metrics.own.queued(&choice.candidate.id, waited);
+                }
+                Some(busy)
+            }
             Some(Err(_)) | None => {
                 let refused = Refused::overflow();
                 ctx.runtime

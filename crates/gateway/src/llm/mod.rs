@@ -21,6 +21,7 @@ use tracing::debug;
 use crate::{
     State,
     ctx::Ctx,
+    facts::Verdict,
     fault, headers,
     lane::{
         affinity::Affinity,
@@ -156,11 +157,25 @@ async fn attempts(
             }),
             _,
         ) => Ok(*answer),
-        (Some(Refused { error, headers, .. }), _) => Err(Box::new(Refusal {
-            error,
-            headers,
-            document: None,
-        })),
+        (
+            Some(Refused {
+                cause,
+                error,
+                headers,
+                ..
+            }),
+            _,
+        ) => {
+            ctx.facts.verdict = Some(match cause.is_own() {
+                true => Verdict::Ours(cause.name()),
+                false => Verdict::Theirs,
+            });
+            Err(Box::new(Refusal {
+                error,
+                headers,
+                document: None,
+            }))
+        }
         (None, Some(refusal)) => Err(refusal),
         (None, None) => Err(ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into()),
     }

@@ -6,7 +6,7 @@ use llm::{ApiError, ErrorKind, Unfit};
 use policy::traffic::{health::Fared, retry};
 
 use super::arriving::Broken;
-use crate::{refusal::Answer, trail::Failure, upstream::CallError};
+use crate::{refusal::Answer, telemetry::own::Side, trail::Failure, upstream::CallError};
 
 /// Why an attempt is not the answer.
 pub(super) struct Refused {
@@ -84,6 +84,45 @@ impl Cause {
         }
     }
 
+    /// Returns whether it is the gateway's own word, and not an upstream's.
+    pub(super) fn is_own(self) -> bool {
+        match self {
+            Cause::Stale | Cause::Failed | Cause::Rejected | Cause::Filtered => false,
+            Cause::Unresolved
+            | Cause::Unsayable
+            | Cause::Client
+            | Cause::Credential
+            | Cause::Connect
+            | Cause::Overflow
+            | Cause::RefusedStream
+            | Cause::Reset
+            | Cause::Timeout
+            | Cause::Deadline
+            | Cause::BadReply => true,
+        }
+    }
+
+    /// Returns which translation has failed, if one has.
+    pub(super) fn side(self) -> Option<Side> {
+        match self {
+            Cause::Unsayable => Some(Side::Request),
+            Cause::BadReply => Some(Side::Reply),
+            Cause::Unresolved
+            | Cause::Client
+            | Cause::Credential
+            | Cause::Stale
+            | Cause::Connect
+            | Cause::Overflow
+            | Cause::RefusedStream
+            | Cause::Reset
+            | Cause::Timeout
+            | Cause::Deadline
+            | Cause::Failed
+            | Cause::Rejected
+            | Cause::Filtered => None,
+        }
+    }
+
     /// Returns whether a client learns more from this failure than from a later one.
     pub(super) fn tells_more_than(self, later: &Cause) -> bool {
         self.rank() > later.rank()
@@ -113,24 +152,10 @@ impl Refused {
 
     /// Returns what is told of it to whoever runs the gateway.
     pub(super) fn failure(&self) -> Failure {
-        let own = match self.cause {
-            Cause::Stale | Cause::Failed | Cause::Rejected | Cause::Filtered => false,
-            Cause::Unresolved
-            | Cause::Unsayable
-            | Cause::Client
-            | Cause::Credential
-            | Cause::Connect
-            | Cause::Overflow
-            | Cause::RefusedStream
-            | Cause::Reset
-            | Cause::Timeout
-            | Cause::Deadline
-            | Cause::BadReply => true,
-        };
         Failure {
             kind: self.error.kind,
             status: self.error.status.as_u16(),
-            reason: own.then(|| self.error.message.clone()),
+            reason: self.cause.is_own().then(|| self.error.message.clone()),
         }
     }
 

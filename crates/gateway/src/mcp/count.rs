@@ -6,8 +6,13 @@ use config::mcp_route::Backend;
 use mcp::{Method, Request, Session, json::Object, name};
 use tokio::time::Instant;
 
-use super::{call::Failure, initialize::Opened, outlet::Said, turn::Turn};
-use crate::telemetry::tools::{Counting, Ended};
+use super::{
+    call::{Failure, Fault},
+    initialize::Opened,
+    outlet::Said,
+    turn::Turn,
+};
+use crate::telemetry::tools::{Counting, Ended, UNSUPPORTED_RESPONSE};
 
 /// The longest answer that is looked at for whether it says that a tool has failed: such answers are short.
 const MAX_FAILURE: usize = 64 * 1024;
@@ -40,7 +45,11 @@ impl Turn {
 
     /// Counts what came of one backend's part.
     pub(super) fn count_part<T>(&self, backend: &Backend, outcome: &Result<T, Failure>, elapsed: Duration) {
-        self.metrics().part(&backend.name, outcome.is_ok(), elapsed);
+        let error = outcome.as_ref().err().map(|failure| match failure.fault {
+            Fault::BadReply => UNSUPPORTED_RESPONSE,
+            Fault::Unreachable | Fault::Timeout | Fault::Status(_) | Fault::Broken => "internal_error",
+        });
+        self.metrics().part(&backend.name, error, elapsed);
         if let Err(failure) = outcome {
             self.count_failure("list", failure);
         }

@@ -9,6 +9,7 @@ use mcp::{
 use serde_json::value::RawValue;
 
 use super::turn::{Own, Turn};
+use crate::telemetry::tools::Ended;
 
 /// What a message of a backend means.
 pub(super) enum Heard {
@@ -22,8 +23,20 @@ pub(super) enum Heard {
     Answer(Response),
 }
 
-/// Takes a message of `backend`.
+/// Takes a message of `backend`, and counts what the client is told of it.
 pub(super) async fn hear(turn: &Turn, backend: &Backend, message: Message) -> Heard {
+    let heard = take(turn, backend, message).await;
+    if let Heard::Tell(
+        Message::Request(Request { method, .. }) | Message::Notification(Notification { method, .. }),
+    ) = &heard
+    {
+        let metrics = turn.metrics();
+        metrics.request(method, Some(&backend.name), Ended::Success, None);
+    }
+    heard
+}
+
+async fn take(turn: &Turn, backend: &Backend, message: Message) -> Heard {
     match message {
         Message::Response(response) => Heard::Answer(response),
         Message::Request(request) if request.method == "ping" => {

@@ -6,17 +6,33 @@ use mcp::{
     json::{self, Object},
     method,
 };
+use tokio::time::Instant;
 
 use super::{call::is_modern, gather::gather, listen::PING, refused::Refused, turn::Turn};
+use crate::telemetry::tools::Ended;
 
 /// What ids of notices begin with that the compatibility specification's gateway sends as requests.
 const CHANGED: &str = "aigw-server-to-client-tools-changed";
 
-/// Takes a notification of the client.
+/// Takes a notification of the client, and counts it.
 pub(super) async fn notified(turn: &Turn, notification: Notification) -> Result<(), Box<Refused>> {
+    // Every backend was told when its session was opened, and that was counted.
+    if notification.method == method::INITIALIZED {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let method = notification.method.clone();
+    let taken = take(turn, notification).await;
+    let ended = taken
+        .as_ref()
+        .map_or_else(|refused| Ended::Error(refused.error.code), |()| Ended::Success);
+    turn.metrics()
+        .request(&method, None, ended, Some(began.elapsed()));
+    taken
+}
+
+async fn take(turn: &Turn, notification: Notification) -> Result<(), Box<Refused>> {
     match notification.method.as_str() {
-        // Every backend was told when its session was opened.
-        method::INITIALIZED => Ok(()),
         method::CANCELLED => {
             cancelled(turn, notification).await;
             Ok(())
@@ -31,7 +47,9 @@ pub(super) async fn notified(turn: &Turn, notification: Notification) -> Result<
 
 /// Takes the client's answer to what a backend asked.
 pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<Refused>> {
+    let began = Instant::now();
     let invalid = || {
+        turn.metrics().unasked(began.elapsed());
         Refused::bad(RpcError::invalid_request(
             "the id is of no request that was sent here",
         ))

@@ -158,6 +158,9 @@ async fn turn<'a>(
     let Ok(Ok(busy)) = admitted else {
         return Ok(Err(Failed::Overflow));
     };
+    if let Some(waited) = busy.waited {
+        ctx.runtime.metrics.own.queued(&choice.candidate.id, waited);
+    }
     let mut candidates = handing.rule.candidates.iter();
     let at = candidates.position(|candidate| std::ptr::eq(candidate, choice.candidate));
     ctx.facts.attempts += 1;

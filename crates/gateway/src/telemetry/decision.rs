@@ -18,7 +18,7 @@ use std::{
 use config::snapshot::{Candidate, Rule};
 use http::{HeaderValue, Method, StatusCode, Version};
 use llm::{Endpoint, ErrorKind, Losses, Severity, Usage, chat::FinishReason};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     attributes::{Captured, HeaderAttributes, Signal, copied},
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     facts::{Attempted, Facts, Outcome},
     mcp::account::{Account, Shared},
+    meter::Bill,
     trail::{Trail, Tried},
 };
 
@@ -64,6 +65,8 @@ pub(crate) struct Decision {
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) trail: Box<Trail>,
+    /// What it was charged.
+    pub(crate) bill: Option<Box<Bill>>,
     /// The route of MCP.
     pub(crate) route: Option<Arc<str>>,
     /// What is known of messages of MCP.
@@ -154,6 +157,7 @@ impl Decision {
             bytes_received: facts.bytes_received,
             bytes_sent: facts.bytes_sent,
             trail,
+            bill: facts.bill.take(),
             route: facts.route.clone(),
             messages: facts.tools.iter().map(Shared::take).collect(),
             version: facts.version,
@@ -224,9 +228,23 @@ impl Decision {
             },
             "losses": self.losses(),
             "usage": self.usage(),
+            "costs": self.costs(),
+            "limits": rule.map(limits),
             "bytesReceived": self.bytes_received,
             "bytesSent": self.bytes_sent,
         })
+    }
+
+    /// Returns what was charged, by the names of the costs; null where nothing is metered.
+    fn costs(&self) -> Value {
+        let Some(bill) = &self.bill else {
+            return Value::Null;
+        };
+        let costs = bill.costs.iter();
+        let costs: Map<String, Value> = costs
+            .map(|(name, number)| (name.to_string(), json!(number)))
+            .collect();
+        json!({ "estimated": bill.estimated, "charged": costs })
     }
 
     fn candidates(&self, rule: &Rule) -> Value {
@@ -242,6 +260,7 @@ impl Decision {
                     .and_then(|backend| backend.credential.as_ref())
                     .map(|credential| &*credential.policy),
                 "model": candidate.model.as_deref().or(self.model.as_deref()),
+                "quota": backend.is_some_and(|backend| backend.quota.is_some()),
                 "priority": candidate.priority,
                 "weight": candidate.weight,
                 "unusable": candidate.backend.as_ref().err(),
@@ -328,6 +347,12 @@ impl Decision {
             "audioSeconds": self.seconds,
         })
     }
+}
+
+/// Returns the rules of limits that requests of `rule` are held against.
+fn limits(rule: &Rule) -> Value {
+    let limits = rule.limits.iter().flat_map(|limits| &limits.rules);
+    limits.map(|limit| json!(&*limit.id)).collect()
 }
 
 fn text(value: &HeaderValue) -> &str {

@@ -1,26 +1,37 @@
-//! Metrics as text, in the format that a scraper asks for.
+//! Metrics in the format that a scraper asks for.
 //!
 //! OpenMetrics is what the registry writes. The older text format, which tools still expect where they ask for nothing, says
 //! the same in other places: the name of a counter's family has the suffix of its samples, and there are neither units nor an
-//! end.
+//! end. Native histograms cannot be said in either; Prometheus reads those as protocol buffers.
+
+use std::fmt;
 
 use http::{HeaderMap, header};
 
-/// A text format of metrics.
+use super::{histogram::Form, native};
+
+/// A format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exposition {
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus's own, 0.0.4.
     Prometheus,
+    /// Prometheus's protocol buffers, with native histograms.
+    Native,
 }
 
 impl Exposition {
-    /// Returns the format that a request asks for.
-    pub(crate) fn asked(headers: &HeaderMap) -> Self {
-        let mut accepted = headers.get_all(header::ACCEPT).iter();
-        let names = |value: &[u8]| value.windows(OPEN.len()).any(|part| part == OPEN);
-        if accepted.any(|value| names(value.as_bytes())) {
+    /// Returns the format that a request asks for. `native` tells whether there are native histograms; whoever reads them
+    /// reads text too.
+    pub(crate) fn asked(headers: &HeaderMap, native: bool) -> Self {
+        let names = |wanted: &[u8]| {
+            let mut accepted = headers.get_all(header::ACCEPT).iter();
+            accepted.any(|value| value.as_bytes().windows(wanted.len()).any(|part| part == wanted))
+        };
+        if native && names(NATIVE) {
+            Exposition::Native
+        } else if names(OPEN) {
             Exposition::OpenMetrics
         } else {
             Exposition::Prometheus
@@ -32,15 +43,26 @@ impl Exposition {
         match self {
             Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Exposition::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Exposition::Native => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 
-    /// Returns `text`, which is OpenMetrics, in this format.
-    pub(crate) fn write(self, text: String) -> String {
-        match self {
-            Exposition::OpenMetrics => text,
-            Exposition::Prometheus => classic(&text),
-        }
+    /// Returns what `read` tells, which is OpenMetrics, in this format.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(crate) fn write(
+        self,
+        read: impl Fn(Form) -> Result<String, fmt::Error>,
+    ) -> Result<Vec<u8>, fmt::Error> {
+        let text = read(Form::Declared)?;
+        Ok(match self {
+            Exposition::OpenMetrics => text.into_bytes(),
+            Exposition::Prometheus => classic(&text).into_bytes(),
+            Exposition::Native => native::write(&text, &read(Form::Fine)?),
+        })
     }
 }
 
@@ -72,6 +94,9 @@ fn classic(text: &str) -> String {
 /// The media type of OpenMetrics.
 const OPEN: &[u8] = b"application/openmetrics-text";
 
+/// What who reads native histograms names.
+const NATIVE: &[u8] = b"proto=io.prometheus.client.MetricFamily";
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -80,17 +105,21 @@ mod tests {
 
     #[test]
     fn who_asks_for_openmetrics_gets_it() {
-        let check = |accept: Option<&'static str>, expected| {
+        let check = |accept: Option<&'static str>, native, expected| {
             let mut headers = HeaderMap::new();
             if let Some(accept) = accept {
                 headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
             }
-            assert_eq!(Exposition::asked(&headers), expected, "{accept:?}");
+            assert_eq!(Exposition::asked(&headers, native), expected, "{accept:?}");
         };
-        check(None, Exposition::Prometheus);
-        check(Some("*/*"), Exposition::Prometheus);
+        check(None, true, Exposition::Prometheus);
+        check(Some("*/*"), true, Exposition::Prometheus);
         let scraper = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        check(Some(scraper), Exposition::OpenMetrics);
+        check(Some(scraper), true, Exposition::OpenMetrics);
+        let reader = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
+                      application/openmetrics-text;version=1.0.0;q=0.8";
+        check(Some(reader), false, Exposition::OpenMetrics);
+        check(Some(reader), true, Exposition::Native);
     }
 
     #[test]
@@ -100,7 +129,11 @@ mod tests {
         let expected = "# HELP a_seconds How long, all told.\n# TYPE a_seconds histogram\n\
                         a_seconds_bucket{le=\"+Inf\"} 1\n# HELP b_total Calls.\n# TYPE b_total counter\n\
                         b_total{x=\"# y\"} 2\n";
-        assert_eq!(Exposition::Prometheus.write(open.to_owned()), expected);
-        assert_eq!(Exposition::OpenMetrics.write(open.to_owned()), open);
+        let check = |format: Exposition, expected: &str| {
+            let written = format.write(|_| Ok(open.to_owned())).expect("it is readable");
+            assert_eq!(String::from_utf8_lossy(&written), expected);
+        };
+        check(Exposition::Prometheus, expected);
+        check(Exposition::OpenMetrics, open);
     }
 }

@@ -19,24 +19,30 @@ use llm::{ErrorKind, Field, Severity};
 use policy::rate_limit::store::Entry;
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use super::{
     attributes::Name,
+    histogram::{Bounds, Form, Forms, Histogram},
+    own::OwnMetrics,
     process::Process,
     quotas::QuotaMetrics,
     tools::{Mapped, ToolMetrics},
 };
-use crate::facts::{Attempted, Facts, Outcome};
+use crate::{
+    Options,
+    facts::{Attempted, Facts, Outcome},
+};
 
-/// The most names of models that are told apart.
+/// The most names that are told apart, beside those of the configuration.
 const MAX_NAMES: usize = 4096;
 
 /// The longest name of a model that is a label.
 const MAX_NAME: usize = 256;
 
+// Bounds that the compatibility specification names, and beyond them where it says that these end too early.
 const TOKENS: &[f64] = &[
     1.0,
     4.0,
@@ -55,19 +61,21 @@ const TOKENS: &[f64] = &[
 ];
 
 const DURATION: &[f64] = &[
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68,
+    655.36, 1310.72,
 ];
 
 const FIRST_TOKEN: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0,
-    30.0, 45.0, 60.0,
+    30.0, 45.0, 60.0, 120.0, 300.0, 600.0,
 ];
 
 const PER_TOKEN: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+    5.0, 10.0,
 ];
 
-type Histograms = Family<GenAi, Histogram, fn() -> Histogram>;
+type Histograms = Family<GenAi, Histogram, Bounds>;
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
@@ -78,10 +86,13 @@ pub(crate) struct Metrics {
     pub(crate) process: Arc<Process>,
     /// What is counted of quotas.
     pub(crate) quotas: QuotaMetrics,
+    /// What is counted of the gateway's own part.
+    pub(crate) own: OwnMetrics,
     registry: Registry,
-    /// Held while everything is read, so that gauges are set for one reader at a time.
+    /// Held while everything is read, so that gauges are set, and a form is told, for one reader at a time.
     reading: Mutex<()>,
-    names: ArcSwap<HashSet<Arc<str>>>,
+    forms: Forms,
+    names: ArcSwap<Names>,
     token_usage: Histograms,
     duration: Histograms,
     first_token: Histograms,
@@ -94,6 +105,14 @@ pub(crate) struct Metrics {
     dropped_spans: Gauge<u64, AtomicU64>,
 }
 
+/// Names that are labels.
+#[derive(Clone, Default)]
+struct Names {
+    all: HashSet<Arc<str>>,
+    /// How many of them others have chosen than the configuration.
+    free: usize,
+}
+
 /// The labels of the `gen_ai_*` families.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct GenAi {
@@ -104,8 +123,7 @@ struct GenAi {
     response_model: Arc<str>,
     token_type: Option<&'static str>,
     error: Option<&'static str>,
-    /// Labels that headers became, and their values.
-    mapped: Vec<(Arc<str>, Arc<str>)>,
+    mapped: Mapped,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +132,8 @@ struct Request {
     provider: &'static str,
     status: u16,
     outcome: &'static str,
+    route: Option<Arc<str>>,
+    mapped: Mapped,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,13 +155,15 @@ struct Limited {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         let scope = [
             ("otel_scope_name".into(), "envoyproxy/ai-gateway".into()),
             ("otel_scope_schema_url".into(), "".into()),
             ("otel_scope_version".into(), "".into()),
         ];
         let mut registry = Registry::default();
+        let pushed = options.telemetry.metrics.as_ref();
+        let forms = Forms::new(options.native_histograms || pushed.is_some_and(|push| push.exponential));
         let target: Family<Target, Gauge<i64, AtomicI64>> = Family::default();
         target.get_or_create(&Target).set(1);
         registry.register("target_info", "Who is measured", target);
@@ -176,6 +198,7 @@ impl Metrics {
             limited.clone(),
         );
         let quotas = QuotaMetrics::new(&mut registry);
+        let own = OwnMetrics::new(&mut registry, &forms);
         let process = Process::register(&mut registry);
         let dropped_records = Gauge::default();
         registry.register(
@@ -190,37 +213,37 @@ impl Metrics {
             dropped_spans.clone(),
         );
         let scoped = registry.sub_registry_with_labels(scope.into_iter());
-        let tools = ToolMetrics::new(scoped);
-        let mut family = |name: &str, help: &str, new: fn() -> Histogram| {
-            let family = Histograms::new_with_constructor(new);
+        let tools = ToolMetrics::new(scoped, &forms, options);
+        let mut family = |name: &str, help: &str, bounds: &'static [f64]| {
+            let family = Histograms::new_with_constructor(forms.of(bounds));
             scoped.register(name, help, family.clone());
             family
         };
         Self {
-            token_usage: family("gen_ai_client_token_usage", "Tokens used, by type", || {
-                histogram(TOKENS)
-            }),
+            token_usage: family("gen_ai_client_token_usage", "Tokens used, by type", TOKENS),
             duration: family(
                 "gen_ai_server_request_duration_seconds",
                 "Time until the last byte of the answer",
-                || histogram(DURATION),
+                DURATION,
             ),
             first_token: family(
                 "gen_ai_server_time_to_first_token_seconds",
                 "Time until the first piece of a streamed answer",
-                || histogram(FIRST_TOKEN),
+                FIRST_TOKEN,
             ),
             per_token: family(
                 "gen_ai_server_time_per_output_token_seconds",
                 "Mean time between the tokens of a streamed answer",
-                || histogram(PER_TOKEN),
+                PER_TOKEN,
             ),
             in_flight,
             tools,
             process,
             quotas,
+            own,
             registry,
             reading: Mutex::default(),
+            forms,
             names: ArcSwap::default(),
             requests,
             attempts,
@@ -253,6 +276,7 @@ impl Metrics {
     pub(crate) fn record(&self, facts: &Facts, outcome: Outcome) {
         self.in_flight.dec();
         let unknown = if facts.plain { "plain" } else { "unknown" };
+        let mapped = self.mapped(facts.metric_attributes());
         let labels = Request {
             operation: facts.endpoint.map_or(unknown, |endpoint| endpoint.label),
             provider: facts
@@ -261,6 +285,8 @@ impl Metrics {
                 .map_or("unknown", |attempt| attempt.provider),
             status: facts.status.as_u16(),
             outcome: outcome.name(),
+            route: facts.route.clone(),
+            mapped: Arc::clone(&mapped),
         };
         self.requests.get_or_create(&labels).inc();
         for loss in facts.losses.iter() {
@@ -273,28 +299,32 @@ impl Metrics {
             };
             self.losses.get_or_create(&labels).inc();
         }
+        if let Some((route, bill)) = facts.route.as_ref().zip(facts.bill.as_ref()) {
+            self.own.charged(route, &bill.costs, &mapped);
+        }
         if let Some(attempt) = &facts.attempt {
-            self.record_answer(facts, attempt, outcome);
+            self.record_answer(facts, attempt, outcome, mapped);
         }
     }
 
     /// Counts what an upstream was asked for and gave; durations are those of the last attempt.
-    fn record_answer(&self, facts: &Facts, attempt: &Attempted, outcome: Outcome) {
+    fn record_answer(&self, facts: &Facts, attempt: &Attempted, outcome: Outcome, mapped: Mapped) {
         let succeeded = facts.status.is_success();
         let failed = !succeeded || outcome != Outcome::Complete;
+        let model = facts.model.as_deref().unwrap_or("unknown");
         let response_model = facts.response_model.as_deref().unwrap_or("unknown");
         let mut labels = GenAi {
             operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
             provider: attempt.provider,
-            original_model: self.name(facts.model.as_deref().unwrap_or("unknown")),
-            request_model: self.name(&attempt.model),
+            original_model: self.bounded(model, || facts.runtime().names_model(model)),
+            request_model: self.bounded(&attempt.model, || {
+                // What replaces the client's word is declared.
+                attempt.model != model || facts.runtime().names_model(model)
+            }),
             response_model: self.name(response_model),
             token_type: None,
             error: failed.then(|| error_type(facts, outcome)),
-            mapped: facts
-                .metric_attributes()
-                .map(|(label, value)| (label.into(), self.name(value.to_str().unwrap_or("?"))))
-                .collect(),
+            mapped,
         };
         let elapsed = attempt.start.elapsed();
         self.duration
@@ -352,6 +382,7 @@ impl Metrics {
     /// Returns everything in the OpenMetrics text format.
     pub(crate) fn encode(
         &self,
+        form: Form,
         dropped_records: u64,
         dropped_spans: u64,
         counters: &[Entry],
@@ -360,6 +391,7 @@ impl Metrics {
         self.quotas.fill(counters);
         self.dropped_records.set(dropped_records);
         self.dropped_spans.set(dropped_spans);
+        self.forms.tell(form);
         let mut out = String::with_capacity(16 * 1024);
         text::encode(&mut out, &self.registry)?;
         Ok(out)
@@ -367,17 +399,26 @@ impl Metrics {
 
     /// Returns `name` as a label; past [`MAX_NAMES`] all new names are one.
     pub(crate) fn name(&self, name: &str) -> Arc<str> {
+        self.bounded(name, || false)
+    }
+
+    /// Returns `name` as a label. One that is `declared` is always told apart: clients that make up names must not be able
+    /// to hide those that are served.
+    fn bounded(&self, name: &str, declared: impl FnOnce() -> bool) -> Arc<str> {
         let names = self.names.load();
-        if let Some(known) = names.get(name) {
+        if let Some(known) = names.all.get(name) {
             return Arc::clone(known);
         }
-        if names.len() >= MAX_NAMES || name.len() > MAX_NAME {
+        let declared = declared();
+        if !declared && (names.free >= MAX_NAMES || name.len() > MAX_NAME) {
             return "_other".into();
         }
         let new: Arc<str> = name.into();
         self.names.rcu(|names| {
-            let mut names = HashSet::clone(names);
-            names.insert(Arc::clone(&new));
+            let mut names = Names::clone(names);
+            if names.all.insert(Arc::clone(&new)) && !declared {
+                names.free += 1;
+            }
             names
         });
         new
@@ -411,10 +452,6 @@ pub(crate) fn error_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Timeout => "timeout",
         ErrorKind::Overloaded => "overloaded",
     }
-}
-
-fn histogram(buckets: &[f64]) -> Histogram {
-    Histogram::new(buckets.iter().copied())
 }
 
 /// Returns a label for `field`, without index or name: a client chooses those.
@@ -458,7 +495,7 @@ impl EncodeLabelSet for GenAi {
         if let Some(error) = self.error {
             ("error_type", error).encode(encoder.encode_label())?;
         }
-        for (label, value) in &self.mapped {
+        for (label, value) in &*self.mapped {
             (&**label, &**value).encode(encoder.encode_label())?;
         }
         Ok(())
@@ -470,7 +507,14 @@ impl EncodeLabelSet for Request {
         ("operation", self.operation).encode(encoder.encode_label())?;
         ("provider", self.provider).encode(encoder.encode_label())?;
         ("status", self.status).encode(encoder.encode_label())?;
-        ("outcome", self.outcome).encode(encoder.encode_label())
+        ("outcome", self.outcome).encode(encoder.encode_label())?;
+        if let Some(route) = &self.route {
+            ("route", &**route).encode(encoder.encode_label())?;
+        }
+        for (label, value) in &*self.mapped {
+            (&**label, &**value).encode(encoder.encode_label())?;
+        }
+        Ok(())
     }
 }
 
@@ -502,5 +546,25 @@ struct Target;
 impl EncodeLabelSet for Target {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         ("service_name", "ai-gateway").encode(encoder.encode_label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever makes up names uses up those of others, and hides nothing that is declared.
+    #[test]
+    fn names_have_a_bound_and_declared_ones_have_none() {
+        let metrics = Metrics::new(&Options::default());
+        for number in 0..MAX_NAMES {
+            let name = format!("made-up-{number}");
+            assert_eq!(&*metrics.name(&name), name);
+        }
+        assert_eq!(&*metrics.name("one more"), "_other");
+        assert_eq!(&*metrics.name("made-up-7"), "made-up-7");
+        assert_eq!(&*metrics.bounded("declared", || true), "declared");
+        assert_eq!(&*metrics.name("declared"), "declared");
+        assert_eq!(&*metrics.name(&"x".repeat(MAX_NAME + 1)), "_other");
     }
 }

@@ -3,10 +3,14 @@
 pub(crate) mod attributes;
 pub(crate) mod decision;
 pub(crate) mod exposition;
+mod families;
+pub(crate) mod histogram;
 pub(crate) mod level;
 pub(crate) mod log;
 pub(crate) mod metrics;
+mod native;
 pub(crate) mod otlp;
+pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod quotas;
 pub(crate) mod settings;

@@ -1,4 +1,4 @@
-//! What is counted of quotas; names are those that the compatibility specification plans, "Quota-aware routing".
+//! What is counted of quotas, and how full the counters of all limits are; names of quotas are those that the compatibility specification plans, "Quota-aware routing".
 
 use std::{
     fmt,
@@ -18,6 +18,7 @@ pub(crate) struct QuotaMetrics {
     decisions: Family<Decided, Counter>,
     fallbacks: Family<Decided, Counter>,
     utilization: Family<Of, Gauge<f64, AtomicU64>>,
+    limits: Family<Of, Gauge<f64, AtomicU64>>,
 }
 
 /// What an attempt is counted by.
@@ -100,11 +101,18 @@ impl QuotaMetrics {
             "What is used and held of a quota; of the fullest bucket where a rule has several",
             utilization.clone(),
         );
+        let limits = Family::<Of, Gauge<f64, AtomicU64>>::default();
+        registry.register(
+            "tollgate_limit_utilization_ratio",
+            "What is used and held of a rate limit; of the fullest counter where a rule has several",
+            limits.clone(),
+        );
         Self {
             checks,
             decisions,
             fallbacks,
             utilization,
+            limits,
         }
     }
 
@@ -144,16 +152,16 @@ impl QuotaMetrics {
     /// Takes over how full the buckets are.
     pub(crate) fn fill(&self, entries: &[Entry]) {
         self.utilization.clear();
-        let quotas = entries
-            .iter()
-            .filter(|entry| entry.counter.starts_with(policy::quota::DOMAIN));
-        for entry in quotas {
+        self.limits.clear();
+        for entry in entries {
+            let of_quota = entry.counter.starts_with(policy::quota::DOMAIN);
+            let gauges = if of_quota { &self.utilization } else { &self.limits };
             let labels = Of {
                 rule: Arc::clone(&entry.rule),
             };
             let taken = entry.used.saturating_add(entry.held);
             let full = taken as f64 / entry.limit.max(1) as f64;
-            let gauge = self.utilization.get_or_create(&labels);
+            let gauge = gauges.get_or_create(&labels);
             gauge.set(gauge.get().max(full));
         }
     }

@@ -6,13 +6,16 @@ use std::{fmt, sync::Arc, time::Duration};
 use mcp::{Capabilities, Method, error};
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
+use super::histogram::{Bounds, Forms, Histogram};
+use crate::Options;
+
 const DURATION: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+type Histograms = Family<Labels, Histogram, Bounds>;
 
 /// Everything that is counted of MCP.
 pub(crate) struct ToolMetrics {
@@ -57,9 +60,9 @@ pub(crate) enum Ended {
 
 impl ToolMetrics {
     /// Registers everything.
-    pub(crate) fn new(registry: &mut Registry) -> Self {
+    pub(super) fn new(registry: &mut Registry, forms: &Forms, options: &Options) -> Self {
         let mut histograms = |name: &str, help: &str| {
-            let family = Histograms::new_with_constructor(|| Histogram::new(DURATION.iter().copied()));
+            let family = Histograms::new_with_constructor(forms.of(DURATION));
             registry.register(name, help, family.clone());
             family
         };
@@ -68,6 +71,13 @@ impl ToolMetrics {
             "mcp_initialization_duration_seconds",
             "Time until a session with a backend is open",
         );
+        if options.old_metric_names {
+            registry.register(
+                "mcp_initialization_duration_token",
+                "The same as mcp_initialization_duration_seconds, in seconds too, under the name of old dashboards",
+                initialization.clone(),
+            );
+        }
         let mut counters = |name: &str, help: &str| {
             let family = Family::<Labels, Counter>::default();
             registry.register(name, help, family.clone());
@@ -104,8 +114,8 @@ impl ToolMetrics {
 }
 
 impl Counting<'_> {
-    /// Counts a request of a client for `method`, which one `backend` has answered if any; it is timed if `elapsed`
-    /// is known.
+    /// Counts a message with `method`: a client's, which one `backend` has answered if any, or one of a backend that its
+    /// client is told. It is timed if `elapsed` is known.
     pub(crate) fn request(
         &self,
         method: &str,
@@ -131,15 +141,15 @@ impl Counting<'_> {
         self.metrics.methods.get_or_create(&labels).inc();
     }
 
-    /// Counts one backend's part of what all were asked for.
-    pub(crate) fn part(&self, backend: &Arc<str>, succeeded: bool, elapsed: Duration) {
-        let error = (!succeeded).then_some(("error_type", "internal_error"));
-        let labels = self.labels(Some(backend), error.into_iter().collect());
+    /// Counts one backend's part of what all were asked for, and what was wrong with it if anything was.
+    pub(crate) fn part(&self, backend: &Arc<str>, error: Option<&'static str>, elapsed: Duration) {
+        let named = error.map(|error| ("error_type", error));
+        let labels = self.labels(Some(backend), named.into_iter().collect());
         self.metrics
             .duration
             .get_or_create(&labels)
             .observe(elapsed.as_secs_f64());
-        if !succeeded {
+        if error.is_some() {
             let labels = Labels {
                 named: Vec::new(),
                 ..labels
@@ -189,6 +199,15 @@ impl Counting<'_> {
             );
             self.metrics.capabilities.get_or_create(&labels).inc_by(count);
         }
+    }
+
+    /// Counts a client's answer to something that nobody has asked.
+    pub(crate) fn unasked(&self, elapsed: Duration) {
+        let labels = self.labels(None, vec![("error_type", UNSUPPORTED_RESPONSE)]);
+        self.metrics
+            .duration
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
     }
 
     /// Counts a notification of progress.
@@ -254,6 +273,9 @@ impl Ended {
         }
     }
 }
+
+/// The type of error of an answer that is none.
+pub(crate) const UNSUPPORTED_RESPONSE: &str = "unsupported_response";
 
 /// Returns a method as a label: clients may ask for anything.
 fn known(method: &str) -> &'static str {

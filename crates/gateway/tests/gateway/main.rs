@@ -23,6 +23,7 @@ mod limits;
 mod matrix;
 mod metering;
 mod models;
+mod own;
 mod plain;
 mod prefixes;
 mod relay;

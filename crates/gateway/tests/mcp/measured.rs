@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use gateway::{Gateway, HeaderAttributes, Options, Telemetry};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{Reply, client};
 
 use crate::{
-    served::{PATH, Served, snapshot},
-    server::{echo, echoed, result, start},
+    served::{PATH, Served, notification, request, snapshot},
+    server::{answer, echo, echoed, event, result, start, start_with},
 };
 
 /// Serves `backends`, and tells what is counted.
@@ -172,6 +172,177 @@ async fn headers_and_messages_become_labels() {
             "{team:?}"
         );
     }
+}
+
+/// Old dashboards know one duration by another name, and with a unit that is none of its own.
+#[tokio::test]
+async fn an_old_name_is_there_for_who_asks_for_it() {
+    let one = echo("one").await;
+    for (old, expected) in [(false, 0.0), (true, 1.0)] {
+        let options = Options {
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            old_metric_names: old,
+            ..Options::default()
+        };
+        let served = serve_with(options, &[("one", one.address(), "")]).await;
+        let labels = ["mcp_backend=\"one\""];
+        for (name, expected) in [
+            ("mcp_initialization_duration_seconds_count", 1.0),
+            ("mcp_initialization_duration_token_count", expected),
+        ] {
+            assert_eq!(metric(&served, name, &labels).await, expected, "{name} {old}");
+        }
+    }
+}
+
+/// An answer to nothing that was asked, of a client and of a server.
+#[tokio::test]
+async fn answers_that_are_none_are_counted() {
+    let strange = start(
+        "one",
+        Box::new(|_, message| {
+            let lists = message["method"] == "tools/list";
+            lists.then(|| Reply::json(200, &json!("what is this?")))
+        }),
+    )
+    .await;
+    let served = serve(&[("one", strange.address(), "")]).await;
+    let forged = json!({ "jsonrpc": "2.0", "id": "x", "result": {} });
+    assert_eq!(served.send(&forged).await.status, 400);
+    let error = "error_type=\"unsupported_response\"";
+    assert_eq!(metric(&served, "mcp_request_duration_count", &[error]).await, 1.0);
+    served.ask("tools/list", json!({})).await;
+    let labels = [error, "mcp_backend=\"one\""];
+    assert_eq!(metric(&served, "mcp_request_duration_count", &labels).await, 1.0);
+}
+
+/// What both sides declare when a session is opened, and what they tell of later.
+#[tokio::test]
+async fn what_sessions_are_for_is_counted() {
+    let can = json!({
+        "tools": {}, "prompts": {}, "resources": {}, "logging": {}, "completions": {},
+        "experimental": { "a": {}, "b": {} },
+    });
+    let server = start_with(
+        can,
+        "one",
+        Box::new(|_, message| {
+            let told = notification(
+                "notifications/progress",
+                &json!({ "progressToken": "p", "progress": 1 }),
+            );
+            let done = answer(
+                message,
+                json!({ "content": [{ "type": "text", "text": "validating: no" }], "isError": true }),
+            );
+            (message["method"] == "tools/call").then(|| {
+                Reply::stream()
+                    .frame(event("", &told))
+                    .frame(event("", &done))
+                    .end()
+            })
+        }),
+    )
+    .await;
+    let mut served = serve(&[("one", server.address(), "")]).await;
+    let params = json!({
+        "protocolVersion": "2025-06-18",
+        "capabilities": { "sampling": {}, "elicitation": {}, "roots": { "listChanged": true }, "experimental": { "x": {} } },
+        "clientInfo": { "name": "test", "version": "1" },
+    });
+    let opened = served.send(&request(0, "initialize", &params)).await;
+    opened.header("mcp-session-id").clone_into(&mut served.session);
+    let check = async |name: &str, labels: &[&str], expected: f64| {
+        assert_eq!(metric(&served, name, labels).await, expected, "{name} {labels:?}");
+    };
+    let one = "mcp_backend=\"one\"";
+    // The first of two sessions has declared nothing but sampling.
+    for (kind, count) in [
+        ("sampling", 2.0),
+        ("elicitation", 1.0),
+        ("roots", 1.0),
+        ("experimental", 1.0),
+    ] {
+        let kind = format!("capability_type=\"{kind}\"");
+        check(
+            "mcp_capabilities_negotiated_total",
+            &["capability_side=\"client\"", &kind],
+            count,
+        )
+        .await;
+    }
+    for (kind, count) in [
+        ("tools", 2.0),
+        ("prompts", 2.0),
+        ("resources", 2.0),
+        ("logging", 2.0),
+        ("completions", 2.0),
+        ("experimental", 4.0),
+    ] {
+        let kind = format!("capability_type=\"{kind}\"");
+        check(
+            "mcp_capabilities_negotiated_total",
+            &["capability_side=\"server\"", &kind, one],
+            count,
+        )
+        .await;
+    }
+    served.call("one__x").await;
+    let progress = notification(
+        "notifications/progress",
+        &json!({ "progressToken": "p", "progress": 1 }),
+    );
+    assert_eq!(served.send(&progress).await.status, 400);
+    let roots = notification("notifications/roots/list_changed", &json!({}));
+    assert_eq!(served.send(&roots).await.status, 202);
+    check("mcp_progress_notifications_total", &[], 2.0).await;
+    let method = |method: &str| format!("mcp_method_name=\"{method}\"");
+    let (told, changed, call) = (
+        method("notifications/progress"),
+        method("notifications/roots/list_changed"),
+        method("tools/call"),
+    );
+    check("mcp_method_count_total", &[&told, "status=\"success\"", one], 1.0).await;
+    check("mcp_method_count_total", &[&told, "status=\"error\""], 1.0).await;
+    check("mcp_method_count_total", &[&changed, "status=\"success\""], 1.0).await;
+    check("mcp_method_count_total", &[&call, "status=\"failed\"", one], 1.0).await;
+    // That its arguments were wrong is what the tool says.
+    let wrong = "error_type=\"invalid_param\"";
+    check("mcp_request_duration_count", &[wrong, one], 1.0).await;
+    check("mcp_request_duration_count", &[wrong], 1.0).await;
+}
+
+/// Each way of being refused has its type.
+#[tokio::test]
+async fn errors_have_types() {
+    let (one, two) = (echo("one").await, echo("two").await);
+    let served = serve(&[("one", one.address(), ""), ("two", two.address(), "")]).await;
+    let check = async |message: Value, kind: &str| {
+        served.send(&message).await;
+        let label = format!("error_type=\"{kind}\"");
+        assert_eq!(
+            metric(&served, "mcp_request_duration_count", &[&label]).await,
+            1.0,
+            "{kind}"
+        );
+    };
+    check(request(1, "no/such", &json!({})), "unsupported_method").await;
+    check(
+        request(2, "tools/call", &json!({ "name": "nobody__x" })),
+        "invalid_param",
+    )
+    .await;
+    let ended = json!({ "jsonrpc": "2.0", "id": 3, "method": "ping" });
+    let headers = [
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-session-id", "not a session"),
+    ];
+    assert_eq!(
+        client::post(served.address, PATH, &headers, &ended).await.status,
+        404
+    );
+    let label = "error_type=\"invalid_session_id\"";
+    assert_eq!(metric(&served, "mcp_request_duration_count", &[label]).await, 1.0);
 }
 
 /// Failures are counted by what was being done.

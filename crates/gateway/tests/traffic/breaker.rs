@@ -1,5 +1,7 @@
 //! How much an upstream is asked at once.
 
+use std::net::SocketAddr;
+
 use gateway::Options;
 use serde_json::json;
 use testkit::{Gate, Upstream, client};
@@ -75,13 +77,24 @@ async fn who_is_asked_too_much_is_passed_over() {
 async fn a_request_waits_for_a_connection() {
     let gate = Gate::new();
     let upstream = Upstream::start(vec![greeting_after(&gate), greeting()]).await;
-    let setup = Setup::start("circuitBreaker: { maxConnections: 1 }", &[at(&upstream)]).await;
+    let options = Options {
+        admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        ..Options::default()
+    };
+    let policy = "circuitBreaker: { maxConnections: 1 }";
+    let setup = Setup::with(options, "", policy, &[at(&upstream)]).await;
     let (one, two, ()) = tokio::join!(setup.ask(), setup.ask(), async {
         upstream.received(1).await;
         gate.open();
     });
     assert_eq!((one.status, two.status), (200, 200));
     assert_eq!(upstream.connections(), 1);
+    // One had to wait, and the other had not.
+    let admin = setup.gateway.admin_address().expect("an admin listener");
+    let metrics = client::get(admin, "/metrics", &[]).await.text();
+    let mut lines = metrics.lines();
+    let waited = lines.find(|line| line.starts_with("tollgate_queue_seconds_count{"));
+    assert!(waited.is_some_and(|line| line.ends_with("} 1")), "{waited:?}");
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ impl Signer {
             }) => Origin::Declared(identity(keys)),
             Some(aws) => {
                 let (aws, world) = (Arc::new(aws.clone()), Arc::clone(world));
-                Origin::Kept(Box::new(Refresher::start(policy, move || {
+                let refreshes = world.refreshes.clone();
+                Origin::Kept(Box::new(Refresher::start(policy, refreshes, move || {
                     let (aws, world) = (Arc::clone(&aws), Arc::clone(&world));
                     async move { source::mint(&world, &aws).await }
                 })))

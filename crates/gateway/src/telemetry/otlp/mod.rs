@@ -68,6 +68,8 @@ pub struct Push {
     pub interval: Duration,
     /// Whether each push tells what is new since the one before, and not everything.
     pub delta: bool,
+    /// Whether histograms are told in exponential buckets.
+    pub exponential: bool,
 }
 
 /// Sends signals; blocks its thread.

@@ -8,10 +8,10 @@ use std::{
 use super::{
     Destination, Exporter, Push,
     client::Service,
-    metrics::{self, Before, Span},
+    metrics::{self, Before, Span, Telling},
     print,
 };
-use crate::Runtime;
+use crate::{Runtime, telemetry::histogram::Form};
 
 /// The thread that pushes metrics.
 pub(crate) struct Pusher(Arc<Shared>);
@@ -103,16 +103,28 @@ impl Shared {
 
 impl Exporter {
     fn push(&self, push: &Push, runtime: &Runtime, span: Span, before: Option<&mut Before>) {
-        let Ok(text) = runtime.encode_metrics() else {
+        let form = if push.exponential {
+            Form::Fine
+        } else {
+            Form::Declared
+        };
+        let Ok(text) = runtime.encode_metrics(form) else {
             return;
         };
+        let families = metrics::read(&text);
+        let telling = Telling {
+            resource: &push.export.resource,
+            span,
+            form,
+            rename: &|label| runtime.attributes.attribute_of(label),
+        };
         if matches!(push.export.to, Destination::Console) {
-            print(&text);
+            if let Some(line) = metrics::json(&telling, &families, before) {
+                print(&line);
+            }
             return;
         }
-        let families = metrics::parse(&text);
-        let rename = |label: &str| runtime.attributes.attribute_of(label);
-        let message = metrics::request(&push.export.resource, &families, span, before, &rename);
+        let message = metrics::request(&telling, &families, before);
         let sent = self
             .client
             .as_ref()

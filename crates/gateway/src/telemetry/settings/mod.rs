@@ -168,7 +168,19 @@ fn metrics(variable: Variable<'_>) -> Result<Option<Push>, TelemetryError> {
             return Err(TelemetryError::Variable(name.to_owned(), message));
         }
     };
+    let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    let exponential = match variable(name).map(|value| value.to_ascii_lowercase()).as_deref() {
+        None | Some("explicit_bucket_histogram") => false,
+        Some("base2_exponential_bucket_histogram") => true,
+        Some(other) => {
+            let message = format!(
+                "{other:?} is not one of explicit_bucket_histogram and base2_exponential_bucket_histogram"
+            );
+            return Err(TelemetryError::Variable(name.to_owned(), message));
+        }
+    };
     Ok(Some(Push {
+        exponential,
         export,
         interval: millis(variable, "OTEL_METRIC_EXPORT_INTERVAL", 60_000)?,
         delta,
@@ -373,7 +385,32 @@ mod tests {
         check("OTEL_EXPORTER_OTLP_TIMEOUT", "10s");
         check("OTEL_BSP_MAX_QUEUE_SIZE", "0");
         check("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "lowmemory");
+        check("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "fine");
         check("OTEL_AIGW_SPAN_REQUEST_HEADER_ATTRIBUTES", "a");
+    }
+
+    /// Conversations are told message by message, in more attributes than the usual limit.
+    #[test]
+    fn spans_have_limits_but_for_conversations() {
+        let check = |variables: &[(&str, &str)], expected: usize| {
+            let all = [&[("OTEL_TRACES_EXPORTER", "console")], variables].concat();
+            let traces = read(&all).expect("sound variables").traces.expect("spans");
+            assert_eq!(traces.limits.attributes, expected, "{variables:?}");
+        };
+        let count = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "7");
+        let conventions = ("AI_GATEWAY_TRACING_SEMCONV", "gen_ai");
+        let hides = [
+            ("OPENINFERENCE_HIDE_INPUTS", "t"),
+            ("OPENINFERENCE_HIDE_OUTPUTS", "1"),
+        ];
+        check(&[], usize::MAX);
+        check(&[count], usize::MAX);
+        check(&[conventions], USUAL);
+        check(&[conventions, count], 7);
+        check(&[conventions, ("OTEL_ATTRIBUTE_COUNT_LIMIT", "9")], 9);
+        check(&hides, USUAL);
+        // What is no truth value counts as unset.
+        check(&[hides[0], ("OPENINFERENCE_HIDE_OUTPUTS", "yes")], usize::MAX);
     }
 
     #[test]

@@ -381,6 +381,9 @@ impl Exchange<'_> {
         if decision.outcome == Outcome::Dropped {
             span.attributes.set("tollgate.outcome", "client_closed");
         }
+        for (name, number) in decision.bill.iter().flat_map(|bill| &bill.costs) {
+            span.attributes.set(format!("tollgate.cost.{name}"), *number);
+        }
         span
     }
 

@@ -57,6 +57,10 @@ async fn check(source: Source, variables: &[(&str, String)], issuer: &Upstream, 
         }
     }
     assert_eq!(issuer.requests().len(), calls, "{:?}", issuer.requests());
+    let labels = ["credential=\"default/token\"", "result=\"success\""];
+    served
+        .metric_reaches("tollgate_credential_refreshes_total", &labels, 1.0)
+        .await;
 }
 
 fn application(issuer: &Upstream) -> Application {

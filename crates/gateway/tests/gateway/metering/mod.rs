@@ -177,9 +177,36 @@ async fn tokens_are_charged_and_limited_by_user() {
     );
     // Others have their own.
     assert_eq!(ask(&served, "bob", false).await.status, 200);
+    let refused = ["reason=\"rate_limit\"", "status=\"429\""];
+    served
+        .metric_reaches("tollgate_refusals_total", &refused, 1.0)
+        .await;
+    let full = served.metric("tollgate_limit_utilization_ratio", &["default/policy/rule/0"]);
+    assert!(full.await > 1.0, "the fullest counter is that of alice");
     served
         .metric_reaches("tollgate_limited_total", &["default/policy/rule/0"], 1.0)
         .await;
+}
+
+/// What requests have cost is counted by name and route, and told of each of them with the limits that were asked.
+#[tokio::test]
+async fn costs_are_counted_and_explained() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let served = Declared::limit(of_user(1000)).serve([openai(&upstream)]).await;
+    for _ in 0..2 {
+        assert_eq!(ask(&served, "alice", false).await.status, 200);
+    }
+    let labels = ["cost=\"llm_total_token\"", "route=\"default/route\""];
+    let spent = 2.0 * OPENAI_TOKENS as f64;
+    served
+        .metric_reaches("tollgate_costs_total", &labels, spent)
+        .await;
+    let recent = served.admin("/debug/requests?limit=1").await.json();
+    let id = recent[0]["id"].as_str().expect("an id");
+    let told = served.admin(&format!("/debug/requests/{id}")).await.json();
+    assert_eq!(told["limits"], json!(["default/policy/rule/0"]));
+    let costs = json!({ "estimated": false, "charged": { "llm_total_token": OPENAI_TOKENS } });
+    assert_eq!(told["costs"], costs);
 }
 
 #[tokio::test]
