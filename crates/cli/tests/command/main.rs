@@ -5,6 +5,7 @@
 mod check;
 mod credentials;
 mod explain;
+mod levels;
 mod load;
 mod process;
 mod proxy;

@@ -128,7 +128,8 @@ async fn attempts(
         debug!(
             candidate = %choice.candidate.id,
             outcome = refused.cause.name(),
-            error = %refused.error,
+            status = refused.error.status.as_u16(),
+            reason = refused.failure().reason,
             "attempt refused"
         );
         let goes_on = order.refused(&choice, refused.class(), refused.error.status);
