@@ -6,7 +6,17 @@ import { createOpenAI } from '@ai-sdk/openai';
 import { streamText } from 'ai';
 
 const openai = createOpenAI({ baseURL: `${process.env.GATEWAY_URL}/v1`, apiKey: 'sk-client-only' });
-const models = ['gpt-4o', 'gpt-5-responses', 'claude-sonnet-4-5', 'gemini-2.5-pro', 'claude-on-bedrock'];
+const models = [
+  'gpt-4o',
+  'gpt-5-responses',
+  'gpt-on-azure',
+  'gpt-5-on-azure',
+  'claude-sonnet-4-5',
+  'claude-on-vertex',
+  'claude-on-bedrock',
+  'gemini-2.5-pro',
+  'gemini-on-vertex',
+];
 
 for (const model of models) {
   for (const [dialect, of] of [['chat', openai.chat], ['responses', openai.responses]]) {

@@ -15,7 +15,19 @@ ADMIN = os.environ["ADMIN_URL"]
 MODELS = ["gpt-4o", "claude-sonnet-4-5"]
 UPSTREAMS = ["openai", "anthropic"]
 # One model of each form that an upstream can have.
-EVERYWHERE = ["gpt-4o", "gpt-5-responses", "claude-sonnet-4-5", "gemini-2.5-pro", "claude-on-bedrock"]
+EVERYWHERE = [
+    "gpt-4o",
+    "gpt-5-responses",
+    "gpt-on-azure",
+    "gpt-5-on-azure",
+    "claude-sonnet-4-5",
+    "claude-on-vertex",
+    "claude-on-bedrock",
+    "gemini-2.5-pro",
+    "gemini-on-vertex",
+]
+# Of these, models that do not reason.
+PLAIN = ["gpt-4o", "gpt-on-azure"]
 SERVED = {
     "gpt-4o",
     "gpt-5",
@@ -29,6 +41,10 @@ SERVED = {
     "gemini-2.5-pro",
     "gemini-embedding-001",
     "claude-on-bedrock",
+    "gpt-on-azure",
+    "gpt-5-on-azure",
+    "claude-on-vertex",
+    "gemini-on-vertex",
     "gpt-5-responses",
     "text-embedding-3-small",
     "tts-1",

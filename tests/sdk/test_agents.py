@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import EVERYWHERE
+from conftest import EVERYWHERE, PLAIN
 
 WEATHER = {
     "name": "get_weather",
@@ -25,7 +25,7 @@ FLAGS = [
     "prompt-caching-scope-2026-01-05",
 ]
 # Where what the model thought comes back signed: chat completions show no proof of it.
-SEALED = [model for model in EVERYWHERE if model != "gpt-4o"]
+SEALED = [model for model in EVERYWHERE if model not in PLAIN]
 
 
 def assert_sealed(seals, model):
@@ -92,7 +92,7 @@ def test_claude_code_counts_before_it_asks(claude, everywhere):
 @pytest.mark.parametrize("model", [*EVERYWHERE, "gpt-5"])
 def test_codex_loops_with_reasoning_items(chat, model):
     # One that does not reason is not asked to: OpenAI refuses that.
-    reasoning = {} if model == "gpt-4o" else {"reasoning": {"effort": "medium", "summary": "auto"}}
+    reasoning = {} if model in PLAIN else {"reasoning": {"effort": "medium", "summary": "auto"}}
 
     def ask(items):
         with chat.responses.stream(

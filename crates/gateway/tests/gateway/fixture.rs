@@ -44,6 +44,8 @@ pub(crate) struct To {
     pub(crate) priority: u32,
     pub(crate) weight: u32,
     pub(crate) model: Option<String>,
+    /// Where its paths begin, if they cannot begin anywhere.
+    pub(crate) prefix: Option<String>,
     /// What is declared of flags there.
     pub(crate) flags: Flags,
     /// What the upstream is given in place of [`KEY`].
@@ -68,6 +70,8 @@ pub(crate) fn to(provider: &'static dyn Provider, address: SocketAddr) -> To {
         priority: 0,
         weight: 1,
         model: None,
+        // Claude at Vertex AI is nowhere but in a project.
+        prefix: (provider.id() == "vertex-claude").then(|| "v1/projects/p/locations/l".to_owned()),
         flags: Flags::NONE,
         credential: None,
     }
@@ -183,6 +187,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
         provider: to.provider,
         site: Site {
             flags: to.flags.clone(),
+            prefix: to.prefix.clone(),
             ..Site::default()
         },
         endpoints: vec![Endpoint::new(to.address.ip().to_string(), to.address.port())],

@@ -5,7 +5,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use testkit::{Cloud, Provider};
+use testkit::{Cloud, Provider, Script, Upstream, issuer};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,6 +19,13 @@ async fn main() -> ExitCode {
     let converse = Cloud::Converse.start(&key).await;
     let invoke = Cloud::InvokeModel.start(&key).await;
     let cohere = Cloud::Cohere.start(&key).await;
+    let azure = Cloud::Azure.start(&key).await;
+    let vertex = Cloud::Vertex.start(&key).await;
+    let vertex_claude = Cloud::VertexClaude.start(&key).await;
+    let google = Upstream::start(Script::answer(move |request| {
+        issuer::exchange(request, GOOGLE_LOGIN, &key, 3600)
+    }))
+    .await;
     let ports = serde_json::json!({
         "openai": openai.address().port(),
         "messages": messages.address().port(),
@@ -26,6 +33,10 @@ async fn main() -> ExitCode {
         "converse": converse.address().port(),
         "invoke": invoke.address().port(),
         "cohere": cohere.address().port(),
+        "azure": azure.address().port(),
+        "vertex": vertex.address().port(),
+        "vertex_claude": vertex_claude.address().port(),
+        "google_issuer": google.address().port(),
     });
     if writeln!(std::io::stdout(), "{ports}").is_err() {
         return ExitCode::FAILURE;
@@ -34,3 +45,11 @@ async fn main() -> ExitCode {
     let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     ExitCode::SUCCESS
 }
+
+/// What a user's login at Google is exchanged for the key with.
+const GOOGLE_LOGIN: &[(&str, &str)] = &[
+    ("grant_type", "refresh_token"),
+    ("client_id", "sdk"),
+    ("client_secret", "login-secret"),
+    ("refresh_token", "login-token"),
+];

@@ -14,13 +14,7 @@ use crate::{
 pub(super) fn openai(request: &Received, key: &str) -> Option<Reply> {
     let answer = match request.target.as_str() {
         "/v1/embeddings" => embeddings,
-        "/v1/responses/input_tokens" => |body: &Value| {
-            let length = body.to_string().len();
-            Ok(Reply::json(
-                200,
-                &json!({"object": "response.input_tokens", "input_tokens": length}),
-            ))
-        },
+        "/v1/responses/input_tokens" => input_tokens,
         "/v1/images/generations" => |_: &Value| {
             let usage = json!({"input_tokens": 3, "output_tokens": 5, "total_tokens": 8});
             let reply = json!({"created": 1_750_000_000, "data": [{"b64_json": PIXEL}], "usage": usage});
@@ -44,7 +38,17 @@ pub(super) fn openai(request: &Received, key: &str) -> Option<Reply> {
     Some(judged.unwrap_or_else(|refusal| refusal.openai()))
 }
 
-fn embeddings(body: &Value) -> Result<Reply, Refusal> {
+/// Counts the tokens of a body of Responses.
+pub(super) fn input_tokens(body: &Value) -> Result<Reply, Refusal> {
+    let length = body.to_string().len();
+    Ok(Reply::json(
+        200,
+        &json!({"object": "response.input_tokens", "input_tokens": length}),
+    ))
+}
+
+/// Answers with one vector for each text.
+pub(super) fn embeddings(body: &Value) -> Result<Reply, Refusal> {
     let known = ["model", "input", "encoding_format", "dimensions", "user"];
     strict::only(strict::object(body, "")?, &known, "")?;
     let texts = match &body["input"] {

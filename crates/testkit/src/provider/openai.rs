@@ -28,11 +28,16 @@ pub(super) fn reply(request: &Received, key: &str) -> Reply {
 
 /// Plays Azure OpenAI: the same documents under paths and a credential of its own.
 pub(super) fn azure(request: &Received, key: &str) -> Reply {
-    let body = request.json();
-    let answered = cloud::azure(request, key).and_then(|method| match method.name.as_str() {
-        "chat/completions" => strict::openai::check_body(&body).map(|()| answer(&body)),
-        "responses" => strict::responses::check_body(&body).map(|()| responses::answer(&body)),
-        other => Err(Refusal::new("", &format!("{other} is not played"))),
+    let answered = cloud::azure(request, key).and_then(|method| {
+        let body: Value = serde_json::from_slice(&request.body)
+            .map_err(|error| Refusal::new("", &format!("the body is not JSON: {error}")))?;
+        match method.name.as_str() {
+            "chat/completions" => strict::openai::check_body(&body).map(|()| answer(&body)),
+            "responses" => strict::responses::check_body(&body).map(|()| responses::answer(&body)),
+            "responses/input_tokens" => documents::input_tokens(&body),
+            "embeddings" => documents::embeddings(&body),
+            other => Err(Refusal::new("", &format!("{other} is not played"))),
+        }
     });
     answered.unwrap_or_else(|refusal| refusal.openai())
 }

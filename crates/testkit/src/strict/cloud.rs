@@ -26,15 +26,43 @@ pub fn azure(request: &Received, key: &str) -> Result<Method, Refusal> {
         rest.split_once('/')
     });
     let method = method(request, named)?;
-    if !query.split('&').any(|pair| pair.starts_with("api-version=2")) {
-        return Err(not_found("api-version is required"));
+    let version = query.strip_prefix("api-version=").unwrap_or_default();
+    if !AZURE_VERSIONS.contains(&version) {
+        return Err(not_found("Resource not found: api-version is missing or unknown"));
     }
-    if request.header("api-key") != key {
+    if method.name.starts_with("responses") && version < AZURE_RESPONSES {
+        let message =
+            format!("Azure OpenAI Responses API is enabled only for api-version {AZURE_RESPONSES} and later");
+        return Err(Refusal::new("", &message));
+    }
+    if request.headers.get_all("api-key").iter().count() != 1 || request.header("api-key") != key {
         return Err(unauthenticated("Access denied due to invalid subscription key."));
+    }
+    if !request.header("content-type").starts_with("application/json") {
+        return Err(Refusal::new("", "content-type must be application/json"));
     }
     check_leaks(request, &["api-key"])?;
     Ok(method)
 }
+
+/// The versions of the API of deployments, after "API version lifecycle" in Azure OpenAI's reference.
+const AZURE_VERSIONS: &[&str] = &[
+    "2024-02-01",
+    "2024-06-01",
+    "2024-07-01-preview",
+    "2024-08-01-preview",
+    "2024-09-01-preview",
+    "2024-10-01-preview",
+    "2024-10-21",
+    "2024-12-01-preview",
+    "2025-01-01-preview",
+    "2025-02-01-preview",
+    "2025-03-01-preview",
+    "2025-04-01-preview",
+];
+
+/// The first version that serves Responses; versions are dates, in the order of their text.
+const AZURE_RESPONSES: &str = "2025-03-01-preview";
 
 /// Judges the head of a request to AI Studio.
 ///
@@ -55,14 +83,34 @@ pub fn ai_studio(request: &Received, key: &str) -> Result<Method, Refusal> {
 /// As [`azure`].
 pub fn vertex(request: &Received, key: &str, publisher: &str) -> Result<Method, Refusal> {
     let folder = format!("/publishers/{publisher}/models/");
-    let (_, rest) = request.target.split_once(&folder).unwrap_or_default();
+    let (place, rest) = request.target.split_once(&folder).unwrap_or_default();
+    if !is_place(place, publisher) {
+        return Err(not_found(&format!("no such place: {place}")));
+    }
     let before = request.target.strip_suffix(rest).unwrap_or_default();
     let method = google(request, before)?;
-    if request.header("authorization") != format!("Bearer {key}") {
+    let given = request.headers.get_all("authorization").iter().count();
+    if given != 1 || request.header("authorization") != format!("Bearer {key}") {
         return Err(unauthenticated("Request had invalid authentication credentials."));
+    }
+    if !request.header("content-type").starts_with("application/json") {
+        return Err(Refusal::new("", "content-type must be application/json"));
     }
     check_leaks(request, &["authorization"])?;
     Ok(method)
+}
+
+/// Returns whether models of `publisher` are at `place`: in a project and a location of it, and Google's own
+/// without either (express mode).
+fn is_place(place: &str, publisher: &str) -> bool {
+    let segments: Vec<&str> = place.split('/').collect();
+    match segments[..] {
+        ["", "v1" | "v1beta1", "projects", project, "locations", location] => {
+            !project.is_empty() && !location.is_empty()
+        }
+        ["", "v1" | "v1beta1"] => publisher == "google",
+        _ => false,
+    }
 }
 
 /// Judges the head of a request to Amazon Bedrock: an API key, or a signature (Signature Version 4).
