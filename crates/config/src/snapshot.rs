@@ -565,6 +565,9 @@ impl Backend {
         if !self.site.flags.is_empty() {
             dump["flags"] = json!(self.site.flags.to_string());
         }
+        if !self.site.abilities.is_empty() {
+            dump["capabilities"] = json!(self.site.abilities.to_string());
+        }
         if let Some(quota) = &self.quota {
             dump["quota"] = quota.rules().map(|rule| &*rule.id).collect();
         }

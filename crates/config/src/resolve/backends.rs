@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use llm::{
     Site,
-    provider::{Azure, CredentialKind, Flags, Provider, Vertex, VertexClaude},
+    provider::{Abilities, Azure, CredentialKind, Flags, Provider, Vertex, VertexClaude},
 };
 use policy::{body::Body, headers::Headers};
 
@@ -81,8 +81,10 @@ fn service(
     }
     let serving = serving(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
     let flags = flags(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
+    let abilities = abilities(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
     let site = Site {
         flags,
+        abilities,
         ..site(key, &spec.api, notes)
     };
     // Grants from before AIServiceBackends were known name the route that the Gateway API knows.
@@ -133,6 +135,22 @@ fn flags(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) ->
     flags.inspect_err(|message| {
         let field = format!("metadata.annotations[{}]", schemas::FLAGS);
         notes.refuse(KIND, key, "InvalidFlags", field, message);
+    })
+}
+
+/// Returns what is declared of models; says why if it cannot be understood.
+fn abilities(
+    key: &Key,
+    declared: &Declared<AIServiceBackend>,
+    notes: &mut Notes,
+) -> Result<Abilities, String> {
+    let Some(list) = declared.metadata.annotations.get(schemas::ABILITIES) else {
+        return Ok(Abilities::NONE);
+    };
+    let abilities = Abilities::parse(list).map_err(|error| error.to_string());
+    abilities.inspect_err(|message| {
+        let field = format!("metadata.annotations[{}]", schemas::ABILITIES);
+        notes.refuse(KIND, key, "InvalidCapabilities", field, message);
     })
 }
 
@@ -299,6 +317,7 @@ fn site(key: &Key, schema: &ApiSchema, notes: &mut Notes) -> Site {
         prefix: written.map(|written| written.trim_matches('/').to_owned()),
         version: version.map(str::to_owned),
         flags: Flags::NONE,
+        abilities: Abilities::NONE,
     }
 }
 

@@ -10,6 +10,9 @@ pub const PROVIDER: &str = "tollgate.dev/provider";
 /// Says which flags of `anthropic-beta` a backend takes, over what its platform is known to take.
 pub(super) const FLAGS: &str = "tollgate.dev/anthropic-beta";
 
+/// Says what models of a backend can, over what is known of them.
+pub(super) const ABILITIES: &str = "tollgate.dev/capabilities";
+
 /// What a schema stands for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Serving {

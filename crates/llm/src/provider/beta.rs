@@ -14,7 +14,7 @@ use serde_json::{json, value::RawValue};
 
 use crate::{
     ApiError, Field, Format, Losses, Severity, Target,
-    capability::{Family, Hosted},
+    capability::Family,
     json::{self, Edit, Kind, Path, Shallow},
     provider::Flags,
 };
@@ -243,7 +243,7 @@ pub(crate) fn carry(
         }
         return Ok(Carried::default());
     };
-    if platform.carrier == Carrier::Fields && Hosted::of(target.model).family != Family::Claude {
+    if platform.carrier == Carrier::Fields && target.hosted().family != Family::Claude {
         lose(&sent, "this model", losses);
         return Ok(Carried::default());
     }

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{Document, Format, Losses, Operation, Reply, document::Served, frame::Framing, json::Edit};
 
+mod abilities;
 mod anthropic;
 mod azure;
 mod bedrock;
@@ -29,6 +30,7 @@ mod vertex;
 #[cfg(test)]
 mod tests;
 
+pub use abilities::{Abilities, AbilitiesError};
 pub use anthropic::Anthropic;
 pub use azure::Azure;
 pub use bedrock::{Bedrock, BedrockClaude};
@@ -186,6 +188,8 @@ pub struct Site {
     pub version: Option<String>,
     /// What is declared of flags of `anthropic-beta`.
     pub flags: Flags,
+    /// What is declared of the models there.
+    pub abilities: Abilities,
 }
 
 /// Whom a request is for.

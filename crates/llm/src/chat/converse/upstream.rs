@@ -53,8 +53,8 @@ impl Upstream for Converse {
         target: &Target<'_>,
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError> {
-        let capability = Capability::of(Format::Converse, target.model);
-        let hosted = Hosted::of(target.model);
+        let capability = target.capability(Format::Converse);
+        let hosted = target.hosted();
         let mut memory = Memory {
             model: target.model.to_owned(),
             ..Memory::default()

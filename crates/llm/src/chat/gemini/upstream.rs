@@ -31,7 +31,7 @@ impl Upstream for Gemini {
         target: &Target<'_>,
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError> {
-        let capability = Capability::of(Format::Gemini, target.model);
+        let capability = target.capability(Format::Gemini);
         let mut memory = Memory {
             model: target.model.to_owned(),
             turns: request.turns.len(),

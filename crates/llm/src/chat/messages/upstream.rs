@@ -45,7 +45,7 @@ impl Upstream for Messages {
         target: &Target<'_>,
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError> {
-        let capability = Capability::of(Format::Messages, target.model);
+        let capability = target.capability(Format::Messages);
         let extensions = &request.extensions;
         let mut memory = Memory {
             model: target.model.to_owned(),

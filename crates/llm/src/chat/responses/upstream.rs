@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     ApiError, ErrorKind, Field, Format, Losses, Observed, Target,
-    capability::Capability,
     chat::{
         self, DecodeReply, Listen, Output, Part, PartBody, ReasoningMode, Request, Sampling, ToolBody,
         ToolChoice, Upstream,
@@ -48,7 +47,7 @@ impl Upstream for Responses {
         target: &Target<'_>,
         losses: &mut Losses,
     ) -> Result<(Bytes, Box<dyn DecodeReply>), ApiError> {
-        let reasons = Capability::of(Format::Responses, target.model).effort;
+        let reasons = target.capability(Format::Responses).effort;
         let extensions = &request.extensions;
         let names = Names::new(request, &Dialect::PLAIN);
         extensions.lose_untold(Format::Responses, losses);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Format, Losses, Severity, Site, Target,
     chat::{DecodeReply, Request, Upstream, converse::Converse},
-    provider::{Bedrock, Flags},
+    provider::{Abilities, Bedrock, Flags},
 };
 
 mod replies;
@@ -21,6 +21,7 @@ static SITE: Site = Site {
     prefix: None,
     version: None,
     flags: Flags::NONE,
+    abilities: Abilities::NONE,
 };
 
 fn target(model: &str) -> Target<'_> {

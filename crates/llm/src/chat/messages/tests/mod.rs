@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Losses, Severity, Site, Target,
     chat::{Client, DecodeReply, Request, Upstream, messages::Messages},
-    provider::{Anthropic, Flags},
+    provider::{Abilities, Anthropic, Flags},
 };
 
 mod fixtures;
@@ -19,6 +19,7 @@ static SITE: Site = Site {
     prefix: None,
     version: None,
     flags: Flags::NONE,
+    abilities: Abilities::NONE,
 };
 
 fn target(model: &str) -> Target<'_> {

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     ApiError, Field, Format, Loss, Losses, Severity, Target,
-    capability::Capability,
     chat::{Extensions, Output, Request, Tool, ToolBody, ToolChoice},
     json,
     provider::{Dialect, Member},
@@ -167,7 +166,7 @@ pub(super) fn encode(
     losses: &mut Losses,
 ) -> Result<Bytes, ApiError> {
     let dialect = target.provider.dialect(target.site);
-    let effort_taken = dialect.effort || Capability::of(Format::OpenAi, target.model).effort;
+    let effort_taken = dialect.effort || target.capability(Format::OpenAi).effort;
     refuse(request, &dialect, losses);
     request.extensions.lose_untold(Format::OpenAi, losses);
     if !dialect.takes(Member::Metadata) {

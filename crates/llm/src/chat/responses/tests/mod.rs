@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Format, Losses, Severity, Site, Target,
     chat::{Client, DecodeReply, Request, Upstream, responses::Responses},
-    provider::{Ask, CredentialKind, Flags, Provider},
+    provider::{Abilities, Ask, CredentialKind, Flags, Provider},
 };
 
 mod cross;
@@ -20,6 +20,7 @@ static SITE: Site = Site {
     prefix: None,
     version: None,
     flags: Flags::NONE,
+    abilities: Abilities::NONE,
 };
 
 /// A server that speaks this format alone.
