@@ -23,6 +23,8 @@ pub struct Usage {
     pub output: Option<u64>,
     /// The share of `output` that was reasoning.
     pub reasoning: Option<u64>,
+    /// What a search cost, in the provider's units, where documents were put in order; no tokens.
+    pub search_units: Option<u64>,
     /// The tier of service at which all of them were served.
     pub tier: Option<Tier>,
 }
@@ -94,6 +96,7 @@ impl Usage {
         take(&mut self.cache_write_hour, later.cache_write_hour);
         take(&mut self.output, later.output);
         take(&mut self.reasoning, later.reasoning);
+        take(&mut self.search_units, later.search_units);
         self.tier = later.tier.or(self.tier);
     }
 
@@ -128,9 +131,13 @@ impl Usage {
         self.prompt() + self.output.unwrap_or(0)
     }
 
-    /// Returns whether no count was ever reported.
+    /// Returns whether no count of tokens was ever reported.
     pub fn is_unknown(&self) -> bool {
-        let counts = Usage { tier: None, ..*self };
+        let counts = Usage {
+            search_units: None,
+            tier: None,
+            ..*self
+        };
         counts == Usage::default()
     }
 }

@@ -284,6 +284,7 @@ const NOTHING: Usage = Usage {
     cache_write_hour: None,
     output: None,
     reasoning: None,
+    search_units: None,
     tier: None,
 };
 

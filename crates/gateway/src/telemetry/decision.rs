@@ -334,7 +334,7 @@ impl Decision {
     }
 
     fn usage(&self) -> Value {
-        if self.usage.is_unknown() && self.seconds.is_none() {
+        if self.usage.is_unknown() && self.seconds.is_none() && self.usage.search_units.is_none() {
             return Value::Null;
         }
         json!({
@@ -345,6 +345,7 @@ impl Decision {
             "reasoning": self.usage.reasoning,
             "total": self.usage.total(),
             "audioSeconds": self.seconds,
+            "searchUnits": self.usage.search_units,
         })
     }
 }

@@ -100,6 +100,7 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     attempts: Family<Attempt, Counter>,
     losses: Family<Loss, Counter>,
+    search_units: Family<Searched, Counter>,
     limited: Family<Limited, Counter>,
     dropped_records: Gauge<u64, AtomicU64>,
     dropped_spans: Gauge<u64, AtomicU64>,
@@ -149,6 +150,12 @@ struct Loss {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Searched {
+    provider: &'static str,
+    model: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Limited {
     rule: String,
     reason: &'static str,
@@ -190,6 +197,12 @@ impl Metrics {
             "tollgate_losses",
             "Members that could not be carried",
             losses.clone(),
+        );
+        let search_units = Family::default();
+        registry.register(
+            "tollgate_search_units",
+            "What rerank cost in the units of providers who count no tokens",
+            search_units.clone(),
         );
         let limited = Family::default();
         registry.register(
@@ -248,6 +261,7 @@ impl Metrics {
             requests,
             attempts,
             losses,
+            search_units,
             limited,
             dropped_records,
             dropped_spans,
@@ -338,6 +352,13 @@ impl Metrics {
             if let Some(gap) = facts.per_token() {
                 self.per_token.get_or_create(&labels).observe(gap);
             }
+        }
+        if let Some(units) = facts.usage.search_units.filter(|_| succeeded) {
+            let labels = Searched {
+                provider: attempt.provider,
+                model: Arc::clone(&labels.request_model),
+            };
+            self.search_units.get_or_create(&labels).inc_by(units);
         }
         if !succeeded || facts.usage.is_unknown() {
             return;
@@ -522,6 +543,13 @@ impl EncodeLabelSet for Attempt {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         ("backend", &*self.backend).encode(encoder.encode_label())?;
         ("outcome", self.outcome).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelSet for Searched {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("gen_ai_provider_name", self.provider).encode(encoder.encode_label())?;
+        ("gen_ai_request_model", &*self.model).encode(encoder.encode_label())
     }
 }
 

@@ -64,7 +64,8 @@ async fn embeddings_fall_back_to_another_form() {
     request["user"] = json!("u");
     let answer = served.post(EMBEDDINGS, &request).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.json()["model"], "text-embedding-005");
+    assert_eq!(answer.json()["model"], MODEL);
+    assert_eq!(answer.header("x-tollgate-model"), "text-embedding-005");
     assert_eq!(answer.json()["data"][0]["embedding"], json!([0.5]));
     assert_eq!(answer.header("x-tollgate-loss"), "user");
     let sent = &vertex.received(1).await[0];
@@ -186,7 +187,9 @@ async fn who_cannot_rank_is_refused_in_the_clients_words() {
 async fn documents_are_ranked_as_texts_and_as_objects() {
     let ranked = json!({
         "results": [{ "index": 1, "relevance_score": 0.9 }],
-        "meta": { "tokens": { "input_tokens": 7.0, "output_tokens": 0.0 } },
+        "meta": {
+            "tokens": { "input_tokens": 7.0, "output_tokens": 0.0 }, "billed_units": { "search_units": 2.0 },
+        },
     });
     let upstream = Upstream::start(Reply::json(200, &ranked)).await;
     let served = serve([openai(&upstream)]).await;
@@ -202,6 +205,10 @@ async fn documents_are_ranked_as_texts_and_as_objects() {
     let labels = ["gen_ai_operation_name=\"rerank\"", "gen_ai_token_type=\"input\""];
     served
         .metric_reaches("gen_ai_client_token_usage_sum", &labels, 21.0)
+        .await;
+    let labels = ["gen_ai_provider_name=", "gen_ai_request_model=\"m\""];
+    served
+        .metric_reaches("tollgate_search_units_total", &labels, 6.0)
         .await;
 }
 

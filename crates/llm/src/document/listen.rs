@@ -148,6 +148,7 @@ struct Counts {
 #[serde(default)]
 struct Meta {
     tokens: Option<MetaTokens>,
+    billed_units: Option<MetaUnits>,
 }
 
 #[derive(Default, Deserialize)]
@@ -155,6 +156,12 @@ struct Meta {
 struct MetaTokens {
     input_tokens: Option<f64>,
     output_tokens: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MetaUnits {
+    search_units: Option<f64>,
 }
 
 impl Heard<'_> {
@@ -192,12 +199,18 @@ fn counts(raw: &RawValue) -> Option<Usage> {
 }
 
 fn of_meta(raw: &RawValue) -> Option<Usage> {
-    let tokens = serde_json::from_str::<Meta>(raw.get()).ok()?.tokens?;
-    Some(Usage {
+    let meta: Meta = serde_json::from_str(raw.get()).ok()?;
+    let (tokens, units) = (
+        meta.tokens.unwrap_or_default(),
+        meta.billed_units.unwrap_or_default(),
+    );
+    let usage = Usage {
         input: tokens.input_tokens.map(whole),
         output: tokens.output_tokens.map(whole),
+        search_units: units.search_units.map(whole),
         ..Usage::default()
-    })
+    };
+    (usage != Usage::default()).then_some(usage)
 }
 
 fn number(raw: &RawValue) -> Option<Usage> {

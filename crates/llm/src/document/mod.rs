@@ -20,7 +20,7 @@ mod error;
 pub(crate) mod estimate;
 mod listen;
 mod reply;
-mod rerank;
+pub mod rerank;
 
 pub(crate) use error::encode as encode_error;
 pub use reply::{Opaque, Reply};
@@ -68,8 +68,8 @@ pub enum Wire {
     Embedding(embedding::Form),
     /// Counting through the provider's own counter.
     Count(count::Form),
-    /// Rerank as models on Amazon Bedrock take it.
-    Rerank,
+    /// Rerank in the provider's own form.
+    Rerank(rerank::Form),
 }
 
 impl Document {
@@ -160,7 +160,7 @@ impl Wire {
             Wire::Same(format) => format,
             Wire::Embedding(form) => form.words(),
             Wire::Count(form) => form.words(),
-            Wire::Rerank => Format::Converse,
+            Wire::Rerank(form) => form.words(),
         }
     }
 }
@@ -198,9 +198,10 @@ pub(crate) fn call(
             replaces = form.replaces(target, headers, &mut losses)?;
             (body.ok_or_else(unserved)?, reply::Decode::Count(form))
         }
-        Wire::Rerank => {
-            let (body, documents) = rerank::encode(inbound.shallow.bytes(), target.model, &mut losses)?;
-            (body, reply::Decode::Rerank { documents })
+        Wire::Rerank(form) => {
+            let asked = inbound.shallow.bytes();
+            let (body, documents) = rerank::encode(form, asked, target.model, &mut losses)?;
+            (body, reply::Decode::Rerank { form, documents })
         }
     };
     if let Some(refusal) = losses.refusal(inbound.endpoint.format.words()) {

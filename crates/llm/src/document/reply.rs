@@ -34,7 +34,10 @@ pub(super) enum Decode {
     /// As a count.
     Count(count::Form),
     /// As an order of documents, which the client may want to have back.
-    Rerank { documents: Option<Vec<String>> },
+    Rerank {
+        form: rerank::Form,
+        documents: Option<Vec<String>>,
+    },
 }
 
 /// A reply of any type that is handed on as it is: sound.
@@ -96,9 +99,9 @@ impl Reply {
                 observed.usage.input = Some(tokens);
                 count::encode(self.document, tokens, false)
             }
-            Decode::Rerank { documents } => {
+            Decode::Rerank { form, documents } => {
                 observed.usage.input = self.tokens;
-                rerank::decode(&body, &self.model, documents.as_deref())?
+                rerank::decode(form, &body, &self.model, documents.as_deref())?
             }
         };
         observed.meaningful = true;

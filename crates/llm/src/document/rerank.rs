@@ -1,5 +1,6 @@
-//! Rerank through models on Amazon Bedrock: Amazon's own and Cohere's, which InvokeModel takes in one form ("Supported
-//! Regions and models for reranking" and the parameters of either, Bedrock's user guide).
+//! Rerank through models on Amazon Bedrock, Amazon's own and Cohere's, which InvokeModel takes in one form ("Supported
+//! Regions and models for reranking" and the parameters of either, Bedrock's user guide), and through Google's ranking
+//! API ("Method: projects.locations.rankingConfigs.rank").
 //!
 //! Everyone else who serves rerank is relayed to.
 
@@ -9,45 +10,135 @@ use serde_json::value::RawValue;
 
 use super::{broken, to_bytes};
 use crate::{
-    ApiError, Field, Losses,
+    ApiError, Field, Format, Losses,
     json::{self, Kind, Object, Path},
 };
 
 /// The version of Cohere's form that is spoken; Amazon's has none.
 const COHERE: u64 = 2;
 
-/// Returns what `model` is sent for `body`, and the documents where the client wants them back.
+/// The forms of other providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// That of models on Amazon Bedrock.
+    Bedrock,
+    /// Google's, whose documents are records with ids: here, where they stand.
+    Google,
+}
+
+impl Form {
+    /// Returns the format in which the provider says errors.
+    pub(super) fn words(self) -> Format {
+        match self {
+            Form::Bedrock => Format::Converse,
+            Form::Google => Format::Gemini,
+        }
+    }
+
+    fn write(self, model: &str, query: &str, documents: &[String], top_n: Option<u64>) -> Bytes {
+        #[derive(Serialize)]
+        struct Asked<'a> {
+            query: &'a str,
+            documents: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            top_n: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            api_version: Option<u64>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct AskedGoogle<'a> {
+            model: &'a str,
+            query: &'a str,
+            records: Vec<Record<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            top_n: Option<u64>,
+            ignore_record_details_in_response: bool,
+        }
+        #[derive(Serialize)]
+        struct Record<'a> {
+            id: String,
+            content: &'a str,
+        }
+
+        match self {
+            Form::Bedrock => to_bytes(&Asked {
+                query,
+                documents,
+                top_n,
+                api_version: model.contains("cohere.").then_some(COHERE),
+            }),
+            Form::Google => {
+                let records = documents.iter().enumerate().map(|(index, content)| Record {
+                    id: index.to_string(),
+                    content,
+                });
+                to_bytes(&AskedGoogle {
+                    model,
+                    query,
+                    records: records.collect(),
+                    top_n,
+                    ignore_record_details_in_response: true,
+                })
+            }
+        }
+    }
+
+    /// Returns the places of documents and how relevant each is.
+    fn read(self, body: &[u8]) -> Result<Vec<(usize, f64)>, ApiError> {
+        #[derive(Deserialize)]
+        struct Ranked {
+            results: Vec<Scored>,
+        }
+        #[derive(Deserialize)]
+        struct Scored {
+            index: usize,
+            relevance_score: f64,
+        }
+        #[derive(Deserialize)]
+        struct RankedGoogle {
+            records: Vec<ScoredGoogle>,
+        }
+        #[derive(Deserialize)]
+        struct ScoredGoogle {
+            id: String,
+            #[serde(default)]
+            score: f64,
+        }
+
+        match self {
+            Form::Bedrock => {
+                let ranked: Ranked = serde_json::from_slice(body).map_err(broken)?;
+                let results = ranked.results.into_iter();
+                Ok(results.map(|one| (one.index, one.relevance_score)).collect())
+            }
+            Form::Google => {
+                let ranked: RankedGoogle = serde_json::from_slice(body).map_err(broken)?;
+                let place = |one: ScoredGoogle| Ok((one.id.parse().map_err(broken)?, one.score));
+                ranked.records.into_iter().map(place).collect()
+            }
+        }
+    }
+}
+
+/// Returns what `model` is sent for `body` in `form`, and the documents where the client wants them back.
 ///
 /// # Errors
 /// A 400 that names the member at fault.
 pub(super) fn encode(
+    form: Form,
     body: &[u8],
     model: &str,
     losses: &mut Losses,
 ) -> Result<(Bytes, Option<Vec<String>>), ApiError> {
-    #[derive(Serialize)]
-    struct Asked<'a> {
-        query: &'a str,
-        documents: &'a [String],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        top_n: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        api_version: Option<u64>,
-    }
-
     let path = Path::Root;
     let mut object = Object::parse_slice(body)?;
     object.take("model");
     let query: String = object.required("query", &path)?;
     let raw: &RawValue = object.required("documents", &path)?;
     let documents = documents(raw, &path.key("documents"), losses)?;
-    let asked = Asked {
-        query: &query,
-        documents: &documents,
-        top_n: object.optional("top_n", &path)?,
-        api_version: model.contains("cohere.").then_some(COHERE),
-    };
-    let asked = to_bytes(&asked);
+    let top_n = object.optional("top_n", &path)?;
+    let asked = form.write(model, &query, &documents, top_n);
     let returned = object.optional("return_documents", &path)?.unwrap_or(false);
     for (key, _) in object.rest() {
         let member = Field::Extension(key.into_owned());
@@ -56,20 +147,16 @@ pub(super) fn encode(
     Ok((asked, returned.then_some(documents)))
 }
 
-/// Returns the reply in `body` as clients of Cohere's form and of those like it expect it.
+/// Returns the reply in `body`, in `form`, as clients of Cohere's form and of those like it expect it.
 ///
 /// # Errors
 /// A 502, if it breaks its form.
-pub(super) fn decode(body: &[u8], model: &str, documents: Option<&[String]>) -> Result<Bytes, ApiError> {
-    #[derive(Deserialize)]
-    struct Ranked {
-        results: Vec<Scored>,
-    }
-    #[derive(Deserialize)]
-    struct Scored {
-        index: usize,
-        relevance_score: f64,
-    }
+pub(super) fn decode(
+    form: Form,
+    body: &[u8],
+    model: &str,
+    documents: Option<&[String]>,
+) -> Result<Bytes, ApiError> {
     #[derive(Serialize)]
     struct Answer<'a> {
         model: &'a str,
@@ -87,12 +174,11 @@ pub(super) fn decode(body: &[u8], model: &str, documents: Option<&[String]>) -> 
         text: &'a str,
     }
 
-    let ranked: Ranked = serde_json::from_slice(body).map_err(broken)?;
-    let results = ranked.results.into_iter().map(|scored| {
-        let document = documents.and_then(|documents| documents.get(scored.index));
+    let results = form.read(body)?.into_iter().map(|(index, relevance_score)| {
+        let document = documents.and_then(|documents| documents.get(index));
         Placed {
-            index: scored.index,
-            relevance_score: scored.relevance_score,
+            index,
+            relevance_score,
             document: document.map(|text| Text { text }),
         }
     });

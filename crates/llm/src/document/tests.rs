@@ -175,6 +175,34 @@ fn requests_of_gemini_are_counted_everywhere() {
 }
 
 #[test]
+fn documents_are_ranked_by_google() {
+    let model = "semantic-ranker-default@latest";
+    let body = json!({ "model": "m", "query": "q", "documents": ["a", { "text": "b" }], "top_n": 1 });
+    let records = json!([{ "id": "0", "content": "a" }, { "id": "1", "content": "b" }]);
+    let sent = json!({
+        "model": model, "query": "q", "records": records, "topN": 1, "ignoreRecordDetailsInResponse": true,
+    });
+    let to = "/v1/rankingConfigs/default_ranking_config:rank";
+    for path in [RERANK, COHERE_RERANK] {
+        check(&Vertex, path, model, &body, to, &sent);
+    }
+    let answer = |reply: &'static str| {
+        let call = call(&Vertex, RERANK, &body.to_string(), model).expect("served");
+        call.reply.response(Bytes::from_static(reply.as_bytes()))
+    };
+    let ranked = answer(r#"{"records":[{"id":"1","score":0.98},{"id":"0"}]}"#).expect("an answer");
+    let results = json!([
+        { "index": 1, "relevance_score": 0.98 },
+        { "index": 0, "relevance_score": 0.0 },
+    ]);
+    let ranked: Value = serde_json::from_slice(&ranked.body).expect("JSON");
+    assert_eq!(ranked, json!({ "model": model, "results": results }));
+    for broken in ["{}", r#"{"records":[{"id":"x","score":1}]}"#] {
+        assert_eq!(answer(broken).expect_err("broken").status, 502, "{broken}");
+    }
+}
+
+#[test]
 fn documents_are_ranked_on_bedrock() {
     let model = "cohere.rerank-v3-5:0";
     let body = json!({ "model": "m", "query": "q", "documents": ["a", { "text": "b" }], "top_n": 1 });

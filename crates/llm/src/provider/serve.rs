@@ -5,7 +5,7 @@
 use super::{Target, segment};
 use crate::{
     Format,
-    document::{Document, Served, Wire, count, embedding},
+    document::{Document, Served, Wire, count, embedding, rerank},
 };
 
 /// The geographies that stand before the names of models which Bedrock serves from several regions.
@@ -157,11 +157,15 @@ pub(super) fn vertex(document: Document, target: &Target<'_>, default: &str) -> 
         Document::InputTokens | Document::Tokenize | Document::CountTokens => {
             (Wire::Count(count::Form::Vertex), Document::TotalTokens.suffix())
         }
-        Document::Completion
-        | Document::Image
-        | Document::Speech
-        | Document::Rerank
-        | Document::Moderation => return None,
+        // Google ranks at another host, which the backend names; places in a project are called the same there.
+        Document::Rerank => {
+            let path = target
+                .site
+                .join(default, "rankingConfigs/default_ranking_config:rank");
+            let wire = Wire::Rerank(rerank::Form::Google);
+            return Some(Served { wire, path });
+        }
+        Document::Completion | Document::Image | Document::Speech | Document::Moderation => return None,
     };
     let suffix = format!("publishers/google/models/{}:{method}", segment(model));
     let path = target.site.join(default, &suffix);
@@ -181,11 +185,14 @@ pub(super) fn bedrock(document: Document, target: &Target<'_>) -> Option<Served>
     let model = target.model;
     let form = match document {
         Document::Embedding if model.contains("titan-embed-text") => embedding::Form::Titan,
+        Document::Embedding if model.contains("nova") && model.contains("embeddings") => {
+            embedding::Form::Nova
+        }
         Document::Embedding if model.contains("cohere.embed") => embedding::Form::BedrockCohere,
         Document::Rerank if model.contains(".rerank") => {
             let path = invoked(target, model, "invoke");
             return Some(Served {
-                wire: Wire::Rerank,
+                wire: Wire::Rerank(rerank::Form::Bedrock),
                 path,
             });
         }

@@ -83,6 +83,7 @@ impl Expression {
             ("output_tokens", usage.output.unwrap_or(0)),
             ("total_tokens", usage.total()),
             ("reasoning_tokens", usage.reasoning.unwrap_or(0)),
+            ("search_units", usage.search_units.unwrap_or(0)),
         ];
         for (name, count) in counts {
             context.add_variable_from_value(name, Value::UInt(count));

@@ -171,6 +171,7 @@ mod tests {
         cache_write_hour: None,
         output: Some(7),
         reasoning: Some(2),
+        search_units: Some(4),
         tier: None,
     };
 
@@ -216,6 +217,7 @@ mod tests {
         check("uint(double(cached_input_tokens) * 0.1)", 0);
         check("double(output_tokens) * 1.5", 11);
         check("cache_creation_input_tokens + reasoning_tokens", 5);
+        check("search_units * 2u", 8);
         check("model == 'gpt' ? total_tokens : 0u", 35);
         check(
             "backend == 'default/openai' && route_name == 'default/r' ? 1u : 0u",

@@ -42,6 +42,8 @@ pub(super) struct Record<'a> {
     reasoning_tokens: Option<u64>,
     total_tokens: Option<u64>,
     audio_seconds: Option<u64>,
+    #[serde(rename = "gen_ai.usage.search_units", skip_serializing_if = "Option::is_none")]
+    search_units: Option<u64>,
     /// Whether costs are made of tokens that nobody has counted.
     estimated: bool,
     /// In the order of their names.
@@ -129,6 +131,7 @@ impl<'a> Record<'a> {
             reasoning_tokens: facts.usage.reasoning,
             total_tokens: known.then(|| facts.usage.total()),
             audio_seconds: facts.seconds,
+            search_units: facts.usage.search_units,
             estimated: facts.bill.as_ref().is_some_and(|bill| bill.estimated),
             costs: costs(facts),
             time_to_first_token: attempt.and_then(|attempt| attempt.first_token).map(millis),

@@ -262,6 +262,7 @@ impl From<Counts> for Usage {
             }),
             output: whole(counts.output_tokens),
             reasoning: None,
+            search_units: None,
             tier: None,
         }
     }

@@ -413,6 +413,7 @@ impl From<&Counts> for Usage {
             cache_write_hour: None,
             output: sum(counts.candidates_token_count, counts.thoughts_token_count),
             reasoning: counts.thoughts_token_count,
+            search_units: None,
             tier: None,
         }
     }

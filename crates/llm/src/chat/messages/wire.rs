@@ -259,6 +259,7 @@ impl<'a> Counts<'a> {
             cache_write_hour: self.hour(),
             output: self.output_tokens,
             reasoning: self.thinking(),
+            search_units: None,
             tier: self.tier,
         });
     }
@@ -274,6 +275,7 @@ impl<'a> Counts<'a> {
             cache_write_hour: known(self.hour()),
             output: self.output_tokens,
             reasoning: self.thinking(),
+            search_units: None,
             tier: self.tier,
         });
         settle(usage);

@@ -294,6 +294,7 @@ impl Counted {
                     .unwrap_or_default()
                     .reasoning_tokens,
             ),
+            search_units: None,
             tier: None,
         };
         (!usage.is_unknown()).then_some(usage)

@@ -219,6 +219,7 @@ impl Counts {
             cache_write_hour: None,
             output: count(self.output_tokens),
             reasoning: count(self.output_tokens_details.unwrap_or_default().reasoning_tokens),
+            search_units: None,
             tier: None,
         };
         (!usage.is_unknown()).then_some(usage)

@@ -29,6 +29,8 @@ pub enum Form {
     BatchEmbedContents,
     /// Titan's, on Amazon Bedrock.
     Titan,
+    /// Nova's, on Amazon Bedrock.
+    Nova,
     /// Cohere's, on Amazon Bedrock.
     BedrockCohere,
     /// Cohere's own, version 2.
@@ -93,7 +95,7 @@ impl Form {
     pub(super) fn words(self) -> Format {
         match self {
             Form::Predict | Form::EmbedContent | Form::BatchEmbedContents => Format::Gemini,
-            Form::Titan | Form::BedrockCohere => Format::Converse,
+            Form::Titan | Form::Nova | Form::BedrockCohere => Format::Converse,
             Form::Cohere => Format::Cohere,
         }
     }
@@ -112,6 +114,7 @@ impl Form {
             Form::EmbedContent => google::embed_content(request, losses),
             Form::BatchEmbedContents => google::batch(request, target.model, losses),
             Form::Titan => bedrock::titan(request, losses),
+            Form::Nova => bedrock::nova(request, losses),
             Form::BedrockCohere => cohere::encode(request, None, losses),
             Form::Cohere => cohere::encode(request, Some(target.model), losses),
         }
@@ -127,6 +130,7 @@ impl Form {
             Form::EmbedContent => google::read_embed_content(body),
             Form::BatchEmbedContents => google::read_batch(body),
             Form::Titan => bedrock::read_titan(body),
+            Form::Nova => bedrock::read_nova(body),
             Form::BedrockCohere | Form::Cohere => cohere::read(body),
         }
     }

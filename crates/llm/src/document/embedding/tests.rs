@@ -151,6 +151,33 @@ fn titan_takes_one_text() {
 }
 
 #[test]
+fn nova_is_told_what_vectors_are_for() {
+    let sent = |purpose: &str, mode: &str| {
+        json!({ "taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": {
+            "embeddingPurpose": purpose, "text": { "truncationMode": mode, "value": "a" },
+        } })
+    };
+    check(
+        Form::Nova,
+        &json!({ "input": ["a"] }),
+        &sent("GENERIC_INDEX", "END"),
+    );
+    for (told, purpose) in [
+        (json!({ "task_type": "RETRIEVAL_QUERY" }), "GENERIC_RETRIEVAL"),
+        (json!({ "input_type": "search_query" }), "GENERIC_RETRIEVAL"),
+        (json!({ "input_type": "clustering" }), "CLUSTERING"),
+    ] {
+        let mut request = told;
+        request["input"] = json!("a");
+        request["auto_truncate"] = json!(false);
+        check(Form::Nova, &request, &sent(purpose, "NONE"));
+    }
+    let mut sized = sent("GENERIC_INDEX", "END");
+    sized["singleEmbeddingParams"]["embeddingDimension"] = json!(384);
+    check(Form::Nova, &json!({ "input": "a", "dimensions": 384 }), &sized);
+}
+
+#[test]
 fn cohere_is_told_what_texts_are() {
     let sent = |input_type: &str| json!({ "model": "m", "texts": ["a"], "input_type": input_type, "embedding_types": ["float"] });
     check(Form::Cohere, &json!({ "input": "a" }), &sent("search_document"));
@@ -198,6 +225,7 @@ fn what_cannot_be_embedded_is_named() {
     }
     let batch = json!({ "input": ["a", "b"] });
     check_lost(Form::Titan, &batch, &["!input"]);
+    check_lost(Form::Nova, &batch, &["!input"]);
     check_lost(Form::EmbedContent, &batch, &["!input"]);
     check_lost(Form::Titan, &json!({ "input": [] }), &["!input"]);
     let chat = json!({ "messages": [{ "role": "user", "content": "a" }] });
@@ -208,6 +236,12 @@ fn what_cannot_be_embedded_is_named() {
     check_lost(Form::EmbedContent, &silent, &["!messages"]);
     let told = json!({ "input": "a", "task_type": "CLUSTERING", "title": "t", "auto_truncate": true });
     check_lost(Form::Titan, &told, &["task_type", "title", "auto_truncate"]);
+    check_lost(Form::Nova, &told, &["title"]);
+    check_lost(
+        Form::Nova,
+        &json!({ "input": "a", "input_type": "image" }),
+        &["input_type"],
+    );
     check_lost(Form::Cohere, &told, &["title"]);
     let odd = json!({ "input": "a", "task_type": "SEMANTIC_SIMILARITY" });
     check_lost(Form::Cohere, &odd, &["task_type"]);
@@ -308,7 +342,13 @@ fn replies_become_openais() {
         &[(&[0.5], false)],
         None,
     );
-    for form in [Form::Titan, Form::Cohere, Form::BedrockCohere] {
+    check(
+        Form::Nova,
+        &json!({ "embeddings": [{ "embeddingType": "TEXT", "embedding": [0.5], "truncatedCharLength": 3 }] }),
+        &[(&[0.5], true)],
+        None,
+    );
+    for form in [Form::Titan, Form::Nova, Form::Cohere, Form::BedrockCohere] {
         assert_eq!(form.decode(b"{}").expect_err("broken").status, 502);
     }
     assert_eq!(Form::Predict.decode(b"<html>").expect_err("broken").status, 502);
