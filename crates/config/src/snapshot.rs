@@ -19,7 +19,7 @@ use policy::{
     headers::Headers,
     quota::Quota,
     rate_limit::Limits,
-    traffic::{Lossy, Traffic, session::Carrier},
+    traffic::{Lossy, Naming, Traffic, session::Carrier},
 };
 use serde_json::{Map, Value, json};
 
@@ -468,6 +468,10 @@ fn treated(traffic: &Traffic) -> Value {
             Lossy::Told => "tell",
             Lossy::Untold => "hide",
             Lossy::Refused => "refuse",
+        },
+        "modelName": match traffic.naming {
+            Naming::Client => "client",
+            Naming::Upstream => "upstream",
         },
     })
 }

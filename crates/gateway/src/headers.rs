@@ -27,6 +27,9 @@ pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-atte
 /// Tells who was asked last.
 pub(crate) const BACKEND: HeaderName = HeaderName::from_static("x-tollgate-backend");
 
+/// Names the model that answered, where the answer calls it what the client did.
+pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-tollgate-model");
+
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// The longest request id that is taken over from a client.

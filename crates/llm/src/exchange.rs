@@ -27,9 +27,18 @@ pub struct Reply {
     pub(crate) framing: Framing,
     decode: Box<dyn DecodeReply>,
     stream: StreamOptions,
-    id: Option<String>,
-    echo: Option<Arc<str>>,
     keep: Option<Keep>,
+    told: Told,
+}
+
+/// What the client is told of an answer that the answer itself does not say.
+struct Told {
+    /// The id that the head of the reply has for it.
+    id: Option<String>,
+    /// Members of the request that are repeated.
+    echo: Option<Arc<str>>,
+    /// What the client called the model, where a route names another.
+    model: Option<String>,
     now: u64,
 }
 
@@ -46,10 +55,8 @@ pub struct Stream {
     events: Vec<Event>,
     keep_alive: &'static [u8],
     grammar: Grammar,
-    id: Option<String>,
-    echo: Option<Arc<str>>,
     keep: Option<Keep>,
-    now: u64,
+    told: Told,
     ended: bool,
 }
 
@@ -108,36 +115,47 @@ pub(crate) fn call(
             framing: target.provider.framing(ask.format),
             decode,
             stream,
-            id: None,
-            echo,
             keep,
-            now: target.now,
+            told: Told {
+                id: None,
+                echo,
+                model: None,
+                now: target.now,
+            },
         }),
     })
 }
 
-/// Adds what the answer itself does not say to its `head`; `own` is the id under which it is kept here.
-fn complete(head: &mut Head, own: Option<String>, id: Option<String>, echo: Option<Arc<str>>, now: u64) {
-    head.created.get_or_insert(now);
-    head.echo = echo;
-    if let Some(own) = own {
-        head.id = own;
-    } else if head.id.is_empty() {
-        head.id = id.unwrap_or_default();
+impl Told {
+    /// Adds it to the `head` of an answer, once; `own` is the id under which that is kept here.
+    fn complete(&mut self, head: &mut Head, own: Option<String>) {
+        head.created.get_or_insert(self.now);
+        head.echo = self.echo.take();
+        if let Some(model) = self.model.take() {
+            head.model = model;
+        }
+        if let Some(own) = own {
+            head.id = own;
+        } else if head.id.is_empty() {
+            head.id = self.id.take().unwrap_or_default();
+        }
     }
 }
 
 impl Reply {
     pub(crate) fn hear(&mut self, headers: &HeaderMap) {
         let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-        self.id = id.map(str::to_owned);
+        self.told.id = id.map(str::to_owned);
     }
 
-    pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
+    /// Has the answer call the model `model`.
+    pub(crate) fn call_model(&mut self, model: &str) {
+        self.told.model = Some(model.to_owned());
+    }
+
+    pub(crate) fn response(mut self, body: Bytes) -> Result<Answer, ApiError> {
         let mut losses = Losses::default();
         let mut response = self.decode.decode_response(&body, &mut losses)?;
-        let id = self.keep.as_ref().map(|keep| keep.id.clone());
-        complete(&mut response.head, id, self.id, self.echo, self.now);
         let mut observed = Observed {
             model: Some(response.head.model.clone()).filter(|model| !model.is_empty()),
             usage: response.usage,
@@ -147,6 +165,8 @@ impl Reply {
             losses,
             ..Observed::default()
         };
+        let own = self.keep.as_ref().map(|keep| keep.id.clone());
+        self.told.complete(&mut response.head, own);
         let body = self.client.encode_response(&response, &mut observed.losses);
         let kept = self.keep.map(|keep| keep.complete(body.clone()));
         Ok(Answer { body, observed, kept })
@@ -161,10 +181,8 @@ impl Reply {
             events: Vec::with_capacity(4),
             keep_alive: self.client.keep_alive(self.stream),
             grammar: Grammar::default(),
-            id: self.id,
-            echo: self.echo,
             keep: self.keep,
-            now: self.now,
+            told: self.told,
             ended: false,
         }
     }
@@ -235,11 +253,11 @@ impl Stream {
                 let checked = self.grammar.check(event);
                 debug_assert!(checked.is_ok(), "{checked:?}: {event:?}");
             }
+            self.observe(event);
             if let Event::Start(head) = event {
                 let own = self.keep.as_ref().map(|keep| keep.id.clone());
-                complete(head, own, self.id.take(), self.echo.take(), self.now);
+                self.told.complete(head, own);
             }
-            self.observe(event);
             self.encode.event(event, &mut out, &mut self.observed.losses);
         }
         events.clear();

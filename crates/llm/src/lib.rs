@@ -27,6 +27,7 @@ pub mod kept;
 pub mod loss;
 pub mod media;
 pub mod multipart;
+pub mod name;
 mod opening;
 pub mod operation;
 pub mod prefix;

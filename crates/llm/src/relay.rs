@@ -2,8 +2,9 @@
 //!
 //! Of the request only `model` and what the target's format asks for is edited, and what goes with flags that the
 //! target does not take is left out. The reply is overheard, for
-//! usage, errors and the end, and changed in one case alone: token counts that were asked for on the client's
-//! behalf are withheld again.
+//! usage, errors and the end, and changed in two cases alone: token counts that were asked for on the client's
+//! behalf are withheld again, and the model that a route names in place of the client's is called as the client
+//! called it.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,6 +15,7 @@ use crate::{
     inbound::{Inbound, Sides},
     json::Edit,
     kept,
+    name::Name,
     provider::beta,
     reply::{self, Answer, End},
 };
@@ -25,6 +27,7 @@ pub struct Reply {
     pub(crate) framing: Framing,
     stream: StreamOptions,
     withhold_usage: bool,
+    name: Option<Name>,
 }
 
 /// A streamed reply that is handed on as it is.
@@ -36,6 +39,8 @@ pub struct Stream {
     framer: Framer,
     listen: Box<dyn Listen>,
     manner: Manner,
+    /// What the model is called in place of the upstream's name for it.
+    name: Option<Name>,
     failed: bool,
 }
 
@@ -45,6 +50,8 @@ enum Manner {
     Bytes,
     /// Whole, because one may have to be withheld; with the bytes of the frame that is not complete.
     Whole(BytesMut),
+    /// Whole, because the model has another name in them; with the bytes of the frame that is not complete.
+    Named(BytesMut),
     /// As server-sent events, which the upstream frames otherwise.
     Events,
     /// Framed anew in the client's own way.
@@ -94,14 +101,29 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
             framing: target.provider.framing(ask.format),
             stream: inbound.options,
             withhold_usage,
+            name: None,
         }),
     })
 }
 
 impl Reply {
+    /// Has the answer call the model `model`.
+    pub(crate) fn call_model(&mut self, model: &str) {
+        self.name = Some(Name::new(model, self.client.names_model()));
+    }
+
+    /// Returns whether a whole reply is handed on as it is.
+    pub(crate) fn is_handed_on(&self) -> bool {
+        self.name.is_none()
+    }
+
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut observed = Observed::default();
         self.upstream.listen_response(&body, &mut observed)?;
+        let body = match &self.name {
+            Some(name) => name.put(body),
+            None => body,
+        };
         Ok(Answer::new(body, observed))
     }
 
@@ -112,15 +134,17 @@ impl Reply {
             (None, Framing::Sse) => Manner::Bytes,
             (None, Framing::EventStream | Framing::WrappedEventStream) => Manner::Events,
         };
-        Stream {
+        let stream = Stream {
             observed: Observed::default(),
             client: self.client,
             options: self.stream,
             framer: Framer::new(self.framing),
             listen: self.upstream.listen_stream(self.withhold_usage),
             manner,
+            name: None,
             failed: false,
-        }
+        };
+        stream.named(self.name)
     }
 }
 
@@ -140,6 +164,7 @@ impl Stream {
             framer: Framer::new(framing),
             listen,
             manner: Manner::Bytes,
+            name: None,
             failed: false,
         }
     }
@@ -152,11 +177,20 @@ impl Stream {
         }
     }
 
+    /// Returns the stream with `name` for the model.
+    pub(crate) fn named(self, name: Option<Name>) -> Self {
+        let manner = match self.manner {
+            Manner::Bytes | Manner::Whole(_) if name.is_some() => Manner::Named(BytesMut::new()),
+            other => other,
+        };
+        Self { manner, name, ..self }
+    }
+
     pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
         if self.failed {
             return Bytes::new();
         }
-        let (listen, observed) = (&mut self.listen, &mut self.observed);
+        let (listen, observed, name) = (&mut self.listen, &mut self.observed, self.name.as_ref());
         let mut out = BytesMut::new();
         let pushed = match &mut self.manner {
             Manner::Bytes => {
@@ -197,14 +231,32 @@ impl Stream {
                 out.extend_from_slice(bytes.get(passed).unwrap_or_default());
                 pushed
             }
+            Manner::Named(held) => {
+                let mut at = 0;
+                let pushed = self.framer.push(&bytes, |frame, to| {
+                    if observed.error.is_some() {
+                        return;
+                    }
+                    held.extend_from_slice(bytes.get(at..to).unwrap_or_default());
+                    at = to;
+                    if hear(listen, frame, observed) == Verdict::Pass {
+                        write(name, frame, held, &mut out);
+                    }
+                    held.clear();
+                });
+                if observed.error.is_none() {
+                    held.extend_from_slice(bytes.get(at..).unwrap_or_default());
+                }
+                pushed
+            }
             Manner::Events => self.framer.push(&bytes, |frame, _| {
                 if hear(listen, frame, observed) == Verdict::Pass {
-                    frame.write_event(&mut out);
+                    named(name, frame, |frame| frame.write_event(&mut out));
                 }
             }),
             Manner::Own(own) => self.framer.push(&bytes, |frame, _| {
                 if observed.error.is_none() && hear(listen, frame, observed) == Verdict::Pass {
-                    own.frame(frame, &mut out);
+                    named(name, frame, |frame| own.frame(frame, &mut out));
                 }
             }),
         };
@@ -220,7 +272,7 @@ impl Stream {
             return Bytes::new();
         }
         let between_frames = self.framer.is_between_frames();
-        let (listen, observed) = (&mut self.listen, &mut self.observed);
+        let (listen, observed, name) = (&mut self.listen, &mut self.observed, self.name.as_ref());
         let mut out = BytesMut::new();
         match &mut self.manner {
             Manner::Bytes => self.framer.finish(|frame| {
@@ -235,14 +287,27 @@ impl Stream {
                     out = held;
                 }
             }
+            Manner::Named(held) => {
+                let mut heard = false;
+                self.framer.finish(|frame| {
+                    heard = true;
+                    if hear(listen, frame, observed) == Verdict::Pass {
+                        write(name, frame, held, &mut out);
+                    }
+                });
+                if !heard {
+                    out.extend_from_slice(held);
+                }
+                held.clear();
+            }
             Manner::Events => self.framer.finish(|frame| {
                 if hear(listen, frame, observed) == Verdict::Pass {
-                    frame.write_event(&mut out);
+                    named(name, frame, |frame| frame.write_event(&mut out));
                 }
             }),
             Manner::Own(own) => self.framer.finish(|frame| {
                 if hear(listen, frame, observed) == Verdict::Pass {
-                    own.frame(frame, &mut out);
+                    named(name, frame, |frame| own.frame(frame, &mut out));
                 }
             }),
         }
@@ -256,7 +321,7 @@ impl Stream {
             }
             return out.freeze();
         }
-        if !between_frames && matches!(self.manner, Manner::Bytes | Manner::Whole(_)) {
+        if !between_frames && matches!(self.manner, Manner::Bytes | Manner::Whole(_) | Manner::Named(_)) {
             out.extend_from_slice(b"\n\n");
         }
         let error = ApiError::new(
@@ -297,12 +362,28 @@ impl Stream {
     fn fail_with(&mut self, error: ApiError, out: &mut BytesMut) {
         match &mut self.manner {
             Manner::Own(own) => own.error(&error, out),
-            Manner::Bytes | Manner::Whole(_) | Manner::Events => {
+            Manner::Bytes | Manner::Whole(_) | Manner::Named(_) | Manner::Events => {
                 out.extend_from_slice(&self.client.encode_error_event(&error));
             }
         }
         self.failed = true;
         self.observed.error = Some(error);
+    }
+}
+
+/// Appends `frame`, whose bytes are `raw`, with `name` in it.
+fn write(name: Option<&Name>, frame: Frame<'_>, raw: &[u8], out: &mut BytesMut) {
+    match name {
+        Some(name) => name.write(frame, raw, out),
+        None => out.extend_from_slice(raw),
+    }
+}
+
+/// Gives `frame` to `each` with `name` in it.
+fn named(name: Option<&Name>, frame: Frame<'_>, each: impl FnOnce(Frame<'_>)) {
+    match name.and_then(|name| name.in_text(frame.data)) {
+        Some(data) => each(Frame { data: &data, ..frame }),
+        None => each(frame),
     }
 }
 
@@ -329,15 +410,24 @@ mod tests {
     /// Hands `frames` on in one piece, and byte by byte.
     #[track_caller]
     fn check(withhold_usage: bool, frames: &[&str], expected: &[&str]) {
+        check_named(withhold_usage, None, frames, expected);
+    }
+
+    #[track_caller]
+    fn check_named(withhold_usage: bool, model: Option<&str>, frames: &[&str], expected: &[&str]) {
         let stream = || {
             let (client, upstream) = (Format::OpenAi.client(), Format::OpenAi.upstream());
-            let reply = Reply {
+            let mut reply = Reply {
                 client: client.expect("a client half"),
                 upstream: upstream.expect("an upstream half"),
                 framing: Framing::Sse,
                 stream: StreamOptions::default(),
                 withhold_usage,
+                name: None,
             };
+            if let Some(model) = model {
+                reply.call_model(model);
+            }
             reply.stream()
         };
         let whole: String = frames.iter().map(|frame| format!("{frame}\n\n")).collect();
@@ -366,8 +456,25 @@ mod tests {
     #[test]
     fn nothing_follows_an_error() {
         for withhold in [false, true] {
-            check(withhold, &[SAID, ERROR, SAID, "data: [DONE]"], &[SAID, ERROR]);
-            check(withhold, &[ERROR, COUNTED], &[ERROR]);
+            for model in [None, Some("m")] {
+                let frames = [SAID, ERROR, SAID, "data: [DONE]"];
+                check_named(withhold, model, &frames, &[SAID, ERROR]);
+                check_named(withhold, model, &[ERROR, COUNTED], &[ERROR]);
+            }
         }
+    }
+
+    #[test]
+    fn the_model_is_called_as_the_client_called_it() {
+        let named = |frame: &str| frame.replace("\"m\"", "\"house\"");
+        let (said, counted) = (named(SAID), named(COUNTED));
+        let comment = ": still there\n";
+        let hushed = format!("{comment}{SAID}");
+        let frames = [SAID, &hushed, COUNTED, "data: [DONE]"];
+        let hushed = format!("{comment}{said}");
+        let expected = [said.as_str(), &hushed, &counted, "data: [DONE]"];
+        check_named(false, Some("house"), &frames, &expected);
+        let expected = [said.as_str(), &hushed, "data: [DONE]"];
+        check_named(true, Some("house"), &frames, &expected);
     }
 }

@@ -98,6 +98,17 @@ impl Reply {
         }
     }
 
+    /// Has the answer call the model `model`, which is what the client called it, whatever the upstream does. Sound
+    /// and what comes of a form name none.
+    pub fn call_model(&mut self, model: &str) {
+        match self {
+            Reply::Relay(reply) => reply.call_model(model),
+            Reply::Translate(reply) => reply.call_model(model),
+            Reply::Upload(_) => {}
+            Reply::Document(reply) => reply.call_model(model),
+        }
+    }
+
     /// Turns a whole successful reply into the client's.
     ///
     /// # Errors
@@ -155,7 +166,8 @@ impl Reply {
     /// Returns whether a whole successful reply is handed on as it is.
     pub fn is_handed_on(&self) -> bool {
         match self {
-            Reply::Relay(_) | Reply::Upload(_) => true,
+            Reply::Relay(reply) => reply.is_handed_on(),
+            Reply::Upload(_) => true,
             Reply::Translate(_) => false,
             Reply::Document(reply) => reply.is_handed_on(),
         }

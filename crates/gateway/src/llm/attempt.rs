@@ -52,6 +52,8 @@ pub(super) struct Attempt<'a> {
     pub(super) refuses_filtered: bool,
     /// Whether the upstream must hear everything that the client says.
     pub(super) refuses_losses: bool,
+    /// Whether the answer calls the model what the client did, where the rule names another.
+    pub(super) names_as_client: bool,
 }
 
 /// What is to be done with an answer that may mean that the credential was not taken.
@@ -144,8 +146,11 @@ impl Attempt<'_> {
             head,
             payload,
             losses,
-            reply,
+            mut reply,
         } = said;
+        if self.renames() {
+            reply.call_model(self.asked.model());
+        }
         let (mut request, body) = self.request(&client.host, head, payload)?;
         if let Some(trace) = &mut ctx.facts.trace {
             trace.call(ctx.facts.attempts, request.headers_mut());
@@ -294,6 +299,7 @@ impl Attempt<'_> {
             ctx.facts.streamed = true;
             ctx.facts.losses = losses;
             ctx.facts.losses.extend(&stream.observed().losses);
+            self.tell_model(&mut headers, stream.observed().model.as_deref());
             let kind = self.asked.stream_type();
             headers.insert(header::CONTENT_TYPE, kind);
             headers.entry(header::CACHE_CONTROL).or_insert(NO_CACHE);
@@ -342,6 +348,7 @@ impl Attempt<'_> {
         if let Some(kept) = answer.kept {
             ctx.facts.keep(kept);
         }
+        self.tell_model(&mut headers, answer.observed.model.as_deref());
         headers.insert(header::CONTENT_TYPE, self.asked.answer_type(kind));
         let mut document = answer.body;
         if let Some((coding, raw)) = kept.zip(body.take_raw()) {
@@ -362,6 +369,21 @@ impl Attempt<'_> {
             return Err(refused);
         }
         Ok(answer)
+    }
+
+    /// Returns whether the answer calls the model otherwise than its upstream does.
+    fn renames(&self) -> bool {
+        let model = self.candidate.model.as_deref();
+        self.names_as_client && model.is_some_and(|model| model != self.asked.model())
+    }
+
+    /// Tells in a header what the upstream calls the model, which is `observed` if it says so.
+    fn tell_model(&self, headers: &mut HeaderMap, observed: Option<&str>) {
+        let named = observed.or(self.candidate.model.as_deref());
+        let value = named.filter(|_| self.renames()).map(HeaderValue::from_str);
+        if let Some(Ok(value)) = value {
+            headers.insert(headers::MODEL, value);
+        }
     }
 
     /// Reads a unary reply to its end, so that a break in the middle is still a refusal.

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use config::snapshot::Rule;
 use http::{HeaderMap, header};
 use llm::{ApiError, ErrorKind};
-use policy::traffic::Lossy;
+use policy::traffic::{Lossy, Naming};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -113,6 +113,7 @@ async fn attempts(
             client: None,
             refuses_filtered: false,
             refuses_losses: lossy(rule) == Lossy::Refused,
+            names_as_client: naming(rule) == Naming::Client,
         };
         let tried = match order.as_managed() {
             None => attempt.run(ctx, &mut alarm).await,
@@ -207,6 +208,12 @@ fn order<'a>(
 fn lossy(rule: &Rule) -> Lossy {
     let traffic = rule.traffic.as_deref();
     traffic.map(|traffic| traffic.lossy).unwrap_or_default()
+}
+
+/// Returns what answers call a model that the rule names.
+fn naming(rule: &Rule) -> Naming {
+    let traffic = rule.traffic.as_deref();
+    traffic.map(|traffic| traffic.naming).unwrap_or_default()
 }
 
 /// Notes why no other candidate is tried.

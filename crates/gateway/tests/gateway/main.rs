@@ -23,6 +23,7 @@ mod limits;
 mod matrix;
 mod metering;
 mod models;
+mod names;
 mod own;
 mod plain;
 mod prefixes;

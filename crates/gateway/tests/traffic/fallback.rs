@@ -273,3 +273,18 @@ async fn what_an_upstream_would_not_hear_is_told_hidden_or_refused() {
     let answer = client::post(setup.address, fixture::messages::PATH, &[], &plain).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
+
+#[tokio::test]
+async fn what_answers_call_the_model_is_for_a_policy_to_say() {
+    let upstream = good().await;
+    for (annotations, model, told) in [
+        ("", "m", "gpt"),
+        ("tollgate.dev/model-name: client", "m", "gpt"),
+        ("tollgate.dev/model-name: upstream", "gpt", ""),
+    ] {
+        let setup = Setup::annotated(annotations, "loadBalancer: { type: Random }", &[at(&upstream)]).await;
+        let answer = setup.ask().await;
+        assert_eq!(answer.json()["model"], model, "{annotations}");
+        assert_eq!(answer.header("x-tollgate-model"), told, "{annotations}");
+    }
+}

@@ -21,6 +21,7 @@ use crate::{
     frame::Frame,
     json::{Edit, Shallow},
     media::{Media, Source},
+    name,
     reply::End,
 };
 
@@ -76,6 +77,9 @@ pub trait Client: Sync {
     fn echo(&self, _request: &Shallow, _kept: bool) -> Option<Arc<str>> {
         None
     }
+
+    /// Returns where answers in this format name the model.
+    fn names_model(&self) -> name::Place;
 
     /// Returns the client's name for a member of the neutral form.
     fn field(&self, field: &Field) -> Cow<'static, str>;

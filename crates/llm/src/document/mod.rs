@@ -219,6 +219,7 @@ pub(crate) fn call(
             words: wire.words(),
             decode,
             model: target.model.to_owned(),
+            name: None,
             withhold_usage,
             tokens: None,
         }),

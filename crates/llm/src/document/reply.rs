@@ -8,6 +8,7 @@ use crate::{
     ApiError, Format, Observed,
     chat::{StreamOptions, openai::OpenAi},
     frame::Framing,
+    name::{Name, Place},
     relay,
     reply::{Answer, End},
 };
@@ -20,6 +21,8 @@ pub struct Reply {
     pub(super) decode: Decode,
     /// The model that is asked.
     pub(super) model: String,
+    /// What the client calls it, where a route names another.
+    pub(super) name: Option<String>,
     pub(super) withhold_usage: bool,
     /// A count that the head of the reply tells.
     pub(super) tokens: Option<u64>,
@@ -66,10 +69,15 @@ impl Reply {
         }
     }
 
+    /// Has the answer call the model `model`.
+    pub(crate) fn call_model(&mut self, model: &str) {
+        self.name = Some(model.to_owned());
+    }
+
     /// Returns whether a whole reply is handed on as it is.
     pub(crate) fn is_handed_on(&self) -> bool {
         match self.decode {
-            Decode::Same => true,
+            Decode::Same => self.name.is_none(),
             Decode::Embedding { .. } | Decode::Count(_) | Decode::Rerank { .. } => false,
         }
     }
@@ -82,17 +90,21 @@ impl Reply {
 
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut observed = self.observed();
+        let name = self.name.as_deref();
         let body = match self.decode {
             Decode::Same => {
                 listen::response(self.document, self.words, &body, &mut observed)?;
-                body
+                match name {
+                    Some(name) => Name::new(name, Place::MODEL).put(body),
+                    None => body,
+                }
             }
             Decode::Embedding { form, base64 } => {
                 let mut reply = form.decode(&body)?;
                 reply.tokens = reply.tokens.or(self.tokens);
                 observed.model = Some(self.model.clone());
                 observed.usage.input = reply.tokens;
-                reply.encode(&self.model, base64)
+                reply.encode(name.unwrap_or(&self.model), base64)
             }
             Decode::Count(form) => {
                 let tokens = form.decode(&body)?;
@@ -101,7 +113,7 @@ impl Reply {
             }
             Decode::Rerank { form, documents } => {
                 observed.usage.input = self.tokens;
-                rerank::decode(form, &body, &self.model, documents.as_deref())?
+                rerank::decode(form, &body, name.unwrap_or(&self.model), documents.as_deref())?
             }
         };
         observed.meaningful = true;
@@ -114,6 +126,7 @@ impl Reply {
     }
 
     pub(crate) fn stream(self) -> relay::Stream {
+        let name = self.name.as_deref().map(|name| Name::new(name, Place::MODEL));
         let stream = relay::Stream::overheard(
             &OpenAi,
             StreamOptions::default(),
@@ -121,11 +134,12 @@ impl Reply {
             listen::stream(self.document, self.withhold_usage),
             self.observed(),
         );
-        if self.withhold_usage {
+        let stream = if self.withhold_usage {
             stream.withholding()
         } else {
             stream
-        }
+        };
+        stream.named(name)
     }
 
     pub(crate) fn opaque(self) -> Opaque {

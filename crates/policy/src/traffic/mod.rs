@@ -66,6 +66,18 @@ pub struct Traffic {
     pub tells_attempts: bool,
     /// What becomes of a request of which an upstream would not hear everything.
     pub lossy: Lossy,
+    /// What answers call the model.
+    pub naming: Naming,
+}
+
+/// What answers call the model, where a route names another than the client does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// What the client called it; a header tells the upstream's name.
+    #[default]
+    Client,
+    /// What the upstream calls it.
+    Upstream,
 }
 
 /// What becomes of a request of which an upstream would not hear everything. What it cannot do without is refused in any

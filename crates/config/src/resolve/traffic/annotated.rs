@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use policy::rate_limit::Switches;
-use policy::traffic::{Also, Balance, Lossy, balance::HashKey};
+use policy::traffic::{Also, Balance, Lossy, Naming, balance::HashKey};
 
 use super::super::metering;
 use crate::{
@@ -20,6 +20,7 @@ pub(super) struct Annotated {
     pub(super) trusts_order: Option<bool>,
     pub(super) tells_attempts: Option<bool>,
     pub(super) lossy: Option<Lossy>,
+    pub(super) naming: Option<Naming>,
     pub(super) switches: Switches,
 }
 
@@ -78,6 +79,13 @@ impl Annotated {
                     _ => return Err("expected \"tell\", \"hide\" or \"refuse\"".to_owned()),
                 });
             }
+            NAMING => {
+                self.naming = Some(match value {
+                    "client" => Naming::Client,
+                    "upstream" => Naming::Upstream,
+                    _ => return Err("expected \"client\" or \"upstream\"".to_owned()),
+                });
+            }
             _ if metering::SWITCHES.contains(&name) => metering::switch(&mut self.switches, name, value)?,
             _ if name.starts_with(OURS) => {
                 let known = [ANNOTATIONS, metering::SWITCHES].concat();
@@ -96,6 +104,7 @@ impl Annotated {
             trusts_order: self.trusts_order.or(lower.trusts_order),
             tells_attempts: self.tells_attempts.or(lower.tells_attempts),
             lossy: self.lossy.or(lower.lossy),
+            naming: self.naming.or(lower.naming),
             switches: if self.switches == Switches::default() {
                 lower.switches
             } else {
@@ -126,6 +135,9 @@ const ATTEMPT_HEADERS: &str = "tollgate.dev/attempt-headers";
 /// Says what becomes of requests that an upstream's format cannot say in full.
 const LOSSES: &str = "tollgate.dev/losses";
 
+/// Says what answers call the model where a route names another than the client.
+const NAMING: &str = "tollgate.dev/model-name";
+
 const ANNOTATIONS: &[&str] = &[
     BALANCE,
     RETRY_ON,
@@ -133,6 +145,7 @@ const ANNOTATIONS: &[&str] = &[
     FALLBACK_HEADER,
     ATTEMPT_HEADERS,
     LOSSES,
+    NAMING,
 ];
 
 /// Those that mean nothing where no model answers.

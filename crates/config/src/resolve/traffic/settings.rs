@@ -61,6 +61,7 @@ pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &A
         trusts_order: annotated.trusts_order.unwrap_or(false),
         tells_attempts: annotated.tells_attempts.unwrap_or(false),
         lossy: annotated.lossy.unwrap_or_default(),
+        naming: annotated.naming.unwrap_or_default(),
     }
 }
 

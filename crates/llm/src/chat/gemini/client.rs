@@ -18,6 +18,7 @@ use crate::{
         Request, Response, Role, Sampling, StreamOptions, Tool, ToolBody, ToolChoice,
     },
     json::{self, Kind, Object, Path},
+    name,
 };
 
 impl Client for Gemini {
@@ -85,6 +86,10 @@ impl Client for Gemini {
 
     fn keep_alive(&self, stream: StreamOptions) -> &'static [u8] {
         emit::keep_alive(stream)
+    }
+
+    fn names_model(&self) -> name::Place {
+        name::Place::MODEL_VERSION
     }
 
     fn reframe(&self, stream: StreamOptions) -> Option<Box<dyn Reframe>> {

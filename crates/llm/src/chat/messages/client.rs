@@ -17,6 +17,7 @@ use crate::{
         Role, Sampling, StreamOptions, Tool, ToolBody, ToolChoice, Turn, converse,
     },
     json::{self, Kind, Object, Path},
+    name,
 };
 
 impl Client for Messages {
@@ -97,6 +98,10 @@ impl Client for Messages {
 
     fn keep_alive(&self, _stream: StreamOptions) -> &'static [u8] {
         emit::PING
+    }
+
+    fn names_model(&self) -> name::Place {
+        name::Place::model_within("message")
     }
 
     fn field(&self, field: &Field) -> Cow<'static, str> {

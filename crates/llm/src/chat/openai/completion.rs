@@ -21,6 +21,7 @@ use crate::{
         StreamOptions, note,
     },
     json::{self, Edit, Kind, Object, Path, Shallow},
+    name,
 };
 
 /// Clients of completions.
@@ -95,6 +96,10 @@ impl Client for Completions {
 
     fn keep_alive(&self, _stream: StreamOptions) -> &'static [u8] {
         KEEP_ALIVE
+    }
+
+    fn names_model(&self) -> name::Place {
+        name::Place::MODEL
     }
 
     fn field(&self, field: &Field) -> Cow<'static, str> {

@@ -13,6 +13,7 @@ use crate::{
         StreamOptions, Tool, ToolBody, ToolChoice, openai,
     },
     json::{self, Kind, Object, Path, Shallow},
+    name,
 };
 
 /// Members that say where the conversation is kept, if it is not all in `input`.
@@ -108,6 +109,10 @@ impl Client for Responses {
 
     fn keep_alive(&self, _stream: StreamOptions) -> &'static [u8] {
         emit::KEEP_ALIVE
+    }
+
+    fn names_model(&self) -> name::Place {
+        name::Place::model_within("response")
     }
 
     fn echo(&self, request: &Shallow, kept: bool) -> Option<Arc<str>> {

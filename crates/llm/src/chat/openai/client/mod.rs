@@ -19,6 +19,7 @@ use crate::{
         Choice, Citation, Client, EncodeStream, Part, PartBody, Request, Response, StreamOptions, Token,
         citation,
     },
+    name,
 };
 
 mod conversation;
@@ -67,6 +68,10 @@ impl Client for OpenAi {
 
     fn keep_alive(&self, _stream: StreamOptions) -> &'static [u8] {
         stream::KEEP_ALIVE
+    }
+
+    fn names_model(&self) -> name::Place {
+        name::Place::MODEL
     }
 
     fn field(&self, field: &Field) -> Cow<'static, str> {
