@@ -44,6 +44,8 @@ pub(crate) struct Ctx {
     pub(crate) access: Option<Box<Admitted>>,
     /// What the client says of fallback.
     pub(crate) wish: Option<Wish>,
+    /// The backend that keeps the answer from which the request goes on, where one does.
+    pub(crate) holder: Option<Arc<str>>,
     pub(crate) connection: Arc<Connection>,
     /// How the request is taken; `None` where no policy says so.
     pub(crate) intake: Option<Arc<Intake>>,
@@ -80,6 +82,7 @@ impl Ctx {
             facts,
             access: None,
             wish,
+            holder: None,
             connection: Arc::clone(connection),
             intake,
             metadata: Metadata::new(),

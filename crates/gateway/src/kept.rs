@@ -1,4 +1,5 @@
-//! Answers that are kept for clients of Responses, in memory: to go on from, to be read again and to be deleted.
+//! Answers that are kept for clients of Responses, in memory: to go on from, to be read again and to be deleted. Of
+//! those that providers keep it is remembered which one did, so that it is asked when a request goes on from one.
 //!
 //! An answer is there for whoever asked for it, at the host where it was given: for the caller that the policies
 //! have verified, or, where they verify nobody, for whoever knows its id, which cannot be guessed. That an answer
@@ -42,9 +43,14 @@ pub(crate) fn prepare(ctx: &mut Ctx, inbound: &mut Inbound) -> Result<(), ApiErr
     let mut weight = inbound.len();
     if let Some(previous) = inbound.previous()? {
         let is_own = |other: &Owner| *other == owner;
-        // What is not here may be at the provider.
-        let Some(earlier) = shelf.find(&ctx.facts.host, &previous, is_own, Instant::now()) else {
-            return Ok(());
+        let earlier = match shelf.find(&ctx.facts.host, &previous, is_own, Instant::now()) {
+            Some(Held::Here(earlier)) => earlier,
+            Some(Held::At(backend)) => {
+                ctx.holder = Some(backend);
+                return Ok(());
+            }
+            // It may be at any provider.
+            None => return Ok(()),
         };
         weight += earlier.weight();
         inbound.go_on(&earlier)?;
@@ -57,6 +63,24 @@ pub(crate) fn prepare(ctx: &mut Ctx, inbound: &mut Inbound) -> Result<(), ApiErr
         ctx.facts.owner = owner;
     }
     Ok(())
+}
+
+/// Remembers that the answer `id`, which the client is given, is kept at `backend`.
+pub(crate) fn remember(ctx: &Ctx, id: &str, backend: &Arc<str>) {
+    let shelf = &ctx.runtime.shelf;
+    if shelf.bound > 0 {
+        let owner = ctx.access.as_deref().and_then(Admitted::caller);
+        let held = Held::At(Arc::clone(backend));
+        shelf.put_held(&ctx.facts.host, owner, id, held, Instant::now());
+    }
+}
+
+/// Returns the refusal of a request that goes on from an answer which none of its backends has.
+pub(crate) fn held_elsewhere() -> ApiError {
+    let message = "the response is kept by a backend that does not serve this model";
+    ApiError::invalid(message)
+        .with_param("previous_response_id")
+        .with_code("previous_response_not_found")
 }
 
 /// Returns the answer that `place` names, or deletes it. `passed` tells as whom the client is known.
@@ -78,8 +102,10 @@ pub(crate) fn answer(
             .take(host, id, is_own, Instant::now())
             .map(|_| Bytes::from(deleted.to_string()))
     } else {
-        let kept = shelf.find(host, id, is_own, Instant::now());
-        kept.map(|kept| kept.document.clone())
+        match shelf.find(host, id, is_own, Instant::now()) {
+            Some(Held::Here(kept)) => Some(kept.document.clone()),
+            Some(Held::At(_)) | None => None,
+        }
     };
     document.map(Answer::json).ok_or_else(|| {
         let shown: String = id.chars().take(100).collect();
@@ -111,8 +137,17 @@ struct Entries {
     weight: usize,
 }
 
+/// Where an answer is.
+#[derive(Clone)]
+enum Held {
+    /// Here.
+    Here(Arc<Kept>),
+    /// At the backend of this id.
+    At(Arc<str>),
+}
+
 struct Entry {
-    kept: Arc<Kept>,
+    held: Held,
     owner: Owner,
     age: u64,
     until: Instant,
@@ -131,15 +166,20 @@ impl Shelf {
 
     /// Keeps an answer that `owner` was given at `host`; what is oldest makes room.
     pub(crate) fn put(&self, host: &str, owner: Owner, kept: Kept, now: Instant) {
+        let kept = Arc::new(kept);
+        self.put_held(host, owner, &kept.id, Held::Here(Arc::clone(&kept)), now);
+    }
+
+    fn put_held(&self, host: &str, owner: Owner, id: &str, held: Held, now: Instant) {
         let mut entries = self.entries(now);
-        let key = (host.to_owned(), kept.id.clone());
+        let key = (host.to_owned(), id.to_owned());
         entries.remove(&key);
         let age = entries.put;
         entries.put += 1;
-        entries.weight += kept.weight() + ENTRY;
+        entries.weight += held.weight();
         entries.by_age.insert(age, key.clone());
         let entry = Entry {
-            kept: Arc::new(kept),
+            held,
             owner,
             age,
             until: now + self.lifetime,
@@ -149,18 +189,18 @@ impl Shelf {
     }
 
     /// Returns the answer that was given at `host` under `id`, if `is_own` says so of its owner.
-    fn find(&self, host: &str, id: &str, is_own: impl Fn(&Owner) -> bool, now: Instant) -> Option<Arc<Kept>> {
+    fn find(&self, host: &str, id: &str, is_own: impl Fn(&Owner) -> bool, now: Instant) -> Option<Held> {
         let entries = self.entries(now);
         let entry = entries.by_key.get(&(host.to_owned(), id.to_owned()))?;
-        is_own(&entry.owner).then(|| Arc::clone(&entry.kept))
+        is_own(&entry.owner).then(|| entry.held.clone())
     }
 
-    /// Takes the answer out that was given at `host` under `id`, if `is_own` says so of its owner.
-    fn take(&self, host: &str, id: &str, is_own: impl Fn(&Owner) -> bool, now: Instant) -> Option<Arc<Kept>> {
+    /// Takes the answer out that is kept here and was given at `host` under `id`, if `is_own` says so of its owner.
+    fn take(&self, host: &str, id: &str, is_own: impl Fn(&Owner) -> bool, now: Instant) -> Option<Held> {
         let mut entries = self.entries(now);
         let key = (host.to_owned(), id.to_owned());
         let entry = entries.by_key.get(&key)?;
-        if !is_own(&entry.owner) {
+        if !is_own(&entry.owner) || matches!(entry.held, Held::At(_)) {
             return None;
         }
         entries.remove(&key)
@@ -197,10 +237,19 @@ impl Entries {
         self.remove(&key).is_some()
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Arc<Kept>> {
+    fn remove(&mut self, key: &Key) -> Option<Held> {
         let entry = self.by_key.remove(key)?;
         self.by_age.remove(&entry.age);
-        self.weight = self.weight.saturating_sub(entry.kept.weight() + ENTRY);
-        Some(entry.kept)
+        self.weight = self.weight.saturating_sub(entry.held.weight());
+        Some(entry.held)
+    }
+}
+
+impl Held {
+    fn weight(&self) -> usize {
+        match self {
+            Held::Here(kept) => kept.weight() + ENTRY,
+            Held::At(_) => ENTRY,
+        }
     }
 }

@@ -51,6 +51,8 @@ impl Answer {
 pub struct Observed {
     /// The model that answered, in the provider's words.
     pub model: Option<String>,
+    /// The id under which the provider keeps the answer, where its format has such.
+    pub stored: Option<String>,
     /// Token counts so far.
     pub usage: Usage,
     /// How much was said, of a stream.

@@ -9,6 +9,8 @@ pub enum Unfit {
     ContextLength,
     /// The provider's filter refuses it.
     ContentFilter,
+    /// It goes on from an answer that the provider does not have.
+    PreviousAnswer,
 }
 
 /// How providers say so, in the code or, where that says nothing, in the message.
@@ -24,6 +26,7 @@ const WORDS: &[(&str, Unfit)] = &[
     ("content_policy_violation", Unfit::ContentFilter),
     ("content management policy", Unfit::ContentFilter),
     ("content filtering policy", Unfit::ContentFilter),
+    ("previous_response_not_found", Unfit::PreviousAnswer),
 ];
 
 impl ApiError {
@@ -56,6 +59,11 @@ mod tests {
         check(None, "prompt is too long: 210000 tokens > 200000 maximum", long);
         check(None, "Input is too long for requested model.", long);
         check(Some("content_filter"), "x", Some(Unfit::ContentFilter));
+        check(
+            Some("previous_response_not_found"),
+            "x",
+            Some(Unfit::PreviousAnswer),
+        );
         check(Some("invalid_value"), "max_tokens is too large", None);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use config::{Credential, snapshot::Candidate};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::Full;
-use llm::{ApiError, ErrorKind, Losses, Target, chat::FinishReason};
+use llm::{ApiError, ErrorKind, Losses, Observed, Target, chat::FinishReason};
 
 use super::{
     arriving::Arriving,
@@ -21,7 +21,7 @@ use crate::{
     credential::{Call, Used, brought::Luggage},
     ctx::Ctx,
     facts::Attempted,
-    headers,
+    headers, kept,
     refusal::{Answer, Content},
     upstream::{self, Client, Outgoing},
 };
@@ -54,6 +54,8 @@ pub(super) struct Attempt<'a> {
     pub(super) refuses_losses: bool,
     /// Whether the answer calls the model what the client did, where the rule names another.
     pub(super) names_as_client: bool,
+    /// Whether a request that goes on from the answer might be sent to somebody else.
+    pub(super) is_one_of_several: bool,
 }
 
 /// What is to be done with an answer that may mean that the credential was not taken.
@@ -300,6 +302,7 @@ impl Attempt<'_> {
             ctx.facts.losses = losses;
             ctx.facts.losses.extend(&stream.observed().losses);
             self.tell_model(&mut headers, stream.observed().model.as_deref());
+            self.remember(ctx, stream.observed());
             let kind = self.asked.stream_type();
             headers.insert(header::CONTENT_TYPE, kind);
             headers.entry(header::CACHE_CONTROL).or_insert(NO_CACHE);
@@ -349,6 +352,7 @@ impl Attempt<'_> {
             ctx.facts.keep(kept);
         }
         self.tell_model(&mut headers, answer.observed.model.as_deref());
+        self.remember(ctx, &answer.observed);
         headers.insert(header::CONTENT_TYPE, self.asked.answer_type(kind));
         let mut document = answer.body;
         if let Some((coding, raw)) = kept.zip(body.take_raw()) {
@@ -369,6 +373,14 @@ impl Attempt<'_> {
             return Err(refused);
         }
         Ok(answer)
+    }
+
+    /// Remembers who keeps the answer, if its upstream does and there are others.
+    fn remember(&self, ctx: &Ctx, observed: &Observed) {
+        let stored = observed.stored.as_deref().filter(|_| self.is_one_of_several);
+        if let (Some(id), Ok(backend)) = (stored, &self.candidate.backend) {
+            kept::remember(ctx, id, &backend.id);
+        }
     }
 
     /// Returns whether the answer calls the model otherwise than its upstream does.

@@ -11,7 +11,7 @@ pub(crate) mod upload;
 
 use std::{sync::Arc, time::Duration};
 
-use config::snapshot::Rule;
+use config::snapshot::{Candidate, Rule};
 use http::{HeaderMap, header};
 use llm::{ApiError, ErrorKind};
 use policy::traffic::{Lossy, Naming};
@@ -22,7 +22,7 @@ use crate::{
     State,
     ctx::Ctx,
     facts::Verdict,
-    fault, headers,
+    fault, headers, kept,
     lane::{
         affinity::Affinity,
         order::{Managed, Order},
@@ -86,12 +86,24 @@ async fn attempts(
     headers::to_upstream(&mut client_headers, ctx.request_id());
     ctx.facts.route = Some(Arc::clone(&rule.route));
     ctx.facts.tells_losses = lossy(rule) != Lossy::Untold;
+    let holder = ctx.holder.take();
+    let has_it = |candidate: &Candidate| {
+        let backend = candidate.backend.as_ref().map(|backend| &backend.id);
+        holder.as_ref().is_none_or(|holder| backend == Ok(holder))
+    };
+    if !rule.candidates.iter().any(has_it) {
+        return Err(kept::held_elsewhere().into());
+    }
     ctx.runtime.retries.deposit();
     let deadline = ctx.deadline(rule.timeouts.request);
     let mut alarm = Alarm::new(deadline);
     let mut worst: Option<Box<Refused>> = None;
     let mut exhausted = None;
     while let Some(choice) = order.next(&ctx.runtime.records) {
+        if !has_it(choice.candidate) {
+            order.leave_out(&choice);
+            continue;
+        }
         if choice.is_repeated && !ctx.runtime.retries.withdraw() {
             debug!(candidate = %choice.candidate.id, "retry budget is spent");
             stopped(ctx, "the retry budget is spent");
@@ -114,6 +126,7 @@ async fn attempts(
             refuses_filtered: false,
             refuses_losses: lossy(rule) == Lossy::Refused,
             names_as_client: naming(rule) == Naming::Client,
+            is_one_of_several: rule.candidates.len() > 1,
         };
         let tried = match order.as_managed() {
             None => attempt.run(ctx, &mut alarm).await,

@@ -183,6 +183,7 @@ impl Refused {
             Cause::Rejected => match self.error.unfit() {
                 Some(Unfit::ContextLength) => retry::Failure::ContextLength,
                 Some(Unfit::ContentFilter) => retry::Failure::ContentFilter,
+                Some(Unfit::PreviousAnswer) => retry::Failure::PreviousAnswer,
                 None => retry::Failure::of_status(self.error.status.as_u16()),
             },
         }

@@ -335,3 +335,87 @@ async fn nobody_goes_on_from_an_answer_of_another() {
     assert_eq!(client::delete(address, &path, &one).await.status, 200);
     assert_eq!(upstream.received(2).await.len(), 2);
 }
+
+/// Returns a provider of Responses that knows the answers that it gave, by their ids.
+async fn provider(name: &'static str) -> Upstream {
+    Upstream::start(testkit::Script::answer(move |request| {
+        let asked = request.json();
+        let previous = asked["previous_response_id"].as_str();
+        if previous.is_some_and(|previous| !previous.starts_with(name)) {
+            let mut error = testkit::fixture::openai::error("invalid_request_error", "x", "not found");
+            error["error"]["code"] = json!("previous_response_not_found");
+            return Reply::json(400, &error);
+        }
+        let said = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": name, "annotations": []}]});
+        let reply = json!({"id": format!("{name}_1"), "object": "response", "created_at": 1, "model": "gpt-5",
+            "status": "completed", "store": true, "output": [said]});
+        if asked["stream"] != true {
+            return Reply::json(200, &reply);
+        }
+        let event = |kind: &str, more: Value| {
+            let mut event = more;
+            event["type"] = json!(kind);
+            format!("event: {kind}\ndata: {event}\n\n")
+        };
+        Reply::sse([
+            event("response.created", json!({"response": reply})),
+            event("response.output_text.delta", json!({"delta": name})),
+            event("response.completed", json!({"response": reply})),
+        ])
+    }))
+    .await
+}
+
+#[tokio::test]
+async fn who_keeps_an_answer_is_asked_to_go_on_from_it() {
+    let (one, two) = (provider("one").await, provider("two").await);
+    let to = |upstream: &Upstream| crate::fixture::to(&llm::provider::OpenAi, upstream.address());
+    for stream in [false, true] {
+        let served = serve([to(&one), to(&two)]).await;
+        for _ in 0..8 {
+            let asked = request(json!("hi"), json!({"stream": stream}));
+            let first = served.post(RESPONSES, &asked).await;
+            let name = if first.text().contains("one_1") {
+                "one"
+            } else {
+                "two"
+            };
+            let before = (one.requests().len(), two.requests().len());
+            let next = request(
+                json!("go on"),
+                json!({"previous_response_id": format!("{name}_1")}),
+            );
+            assert_eq!(
+                served.post(RESPONSES, &next).await.json()["id"],
+                format!("{name}_1")
+            );
+            let asked = (one.requests().len() - before.0, two.requests().len() - before.1);
+            assert_eq!(asked, if name == "one" { (1, 0) } else { (0, 1) });
+        }
+    }
+    // Another replica, which remembers nothing, finds out.
+    let served = serve([to(&one), to(&two).after()]).await;
+    let next = request(json!("go on"), json!({"previous_response_id": "two_7"}));
+    assert_eq!(served.post(RESPONSES, &next).await.json()["id"], "two_1");
+    let nobody = request(json!("go on"), json!({"previous_response_id": "three_1"}));
+    let answer = served.post(RESPONSES, &nobody).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["error"]["code"], "previous_response_not_found");
+}
+
+#[tokio::test]
+async fn an_answer_that_no_backend_of_the_rule_has_is_not_gone_on_from() {
+    let (one, two) = (provider("one").await, provider("two").await);
+    let to = |upstream: &Upstream| crate::fixture::to(&llm::provider::OpenAi, upstream.address());
+    let served = serve([to(&one).after(), to(&two)]).await;
+    served.post(RESPONSES, &request(json!("hi"), json!({}))).await;
+    // The second backend is gone; the first has its name still.
+    let snapshot = crate::fixture::snapshot(Timeouts::default(), [to(&one)]);
+    served.gateway.install(snapshot).await.expect("served already");
+    let next = request(json!("go on"), json!({"previous_response_id": "two_1"}));
+    let answer = served.post(RESPONSES, &next).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["param"], "previous_response_id");
+    assert!(one.requests().is_empty());
+}

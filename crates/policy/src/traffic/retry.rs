@@ -33,6 +33,8 @@ pub enum Failure {
     ContextLength,
     /// The provider's filter refused prompt or answer.
     ContentFilter,
+    /// The request goes on from an answer that the provider does not have.
+    PreviousAnswer,
     /// The request cannot be said in the upstream's format.
     Unsayable,
     /// The upstream is not usable: its key or certificate is missing, say.
@@ -194,6 +196,12 @@ pub const TABLE: &[Row] = &[
         alone: "the provider's answer",
     },
     Row {
+        failure: Failure::PreviousAnswer,
+        words: "the provider does not have the answer that `previous_response_id` names",
+        when: When::Always,
+        alone: "the provider's status",
+    },
+    Row {
         failure: Failure::Unsayable,
         words: "the request cannot be said in the backend's format",
         when: When::Always,
@@ -341,7 +349,8 @@ impl Failure {
             | Failure::Conflict
             | Failure::ClientStatus
             | Failure::ContextLength
-            | Failure::ContentFilter => Some(Fared::Well),
+            | Failure::ContentFilter
+            | Failure::PreviousAnswer => Some(Fared::Well),
             Failure::RefusedStream
             | Failure::Overflow
             | Failure::Unsayable

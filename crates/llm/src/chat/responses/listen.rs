@@ -1,6 +1,8 @@
 //! What a relay overhears: model, usage, why the answer ended, errors. Nothing is ever withheld, and what
 //! cannot be read is passed on all the same.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -111,6 +113,9 @@ fn note(reply: &wire::Reply<'_>, observed: &mut Observed) {
     if let Some(usage) = reply.usage.and_then(wire::usage) {
         observed.usage.merge(&usage);
     }
+    if observed.stored.is_none() && reply.store.is_none_or(|store| store.get() != "false") {
+        observed.stored = reply.id.and_then(wire::text).map(Cow::into_owned);
+    }
 }
 
 fn item_kind(data: &str) -> Option<String> {
@@ -128,5 +133,5 @@ fn is_call(kind: &str) -> bool {
 
 fn kind_of(item: &RawValue) -> Option<String> {
     let typed: Typed<'_> = serde_json::from_str(item.get()).ok()?;
-    typed.kind.map(std::borrow::Cow::into_owned)
+    typed.kind.map(Cow::into_owned)
 }

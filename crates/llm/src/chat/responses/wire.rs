@@ -317,8 +317,8 @@ pub(super) struct Reply<'a> {
     _safety_identifier: Silent,
     #[serde(borrow)]
     pub(super) service_tier: Option<&'a RawValue>,
-    #[serde(rename = "store")]
-    _store: Silent,
+    #[serde(borrow)]
+    pub(super) store: Option<&'a RawValue>,
     #[serde(rename = "temperature")]
     _temperature: Silent,
     #[serde(rename = "text")]
