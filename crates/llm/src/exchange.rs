@@ -270,11 +270,13 @@ impl Stream {
             Event::Start(head) => {
                 self.observed.model = Some(head.model.clone()).filter(|model| !model.is_empty());
             }
-            // Parts are opened before anything is said in them; only a tool's name and what is withheld are
-            // said by opening.
+            // Parts are opened before anything is said in them; only a tool's name, a picture and what is withheld
+            // are said by opening.
             Event::Open { part, .. } => {
                 self.observed.meaningful |= match part {
-                    PartHead::ToolCall { .. } | PartHead::Reasoning { redacted: true } => true,
+                    PartHead::ToolCall { .. }
+                    | PartHead::Reasoning { redacted: true }
+                    | PartHead::Media(_) => true,
                     PartHead::Text | PartHead::Reasoning { redacted: false } | PartHead::Refusal => false,
                 };
             }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Citation, Finish, Seal, Token, ToolKind};
-use crate::{ApiError, Usage};
+use crate::{ApiError, Usage, media::Media};
 
 /// One step of a streamed answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +84,8 @@ pub enum PartHead {
     },
     /// A refusal in the model's words.
     Refusal,
+    /// A picture or a sound, which is whole when it begins.
+    Media(Box<Media>),
 }
 
 /// What is added to an open part.

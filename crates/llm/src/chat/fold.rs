@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Choice, Citation, Delta, Event, Head, Part, PartBody, PartHead, Reasoned, Response, ToolCall};
-use crate::{ApiError, Usage};
+use crate::{ApiError, Usage, media::Media};
 
 /// Gathers the events of a stream into one answer.
 #[derive(Debug, Default)]
@@ -112,6 +112,7 @@ fn open(head: &PartHead) -> PartBody {
             kind: *kind,
         }),
         PartHead::Refusal => PartBody::Refusal(String::new()),
+        PartHead::Media(media) => PartBody::Media(Media::clone(media)),
     }
 }
 
@@ -162,9 +163,7 @@ fn split(part: &Part) -> Option<(PartHead, Vec<Delta>)> {
             },
             vec![Delta::Arguments(call.arguments.clone())],
         ),
-        PartBody::Media(_)
-        | PartBody::SearchResult(_)
-        | PartBody::ToolResult(_)
-        | PartBody::Native { .. } => return None,
+        PartBody::Media(media) => (PartHead::Media(Box::new(media.clone())), Vec::new()),
+        PartBody::SearchResult(_) | PartBody::ToolResult(_) | PartBody::Native { .. } => return None,
     })
 }

@@ -22,6 +22,7 @@ use crate::{
         citation, note::Notes,
     },
     frame::Frame,
+    media::Media,
 };
 
 /// Bytes that mean nothing between events. Google's own library for Python takes a comment for data, so this
@@ -148,6 +149,8 @@ enum Kind {
     Redacted,
     /// A call and what is known of its arguments.
     Call(ToolCall),
+    /// A picture or a sound.
+    Media(Box<Media>),
 }
 
 impl Encoder {
@@ -180,6 +183,7 @@ impl Encoder {
                 arguments: String::new(),
                 kind: *kind,
             }),
+            PartHead::Media(media) => Kind::Media(media.clone()),
         };
         self.parts.insert(index, Part { choice, kind });
     }
@@ -216,7 +220,7 @@ impl Encoder {
                 }
             }
             (Kind::Call(call), Delta::Arguments(more)) => call.arguments.push_str(more),
-            (Kind::Text { .. } | Kind::Thought | Kind::Redacted | Kind::Call(_), _) => {}
+            (Kind::Text { .. } | Kind::Thought | Kind::Redacted | Kind::Call(_) | Kind::Media(_), _) => {}
         }
     }
 
@@ -237,6 +241,14 @@ impl Encoder {
                     grounding.add(&notes.citations, &said);
                 }
             }
+            Kind::Media(media) => match part::blob(&media) {
+                Some(blob) => {
+                    let signature = self.signatures.remove(&choice);
+                    let block = reply::block(Body::InlineData(blob));
+                    self.chunk(choice, block.signed(signature.as_ref().map(wire::signature)), out);
+                }
+                None => reply::lose_media(&media, losses),
+            },
             Kind::Thought | Kind::Redacted => {}
         }
     }

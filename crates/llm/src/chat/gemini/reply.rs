@@ -221,6 +221,12 @@ impl Memory {
     }
 }
 
+/// Records that `media` is not shown, because its bytes are not here.
+pub(super) fn lose_media(media: &Media, losses: &mut Losses) {
+    let reason = format!("an answer holds no {} from elsewhere", media.kind.name());
+    losses.advisory(Field::Reply("content"), reason);
+}
+
 /// Takes off the texts of an answer what nobody asked for.
 fn unwrap(parts: &mut Vec<Part>, wrap: Wrap) {
     for part in parts.iter_mut() {
@@ -387,8 +393,7 @@ fn blocks<'a>(parts: &'a [Part], losses: &mut Losses) -> Vec<Block<'a>> {
             PartBody::Media(media) => match part::blob(media) {
                 Some(blob) => Some(Body::InlineData(blob)),
                 None => {
-                    let reason = format!("an answer holds no {} from elsewhere", media.kind.name());
-                    losses.advisory(Field::Reply("content"), reason);
+                    lose_media(media, losses);
                     None
                 }
             },

@@ -16,10 +16,11 @@ use super::{
     wire,
 };
 use crate::{
-    ApiError, ErrorKind, Field, Losses, Usage,
+    ApiError, ErrorKind, Losses, Usage,
     chat::{DecodeStream, Delta, Event, Finish, Head, PartHead, Remark, Seal, Token},
     frame::Frame,
     json::Path,
+    media::Media,
     reply::End,
     unread,
 };
@@ -177,10 +178,7 @@ impl Decoder {
                     };
                     writer.whole(head, Delta::Arguments(call.arguments));
                 }
-                Some(Piece::Media(media)) => {
-                    let reason = format!("a streamed answer has no {} parts", media.kind.name());
-                    losses.advisory(Field::Reply("inlineData"), reason);
-                }
+                Some(Piece::Media(media)) => writer.show(media),
             }
         }
         if !tokens.is_empty() {
@@ -312,6 +310,12 @@ impl Writer<'_> {
         self.close();
         let index = self.open(head);
         self.out.push(Event::Delta { index, delta });
+        self.out.push(Event::Close { index });
+    }
+
+    fn show(&mut self, media: Media) {
+        self.close();
+        let index = self.open(PartHead::Media(Box::new(media)));
         self.out.push(Event::Close { index });
     }
 

@@ -125,7 +125,7 @@ impl EncodeStream for Encoder {
                 choice: 0,
                 index,
                 part,
-            } => self.open(*index, part, out),
+            } => self.open(*index, part, out, losses),
             Event::Open { .. } => losses.advisory(Field::Reply("choices"), "a message is one answer"),
             Event::Delta { index, delta } => self.delta(*index, delta, out, losses),
             Event::Close { index } => {
@@ -177,7 +177,10 @@ impl Encoder {
         write("message_start", &Data::MessageStart { message }, out);
     }
 
-    fn open(&mut self, index: usize, head: &PartHead, out: &mut BytesMut) {
+    fn open(&mut self, index: usize, head: &PartHead, out: &mut BytesMut, losses: &mut Losses) {
+        if let PartHead::Media(media) = head {
+            return reply::lose_media(media, losses);
+        }
         self.refused |= matches!(head, PartHead::Refusal);
         self.parts.push_back(Part {
             index,
@@ -261,7 +264,7 @@ impl Part {
                 name: Cow::Owned(name.clone()),
                 input: json::raw(&serde_json::Map::new()),
             }),
-            PartHead::Text | PartHead::Refusal | PartHead::Reasoning { .. } => None,
+            PartHead::Text | PartHead::Refusal | PartHead::Reasoning { .. } | PartHead::Media(_) => None,
         }
     }
 
@@ -293,7 +296,7 @@ impl Part {
                 self.begin(Block::RedactedThinking { data }, next, out);
                 return;
             }
-            (None, PartHead::Reasoning { redacted: true }, _) => return,
+            (None, PartHead::Reasoning { redacted: true } | PartHead::Media(_), _) => return,
             (None, PartHead::Reasoning { redacted: false }, _) => {
                 let (thinking, signature) = Default::default();
                 self.begin(Block::Thinking { thinking, signature }, next, out)
@@ -348,7 +351,7 @@ impl Part {
     fn is_custom(&self) -> bool {
         match self.head {
             PartHead::ToolCall { kind, .. } => kind == ToolKind::Custom,
-            PartHead::Text | PartHead::Refusal | PartHead::Reasoning { .. } => false,
+            PartHead::Text | PartHead::Refusal | PartHead::Reasoning { .. } | PartHead::Media(_) => false,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         Response, ToolCall, ToolKind, fingerprint::fingerprint, note,
     },
     json::{self, Kind, Path},
+    media::Media,
     unread,
 };
 
@@ -305,8 +306,7 @@ fn block<'a>(part: &'a Part, message: &str, index: usize, losses: &mut Losses) -
             None
         }
         PartBody::Media(media) => {
-            let reason = format!("a message from the model has no {} parts", media.kind.name());
-            losses.advisory(Field::Reply("content"), reason);
+            lose_media(media, losses);
             None
         }
         PartBody::SearchResult(_) => {
@@ -322,6 +322,12 @@ fn block<'a>(part: &'a Part, message: &str, index: usize, losses: &mut Losses) -
             None
         }
     }
+}
+
+/// Records that `media` is not shown.
+pub(super) fn lose_media(media: &Media, losses: &mut Losses) {
+    let reason = format!("a message from the model has no {} parts", media.kind.name());
+    losses.advisory(Field::Reply("content"), reason);
 }
 
 /// Returns the arguments of `call` as the object that this format demands.

@@ -170,7 +170,7 @@ impl EncodeStream for Encoder {
                 }
                 let shown = match part {
                     PartHead::Text | PartHead::Refusal => Some(*choice),
-                    PartHead::Reasoning { .. } | PartHead::ToolCall { .. } => {
+                    PartHead::Reasoning { .. } | PartHead::ToolCall { .. } | PartHead::Media(_) => {
                         lose(losses);
                         None
                     }

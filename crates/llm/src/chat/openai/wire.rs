@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 
 use super::note::Tokens;
 use crate::{
-    Format, Losses, Severity, Tier, Usage,
+    Field, Format, Losses, Severity, Tier, Usage,
     chat::{self, CacheMark, Extension, Extensions, Finish, FinishReason, Token, ToolKind},
     json::Path,
+    media::{Media, MediaKind, Source},
     unread::{self, Silent},
     usage::Count,
 };
@@ -74,6 +75,43 @@ pub(super) fn finish_word(reason: FinishReason) -> &'static str {
         FinishReason::Length | FinishReason::ContextWindow => "length",
         FinishReason::ToolCalls => "tool_calls",
         FinishReason::ContentFilter | FinishReason::Refusal => "content_filter",
+    }
+}
+
+/// A picture of an answer, as servers of the format have added it (OpenRouter, "Image generation").
+#[derive(Serialize)]
+pub(super) struct Shown {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    image_url: ShownUrl,
+}
+
+#[derive(Serialize)]
+struct ShownUrl {
+    url: String,
+}
+
+impl Shown {
+    /// Returns `media` as it is shown; `None`, and a loss, if that is no picture.
+    pub(super) fn new(media: &Media, losses: &mut Losses) -> Option<Self> {
+        let url = match (media.kind, &media.source) {
+            (MediaKind::Image, Source::Inline { media_type, data }) => {
+                format!("data:{media_type};base64,{data}")
+            }
+            (MediaKind::Image, Source::Url(url)) => url.clone(),
+            (_, _) => {
+                let reason = format!(
+                    "the answer holds an {}, which this format cannot show",
+                    media.kind.name()
+                );
+                losses.advisory(Field::Reply("choices[].message.content"), reason);
+                return None;
+            }
+        };
+        Some(Self {
+            kind: "image_url",
+            image_url: ShownUrl { url },
+        })
     }
 }
 

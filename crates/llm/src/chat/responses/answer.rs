@@ -20,6 +20,7 @@ use crate::{
     },
     json::Shallow,
     kept,
+    media::{Media, MediaKind, Source},
 };
 
 /// Members of a request that its response repeats, and what they are where the request leaves them out.
@@ -98,6 +99,8 @@ pub(super) enum Body {
         name: String,
         arguments: String,
     },
+    /// A picture, in base64, as the provider's own tool for them gives it.
+    Picture(String),
 }
 
 /// A part of a message.
@@ -148,6 +151,7 @@ impl Item {
                 kind: ToolKind::Custom,
                 ..
             } => "ctc",
+            Body::Picture(_) => "ig",
         };
         Self {
             id: format!("{prefix}_{}", item_hash(response, index)),
@@ -158,6 +162,16 @@ impl Item {
 }
 
 impl Body {
+    /// Returns `media` as an item; `None`, and a loss, if it is no picture or not here.
+    pub(super) fn shown(media: &Media, losses: &mut Losses) -> Option<Self> {
+        if let (MediaKind::Image, Source::Inline { data, .. }) = (media.kind, &media.source) {
+            return Some(Body::Picture(data.clone()));
+        }
+        let reason = format!("a response has no {} parts", media.kind.name());
+        losses.advisory(Field::Reply("output"), reason);
+        None
+    }
+
     /// Returns a call, with an id of its own if the upstream gave it none; no arguments are an empty object.
     pub(super) fn call(id: &str, name: &str, kind: ToolKind, response: &str, index: usize) -> Self {
         Body::Call {
@@ -221,6 +235,11 @@ impl Serialize for Item {
                 name: &'a str,
                 input: &'a str,
             },
+            ImageGenerationCall {
+                id: &'a str,
+                status: Status,
+                result: Option<&'a str>,
+            },
         }
 
         let (id, status) = (self.id.as_str(), self.status);
@@ -260,6 +279,11 @@ impl Serialize for Item {
                     name,
                     input: arguments,
                 },
+            },
+            Body::Picture(data) => Wire::ImageGenerationCall {
+                id,
+                status,
+                result: (status != Status::InProgress).then_some(data),
             },
         };
         wire.serialize(serializer)
@@ -526,10 +550,10 @@ fn add(part: &Part, response: &str, items: &mut Vec<Item>, losses: &mut Losses) 
             }
             body
         }
-        PartBody::Media(media) => {
-            let reason = format!("a response has no {} parts", media.kind.name());
-            return losses.advisory(Field::Reply("output"), reason);
-        }
+        PartBody::Media(media) => match Body::shown(media, losses) {
+            Some(body) => body,
+            None => return,
+        },
         PartBody::SearchResult(_) => {
             return losses.advisory(Field::Reply("output"), "a response has no search results");
         }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     ApiError, ErrorKind, Losses, Usage,
     chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, Token, citation, note, openai},
+    media::Media,
 };
 
 /// A comment, which no reader hands on (WHATWG HTML, section 9.2.6).
@@ -65,7 +66,7 @@ impl EncodeStream for Encoder {
                 choice: 0,
                 index,
                 part,
-            } => self.open(*index, part, out),
+            } => self.open(*index, part, out, losses),
             Event::Open { .. } => answer::lose_choices(losses),
             Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => self.delta(*index, delta, out, losses),
@@ -131,7 +132,10 @@ impl Encoder {
         }
     }
 
-    fn open(&mut self, index: usize, head: &PartHead, out: &mut BytesMut) {
+    fn open(&mut self, index: usize, head: &PartHead, out: &mut BytesMut, losses: &mut Losses) {
+        if let PartHead::Media(media) = head {
+            return self.show(media, out, losses);
+        }
         let mut part = Part {
             head: head.clone(),
             place: None,
@@ -139,9 +143,24 @@ impl Encoder {
         // A call is news by itself; anything else begins with what is said in it.
         match head {
             PartHead::ToolCall { .. } => part.place = Some(self.begin(head, out)),
-            PartHead::Text | PartHead::Refusal | PartHead::Reasoning { .. } => {}
+            PartHead::Text | PartHead::Refusal | PartHead::Reasoning { .. } | PartHead::Media(_) => {}
         }
         self.parts.insert(index, part);
+    }
+
+    /// Says a picture, which is an item of its own.
+    fn show(&mut self, media: &Media, out: &mut BytesMut, losses: &mut Losses) {
+        let Some(body) = Body::shown(media, losses) else {
+            return;
+        };
+        if let Body::Picture(data) = &body {
+            self.said += data.len();
+        }
+        if self.said > MAX_ANSWER {
+            return self.fail(&too_long(), out);
+        }
+        let index = self.begin_item(body, out);
+        self.settle(index, Status::Completed, out);
     }
 
     /// Begins what a part of this kind is: an item, or more of the message that was said last.
@@ -158,7 +177,7 @@ impl Encoder {
                 let refusal = matches!(head, PartHead::Refusal);
                 return self.begin_piece(item, refusal, out);
             }
-            PartHead::Reasoning { .. } => Body::Reasoning {
+            PartHead::Reasoning { .. } | PartHead::Media(_) => Body::Reasoning {
                 text: String::new(),
                 encrypted: None,
             },
@@ -237,8 +256,7 @@ impl Encoder {
             Delta::Citation(citation) => citation.weight(),
         };
         if self.said > MAX_ANSWER {
-            let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's answer exceeds 16 MiB");
-            return self.fail(&error, out);
+            return self.fail(&too_long(), out);
         }
         let redacted = matches!(part.head, PartHead::Reasoning { redacted: true });
         let place = match part.place {
@@ -343,4 +361,8 @@ impl Encoder {
             out,
         );
     }
+}
+
+fn too_long() -> ApiError {
+    ApiError::new(ErrorKind::BadUpstream, "the upstream's answer exceeds 16 MiB")
 }

@@ -260,6 +260,7 @@ pub(super) fn hush(item: &Item, place: Place, sequence: &mut u64, out: &mut Byte
             };
             write(sequence, done, out);
         }
+        Body::Picture(_) => {}
     }
 }
 

@@ -432,3 +432,64 @@ data: [DONE]
         assert!(out.contains(expected), "{expected} in {out}");
     }
 }
+
+#[test]
+fn a_picture_of_an_answer_reaches_who_can_show_it() {
+    let parts = json!([
+        {"text": "Here."},
+        {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+        {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}},
+    ]);
+    let candidate = json!({"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0});
+    let shown = json!({"candidates": [candidate], "modelVersion": "m", "responseId": "r"});
+    let asked = |more: Value| {
+        let mut asked = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+        let more = more.as_object().cloned().unwrap_or_default();
+        asked.as_object_mut().expect("an object").extend(more);
+        asked
+    };
+    let check = |path: &str, request: &Value, lost: &[&str], whole: &dyn Fn(&Value) -> Value, event: &str| {
+        let body = Bytes::from(shown.to_string());
+        let answer = call(path, request, &Vertex, GEMINI_3)
+            .reply
+            .response(body.clone())
+            .expect("an answer");
+        let reply: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!(whole(&reply), json!(true), "{path}: {reply}");
+        let names = |losses: &crate::Losses| losses.names(Format::OpenAi);
+        assert_eq!(names(&answer.observed.losses), lost, "{path}");
+        let mut streamed = request.clone();
+        streamed["stream"] = json!(true);
+        let mut stream = call(path, &streamed, &Vertex, GEMINI_3).reply.stream();
+        let mut out = stream.push(Bytes::from(format!("data: {shown}\n\n"))).to_vec();
+        out.extend_from_slice(&stream.end(End::Clean));
+        let out = String::from_utf8(out).expect("text");
+        assert!(out.contains(event), "{path}: {event} in {out}");
+        assert_eq!(names(&stream.observed().losses), lost, "{path}");
+    };
+    let image = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]);
+    check(
+        "/v1/chat/completions",
+        &asked(json!({})),
+        &["choices[].message.content"],
+        &|reply| json!(reply["choices"][0]["message"]["images"] == image),
+        r#""images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]"#,
+    );
+    check(
+        "/v1/responses",
+        &json!({"model": "m", "input": "x", "store": false}),
+        &["output"],
+        &|reply| {
+            let item = &reply["output"][1];
+            json!(item["type"] == "image_generation_call" && item["result"] == "AAAA")
+        },
+        r#""status":"completed","result":"AAAA""#,
+    );
+    check(
+        "/anthropic/v1/messages",
+        &asked(json!({"max_tokens": 9})),
+        &["content"],
+        &|reply| json!(reply["content"] == json!([{"type": "text", "text": "Here."}])),
+        r#""text":"Here.""#,
+    );
+}

@@ -140,6 +140,9 @@ struct Message<'a> {
     thinking_blocks: Vec<ThinkingBlock<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall<'a>>,
+    /// OpenRouter's member.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<wire::Shown>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,13 +210,7 @@ impl<'a> Message<'a> {
                 PartBody::ToolCall(call) => message
                     .tool_calls
                     .push(ToolCall::whole(call, &call.id, &call.name)),
-                PartBody::Media(media) => losses.advisory(
-                    Field::Reply("choices[].message.content"),
-                    format!(
-                        "the answer holds an {}, which this format cannot show",
-                        media.kind.name()
-                    ),
-                ),
+                PartBody::Media(media) => message.images.extend(wire::Shown::new(media, losses)),
                 PartBody::SearchResult(_) => losses.advisory(
                     Field::Reply("choices[].message.content"),
                     "the answer holds a search result, which this format cannot show",

@@ -13,7 +13,7 @@ use super::super::{
     error,
     note::Annotation,
     reasoning::ThinkingBlock,
-    wire::{self, Counts, Logprobs, Remarks, ToolCall},
+    wire::{self, Counts, Logprobs, Remarks, Shown, ToolCall},
 };
 use crate::{
     Field, Losses, Usage,
@@ -96,7 +96,14 @@ impl Encoder {
         self.prefix.pop();
     }
 
-    fn open(&mut self, index: usize, choice: usize, head: &PartHead, out: &mut BytesMut) {
+    fn open(
+        &mut self,
+        index: usize,
+        choice: usize,
+        head: &PartHead,
+        out: &mut BytesMut,
+        losses: &mut Losses,
+    ) {
         if self.parts.len() <= index {
             self.parts.resize(index + 1, None);
         }
@@ -111,6 +118,16 @@ impl Encoder {
                 let call = ToolCall::piece(Some(index), Some((id, name)), *kind, "");
                 self.delta(choice, Said::tool_call(call), out);
                 Kind::ToolCall { index, kind: *kind }
+            }
+            PartHead::Media(media) => {
+                if let Some(shown) = Shown::new(media, losses) {
+                    let said = Said {
+                        images: Some([shown]),
+                        ..Said::default()
+                    };
+                    self.delta(choice, said, out);
+                }
+                return;
             }
         };
         let start = self.choice(choice).said;
@@ -289,7 +306,7 @@ impl EncodeStream for Encoder {
     fn event(&mut self, event: &Event, out: &mut BytesMut, losses: &mut Losses) {
         match event {
             Event::Start(head) => self.start(head),
-            Event::Open { index, choice, part } => self.open(*index, *choice, part, out),
+            Event::Open { index, choice, part } => self.open(*index, *choice, part, out, losses),
             Event::Delta { delta, .. } if citation::lose_delta(delta, losses) => {}
             Event::Delta { index, delta } => {
                 if let Some(part) = self.parts.get(*index).copied().flatten() {
@@ -346,6 +363,8 @@ struct Said<'a> {
     thinking_blocks: Option<[ThinkingBlock<'a>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[ToolCall<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<[Shown; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
