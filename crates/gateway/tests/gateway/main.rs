@@ -1,5 +1,6 @@
 //! The gateway between scripted clients and upstreams, on real sockets.
 
+mod acceptance;
 mod access;
 mod access_log;
 mod admin;

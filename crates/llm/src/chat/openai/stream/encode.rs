@@ -253,6 +253,22 @@ impl Encoder {
         self.choice(choice).begun = true;
     }
 
+    /// Says nothing, in a chunk where the answer has begun: readers that wait for one see that it goes on.
+    fn ping(&self, out: &mut BytesMut) {
+        if self.prefix.is_empty() {
+            return out.extend_from_slice(KEEP_ALIVE);
+        }
+        let step = Step {
+            index: 0,
+            delta: Said::default(),
+            logprobs: None,
+            finish_reason: None,
+            native_finish_reason: None,
+            stop_reason: None,
+        };
+        self.chunk(&[step], None, out);
+    }
+
     fn delta(&mut self, choice: usize, said: Said<'_>, out: &mut BytesMut) {
         self.say(choice, said, None, out);
     }
@@ -323,7 +339,7 @@ impl EncodeStream for Encoder {
                 self.usage.merge(usage);
             }
             Event::Finish { choice, reason } => self.finish(*choice, reason, out, losses),
-            Event::Ping => out.extend_from_slice(KEEP_ALIVE),
+            Event::Ping => self.ping(out),
             Event::Error(error) => out.extend_from_slice(&error::encode_event(error)),
         }
     }
