@@ -72,6 +72,29 @@ pub(super) fn links(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
+/// Finds tests that a page names and that nobody has written: `module::name`, where the name is a sentence as those of tests
+/// are.
+pub(super) fn tests(tree: &Tree) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (path, text) in tree.texts.iter().filter(|(path, _)| path.ends_with(".md")) {
+        for (line, text) in prose(text) {
+            // What stands between backticks is every other part.
+            let spans = text.split('`').skip(1).step_by(2);
+            let names = spans.filter_map(|span| Some(span.rsplit_once("::")?.1));
+            for name in names.filter(|name| name.matches('_').count() >= SENTENCE) {
+                let written = format!("fn {name}(");
+                if !tree.sources.iter().any(|source| source.code.contains(&written)) {
+                    faults.push(Fault::new(path, line, format!("there is no test {name}")));
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// Names with so many joints are sentences.
+const SENTENCE: usize = 3;
+
 /// Returns the targets of the links in a page, and the line of each.
 fn targets(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();

@@ -55,6 +55,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("examples", docs::examples),
     ("design-pages", docs::design),
     ("doc-links", docs::links),
+    ("named-tests", docs::tests),
 ];
 
 /// Something to mend.

@@ -327,6 +327,26 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn tests_that_pages_name_are_there() {
+    let pages = |text: &str| {
+        files(&[
+            ("docs/a.md", text),
+            ("crates/a/tests/b.rs", "#[test]\nfn a_thing_is_said_well() {}\n"),
+        ])
+    };
+    for good in [
+        "`a b::a_thing_is_said_well` holds it",
+        "`chat::Request`, `llm::inbound`, `a_thing::of_two`",
+        "outside: b::nothing_is_said_at_all",
+        "```\n`b::nothing_is_said_at_all`\n```",
+    ] {
+        check(docs::tests, &pages(good), &[]);
+    }
+    let bad = "`b::a_thing_is_said_well`\n`a b::nothing_is_said_at_all`";
+    check(docs::tests, &pages(bad), &["docs/a.md:2"]);
+}
+
+#[test]
 fn every_check_has_its_own_name() {
     let names: BTreeSet<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), CHECKS.len());

@@ -11,7 +11,10 @@ use rustls::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{Provider, Reply, Upstream, client};
+use testkit::{
+    Provider, Received, Reply, Upstream, client,
+    http2::{self, Act, Http2},
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -69,6 +72,22 @@ async fn check(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_is_shown_the_certificate_that_it_asks_for() {
     let receiver = Upstream::start(Reply::json(200, &json!({}))).await;
+    let took = || receiver.requests().len();
+    check_certificate("http/protobuf", receiver.address(), took).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_of_grpc_is_shown_it_too() {
+    let taken = |_, _: &Received| {
+        let answer = http2::Answer::new(200, "application/grpc", &[""]);
+        Act::Answer(answer.trailer("grpc-status", "0"))
+    };
+    let receiver = Http2::start(taken).await;
+    check_certificate("grpc", receiver.address(), || receiver.requests().len()).await;
+}
+
+/// Has spans told to a `receiver` that asks for certificates, which says how many calls it `took`.
+async fn check_certificate(protocol: &str, receiver: SocketAddr, took: impl Fn() -> usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let authority = authority();
@@ -80,24 +99,26 @@ async fn a_receiver_is_shown_the_certificate_that_it_asks_for() {
     roots.add(authority.der().clone()).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
     let asks = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let address = decrypt(receiver.address(), &authority, Some(asks.unwrap())).await;
+    let address = decrypt(receiver, &authority, Some(asks.unwrap())).await;
     let endpoint = format!("https://localhost:{}/v1/traces", address.port());
     let unknown = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str()),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", &file("authority")),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
     ];
     let shown = [
         ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &*file("certificate")),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &file("key")),
     ];
-    for (variables, expected) in [(unknown.to_vec(), 0), ([unknown, shown].concat(), 1)] {
+    let shown = [&unknown[..], &shown].concat();
+    for (variables, expected) in [(unknown.to_vec(), 0), (shown, 1)] {
         let mut gateway = Gateway::start(&[], &variables);
         let request = json!({"model": "sim-1", "messages": [{"role": "user", "content": "Hello"}]});
         let answer = client::post(gateway.address, "/v1/chat/completions", &[], &request).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         gateway.signal("TERM");
         assert_eq!(gateway.ended(), 0);
-        assert_eq!(receiver.requests().len(), expected, "{variables:?}");
+        assert_eq!(took(), expected, "{variables:?}");
     }
 }
 

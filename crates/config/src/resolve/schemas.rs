@@ -84,3 +84,33 @@ impl Serving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What metrics and spans call a provider is told by the schema of its backend (compatibility specification, "GenAI
+    /// metrics", attributes).
+    #[test]
+    fn schemas_have_the_names_that_metrics_know() {
+        let check = |name: ApiName, host: &str, expected: &str| {
+            assert_eq!(serving(name).at(host).name(), expected, "{name:?}");
+        };
+        check(ApiName::OpenAI, "models.internal", "openai");
+        check(ApiName::AzureOpenAI, "own.openai.azure.com", "azure.openai");
+        check(ApiName::AWSBedrock, "models.internal", "aws.bedrock");
+        check(ApiName::AWSAnthropic, "models.internal", "aws.anthropic");
+        check(
+            ApiName::GCPVertexAI,
+            "europe-west4-aiplatform.googleapis.com",
+            "gcp.vertex_ai",
+        );
+        check(
+            ApiName::GCPAnthropic,
+            "europe-west4-aiplatform.googleapis.com",
+            "gcp.anthropic",
+        );
+        check(ApiName::Anthropic, "api.anthropic.com", "anthropic");
+        check(ApiName::Cohere, "api.cohere.com", "cohere");
+    }
+}

@@ -22,6 +22,7 @@ mod intake;
 mod kept;
 mod limits;
 mod matrix;
+mod measured;
 mod metering;
 mod models;
 mod names;

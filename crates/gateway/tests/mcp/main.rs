@@ -16,6 +16,7 @@ mod permitted;
 mod pinned;
 #[cfg(unix)]
 mod programs;
+mod records;
 mod resume;
 mod served;
 mod server;

@@ -2,7 +2,9 @@
 //! of everything that can be asked for.
 
 mod cases;
+mod errors;
 mod operations;
+mod places;
 mod tools;
 
 use std::{fs::File, process::Stdio};

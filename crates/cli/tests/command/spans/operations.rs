@@ -1,13 +1,19 @@
 //! Spans of every operation, as providers answer it, in both vocabularies and with what may be said of it left out.
 
-use std::{fmt::Write as _, fs::File, process::Stdio};
+use std::{collections::BTreeSet, fmt::Write as _, fs::File, process::Stdio, time::Duration};
 
 use insta::assert_snapshot;
 use serde_json::Value;
-use testkit::{Client, Reply, Upstream, client::Answer};
+use testkit::{
+    Client, Reply, Upstream,
+    client::{self, Answer},
+};
 
 use super::cases::{Asked, Case, cases};
 use crate::process::Gateway;
+
+/// How long it may take until everything is counted.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What only clients and models may read where spans hide content.
 const CANARY: &str = "canary";
@@ -36,6 +42,14 @@ async fn spans(variables: &[(&str, &str)]) -> Vec<Value> {
             case.name
         );
     }
+    // What follows an answer is counted when its last byte is handed over, which its reader may see a moment earlier.
+    let reached = async {
+        while counted(&gateway).await != OPERATIONS {
+            tokio::task::yield_now().await;
+        }
+    };
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    assert!(reached.is_ok(), "{:?}", counted(&gateway).await);
     gateway.signal("TERM");
     assert_eq!(gateway.ended(), 0);
     let written = std::fs::read_to_string(&path).unwrap();
@@ -47,6 +61,37 @@ async fn spans(variables: &[(&str, &str)]) -> Vec<Value> {
     spans.sort_by_key(|span| span["start"].as_u64());
     spans
 }
+
+/// Returns the operations that metrics name.
+async fn counted(gateway: &Gateway) -> Vec<String> {
+    let metrics = client::get(gateway.admin, "/metrics", &[]).await.text();
+    let counts = metrics
+        .lines()
+        .filter(|line| line.starts_with("gen_ai_server_request_duration_seconds_count"));
+    let names = counts.filter_map(|line| line.split("gen_ai_operation_name=\"").nth(1)?.split('"').next());
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// What metrics call everything that is asked for here.
+const OPERATIONS: &[&str] = &[
+    "chat",
+    "completion",
+    "count_tokens",
+    "embeddings",
+    "generate_content",
+    "image_edit",
+    "image_generation",
+    "messages",
+    "moderation",
+    "rerank",
+    "responses",
+    "responses_input_tokens",
+    "speech",
+    "tokenize",
+    "transcription",
+    "translation",
+];
 
 async fn ask(gateway: &Gateway, case: &Case) -> Answer {
     let headers = [("anthropic-version", "2023-06-01"), ("agent-session-id", "s-1")];

@@ -48,6 +48,12 @@ fn asked() -> Vec<(&'static str, Value, Beside)> {
             None,
         ),
         ("logging/setLevel", json!({"level": "warning"}), None),
+        (
+            "notifications/progress",
+            json!({"progressToken": "of nobody", "progress": 0.5, "message": "half of it"}),
+            None,
+        ),
+        ("notifications/roots/list_changed", json!({}), None),
         ("nothing/known", json!({}), None),
     ]
 }
@@ -157,8 +163,10 @@ async fn post(
     params: Value,
     header: Beside,
 ) -> client::Answer {
-    let request =
-        json!({"jsonrpc": "2.0", "id": format!("id of {method}"), "method": method, "params": params});
+    let mut request = json!({"jsonrpc": "2.0", "method": method, "params": params});
+    if !method.starts_with("notifications/") {
+        request["id"] = format!("id of {method}").into();
+    }
     let named = format!("r-{method}");
     let mut headers = vec![
         ("accept", "application/json, text/event-stream"),
