@@ -42,7 +42,6 @@ pub(super) struct Record<'a> {
     reasoning_tokens: Option<u64>,
     total_tokens: Option<u64>,
     audio_seconds: Option<u64>,
-    #[serde(rename = "gen_ai.usage.search_units", skip_serializing_if = "Option::is_none")]
     search_units: Option<u64>,
     /// Whether costs are made of tokens that nobody has counted.
     estimated: bool,
@@ -186,6 +185,7 @@ impl<'a> Record<'a> {
             ("gen_ai.usage.reasoning_tokens", self.reasoning_tokens),
             ("gen_ai.usage.total_tokens", self.total_tokens),
             ("gen_ai.usage.audio_seconds", self.audio_seconds),
+            ("gen_ai.usage.search_units", self.search_units),
         ] {
             told.some(name, count.map(Member::Count));
         }
