@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    served::Served,
-    served::{PATH, data, next, request, serve_text},
+use crate::served::{
+    PATH, Served, data, modern_headers, modern_request, next, notification, request, serve_text,
 };
 
 /// A server in a few lines of shell: answers `initialize`, echoes its own process id, asks the client something,
@@ -18,6 +17,9 @@ while read -r line; do
     *'"ask"'*) printf '{"jsonrpc":"2.0","id":"q","method":"roots/list"}\n'
       read -r answer
       printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"answer":%s}}\n' "$id" "$answer" ;;
+    *'"slow"'*) printf '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"%s"}}\n' "$id"
+      read -r told
+      printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"told":%s}}\n' "$id" "$told" ;;
     *'"tools/call"'*) printf 'not a message\n'
       printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s,"variable":"%s"}}\n' "$id" "$$" "$VARIABLE" ;;
   esac
@@ -92,6 +94,85 @@ async fn programs_ask_clients() {
     let done = data(&next(&mut client).await);
     assert_eq!(done["id"], 9);
     assert_eq!(done["result"]["answer"]["id"], "q");
+    served.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn programs_are_told_what_is_cancelled() {
+    let mut served = serve("").await;
+    served.open().await;
+    let mut client = testkit::Client::connect(served.address).await;
+    let call = request(9, "tools/call", &json!({ "name": "sh__slow" }));
+    client.post(PATH, &served.headers(), &call).await.expect("sent");
+    client.head().await.expect("a head");
+    let begun = data(&next(&mut client).await);
+    let own: u64 = begun["params"]["data"]
+        .as_str()
+        .and_then(|id| id.parse().ok())
+        .expect("a number");
+    let of_nobody = notification("notifications/cancelled", &json!({ "requestId": 8 }));
+    let cancelled = notification(
+        "notifications/cancelled",
+        &json!({ "requestId": 9, "reason": "enough" }),
+    );
+    for message in [of_nobody, cancelled] {
+        assert_eq!(served.send(&message).await.status, 202);
+    }
+    let done = data(&next(&mut client).await);
+    let told = notification(
+        "notifications/cancelled",
+        &json!({ "requestId": own, "reason": "enough" }),
+    );
+    assert_eq!(
+        (&done["id"], &done["result"]["told"]),
+        (&json!(9), &told),
+        "by the id that it knows"
+    );
+    served.gateway.drain().await;
+}
+
+/// Whoever has no session cancels by going away.
+#[tokio::test]
+async fn programs_are_told_that_nobody_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("told");
+    let script = SERVER.replace(
+        r#"read -r told"#,
+        r#"read -r told; printf '%s' "$told" > "$VARIABLE.new"; mv "$VARIABLE.new" "$VARIABLE""#,
+    );
+    let script = serde_json::to_string(&script)
+        .expect("a string")
+        .replace('$', "$$");
+    let variable = path.display();
+    let reference = format!(
+        "{{name: sh, stdio: {{command: sh, args: [\"-c\", {script}], env: [{{name: VARIABLE, value: \"{variable}\"}}]}}}}"
+    );
+    let served = serve_text(&reference).await;
+    let mut params = json!({ "name": "sh__slow" });
+    params["_meta"]["io.modelcontextprotocol/logLevel"] = json!("debug");
+    let call = modern_request("tools/call", params, &json!({}));
+    let headers = modern_headers(&call);
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let mut client = testkit::Client::connect(served.address).await;
+    client.post(PATH, &headers, &call).await.expect("sent");
+    client.head().await.expect("a head");
+    let begun = data(&next(&mut client).await);
+    drop(client);
+    let told = loop {
+        match std::fs::read_to_string(&path) {
+            Ok(told) => break told,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let told: Value = serde_json::from_str(&told).expect("a message");
+    assert_eq!(told["method"], "notifications/cancelled");
+    assert_eq!(
+        told["params"]["requestId"].to_string(),
+        begun["params"]["data"].as_str().unwrap_or_default()
+    );
     served.gateway.drain().await;
 }
 
