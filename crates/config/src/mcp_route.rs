@@ -34,6 +34,8 @@ pub struct Route {
     pub hostnames: bool,
     /// How long a session lasts.
     pub session_ttl: Duration,
+    /// The most bytes of a token that clients carry.
+    pub max_token: usize,
     /// Stands for the route where a policy treats its requests: limits, faults, and how large they may be.
     pub treated: Option<Arc<Rule>>,
     /// Who may use it, and what of it.

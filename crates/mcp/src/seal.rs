@@ -9,7 +9,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     num::NonZeroU32,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aws_lc_rs::{
@@ -109,6 +112,8 @@ pub struct Derived {
     salt: Salt,
     own: OnceLock<[u8; 32]>,
     known: Mutex<Known>,
+    /// Keys that were derived and not counted yet.
+    derivations: AtomicU64,
 }
 
 /// Keys that were derived for the salts of others.
@@ -138,12 +143,30 @@ impl Derived {
             salt,
             own: OnceLock::new(),
             known: Mutex::default(),
+            derivations: AtomicU64::new(0),
         }
+    }
+
+    /// Returns how many keys were derived since this was last asked.
+    pub fn derivations(&self) -> u64 {
+        match self.derivations.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.derivations.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    fn derive(&self, seed: &Seed, salt: &Salt) -> [u8; 32] {
+        self.derivations.fetch_add(1, Ordering::Relaxed);
+        seed.derive(salt)
+    }
+
+    fn own(&self) -> &[u8; 32] {
+        self.own.get_or_init(|| self.derive(&self.primary, &self.salt))
     }
 
     /// Returns `plain`, readable only with the seed.
     pub fn seal(&self, unique: Unique, plain: &[u8]) -> String {
-        let key = cipher(self.own.get_or_init(|| self.primary.derive(&self.salt)));
+        let key = cipher(self.own());
         let mut sealed = self.salt.to_vec();
         sealed.extend_from_slice(&unique);
         sealed.extend_from_slice(&encrypt(&key, unique, b"", plain));
@@ -179,13 +202,13 @@ impl Derived {
             known.derived += 1;
         }
         let primary = if *salt == self.salt {
-            *self.own.get_or_init(|| self.primary.derive(&self.salt))
+            *self.own()
         } else {
-            self.primary.derive(salt)
+            self.derive(&self.primary, salt)
         };
         let keys = [
             Some(primary),
-            self.fallback.as_ref().map(|fallback| fallback.derive(salt)),
+            self.fallback.as_ref().map(|fallback| self.derive(fallback, salt)),
         ];
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.keys.insert(*salt, keys).is_none() {

@@ -53,6 +53,9 @@ pub struct MCPRoute {
     /// How long a session lasts; 24h by default.
     #[serde(rename = "sessionTTL")]
     pub session_ttl: Option<Duration>,
+    /// How long the token of a session may be that clients carry; 16384 by default.
+    #[schemars(range(min = 256, max = 1_048_576))]
+    pub max_session_token_bytes: Option<u32>,
 }
 
 /// A server.

@@ -134,6 +134,9 @@ fn route(
             Some(own) => own.0,
             None => SESSION_TTL,
         },
+        max_token: spec
+            .max_session_token_bytes
+            .map_or(MAX_TOKEN, |own| usize::try_from(own).unwrap_or(MAX_TOKEN)),
         access: access::own(from, key, spec, access, notes),
         shut,
         treated: None,
@@ -320,6 +323,12 @@ pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
         faults.hostname(name, format!("spec.hostnames[{index}]"));
     }
     faults.at_most(16, spec.headers.len(), "spec.headers");
+    let fits = |bytes: u32| (256..=1_048_576).contains(&bytes);
+    faults.add_if(
+        !spec.max_session_token_bytes.is_none_or(fits),
+        "spec.maxSessionTokenBytes",
+        "expected a number from 256 to 1048576",
+    );
     path(spec.path.as_deref(), "spec.path", faults);
     faults.add_if(
         spec.backend_refs.is_empty(),
@@ -428,6 +437,7 @@ const KIND: &str = "MCPRoute";
 /// The path of a route or server that says none.
 pub(super) const PATH: &str = "/mcp";
 const SESSION_TTL: Duration = Duration::from_secs(24 * 3600);
+const MAX_TOKEN: usize = 16 * 1024;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);

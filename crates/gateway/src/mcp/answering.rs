@@ -241,11 +241,11 @@ impl Answering<'_> {
         if self.turn.is_modern() {
             return None;
         }
-        Some(self.turn.place(&Place::Answer {
+        self.turn.place(&Place::Answer {
             backend: self.backend.name.to_string(),
             event: event.to_owned(),
             method: self.method.to_owned(),
-        }))
+        })
     }
 }
 

@@ -92,21 +92,35 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         backends: opened.iter().map(|(_, opened)| opened.entry.clone()).collect(),
     };
     turn.count_client(&session);
-    let sessions = &turn.runtime.sessions;
-    let token = sessions.tokens().seal(&session, sessions.draw());
+    let token = sealed(turn, &session);
     turn.account.note(|account| {
         account.session = Some(word(&fingerprint(&token)));
         account.version = version.name();
     });
     // One that has said nothing is not waited for again by the first list.
     for failure in failures.iter().filter(|failure| failure.fault == Fault::Timeout) {
-        sessions.away(fingerprint(&token), failure);
+        turn.runtime.sessions.away(fingerprint(&token), failure);
     }
     let token = HeaderValue::try_from(token);
     let token = token.map_err(|_| RpcError::new(error::INTERNAL, "the session's token cannot be sent"))?;
     let mut said = Said::message(request.answer(result(version, &opened)).to_raw());
     said.headers.insert(SESSION, token);
     Ok(said)
+}
+
+/// Returns what the client carries of a session: its token, or the name of one that is too long.
+fn sealed(turn: &Turn, session: &Session) -> String {
+    let sessions = &turn.runtime.sessions;
+    let tokens = sessions.tokens();
+    let mut token = tokens.seal(session, sessions.draw());
+    if token.len() > turn.route.max_token {
+        tracing::debug!(bytes = token.len(), "a session's token is too long to be carried");
+        token = sessions.long.keep(sessions.draw(), token);
+    }
+    let metrics = &turn.runtime.metrics.tools;
+    metrics.derived(tokens.derivations());
+    metrics.recent.used(fingerprint(&token));
+    token
 }
 
 fn result(version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {

@@ -311,7 +311,7 @@ impl Hearing<'_> {
             }
             let event = arrived
                 .id
-                .map(|id| turn.place(&Place::All(self.noted(&backend.name, id))));
+                .and_then(|id| turn.place(&Place::All(self.noted(&backend.name, id))));
             let Some(message) = arrived.message else { continue };
             match hear(turn, backend, message).await {
                 Heard::Tell(message) => self.notices.tell(event.as_deref(), message).await,

@@ -23,6 +23,7 @@ mod line;
 mod listen;
 mod lists;
 pub(crate) mod login;
+mod long;
 mod notices;
 pub(crate) mod outlet;
 mod pages;
@@ -417,6 +418,8 @@ async fn get(ctx: &Ctx, turn: Turn) -> Result<Answer, Box<Refused>> {
 async fn delete(turn: Turn) -> Result<Answer, Box<Refused>> {
     let turn = resumed(turn)?;
     turn.runtime.sessions.end(turn.fingerprint);
+    turn.runtime.sessions.long.forget(&turn.token);
+    turn.runtime.metrics.tools.recent.ended(&turn.fingerprint);
     let backends = turn
         .route
         .backends

@@ -20,6 +20,7 @@ use tokio::time::{Duration, Instant, Sleep};
 use crate::{
     facts::{Facts, Outcome},
     server::drain::Stopped,
+    telemetry::tools::Streaming,
 };
 
 /// Where running work puts what the client is to be told before the end.
@@ -65,6 +66,7 @@ pub(crate) struct Streamed {
     last_write: Instant,
     /// Goes off when the time to drain is over.
     stop: Stopped,
+    _open: Streaming,
     facts: Option<Box<Facts>>,
 }
 
@@ -166,6 +168,7 @@ impl Stream {
             alarm: Box::pin(tokio::time::sleep_until(now + self.keep_alive)),
             last_write: now,
             stop: facts.stop(),
+            _open: facts.runtime().metrics.tools.streaming(),
             stream: self,
             facts: Some(facts),
         }

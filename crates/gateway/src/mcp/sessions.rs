@@ -16,7 +16,9 @@ use mcp::{
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{cache::Cache, call::Failure, inband::Waits, index::Index, line::Lines, peers::Peers};
+use super::{
+    cache::Cache, call::Failure, inband::Waits, index::Index, line::Lines, long::Long, peers::Peers,
+};
 use crate::Runtime;
 
 /// How session tokens are sealed.
@@ -52,6 +54,7 @@ pub(crate) struct Sessions {
     pub(super) lines: Lines,
     pub(super) peers: Peers,
     pub(super) waits: Waits,
+    pub(super) long: Long,
     random: &'static dyn SecureRandom,
     known: Mutex<Known>,
 }
@@ -128,6 +131,7 @@ impl Sessions {
             lines: Lines::default(),
             peers: Peers::default(),
             waits: Waits::default(),
+            long: Long::default(),
             random,
             known: Mutex::default(),
         }
@@ -317,7 +321,11 @@ impl Listening {
     /// Claims the stream of a session; `None` if somebody listens already.
     pub(super) fn new(runtime: &Arc<Runtime>, session: Fingerprint) -> Option<Self> {
         let taken = std::mem::replace(&mut runtime.sessions.lock().of(session).listened, true);
-        (!taken).then(|| Self {
+        if taken {
+            return None;
+        }
+        runtime.metrics.tools.recent.listened(session, true);
+        Some(Self {
             runtime: Arc::clone(runtime),
             session,
         })
@@ -327,6 +335,8 @@ impl Listening {
         if let Some(known) = self.runtime.sessions.lock().sessions.get_mut(&self.session) {
             known.listened = false;
         }
+        let metrics = &self.runtime.metrics.tools;
+        metrics.recent.listened(self.session, false);
     }
 }
 

@@ -69,12 +69,15 @@ pub(super) struct Own {
 impl Turn {
     /// Returns the turn in the session whose token the client sent.
     pub(super) fn resume(mut self, token: &str) -> Result<Self, Box<Refused>> {
-        let sessions = &self.runtime.sessions;
-        let session = sessions.tokens().open(token, &self.route.id, now());
-        let fingerprint = fingerprint(token);
+        let (sessions, metrics) = (&self.runtime.sessions, &self.runtime.metrics.tools);
+        let (tokens, fingerprint) = (sessions.tokens(), fingerprint(token));
+        let carried = sessions.long.find(token);
+        let session = carried.and_then(|carried| tokens.open(&carried, &self.route.id, now()));
+        metrics.derived(tokens.derivations());
         self.session = session
             .filter(|session| !sessions.is_ended(&fingerprint) && self.who.owns(session))
             .ok_or_else(Refused::no_session)?;
+        metrics.recent.used(fingerprint);
         token.clone_into(&mut self.token);
         self.fingerprint = fingerprint;
         self.introduce();
@@ -254,10 +257,11 @@ impl Turn {
             .map(|_| ())
     }
 
-    /// Returns the token of a place in the client's stream.
-    pub(super) fn place(&self, place: &Place) -> String {
+    /// Returns the token of a place in the client's stream, if it is not too long to be carried.
+    pub(super) fn place(&self, place: &Place) -> Option<String> {
         let sessions = &self.runtime.sessions;
-        sessions.tokens().seal_place(place, &self.token, sessions.draw())
+        let token = sessions.tokens().seal_place(place, &self.token, sessions.draw());
+        (token.len() <= self.route.max_token).then_some(token)
     }
 
     /// Returns what the client sees in place of an id or token of `backend`.

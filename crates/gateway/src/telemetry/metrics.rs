@@ -410,6 +410,7 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         self.quotas.fill(counters);
+        self.tools.fill();
         self.dropped_records.set(dropped_records);
         self.dropped_spans.set(dropped_spans);
         self.forms.tell(form);

@@ -13,6 +13,7 @@ pub(crate) mod otlp;
 pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod quotas;
+mod recent;
 pub(crate) mod settings;
 pub(crate) mod tools;
 pub(crate) mod trace;

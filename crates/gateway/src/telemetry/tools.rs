@@ -6,11 +6,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use mcp::{Capabilities, Method, error};
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::histogram::{Bounds, Forms, Histogram};
+use super::{
+    histogram::{Bounds, Forms, Histogram},
+    recent::Recent,
+};
 use crate::Options;
 
 const DURATION: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -27,7 +30,15 @@ pub(crate) struct ToolMetrics {
     decisions: Family<Labels, Counter>,
     failures: Family<Labels, Counter>,
     partial: Family<Labels, Counter>,
+    derivations: Counter,
+    streams: Gauge,
+    sessions: Gauge,
+    /// Sessions that are in use.
+    pub(crate) recent: Recent,
 }
+
+/// A stream that is open, for as long as it is not dropped.
+pub(crate) struct Streaming(Gauge);
 
 /// Labels that headers and messages became, and their values, which are bounded.
 pub(crate) type Mapped = Arc<[(Arc<str>, Arc<str>)]>;
@@ -92,6 +103,19 @@ impl ToolMetrics {
             "mcp_progress_notifications",
             "Notifications of progress, in both directions",
         );
+        let derivations = Counter::default();
+        let help = "Keys that were derived for session tokens of the compatible form";
+        registry.register("mcp_token_derivations", help, derivations.clone());
+        let mut gauges = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let streams = gauges("mcp_streams_active", "Streams to MCP clients that are open");
+        let sessions = gauges(
+            "mcp_sessions_active",
+            "Sessions of MCP clients that were used of late, or listen",
+        );
         Self {
             duration,
             methods,
@@ -101,7 +125,30 @@ impl ToolMetrics {
             decisions,
             failures,
             partial,
+            derivations,
+            streams,
+            sessions,
+            recent: Recent::default(),
         }
+    }
+
+    /// Counts a stream that is opened, until what is returned is dropped.
+    pub(crate) fn streaming(&self) -> Streaming {
+        self.streams.inc();
+        Streaming(self.streams.clone())
+    }
+
+    /// Counts keys that were derived.
+    pub(crate) fn derived(&self, keys: u64) {
+        if keys > 0 {
+            self.derivations.inc_by(keys);
+        }
+    }
+
+    /// Sets what is counted when it is read.
+    pub(crate) fn fill(&self) {
+        self.sessions
+            .set(i64::try_from(self.recent.count()).unwrap_or(i64::MAX));
     }
 
     /// Returns what counts requests whose headers became these labels.
@@ -110,6 +157,12 @@ impl ToolMetrics {
             metrics: self,
             mapped,
         }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

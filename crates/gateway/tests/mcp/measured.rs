@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gateway::{Gateway, HeaderAttributes, Options, Telemetry};
 use serde_json::{Value, json};
-use testkit::{Reply, client};
+use testkit::{Gate, Reply, client};
 
 use crate::{
     served::{PATH, Served, notification, request, snapshot},
@@ -369,4 +369,41 @@ async fn failures_are_counted_by_phase_and_reason() {
             "{labels:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn sessions_and_streams_are_counted_while_they_last() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let one = start(
+        "one",
+        Box::new(move |received, _| {
+            (received.method == "GET").then(|| Reply::stream().frame("data: \n\n").wait(&held).stall())
+        }),
+    )
+    .await;
+    let mut served = serve(&[("one", one.address(), "")]).await;
+    let sessions = async |served: &Served| metric(served, "mcp_sessions_active", &[]).await;
+    assert_eq!(sessions(&served).await, 1.0);
+    let first = served.session.clone();
+    served.session.clear();
+    served.open().await;
+    served.call("one__echo").await;
+    assert_eq!(sessions(&served).await, 2.0);
+    let mut stream = served.listen(&[]).await;
+    stream.head().await.expect("a head");
+    assert_eq!(metric(&served, "mcp_streams_active", &[]).await, 1.0);
+    drop(stream);
+    one.closed().await;
+    while metric(&served, "mcp_streams_active", &[]).await > 0.0 {}
+    client::delete(served.address, PATH, &served.headers()).await;
+    assert_eq!(sessions(&served).await, 1.0);
+    served.session = first;
+    client::delete(served.address, PATH, &served.headers()).await;
+    assert_eq!(sessions(&served).await, 0.0);
+    assert_eq!(
+        metric(&served, "mcp_token_derivations_total", &[]).await,
+        0.0,
+        "ours need none"
+    );
 }

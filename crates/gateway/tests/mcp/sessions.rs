@@ -10,7 +10,7 @@ use testkit::{Reply, client};
 
 use crate::{
     served::{PATH, open, plain, request, serve, snapshot},
-    server::{echo, echoed, start, start_with},
+    server::{answer, echo, echoed, start, start_with},
 };
 
 #[tokio::test]
@@ -101,6 +101,46 @@ async fn replicas_share_sessions() {
     for served in [&here, &there, &here, &there] {
         assert_eq!(served.call("one__echo").await["error"], Value::Null);
     }
+}
+
+/// Tokens that clients could not carry stay, and are good for what the others are.
+#[tokio::test]
+async fn long_tokens_are_kept() {
+    let long = "s".repeat(400);
+    let upstream = start(
+        "one",
+        Box::new(move |received, message| match message["method"].as_str() {
+            Some("initialize") => {
+                let result = json!({ "protocolVersion": "2025-06-18", "capabilities": { "tools": {} },
+                    "serverInfo": { "name": "one", "version": "1" } });
+                let body = answer(message, result).to_string();
+                let headers = [
+                    ("content-type", "application/json"),
+                    ("mcp-session-id", long.as_str()),
+                ];
+                Some(Reply::whole(200, &headers, &body))
+            }
+            Some(_) if received.header("mcp-session-id") != long => Some(Reply::whole(404, &[], "")),
+            _ => echoed(message),
+        }),
+    )
+    .await;
+    let small = || snapshot("  maxSessionTokenBytes: 512", &plain(&[("one", &upstream)]));
+    let (mut here, mut there) = (serve(small()).await, serve(small()).await);
+    here.open().await;
+    assert!(here.session.len() < 32, "{}", here.session);
+    assert_eq!(here.call("one__echo").await["error"], Value::Null);
+    there.session.clone_from(&here.session);
+    let list = request(1, "tools/list", &json!({}));
+    assert_eq!(there.send(&list).await.status, 404, "it is kept by who opened it");
+    let headers = [("mcp-session-id", here.session.as_str())];
+    let elsewhere = client::post(here.address, "/other", &headers, &list).await;
+    assert_eq!(elsewhere.status, 404, "it is of its route");
+    client::delete(here.address, PATH, &here.headers()).await;
+    assert_eq!(here.send(&list).await.status, 404);
+    let mut large = serve(snapshot("", &plain(&[("one", &upstream)]))).await;
+    large.open().await;
+    assert!(large.session.len() > 512, "as long as it has to be");
 }
 
 #[tokio::test]

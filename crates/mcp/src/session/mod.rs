@@ -203,6 +203,11 @@ impl Tokens {
         (session.route == route && !ended).then_some(session)
     }
 
+    /// Returns how many keys were derived since this was last asked.
+    pub fn derivations(&self) -> u64 {
+        self.derived.derivations()
+    }
+
     pub(crate) fn derived(&self) -> &Derived {
         &self.derived
     }
