@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Said, Usage, chat::FinishReason};
 
 use crate::{
-    Runtime,
+    Runtime, headers,
     kept::Owner,
     limit::Limiter,
     mcp::account::Shared,
@@ -265,6 +265,15 @@ impl Facts {
     pub(crate) fn now(&self) -> u64 {
         let began = u64::try_from(self.began.as_second()).unwrap_or_default();
         began + self.start.elapsed().as_secs()
+    }
+
+    /// Lets go of the bytes that the request came in: whoever keeps a part of them keeps all.
+    pub(crate) fn stand_apart(&mut self) {
+        if let Ok(uri) = Uri::try_from(self.uri.to_string()) {
+            self.uri = uri;
+        }
+        self.request_id = headers::value_apart(&self.request_id);
+        self.user_agent = self.user_agent.as_ref().map(headers::value_apart);
     }
 
     /// Returns what all requests share.

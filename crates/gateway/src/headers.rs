@@ -35,6 +35,21 @@ const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// The longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
+/// Returns the same headers, which do not hold on to the bytes that they came in.
+pub(crate) fn apart(headers: &HeaderMap) -> HeaderMap {
+    let values = headers.iter();
+    values
+        .map(|(name, value)| (name.clone(), value_apart(value)))
+        .collect()
+}
+
+/// Returns the same value, which does not hold on to the bytes that it came in.
+pub(crate) fn value_apart(value: &HeaderValue) -> HeaderValue {
+    let mut apart = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+    apart.set_sensitive(value.is_sensitive());
+    apart
+}
+
 /// Removes what clients must not set.
 pub(crate) fn strip_reserved(headers: &mut HeaderMap) {
     remove_where(headers, is_reserved);

@@ -51,7 +51,7 @@ const MAX_KNOWN: usize = 4096;
 pub(super) async fn open(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
     let began = Instant::now();
     turn.account.call(&backend.name, "", true);
-    let opened = in_either(turn, backend, limit).await;
+    let opened = Box::pin(in_either(turn, backend, limit)).await;
     let session = opened.as_ref().map_or("", |opened| opened.entry.session.as_str());
     let failure = opened.as_ref().err().map(Failure::kind);
     turn.account.called(&backend.name, session, failure);

@@ -87,7 +87,7 @@ pub(super) async fn serve(turn: &Turn, outlet: &Outlet, wanted: Wanted) -> Resul
             backend,
             event,
             method,
-        } => rest(turn, outlet, &backend, &event, &method).await,
+        } => Box::pin(rest(turn, outlet, &backend, &event, &method)).await,
         Wanted::All(events, _listening) => {
             all(turn, outlet, events).await;
             Ok(Said::nothing())

@@ -70,7 +70,7 @@ use crate::{
     ctx::Ctx,
     fault,
     given::Given,
-    meter,
+    headers, meter,
     refusal::{Answer, Content},
     telemetry::tools::{Ended, Mapped},
 };
@@ -199,7 +199,7 @@ async fn answer(
         runtime: Arc::clone(&ctx.runtime),
         route: Arc::clone(route),
         peer: ctx.peer(),
-        headers: head.headers,
+        headers: Arc::new(head.headers),
         who,
         request_id: ctx.facts.request_id.clone(),
         token: String::new(),
@@ -388,11 +388,15 @@ async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Reques
     said
 }
 
-async fn get(ctx: &Ctx, turn: Turn) -> Result<Answer, Box<Refused>> {
+async fn get(ctx: &mut Ctx, mut turn: Turn) -> Result<Answer, Box<Refused>> {
     let takes = checks::accept(&turn.headers);
     if !takes.stream {
         return Err(checks::not_acceptable("text/event-stream"));
     }
+    // What a stream keeps of the request is not to hold on to all that came with it.
+    turn.headers = Arc::new(headers::apart(&turn.headers));
+    turn.request_id = headers::value_apart(&turn.request_id);
+    ctx.facts.stand_apart();
     let turn = resumed(turn)?;
     let wanted = Wanted::read(&turn, &turn.headers)?;
     let token = turn.token.clone();

@@ -38,7 +38,7 @@ pub(super) struct Turn {
     /// Where the client is.
     pub(super) peer: IpAddr,
     /// The client's headers.
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Arc<HeaderMap>,
     pub(super) who: Arc<Who>,
     pub(super) request_id: HeaderValue,
     /// The session's token; empty before there is one.
@@ -169,6 +169,11 @@ impl Turn {
         ask: Ask<'_>,
         limit: Duration,
     ) -> Result<Reply, Failure> {
+        // Streams last: what it takes to ask is not to lie in them for as long as they do.
+        Box::pin(self.reply_to(backend, ask, limit)).await
+    }
+
+    async fn reply_to(&self, backend: &Backend, ask: Ask<'_>, limit: Duration) -> Result<Reply, Failure> {
         let Some(entry) = self.entry(&backend.name) else {
             return Err(Failure::new(
                 &backend.name,
