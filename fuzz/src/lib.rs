@@ -85,6 +85,7 @@ pub fn mcp_message(data: &[u8]) {
     let naming = Naming {
         backend: "backend",
         prefixed: true,
+        max: mcp::name::MAX_NAME,
     };
     for name in ["tools/call", "prompts/get", "resources/read"] {
         let method = Method::find(name).expect("a method");
@@ -105,7 +106,7 @@ pub fn mcp_message(data: &[u8]) {
             .map(|page| page.items)
             .unwrap_or_default();
         for item in items {
-            assert!(naming.item(*list, &item).get().starts_with('{'));
+            assert!(naming.item(*list, &item, &item.own).get().starts_with('{'));
         }
     }
 }
@@ -238,6 +239,7 @@ pub fn mcp_token(text: &str) {
     assert!(tokens.open(text, ROUTE, 0).is_none());
     assert!(tokens.open_place(text, "session", 0).is_none());
     assert!(tokens.open_state(text, ROUTE, 0).is_none());
+    assert!(tokens.open_cursor(text, (ROUTE, "tools/list", &[0; 16])).is_none());
     assert!(tokens.tickets.redeem("session", text).is_none());
     let carried = header::encode(text);
     assert_eq!(header::decode(&carried).as_deref(), Some(text));
@@ -250,7 +252,7 @@ pub fn mcp_token(text: &str) {
     );
     let mapped = name::prefixed("backend", text);
     assert_eq!(name::split(&mapped), Some(("backend", text)));
-    assert!(name::shortened(text).len() <= text.len().max(name::MAX_NAME));
+    assert!(name::shortened(text, name::MAX_NAME).len() <= text.len().max(name::MAX_NAME));
     // Whatever the template, it is decided.
     let _ = template::matches(text, &mapped);
 }

@@ -163,7 +163,8 @@ pub(crate) struct Run {
         value_parser = clap::value_parser!(u32).range(..=100_000)
     )]
     pub(crate) decisions: u32,
-    /// A list of MCP servers to serve at /mcp, as desktop clients keep it: {"mcpServers": {...}}
+    /// A list of MCP servers to serve at /mcp, as desktop clients keep it: {"mcpServers": {...}}; or what Envoy AI
+    /// Gateway configures its MCP proxy with: {"mcpConfig": {...}}
     #[arg(long, env = "TOLLGATE_MCP_CONFIG", value_name = "FILE", conflicts_with_all = ["paths", "mcp_json"])]
     pub(crate) mcp_config: Option<PathBuf>,
     /// Such a list itself
@@ -193,6 +194,13 @@ pub(crate) struct Run {
         value_name = "NUMBER"
     )]
     pub(crate) mcp_session_encryption_iterations: NonZeroU32,
+    /// Rounds for the seed before [default: the same]
+    #[arg(
+        long,
+        env = "TOLLGATE_MCP_SESSION_FALLBACK_ENCRYPTION_ITERATIONS",
+        value_name = "NUMBER"
+    )]
+    pub(crate) mcp_session_fallback_encryption_iterations: Option<NonZeroU32>,
     /// Tell on the admin port what the process spends its time and memory on, at /debug/pprof; not where DISABLE_PPROF is
     /// set
     #[arg(long, env = "TOLLGATE_PROFILING", value_parser = clap::builder::FalseyValueParser::new())]

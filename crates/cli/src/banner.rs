@@ -62,8 +62,16 @@ impl Banner<'_> {
             let _ = write!(summary, " and {more} more");
         }
         match self.source {
-            Source::Tools { beside: None, .. } => summary.push_str("none; MCP servers at /mcp"),
-            Source::Tools { beside: Some(_), .. } => summary.push_str("; MCP servers at /mcp"),
+            Source::Tools { list, beside } => {
+                let none = beside.is_none().then_some("none");
+                summary.push_str(none.unwrap_or_default());
+                let tools = if list.is_proxied() {
+                    "; MCP routes behind Envoy"
+                } else {
+                    "; MCP servers at /mcp"
+                };
+                summary.push_str(tools);
+            }
             Source::Environment(found) if summary.is_empty() => summary.push_str(&found.others()),
             Source::Environment(found) => {
                 let _ = write!(summary, "; {}", found.others());
@@ -79,13 +87,15 @@ impl Banner<'_> {
     /// Returns commands that work as they stand.
     fn lines(&self, address: SocketAddr) -> Vec<String> {
         let sample = match self.source {
-            Source::Tools { .. } => {
+            Source::Tools { list, .. } if !list.is_proxied() => {
                 return vec![format!(
                     "claude mcp add --transport http tollgate http://{address}/mcp"
                 )];
             }
             Source::Environment(found) => found.sample(),
-            Source::Files { .. } | Source::Simulated { .. } => self.models.first().map(String::as_str),
+            Source::Files { .. } | Source::Simulated { .. } | Source::Tools { .. } => {
+                self.models.first().map(String::as_str)
+            }
         };
         let Some(model) = sample else {
             return vec![format!("curl http://{address}/v1/models")];

@@ -24,6 +24,7 @@ mod seeds;
 mod signal;
 mod simulate;
 mod source;
+mod variables;
 
 /// A request is some two hundred small allocations, made and freed on different threads, and a large body or two
 /// that ought to go back to the system.

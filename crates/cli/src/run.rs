@@ -40,6 +40,7 @@ use crate::{
     signal::{Signal, Signals},
     simulate,
     source::{self, Input, Source, Texts, watch::Watch},
+    variables,
 };
 
 /// Runs the gateway until it is told to stop.
@@ -157,6 +158,7 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
         None if terminal() => gateway::AccessLog::Text,
         None => gateway::AccessLog::Json,
     };
+    let own = Options::default();
     Options {
         address: arguments.address,
         admin: Some(SocketAddr::new(arguments.address, arguments.admin_port)),
@@ -175,13 +177,20 @@ fn options(arguments: &Run, telemetry: Telemetry) -> Options {
         }),
         old_metric_names: arguments.old_metric_names,
         native_histograms: arguments.native_histograms,
-        variables: variables(),
-        ..Options::default()
+        mcp_max_body: env::var(variables::BODY)
+            .ok()
+            .and_then(|text| variables::size(&text))
+            .unwrap_or(own.mcp_max_body),
+        mcp_keep_alive: env::var(variables::HEARTBEAT)
+            .ok()
+            .and_then(|text| variables::interval(&text)),
+        variables: clouds(),
+        ..own
     }
 }
 
 /// Returns the variables that the default credentials of clouds are looked for in.
-fn variables() -> BTreeMap<String, String> {
+fn clouds() -> BTreeMap<String, String> {
     let prefixes = [
         "AI_GATEWAY_",
         "AWS_",

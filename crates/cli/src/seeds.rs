@@ -37,6 +37,8 @@ impl Seeds {
             fallback: arguments.mcp_session_fallback_seed_file.clone(),
             options: SessionOptions {
                 iterations: arguments.mcp_session_encryption_iterations,
+                fallback_iterations: (arguments.mcp_session_fallback_encryption_iterations)
+                    .unwrap_or(arguments.mcp_session_encryption_iterations),
                 compatible: match arguments.mcp_session_format {
                     SessionFormat::V0 => true,
                     SessionFormat::V1 => false,

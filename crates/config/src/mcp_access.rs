@@ -46,6 +46,8 @@ pub enum Document {
     Resource,
     /// What its authorization server says of itself.
     Server,
+    /// What the only server of the route says of itself.
+    Lent,
 }
 
 impl Login {

@@ -3,29 +3,47 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
-use mcp::{name::Prefix, select::Selector};
+use mcp::{name::Prefix, offer::Offer};
 use policy::traffic::Traffic;
 use serde_json::{Value, json};
 
 use crate::{
     Secret,
+    kind::mcp_route::ServerInfo,
     mcp_access::Access,
     snapshot::{Endpoint, Rule, Tls},
 };
+
+/// Where clients look for what a server says of itself to those who want to log in (RFC 9728, section 3).
+pub const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// A path with MCP servers behind it.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// `namespace/route`
     pub id: Arc<str>,
+    /// What its sessions are good for: the route, or the route as it is now.
+    pub sealed: Arc<str>,
     /// The path.
     pub path: String,
+    /// Whether what is below the path is served too.
+    pub below: bool,
     /// The servers, in the order of the references.
     pub backends: Vec<Backend>,
     /// When names are prefixed.
     pub prefix: Prefix,
+    /// The longest name of a tool or prompt that is prefixed.
+    pub max_name: usize,
     /// Whether a list that lacks a server's part is an error.
     pub closed: bool,
+    /// Whether the clients that are served are those without sessions, or those with them; all if `None`.
+    pub modern: Option<bool>,
+    /// What clients are told that they speak with, if not the gateway or the only server.
+    pub server: Option<ServerInfo>,
+    /// Whether lists are given page by page.
+    pub paged: bool,
+    /// Whether what is refused is told in plain text, as Envoy AI Gateway does it.
+    pub plain_errors: bool,
     /// Origins that may call beside the gateway's own; `*` for any.
     pub origins: Vec<String>,
     /// Values of `host` that are served, without ports; empty for the default.
@@ -47,12 +65,16 @@ pub struct Route {
 /// An MCP server.
 #[derive(Clone, Debug)]
 pub struct Backend {
-    /// What it is called in prefixes, sessions and metrics.
+    /// What it is called in sessions and metrics.
     pub name: Arc<str>,
+    /// What stands before its names.
+    pub prefix: Arc<str>,
     /// How it is reached, or why it cannot be.
     pub reach: Result<Reach, String>,
-    /// Which of its tools are offered.
-    pub selector: Selector,
+    /// Whether it is spoken with without sessions; found out if `None`.
+    pub modern: Option<bool>,
+    /// What of it is offered, and under which names.
+    pub offer: Offer,
     /// Headers of the client that it is sent, and what it calls them.
     pub forward: Vec<(HeaderName, HeaderName)>,
     /// How long is waited for a session to be opened.
@@ -125,6 +147,22 @@ impl Route {
         self.backends.iter().find(|backend| &*backend.name == name)
     }
 
+    /// Returns the only server, where clients log in there because nobody asks them here.
+    pub fn lends_login(&self) -> Option<&Backend> {
+        let [only] = self.backends.as_slice() else {
+            return None;
+        };
+        let nobody = self.access.login.is_none() && self.access.policies.is_none();
+        (nobody && only.reach.as_ref().is_ok_and(|reach| reach.http().is_some())).then_some(only)
+    }
+
+    /// Returns the place of the server whose names `prefix` stands before. Its own name may stand there as well.
+    pub fn called(&self, prefix: &str) -> Option<usize> {
+        let mut backends = self.backends.iter();
+        let place = backends.position(|backend| &*backend.prefix == prefix);
+        place.or_else(|| self.backends.iter().position(|backend| &*backend.name == prefix))
+    }
+
     /// Returns whether names of its tools are prefixed.
     pub fn prefixes(&self) -> bool {
         self.prefix.applies(self.backends.len())
@@ -135,9 +173,15 @@ impl Route {
         let backends: Vec<Value> = self.backends.iter().map(Backend::dump).collect();
         let mut dump = json!({
             "path": self.path,
+            "below": self.below,
             "backends": backends,
             "prefix": format!("{:?}", self.prefix),
+            "maxName": self.max_name,
             "closed": self.closed,
+            "modern": self.modern,
+            "serverInfo": self.server,
+            "paged": self.paged,
+            "plainErrors": self.plain_errors,
             "sessionTTL": self.session_ttl.as_secs(),
             "access": self.access.dump(),
             "shut": self.shut,
@@ -162,6 +206,8 @@ impl Backend {
         };
         let mut dump = json!({
             "name": self.name,
+            "prefix": self.prefix,
+            "modern": self.modern,
             "reach": reach,
             "error": error,
             "forward": self.forward.iter().map(|(from, _)| from.as_str()).collect::<Vec<_>>(),

@@ -6,7 +6,7 @@ use config::{
     intake::{Intake, Underscores},
     mcp_access::Document,
     mcp_route::Route as McpRoute,
-    router::{Asked, Gate},
+    router::{Asked, Gate, ROUTE_HEADER},
     snapshot::{Listener, Rule},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
@@ -46,6 +46,8 @@ pub(crate) struct Ctx {
     pub(crate) wish: Option<Wish>,
     /// The backend that keeps the answer from which the request goes on, where one does.
     pub(crate) holder: Option<Arc<str>>,
+    /// The MCP route that whoever stands before us has found, where any wants to be named.
+    named: Option<HeaderValue>,
     pub(crate) connection: Arc<Connection>,
     /// How the request is taken; `None` where no policy says so.
     pub(crate) intake: Option<Arc<Intake>>,
@@ -58,9 +60,11 @@ impl Ctx {
     pub(crate) fn open(connection: &Arc<Connection>, head: &mut Parts) -> Self {
         let gateway = &connection.port.gateway;
         let wish = Wish::read(&head.headers);
-        headers::strip_reserved(&mut head.headers);
         let state = gateway.state.load_full();
         let listener = state.snapshot.listeners.get(&connection.port.declared);
+        let named = listener.filter(|listener| listener.mcp.is_named());
+        let named = named.and_then(|_| head.headers.remove(ROUTE_HEADER));
+        headers::strip_reserved(&mut head.headers);
         let intake = listener
             .and_then(|listener| listener.intake(connection.secured.as_deref()))
             .cloned();
@@ -83,6 +87,7 @@ impl Ctx {
             access: None,
             wish,
             holder: None,
+            named,
             connection: Arc::clone(connection),
             intake,
             metadata: Metadata::new(),
@@ -151,7 +156,15 @@ impl Ctx {
         }
         let host = &self.facts.host;
         let own = listener.router.listener(host)?;
-        let row = listener.mcp.route(own, host, head.uri.path(), &head.headers)?;
+        let path = head.uri.path();
+        let row = match &self.named {
+            None => listener.mcp.route(own, host, path, &head.headers)?,
+            Some(named) => {
+                let mut headers = head.headers.clone();
+                headers.insert(ROUTE_HEADER, named.clone());
+                listener.mcp.route(own, host, path, &headers)?
+            }
+        };
         Some((Arc::clone(&row.route), row.policies.clone()))
     }
 
@@ -251,6 +264,13 @@ impl Ctx {
     pub(crate) fn usual_body(&self) -> usize {
         let own = self.intake.as_ref().and_then(|intake| intake.max_body);
         own.unwrap_or(self.runtime.options.max_body)
+    }
+
+    /// Returns how many bytes a message of an MCP client may have.
+    pub(crate) fn tools_body(&self) -> usize {
+        let options = &self.runtime.options;
+        let own = self.intake.as_ref().and_then(|intake| intake.max_body);
+        own.unwrap_or(options.mcp_max_body.min(options.max_body))
     }
 
     /// Returns how fast a body has to arrive.

@@ -62,12 +62,13 @@ async fn serve(
     if ctx.is_health_check(&head) {
         return Ok(Answer::empty());
     }
+    // A route may serve all paths; the documents about it stay where clients look for them.
+    if let Some((route, document)) = ctx.login(&head) {
+        return Ok(mcp::login::serve(ctx, &route, document, &head).await);
+    }
     if let Some((route, policies)) = ctx.tools(&head) {
         // Held apart, as are uploads: every request keeps room for the largest of those that are not.
         return Ok(Box::pin(mcp::serve(ctx, &route, policies, head, body)).await);
-    }
-    if let Some((route, document)) = ctx.login(&head) {
-        return Ok(mcp::login::serve(ctx, &route, document).await);
     }
     if let Some(answer) = access::preflight(ctx, &head) {
         return Ok(answer);

@@ -110,6 +110,10 @@ pub struct Options {
     pub kept_for: Duration,
     /// After this long without a byte a streaming client is told that we are still there; 10 s by default.
     pub keep_alive: Duration,
+    /// The most bytes that a message of an MCP client may have, if not fewer than `max_body`; 4 MiB by default.
+    pub mcp_max_body: usize,
+    /// After how long an MCP client that listens is told that we are still there, if not after `keep_alive`.
+    pub mcp_keep_alive: Option<Duration>,
     /// The Redis whose counters all gateways share; `None` for counters of this one alone.
     pub redis: Option<RedisOptions>,
     /// How long open streams may take to finish once draining has begun; 30 s by default.
@@ -149,6 +153,8 @@ impl Default for Options {
             kept_memory: 64 * 1024 * 1024,
             kept_for: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(10),
+            mcp_max_body: 4 * 1024 * 1024,
+            mcp_keep_alive: None,
             redis: None,
             drain: Duration::from_secs(30),
             variables: BTreeMap::new(),

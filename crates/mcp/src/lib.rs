@@ -2,15 +2,16 @@
 //!
 //! A gateway stands between one client and many servers ("backends"). What it has to know for that is here:
 //! which messages there are ([`message`], [`method`]), what a backend's tools and resources are called on the
-//! client's side ([`name`], [`rewrite`]), how many answers become one ([`merge`]), which revision of the
+//! client's side ([`name`], [`rewrite`], [`offer`]), how many answers become one ([`merge`]), which revision of the
 //! protocol is spoken ([`version`]), what requests without a session say for themselves ([`modern`], [`header`],
 //! [`input`], [`subscription`]), and the tokens that carry a session from request to request ([`session`],
-//! [`event`], [`ticket`], [`state`]), so that any replica can serve any request.
+//! [`event`], [`ticket`], [`state`], [`cursor`]), so that any replica can serve any request.
 //!
 //! Parameters and results stay raw JSON. Only what has to be known is looked at and only what has to differ is
 //! replaced, so that what a newer revision adds passes, and numbers keep their spelling.
 
 pub mod capability;
+pub mod cursor;
 pub mod error;
 pub mod event;
 pub mod header;
@@ -22,6 +23,7 @@ pub mod message;
 pub mod method;
 pub mod modern;
 pub mod name;
+pub mod offer;
 pub mod rewrite;
 pub mod seal;
 pub mod select;

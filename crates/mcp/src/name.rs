@@ -31,7 +31,7 @@ impl Prefix {
     }
 }
 
-/// The longest name of a tool that the large models' APIs take.
+/// The longest name of a tool that the large models' APIs take, and the longest that there is by default.
 pub const MAX_NAME: usize = 64;
 
 /// Why a backend cannot have a name: it could not be told apart again.
@@ -79,13 +79,13 @@ pub fn split(name: &str) -> Option<(&str, &str)> {
         .filter(|(backend, _)| !backend.is_empty())
 }
 
-/// Returns `name`, or if it is longer than [`MAX_NAME`] a shorter one that ends in its hash.
-pub fn shortened(name: &str) -> Cow<'_, str> {
-    if name.len() <= MAX_NAME {
+/// Returns `name`, or if it is longer than `max` bytes a shorter one that ends in its hash.
+pub fn shortened(name: &str, max: usize) -> Cow<'_, str> {
+    if name.len() <= max {
         return Cow::Borrowed(name);
     }
     let hash = digest::digest(&digest::SHA256, name.as_bytes());
-    let mut end = MAX_NAME - 1 - 2 * HASH;
+    let mut end = max.saturating_sub(1 + 2 * HASH);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
@@ -166,10 +166,11 @@ mod tests {
     #[test]
     fn long_names_are_cut_to_a_hash() {
         let fits = "x".repeat(MAX_NAME);
-        assert_eq!(shortened(&fits), fits);
+        assert_eq!(shortened(&fits, MAX_NAME), fits);
         let (one, two) = ("x".repeat(80), "x".repeat(81));
-        assert_eq!(shortened(&one).len(), MAX_NAME);
-        assert_ne!(shortened(&one), shortened(&two));
-        assert!(shortened(&"ü".repeat(60)).len() <= MAX_NAME);
+        assert_eq!(shortened(&one, MAX_NAME).len(), MAX_NAME);
+        assert_ne!(shortened(&one, MAX_NAME), shortened(&two, MAX_NAME));
+        assert!(shortened(&"ü".repeat(60), MAX_NAME).len() <= MAX_NAME);
+        assert_eq!(shortened(&one, 128), one);
     }
 }

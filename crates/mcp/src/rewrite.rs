@@ -16,10 +16,12 @@ use crate::{
 /// How the names of one backend are said to clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Naming<'a> {
-    /// The backend.
+    /// What stands before its names.
     pub backend: &'a str,
     /// Whether names are prefixed at all.
     pub prefixed: bool,
+    /// How long a name of a tool or prompt may be.
+    pub max: usize,
 }
 
 /// One page of a list.
@@ -83,7 +85,7 @@ impl Naming<'_> {
     /// Returns what clients call the tool or prompt `own`.
     pub fn name(&self, own: &str) -> String {
         if self.prefixed {
-            name::shortened(&name::prefixed(self.backend, own)).into_owned()
+            name::shortened(&name::prefixed(self.backend, own), self.max).into_owned()
         } else {
             own.to_owned()
         }
@@ -98,17 +100,22 @@ impl Naming<'_> {
         }
     }
 
-    /// Returns an item of a list in the client's words.
-    pub fn item(&self, list: List, item: &Item) -> Box<RawValue> {
-        let Some(mut object) = Object::parse(&item.raw).filter(|_| self.prefixed) else {
+    /// Returns an item of a list in the client's words; `called` is what it is called, but for a prefix.
+    pub fn item(&self, list: List, item: &Item, called: &str) -> Box<RawValue> {
+        let differs = self.prefixed || called != item.own;
+        let Some(mut object) = Object::parse(&item.raw).filter(|_| differs) else {
             return item.raw.clone();
         };
+        if !self.prefixed {
+            object.set(key(list), json::raw(called));
+            return object.to_raw();
+        }
         match list {
             List::Tools => {
-                object.set("name", json::raw(&self.name(&item.own)));
+                object.set("name", json::raw(&self.name(called)));
                 object.edit("_meta", |meta| self.app_meta(meta));
             }
-            List::Prompts => object.set("name", json::raw(&self.name(&item.own))),
+            List::Prompts => object.set("name", json::raw(&self.name(called))),
             List::Resources | List::Templates => {
                 object.edit("name", |own| {
                     Some(json::raw(&name::prefixed(self.backend, &json::text(own)?)))
@@ -258,6 +265,7 @@ mod tests {
     const NAMING: Naming<'_> = Naming {
         backend: "b",
         prefixed: true,
+        max: name::MAX_NAME,
     };
 
     #[track_caller]
@@ -310,7 +318,8 @@ mod tests {
     #[test]
     fn items_are_the_clients() {
         let check = |list: List, before: Value, after: Value| {
-            let result = json::raw(&json!({ list.member(): [before], "nextCursor": "c", "ttlMs": 5 }));
+            let result =
+                json::raw(&json!({ list.member(): [before.clone()], "nextCursor": "c", "ttlMs": 5 }));
             let page = Page::read(list, &result).expect("a page");
             assert_eq!(
                 page.next.map(|next| next.get().to_owned()).as_deref(),
@@ -318,7 +327,15 @@ mod tests {
             );
             assert_eq!(page.ttl, Some(5));
             let item = page.items.first().expect("an item");
-            assert_eq!(NAMING.item(list, item).get(), after.to_string());
+            assert_eq!(NAMING.item(list, item, &item.own).get(), after.to_string());
+            let bare = Naming {
+                prefixed: false,
+                ..NAMING
+            };
+            assert_eq!(bare.item(list, item, &item.own).get(), before.to_string());
+            let renamed = bare.item(list, item, "n");
+            let renamed: Value = serde_json::from_str(renamed.get()).expect("a document");
+            assert_eq!(renamed[key(list)], "n");
         };
         check(
             List::Tools,

@@ -26,6 +26,9 @@ spec:
     - name: http
       protocol: HTTP
       port: {DEFAULT_PORT}
+      allowedRoutes:
+        namespaces:
+          from: All
 "
     );
     for (index, rules) in rules.chunks(MAX_RULES).enumerate() {

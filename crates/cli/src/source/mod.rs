@@ -22,6 +22,7 @@ mod cloud;
 pub(crate) mod environment;
 mod file;
 mod generate;
+mod proxied;
 pub(crate) mod tools;
 pub(crate) mod watch;
 

@@ -2,7 +2,7 @@
 //!
 //! `{"mcpServers": {"name": {"command": …} | {"url": …}}}` is what Claude writes; VS Code calls the outer member
 //! `servers`. What is generated is text, and goes through the same parser as a file: variables in it are replaced
-//! there, value by value.
+//! there, value by value. What Envoy AI Gateway's MCP proxy is configured with is read as well ([`proxied`]).
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use config::{Fault, Severity};
 use http::Uri;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Problem, text_of};
+use super::{Document, Problem, proxied, text_of};
 
 /// Where a list of servers is.
 #[derive(Clone, Debug)]
@@ -38,18 +38,29 @@ impl List {
         }
     }
 
+    /// Returns whether it is what Envoy AI Gateway configures its MCP proxy with.
+    pub(crate) fn is_proxied(&self) -> bool {
+        let list: Option<Value> = self.text().ok().and_then(|text| serde_json::from_str(&text).ok());
+        list.is_some_and(|list| list.get(proxied::MEMBER).is_some())
+    }
+
+    fn text(&self) -> Result<String, String> {
+        match self {
+            List::Text(text) => Ok(text.clone()),
+            List::File(path) => text_of(path),
+        }
+    }
+
     /// Returns the list as resources; says what is wrong with it.
     pub(super) fn document(&self, problems: &mut Vec<Problem>) -> Option<Document> {
-        let text = match self {
-            List::Text(text) => text.clone(),
-            List::File(path) => match text_of(path) {
-                Ok(text) => text,
-                Err(reason) => {
-                    let path = path.clone();
-                    problems.push(Problem::Unreadable { path, reason });
-                    return None;
-                }
-            },
+        let text = match (self.text(), self) {
+            (Ok(text), _) => text,
+            (Err(_), List::Text(_)) => return None,
+            (Err(reason), List::File(path)) => {
+                let path = path.clone();
+                problems.push(Problem::Unreadable { path, reason });
+                return None;
+            }
         };
         let mut reader = Reader {
             list: self.name(),
@@ -77,6 +88,15 @@ impl Reader<'_> {
                 return None;
             }
         };
+        if list.get(proxied::MEMBER).is_some() {
+            return match proxied::resources(&list) {
+                Ok(documents) => Some(joined(&documents)),
+                Err((path, message)) => {
+                    self.say(Severity::Error, &path, message);
+                    None
+                }
+            };
+        }
         let servers = list.get("mcpServers").or_else(|| list.get("servers"));
         let Some(Value::Object(servers)) = servers else {
             let message = "expected an object with \"mcpServers\"";
@@ -114,8 +134,7 @@ impl Reader<'_> {
             return None;
         }
         documents.insert(0, route(&references));
-        let documents: Vec<String> = documents.iter().map(Value::to_string).collect();
-        Some(documents.join("\n---\n"))
+        Some(joined(&documents))
     }
 
     /// Says what is written and not understood.
@@ -145,6 +164,11 @@ impl Reader<'_> {
     }
 }
 
+fn joined(documents: &[Value]) -> String {
+    let documents: Vec<String> = documents.iter().map(Value::to_string).collect();
+    documents.join("\n---\n")
+}
+
 /// Members that are understood, and those that mean something to whoever writes the list only.
 const KNOWN: &[&str] = &[
     "type",
@@ -158,6 +182,7 @@ const KNOWN: &[&str] = &[
     "cwd",
     "disabled",
     "enabled",
+    "timeout",
     "alwaysAllow",
     "autoApprove",
     "description",
@@ -179,6 +204,9 @@ fn reference(name: &str, server: &Map<String, Value>) -> Result<(Value, Option<V
     let exclude = strings(server, "excludeTools");
     if !include.is_empty() || !exclude.is_empty() {
         reference["toolSelector"] = json!({ "include": include, "exclude": exclude });
+    }
+    if let Some(seconds) = server.get("timeout").and_then(Value::as_u64).and_then(seconds) {
+        reference["timeouts"] = json!({ "call": format!("{seconds}s") });
     }
     if let Some(command) = server.get("command").and_then(Value::as_str) {
         let args = strings(server, "args");
@@ -206,11 +234,22 @@ fn reference(name: &str, server: &Map<String, Value>) -> Result<(Value, Option<V
     Ok((reference, Some(backend)))
 }
 
+/// Returns how long a call may take, in seconds. Some clients write these, others milliseconds; nobody means a quarter of
+/// an hour by the one or less than a second by the other.
+fn seconds(written: u64) -> Option<u64> {
+    let seconds = if written < 1000 {
+        written
+    } else {
+        written.div_ceil(1000)
+    };
+    (1..100_000).contains(&seconds).then_some(seconds)
+}
+
 /// What the transport is called that is served.
 const HTTP: &[&str] = &["", "http", "streamable-http", "streamable_http", "streamableHttp"];
 
 /// Returns the Backend at `url`, and the path there.
-fn backend(name: &str, url: &str) -> Result<(Value, String), String> {
+pub(super) fn backend(name: &str, url: &str) -> Result<(Value, String), String> {
     let uri: Uri = url
         .parse()
         .map_err(|error: http::uri::InvalidUri| error.to_string())?;
@@ -306,8 +345,15 @@ mod tests {
                 "tls": { "wellKnownCACertificates": "System", "sni": "api.example.com" } }),
             ),
         );
+        for (timeout, call) in [(60, "60s"), (600_000, "600s"), (1_500, "2s")] {
+            check(
+                json!({ "command": "x", "timeout": timeout }),
+                json!({ "name": "s", "timeouts": { "call": call }, "stdio": { "command": "x", "args": [], "env": [] } }),
+                None,
+            );
+        }
         check(
-            json!({ "url": "http://[::1]:8080" }),
+            json!({ "url": "http://[::1]:8080", "timeout": 0 }),
             json!({ "name": "s", "group": "gateway.envoyproxy.io", "kind": "Backend", "path": "/", "headers": [] }),
             Some(json!({ "endpoints": [{ "ip": { "address": "::1", "port": 8080 } }] })),
         );

@@ -12,3 +12,4 @@ mod proxy;
 mod run;
 mod spans;
 mod tls;
+mod tools;

@@ -90,7 +90,8 @@ impl Gateway {
             admin: nowhere,
         };
         let line = gateway.hear(" listening on ");
-        gateway.hear("  curl ");
+        // What can be tried, with curl or with Claude.
+        gateway.hear("  c");
         let mut addresses = line.split("http://").skip(1).map(|rest| {
             rest.trim_end_matches(')')
                 .split(' ')

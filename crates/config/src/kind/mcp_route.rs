@@ -1,7 +1,7 @@
 //! MCPRoute: many MCP servers behind one path.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Duration,
@@ -23,6 +23,8 @@ pub struct MCPRoute {
     /// The one path that is served; `/mcp` by default.
     #[schemars(length(max = 1024))]
     pub path: Option<String>,
+    /// Whether the path is served alone, or all below it as well; `exact` by default.
+    pub path_match: Option<PathMatch>,
     /// What requests must carry beside.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -40,8 +42,13 @@ pub struct MCPRoute {
     pub backend_selector: Option<BackendSelector>,
     /// When names of tools are prefixed with their server's; `always` by default.
     pub tool_name_prefix: Option<ToolNamePrefix>,
+    /// The longest name of a tool or prompt that has a prefix; a longer one ends in a hash. 64 by default.
+    #[schemars(range(min = 32, max = 256))]
+    pub max_tool_name_length: Option<u32>,
     /// What a list is worth that some server did not contribute to; `open` by default.
     pub failure_mode: Option<FailureMode>,
+    /// Whether lists are given whole, or page by page as the servers do; `aggregate` by default.
+    pub pagination: Option<Pagination>,
     /// Origins of web pages that may call; the gateway's own by default.
     #[serde(default)]
     #[schemars(length(max = 64))]
@@ -56,6 +63,15 @@ pub struct MCPRoute {
     /// How long the token of a session may be that clients carry; 16384 by default.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_session_token_bytes: Option<u32>,
+    /// Which clients are served: those that open a session (`legacy`), those that do not (`modern`), or both (`any`).
+    pub protocol: Option<Protocol>,
+    /// What clients are told that they speak with; the gateway by default, or the only server if its names have no
+    /// prefix.
+    pub server_info: Option<ServerInfo>,
+    /// What becomes of sessions when the route changes; `overlay` by default.
+    pub on_config_change: Option<OnConfigChange>,
+    /// How clients with a session are told what is refused; `json` by default.
+    pub error_format: Option<ErrorFormat>,
 }
 
 /// A server.
@@ -77,8 +93,23 @@ pub struct BackendRef {
     /// The server's path; `/mcp` by default.
     #[schemars(length(max = 1024))]
     pub path: Option<String>,
+    /// What stands before its names in place of its own.
+    #[schemars(length(max = 63))]
+    pub alias: Option<String>,
+    /// Which line of the protocol it is spoken with in; `any`, by default, finds it out.
+    pub protocol: Option<Protocol>,
     /// Which of its tools are offered; all by default.
-    pub tool_selector: Option<ToolSelector>,
+    pub tool_selector: Option<Selector>,
+    /// What tools have to say of themselves to be offered.
+    pub tool_annotations: Option<ToolAnnotations>,
+    /// Which of its prompts are offered; all by default.
+    pub prompt_selector: Option<Selector>,
+    /// Which of its resources and templates are offered, by their URIs; all by default.
+    pub resource_selector: Option<Selector>,
+    /// Tools and prompts that have another name.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub rename: Vec<Rename>,
     /// What it is shown as a credential.
     pub security_policy: Option<BackendSecurityPolicy>,
     /// Headers of the client that it is sent.
@@ -109,6 +140,23 @@ impl BackendRef {
             port: self.port,
         }
     }
+}
+
+/// What clients are told that they speak with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPServerInfo")]
+pub struct ServerInfo {
+    /// A name for programs.
+    #[schemars(length(max = 128))]
+    pub name: String,
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub title: Option<String>,
+    /// The version.
+    #[schemars(length(max = 64))]
+    pub version: String,
 }
 
 /// A header with its value.
@@ -144,11 +192,11 @@ pub struct Stdio {
     pub shared: bool,
 }
 
-/// Which tools are offered.
+/// Which tools, prompts or resources are offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(rename = "MCPToolSelector")]
-pub struct ToolSelector {
+#[schemars(rename = "MCPSelector")]
+pub struct Selector {
     /// Only these.
     #[serde(default)]
     #[schemars(length(max = 32))]
@@ -165,6 +213,38 @@ pub struct ToolSelector {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub exclude_regex: Vec<String>,
+}
+
+/// What tools have to say of themselves to be offered, in their `annotations`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPToolAnnotations")]
+pub struct ToolAnnotations {
+    /// Whether they change nothing.
+    pub read_only_hint: Option<bool>,
+    /// Whether they may destroy something.
+    pub destructive_hint: Option<bool>,
+    /// Whether calling them twice does what calling them once does.
+    pub idempotent_hint: Option<bool>,
+    /// Whether they reach out to who knows whom.
+    pub open_world_hint: Option<bool>,
+}
+
+/// Another name: exactly one of `tool` and `prompt`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPRename")]
+pub struct Rename {
+    /// What the server calls a tool.
+    pub tool: Option<String>,
+    /// What the server calls a prompt.
+    pub prompt: Option<String>,
+    /// What clients call it, after the prefix.
+    #[schemars(length(max = 128))]
+    pub to: String,
+    /// Whether it keeps its own name beside.
+    #[serde(default)]
+    pub keep_original: bool,
 }
 
 /// What a server is shown as a credential.
@@ -215,6 +295,78 @@ pub struct Timeouts {
     pub list: Option<Duration>,
     /// For everything else; 30m by default.
     pub call: Option<Duration>,
+}
+
+/// Which paths are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPPathMatch")]
+pub enum PathMatch {
+    /// The one.
+    #[default]
+    Exact,
+    /// It and all below it.
+    Prefix,
+}
+
+/// What becomes of sessions when their route changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnConfigChange {
+    /// They go on, with the servers that there are now.
+    #[default]
+    Overlay,
+    /// They end, so that clients open others.
+    Reinit,
+}
+
+/// How much of a list is given at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPPagination")]
+pub enum Pagination {
+    /// All of it.
+    #[default]
+    Aggregate,
+    /// The next page of every server.
+    Cursor,
+}
+
+/// A line of the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPProtocol")]
+pub enum Protocol {
+    /// Either.
+    #[default]
+    Any,
+    /// That with sessions, up to revision 2025-11-25.
+    Legacy,
+    /// That without, from revision 2026-07-28 on.
+    Modern,
+}
+
+impl Protocol {
+    /// Returns whether it is the line without sessions; `None` for either.
+    pub(crate) fn is_modern(self) -> Option<bool> {
+        match self {
+            Protocol::Any => None,
+            Protocol::Legacy => Some(false),
+            Protocol::Modern => Some(true),
+        }
+    }
+}
+
+/// How refusals are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPErrorFormat")]
+pub enum ErrorFormat {
+    /// As errors of JSON-RPC.
+    #[default]
+    Json,
+    /// As plain text, with the statuses of Envoy AI Gateway.
+    Text,
 }
 
 /// When names of tools are prefixed.

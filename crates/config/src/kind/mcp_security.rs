@@ -94,6 +94,8 @@ pub struct Authorization {
     pub rules: Vec<Rule>,
     /// Whether rules about tools alone govern prompts and resources too; they are open otherwise.
     pub strict: Option<bool>,
+    /// Whether whoever lacks scopes is told those that they have as well.
+    pub challenge_held_scopes: Option<bool>,
 }
 
 /// What is done with which requests. Everything that is said must hold.

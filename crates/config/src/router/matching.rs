@@ -226,6 +226,11 @@ impl HeaderTest {
         Ok(Self { name, wanted })
     }
 
+    /// Returns the header that it is about.
+    pub(super) fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
     /// Returns the one model that the test wants.
     fn exact_model(&self) -> Option<&Arc<str>> {
         match &self.wanted {

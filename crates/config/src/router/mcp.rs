@@ -1,17 +1,34 @@
 //! Which MCPRoute serves a path: by host, path and headers, with the precedence of the other rules.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    sync::Arc,
+};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use policy::Policies;
 
 use super::HeaderTest;
-use crate::{host::Host, kind::Time, mcp_access::Document, mcp_route::Route};
+use crate::{
+    host::Host,
+    kind::Time,
+    mcp_access::Document,
+    mcp_route::{METADATA, Route},
+};
+
+/// Names a route, where something stands before us that finds routes for requests. A client can only choose among those
+/// that want to be named.
+pub const ROUTE_HEADER: HeaderName = HeaderName::from_static("x-ai-eg-mcp-route");
 
 /// The MCPRoutes of one port, by path.
 #[derive(Clone, Debug, Default)]
 pub struct McpRouter {
     paths: BTreeMap<String, Vec<Row>>,
+    /// Rows of routes that serve what is below their path too; the longest paths first.
+    below: Vec<(String, Vec<Row>)>,
+    /// Whether a route wants to be named.
+    named: bool,
     /// Documents about logging in, by path.
     documents: BTreeMap<String, Vec<(Document, Row)>>,
 }
@@ -37,16 +54,31 @@ impl McpRouter {
     /// Returns the router of `rows`.
     pub fn new(rows: Vec<Row>) -> Self {
         let mut router = Self::default();
+        let mut below: BTreeMap<String, Vec<Row>> = BTreeMap::new();
         for row in rows {
+            router.named |= row.tests.iter().any(|test| *test.name() == ROUTE_HEADER);
+            if row.route.lends_login().is_some() {
+                let path = format!("{METADATA}{}", row.route.path.trim_end_matches('/'));
+                let documents = router.documents.entry(path).or_default();
+                documents.push((Document::Lent, row.clone()));
+            }
             let login = row.route.access.login.as_deref();
             for (path, document) in login.into_iter().flat_map(|login| &login.paths) {
                 let documents = router.documents.entry(path.clone()).or_default();
                 documents.push((*document, row.clone()));
             }
             let path = row.route.path.clone();
-            router.paths.entry(path).or_default().push(row);
+            let paths = if row.route.below {
+                &mut below
+            } else {
+                &mut router.paths
+            };
+            paths.entry(path).or_default().push(row);
         }
-        for rows in router.paths.values_mut() {
+        router.below = below.into_iter().collect();
+        router.below.sort_by_key(|(path, _)| Reverse(path.len()));
+        let below = router.below.iter_mut().map(|(_, rows)| rows);
+        for rows in router.paths.values_mut().chain(below) {
             rows.sort_by(Row::order);
         }
         for rows in router.documents.values_mut() {
@@ -55,15 +87,22 @@ impl McpRouter {
         router
     }
 
+    /// Returns whether a route wants to be named by whoever stands before us ([`ROUTE_HEADER`]).
+    pub fn is_named(&self) -> bool {
+        self.named
+    }
+
     /// Returns whether there is no route at all.
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        self.paths.is_empty() && self.below.is_empty()
     }
 
     /// Returns the row that serves `path` of `host`, which is without port and in lower case; `listener` is the
     /// host of the listener that the request belongs to.
     pub fn route(&self, listener: &Host, host: &str, path: &str, headers: &HeaderMap) -> Option<&Row> {
-        let rows = self.paths.get(path)?.iter();
+        let exact = self.paths.get(path).into_iter().flatten();
+        let below = self.below.iter().filter(|(own, _)| is_below(own, path));
+        let rows = exact.chain(below.flat_map(|(_, rows)| rows));
         let rows = rows.filter(|row| row.fits(headers)).map(|row| (row, ()));
         best(rows, listener, host).map(|(row, ())| row)
     }
@@ -86,7 +125,8 @@ impl McpRouter {
 
     /// Returns every route, in the order of paths; one that serves several hosts comes once.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.paths.values().flatten().map(|row| &row.route)
+        let below = self.below.iter().map(|(_, rows)| rows);
+        self.paths.values().chain(below).flatten().map(|row| &row.route)
     }
 }
 
@@ -101,6 +141,13 @@ impl Row {
     fn fits(&self, headers: &HeaderMap) -> bool {
         self.tests.iter().all(|test| test.refusal(headers, "").is_none())
     }
+}
+
+/// Returns whether `path` is `prefix` or lies below it, element by element.
+fn is_below(prefix: &str, path: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the first of the rows with the most specific host.
@@ -119,4 +166,23 @@ fn best<'r, T>(
         }
     }
     best.map(|(_, found)| found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_below;
+
+    #[test]
+    fn paths_lie_below_others_by_whole_elements() {
+        let check = |prefix: &str, path: &str, below: bool| {
+            assert_eq!(is_below(prefix, path), below, "{prefix} {path}");
+        };
+        check("/mcp", "/mcp", true);
+        check("/mcp", "/mcp/", true);
+        check("/mcp/", "/mcp", true);
+        check("/mcp", "/mcp/a/b", true);
+        check("/mcp", "/mcpx", false);
+        check("/mcp", "/", false);
+        check("/", "/anything", true);
+    }
 }

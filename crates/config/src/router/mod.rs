@@ -30,7 +30,7 @@ mod tests;
 pub use gate::Gate;
 use gate::Guards;
 pub use matching::{Asked, HeaderTest, Match, PathTest, Pattern, QueryTest};
-pub use mcp::{McpRouter, Row as McpRow};
+pub use mcp::{McpRouter, ROUTE_HEADER, Row as McpRow};
 use paths::Paths;
 
 /// The header that carries the model in rules' matches; clients cannot set it.

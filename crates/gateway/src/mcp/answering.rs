@@ -177,7 +177,7 @@ impl Answering<'_> {
         let gone = || Failure::new(&self.backend.name, Fault::BadReply, "it asks whom nobody knows");
         let request = self.request.ok_or_else(gone)?;
         let inputs = inband::hold(self.turn, self.backend, request, asked, events)?;
-        let result = front::finished(&inputs.to_raw(), None);
+        let result = front::finished(self.turn, &inputs.to_raw(), None);
         Ok(Said::message(request.answer(result).to_raw()))
     }
 
@@ -198,13 +198,13 @@ impl Answering<'_> {
                 inputs.state = Some(inband::token(self.turn, self.backend, request, place));
             }
             let inputs = inputs.named(&self.turn.naming(self.backend));
-            return Ok(front::finished(&inputs.to_raw(), None));
+            return Ok(front::finished(self.turn, &inputs.to_raw(), None));
         }
         let hints = (self.method == "resources/read").then(|| {
             let hints = Hints::read(result).unwrap_or(Hints::NONE);
             front::shared(self.turn, hints)
         });
-        Ok(front::finished(&self.named(result), hints))
+        Ok(front::finished(self.turn, &self.named(result), hints))
     }
 
     /// Returns an error in the client's words: a resource is called what the client calls it, and that it is not

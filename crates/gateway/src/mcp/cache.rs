@@ -74,6 +74,7 @@ impl Cache {
                 ttl: ttl.unwrap_or_default(),
                 public: kept.whole.public,
             },
+            next: None,
         })
     }
 

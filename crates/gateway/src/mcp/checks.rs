@@ -145,6 +145,26 @@ pub(super) fn version(headers: &HeaderMap) -> Result<(), Box<Refused>> {
     }
 }
 
+/// Refuses clients of the line of the protocol that `route` does not serve.
+pub(super) fn line(route: &Route, headers: &HeaderMap, modern: bool) -> Result<(), Box<Refused>> {
+    if route.modern.is_none_or(|served| served == modern) {
+        return Ok(());
+    }
+    let served = Version::ALL
+        .iter()
+        .filter(|version| version.is_modern() != modern);
+    let supported: Vec<&str> = served.map(|version| version.name()).collect();
+    let said: String = text(headers, &VERSION)
+        .unwrap_or_default()
+        .chars()
+        .take(64)
+        .collect();
+    let error = RpcError::new(error::UNSUPPORTED_VERSION, "unsupported protocol version");
+    Err(Refused::bad(
+        error.with_data(json!({ "supported": supported, "requested": said })),
+    ))
+}
+
 /// Returns the value of a header; an error if there are several, which two readers could take for different.
 pub(super) fn once<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ()> {
     let mut values = headers.get_all(name).iter();

@@ -131,7 +131,8 @@ impl Turn {
             .map(|(backend, _)| backend.to_owned());
         let by_uri = object.text("uri");
         let by_uri = || Some(name::split_uri(by_uri.as_deref()?)?.0.to_owned());
-        self.route.backend(&by_name.or_else(by_uri)?)
+        let place = self.route.called(&by_name.or_else(by_uri)?)?;
+        self.route.backends.get(place)
     }
 }
 

@@ -25,10 +25,15 @@ impl Turn {
             .map(|failure| json!({ "backend": &*failure.backend, "reason": failure.reason }))
             .collect();
         let error = RpcError::new(error::SERVER, "no session could be opened");
+        let cause = failures
+            .first()
+            .map_or("no backend", |failure| failure.reason.as_str());
+        let plain = format!("failed to create new session: {cause}");
         let refused = Refused::new(
             StatusCode::BAD_GATEWAY,
             error.with_data(json!({ "backends": reasons })),
         );
+        let refused = refused.plainly(StatusCode::INTERNAL_SERVER_ERROR, plain);
         let demand = failures.iter().find_map(|failure| self.demand(failure));
         demanding(demand, refused)
     }

@@ -189,16 +189,11 @@ fn meant(route: &Route, method: Method, request: &Request) -> Vec<usize> {
         | Method::Discover
         | Method::Listen => None,
     };
-    let is = |place: &usize| {
-        let backend = route.backends.get(*place);
-        backend.is_some_and(|backend| prefix.as_deref() == Some(&*backend.name))
-    };
-    let everyone = everyone(route);
-    match everyone.iter().find(|place| is(place)) {
-        Some(only) if route.prefixes() => vec![*only],
+    match prefix.and_then(|prefix| route.called(&prefix)) {
+        Some(only) if route.prefixes() => vec![only],
         // What has no prefix where all have one is nobody's.
         None if route.prefixes() => Vec::new(),
-        Some(_) | None => everyone,
+        Some(_) | None => everyone(route),
     }
 }
 
@@ -238,7 +233,7 @@ async fn discover(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> 
         .map(|opened| Hints::read(&opened.result).unwrap_or(Hints::NONE));
     let hints = hints.reduce(Hints::and).filter(|_| failures.is_empty());
     let hints = shared(turn, hints.unwrap_or(Hints::NONE));
-    let result = finished(&result.to_raw(), Some(hints));
+    let result = finished(turn, &result.to_raw(), Some(hints));
     Ok(Said::message(request.answer(result).to_raw()))
 }
 
@@ -262,9 +257,16 @@ pub(super) fn shared(turn: &Turn, hints: Hints) -> Hints {
 }
 
 /// Returns a result as clients without sessions are given it.
-pub(super) fn finished(result: &RawValue, hints: Option<Hints>) -> Box<RawValue> {
-    let server = json!({ "name": "tollgate", "version": env!("CARGO_PKG_VERSION") });
-    modern::finished(result, &json::raw(&server), hints).unwrap_or_else(|| result.to_owned())
+pub(super) fn finished(turn: &Turn, result: &RawValue, hints: Option<Hints>) -> Box<RawValue> {
+    modern::finished(result, &server(&turn.route), hints).unwrap_or_else(|| result.to_owned())
+}
+
+/// Returns what clients of `route` are told that they speak with.
+pub(super) fn server(route: &Route) -> Box<RawValue> {
+    match &route.server {
+        Some(own) => json::raw(own),
+        None => json::raw(&json!({ "name": "tollgate", "version": env!("CARGO_PKG_VERSION") })),
+    }
 }
 
 /// Returns an error as such a client is given it, under the status that belongs to it.

@@ -1,6 +1,6 @@
 //! Opening a session: with every backend at once, as one session for the client.
 
-use config::mcp_route::Backend;
+use config::mcp_route::{Backend, Route};
 use http::HeaderValue;
 use mcp::{
     Request, RpcError, Session, Version, error,
@@ -8,12 +8,12 @@ use mcp::{
     merge::{self, Initialized},
     session::{Client, Entry},
 };
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
     account::word,
     call::{Fault, SESSION},
-    errand,
+    errand, front,
     gather::gather,
     line,
     outlet::Said,
@@ -84,7 +84,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         version = version.min(own).max(Version::V2025_03_26);
     }
     let session = Session {
-        route: turn.route.id.to_string(),
+        route: turn.route.sealed.to_string(),
         owner: turn.session.owner.clone(),
         expires: Some(now() + turn.route.session_ttl.as_secs()),
         version,
@@ -103,7 +103,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     }
     let token = HeaderValue::try_from(token);
     let token = token.map_err(|_| RpcError::new(error::INTERNAL, "the session's token cannot be sent"))?;
-    let mut said = Said::message(request.answer(result(version, &opened)).to_raw());
+    let mut said = Said::message(request.answer(result(&turn.route, version, &opened)).to_raw());
     said.headers.insert(SESSION, token);
     Ok(said)
 }
@@ -123,7 +123,7 @@ fn sealed(turn: &Turn, session: &Session) -> String {
     token
 }
 
-fn result(version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
+fn result(route: &Route, version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
     let answers: Vec<Initialized<'_>> = opened
         .iter()
         .map(|(backend, opened)| Initialized {
@@ -134,10 +134,20 @@ fn result(version: Version, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
     let mut result = Object::default();
     result.set("protocolVersion", json::raw(version.name()));
     result.set("capabilities", merge::capabilities(&answers));
-    let info = json!({ "name": "tollgate", "version": env!("CARGO_PKG_VERSION") });
-    result.set("serverInfo", json::raw(&info));
+    result.set("serverInfo", server(route, opened));
     if let Some(instructions) = merge::instructions(&answers) {
         result.set("instructions", json::raw(&instructions));
     }
     result.to_raw()
+}
+
+/// Returns what the client is told that it speaks with: the only server itself, where nothing of it has another name.
+fn server(route: &Route, opened: &[(&Backend, Opened)]) -> Box<RawValue> {
+    let own = match (opened, route.backends.as_slice()) {
+        ([(_, only)], [_]) if !route.prefixes() && route.server.is_none() => {
+            Object::parse(&only.result).and_then(|result| result.get("serverInfo").map(RawValue::to_owned))
+        }
+        _ => None,
+    };
+    own.unwrap_or_else(|| front::server(route))
 }

@@ -62,12 +62,9 @@ pub(super) async fn open(turn: &Turn, backend: &Backend, limit: Duration) -> Res
 async fn in_either(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
     let until = Instant::now() + limit;
     let lines = &turn.runtime.sessions.lines;
-    let client = if turn.is_modern() {
-        Line::Modern
-    } else {
-        Line::Legacy
-    };
-    let known = lines.of(backend);
+    let client = Line::of(turn.is_modern());
+    let pinned = backend.modern.map(Line::of);
+    let known = pinned.or_else(|| lines.of(backend));
     let first = known.unwrap_or(client);
     let caller = turn.caller(backend);
     let limit = match first {
@@ -82,7 +79,7 @@ async fn in_either(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Op
             }
             return Ok(opened);
         }
-        Err(failure) if failure.may_be_of_the_other_line(first) => failure,
+        Err(failure) if pinned.is_none() && failure.may_be_of_the_other_line(first) => failure,
         Err(failure) => return Err(failure),
     };
     let other = first.other();
@@ -99,6 +96,10 @@ async fn in_either(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Op
 }
 
 impl Line {
+    fn of(modern: bool) -> Self {
+        if modern { Line::Modern } else { Line::Legacy }
+    }
+
     fn other(self) -> Self {
         match self {
             Line::Legacy => Line::Modern,

@@ -406,6 +406,6 @@ fn offer(route: &Route) -> String {
     let backends = route
         .backends
         .iter()
-        .map(|backend| (&backend.name, &backend.selector));
+        .map(|backend| (&backend.name, &backend.prefix, &backend.offer));
     format!("{:?} {:?}", route.prefix, backends.collect::<Vec<_>>())
 }

@@ -5,10 +5,13 @@ use std::{collections::HashSet, sync::Arc};
 use config::mcp_route::Backend;
 use http::StatusCode;
 use mcp::{
-    Capabilities, Level, List, Message, Request, RpcError, error, json,
+    Capabilities, Level, List, Message, Request, RpcError,
+    cursor::Cursor,
+    error, json,
     merge::{self, Missing},
     modern::Hints,
-    rewrite::Item,
+    offer::Annotations,
+    rewrite::{Item, Naming},
 };
 use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
@@ -19,6 +22,7 @@ use super::{
     gather::gather,
     join,
     outlet::{Outlet, Said},
+    paged,
     pages::{self, Whole},
     refused::Refused,
     turn::Turn,
@@ -29,6 +33,8 @@ pub(super) struct Part {
     pub(super) whole: Arc<Whole>,
     /// For how long, and by whom, it may be kept from now on.
     pub(super) hints: Hints,
+    /// Where the backend goes on, where one page is asked for.
+    pub(super) next: Option<Box<RawValue>>,
 }
 
 /// Returns a list of all backends.
@@ -41,14 +47,12 @@ pub(super) async fn serve(
     let params = request
         .object()
         .ok_or_else(|| Refused::params("invalid params"))?;
-    if params.get("cursor").is_some_and(|cursor| cursor.get() != "null") {
-        // Lists are given whole, so there is no cursor of ours.
-        return Err(Refused::params("unknown cursor"));
-    }
+    let page = paged::Page::read(turn, list, &params)?;
     let absent = join::all(turn).await;
-    let able = turn.able(list.capability());
+    let mut able = turn.able(list.capability());
+    able.retain(|(backend, _)| page.is_of(backend));
     let asked = able.iter().enumerate();
-    let asked = asked.map(|(index, (backend, _))| part(turn, (outlet, index), list, backend, request));
+    let asked = asked.map(|(index, (backend, _))| part(turn, (outlet, index), list, backend, request, &page));
     let begin = std::time::Instant::now();
     let answers = gather(asked).await;
     let end = std::time::Instant::now();
@@ -59,12 +63,17 @@ pub(super) async fn serve(
     let mut missing = Vec::new();
     let mut given = false;
     let mut hints: Option<Hints> = None;
+    let mut next = Cursor::default();
     for ((backend, _), answer) in able.iter().zip(answers) {
         match answer {
             Ok(part) => {
                 given = true;
                 items.extend(shown(turn, backend, list, &part.whole.items, &mut seen));
                 hints = Some(hints.map_or(part.hints, |hints| hints.and(part.hints)));
+                next.0.extend(
+                    part.next
+                        .map(|next| (backend.name.to_string(), next.get().to_owned())),
+                );
                 metas.extend(part.whole.meta.clone().map(|meta| (&*backend.name, meta)));
             }
             Err(failure) => {
@@ -89,10 +98,11 @@ pub(super) async fn serve(
         return Err(failed(list.method(), &missing));
     }
     turn.account.note(|account| account.items = Some(items.len()));
-    let mut result = merge::listed(list, &items, &metas, &missing);
+    let result = merge::listed(list, &items, &metas, &missing);
+    let mut result = paged::going_on(turn, list, result, next);
     if turn.is_modern() {
         let hints = hints.filter(|_| missing.is_empty()).unwrap_or(Hints::NONE);
-        result = front::finished(&result, Some(front::shared(turn, hints)));
+        result = front::finished(turn, &result, Some(front::shared(turn, hints)));
     }
     Ok(Said::message(request.answer(result).to_raw()))
 }
@@ -104,21 +114,30 @@ async fn part(
     list: List,
     backend: &Backend,
     request: &Request,
+    page: &paged::Page,
 ) -> Result<Part, Failure> {
     let cache = &turn.runtime.sessions.cache;
-    if let Some(known) = cache.find(turn, backend, list) {
+    let every = matches!(page, paged::Page::Every);
+    if let Some(known) = cache.find(turn, backend, list).filter(|_| every) {
         return Ok(known);
     }
     let began = Instant::now();
-    let whole = pages::ask(turn, Some(tell), list, backend, request).await;
+    let (whole, next) = if every {
+        (pages::ask(turn, Some(tell), list, backend, request).await, None)
+    } else {
+        let asked = pages::one(turn, tell, list, backend, request, page.of(backend)).await;
+        asked.map_or_else(|failure| (Err(failure), None), |(whole, next)| (Ok(whole), next))
+    };
     turn.count_part(backend, &whole, began.elapsed());
     let whole = Arc::new(whole?);
-    cache.keep(turn, backend, list, &whole);
+    if every {
+        cache.keep(turn, backend, list, &whole);
+    }
     let hints = Hints {
         ttl: whole.ttl.unwrap_or_default(),
         public: whole.public,
     };
-    Ok(Part { whole, hints })
+    Ok(Part { whole, hints, next })
 }
 
 fn lacking(failure: &Failure) -> Missing {
@@ -154,21 +173,47 @@ fn shown(
     seen: &mut HashSet<String>,
 ) -> Vec<Box<RawValue>> {
     let naming = turn.naming(backend);
-    let offered = items.iter().filter(|item| turn.shows(list, backend, &item.own));
-    let shown = offered.map(|item| {
-        let taken = !naming.prefixed && !seen.insert(item.own.clone());
+    let hints = &backend.offer.hints;
+    let fits =
+        |item: &&Item| list != List::Tools || hints.is_empty() || hints.fit(Annotations::read(&item.raw));
+    let offered = items
+        .iter()
+        .filter(|item| turn.shows(list, backend, &item.own))
+        .filter(fits);
+    let called = offered.flat_map(|item| {
+        let called = backend.offer.called(list, &item.own);
+        called.map(move |called| (item, called))
+    });
+    let shown = called.map(|(item, called)| {
+        let taken =
+            !naming.prefixed && (!seen.insert(called.to_owned()) || is_before(turn, backend, list, called));
         if taken {
-            tracing::debug!(backend = %backend.name, name = %item.own, "a name is another backend's already");
-            let naming = mcp::rewrite::Naming {
+            tracing::debug!(backend = %backend.name, name = called, "a name is another backend's already");
+            let naming = Naming {
                 prefixed: true,
                 ..naming
             };
-            naming.item(list, item)
+            naming.item(list, item, called)
         } else {
-            naming.item(list, item)
+            naming.item(list, item, called)
         }
     });
     shown.collect()
+}
+
+/// Returns whether a backend before this one has the name, as far as is known of pages that were given before.
+fn is_before(turn: &Turn, backend: &Backend, list: List, called: &str) -> bool {
+    if !turn.route.paged {
+        return false;
+    }
+    let before = turn.route.backends.iter();
+    let before = before.take_while(|other| other.name != backend.name);
+    let before = before.filter_map(|other| Some((other, other.offer.own(list, called)?)));
+    let before: Vec<(&Backend, &str)> = before
+        .filter(|(other, own)| turn.shows(list, other, own))
+        .collect();
+    let index = &turn.runtime.sessions.index;
+    index.find(&turn.route.id, list, &before).is_some()
 }
 
 /// Says to every backend which log messages are wanted.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::{mcp_access::Document, mcp_route::Route};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 
+use super::lent;
 use crate::{
     ctx::Ctx,
     refusal::{Answer, Content},
@@ -17,11 +18,12 @@ const GET: HeaderValue = HeaderValue::from_static("GET");
 const VERSION: HeaderValue = HeaderValue::from_static("mcp-protocol-version");
 
 /// Answers with a document.
-pub(crate) async fn serve(ctx: &mut Ctx, route: &Route, document: Document) -> Answer {
+pub(crate) async fn serve(ctx: &mut Ctx, route: &Route, document: Document, head: &Parts) -> Answer {
     ctx.facts.route = Some(Arc::clone(&route.id));
     let found = match (&route.access.login, document) {
         (Some(login), Document::Resource) => Some(Bytes::copy_from_slice(login.document.as_bytes())),
         (Some(login), Document::Server) => ctx.runtime.keys.document(&login.issuer).await,
+        (_, Document::Lent) => lent::document(ctx, route, &lent::Seen::of(ctx, head)).await,
         (None, Document::Resource | Document::Server) => None,
     };
     let mut headers = HeaderMap::new();
@@ -29,12 +31,19 @@ pub(crate) async fn serve(ctx: &mut Ctx, route: &Route, document: Document) -> A
     open(&mut headers);
     let status = match found {
         Some(_) => StatusCode::OK,
+        // It may be that the server asks nobody.
+        None if document == Document::Lent => StatusCode::NOT_FOUND,
         None => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    let none = || Bytes::from_static(br#"{"error":"temporarily_unavailable"}"#);
+    let none = || match document {
+        Document::Lent => Bytes::from_static(br#"{"error":"not_found"}"#),
+        Document::Resource | Document::Server => {
+            Bytes::from_static(br#"{"error":"temporarily_unavailable"}"#)
+        }
+    };
     Answer {
         status,
         headers,

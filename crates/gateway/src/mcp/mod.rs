@@ -19,13 +19,16 @@ mod inband;
 mod index;
 mod initialize;
 mod join;
+mod lent;
 mod line;
 mod listen;
 mod lists;
 pub(crate) mod login;
 mod long;
+mod meant;
 mod notices;
 pub(crate) mod outlet;
+mod paged;
 mod pages;
 mod peers;
 mod permit;
@@ -60,7 +63,7 @@ use self::{
     gather::gather,
     listen::Wanted,
     outlet::{Begun, Outlet, Said, Stream, Work, begin},
-    refused::Refused,
+    refused::{Refused, TEXT},
     turn::{NOTE_TIMEOUT, Turn},
     who::Who,
 };
@@ -108,7 +111,7 @@ pub(crate) async fn serve(
         Ok(who) => who,
         Err(refused) => {
             body::turn_away(&head.headers, body).await;
-            return refused.answer(None);
+            return refused.answer(None, route.plain_errors);
         }
     };
     let told = match &route.treated {
@@ -117,21 +120,25 @@ pub(crate) async fn serve(
             Ok(told) => told,
             Err(refused) => {
                 body::turn_away(&head.headers, body).await;
-                return refused.answer(None);
+                return refused.answer(None, route.plain_errors);
             }
         },
     };
     ctx.state.credentials.names.strip(&mut head.headers);
     let mut id = None;
+    let seen = route.lends_login().map(|_| lent::Seen::of(ctx, &head));
     let mut answer = match answer(ctx, route, who, head, body, &mut id).await {
         Ok(answer) => answer,
         Err(refused) => {
             note(ctx, &refused);
-            refused.answer(id.as_ref())
+            refused.answer(id.as_ref(), route.plain_errors)
         }
     };
     if let Some(told) = told {
         meter::tell(&told, &mut answer.headers);
+    }
+    if let Some(seen) = seen {
+        lent::rename(&mut answer.headers, &route.path, &seen);
     }
     answer
 }
@@ -151,7 +158,7 @@ async fn let_through(ctx: &mut Ctx, rule: &Rule, headers: &HeaderMap) -> Result<
 fn largest(ctx: &Ctx, route: &Route) -> usize {
     let traffic = route.treated.as_ref().and_then(|rule| rule.traffic.as_ref());
     let own = traffic.and_then(|traffic| traffic.max_body);
-    own.unwrap_or_else(|| ctx.usual_body())
+    own.unwrap_or_else(|| ctx.tools_body())
 }
 
 /// Notes of the messages that nobody has answered that they were refused.
@@ -248,7 +255,7 @@ fn preflight(policies: &Policies, head: &Parts) -> Option<Answer> {
 /// Stands where there is no session yet.
 fn no_session(route: &Route, owner: Owner) -> Session {
     Session {
-        route: route.id.to_string(),
+        route: route.sealed.to_string(),
         owner,
         expires: None,
         version: Version::UNSAID,
@@ -275,17 +282,31 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
     let limit = largest(ctx, &turn.route);
     let (bytes, _reserved) = body::read(&turn.headers, body, limit, ctx.pace(), &ctx.runtime.memory).await?;
     ctx.facts.bytes_received = bytes.len() as u64;
-    let message = match Payload::parse(&bytes)? {
+    let payload = Payload::parse(&bytes).map_err(|error| {
+        let plain = format!("invalid JSON-RPC message: {error}");
+        Refused::bad(error).plainly(StatusCode::BAD_REQUEST, plain)
+    });
+    let message = match payload? {
         Payload::One(message) => message,
         Payload::Batch(messages) => return batch(ctx, resumed(turn)?, messages, takes).await,
     };
     let turn = turn.about(&mut ctx.facts, &message);
     let version = checks::text(&turn.headers, &VERSION);
-    if modern::is_modern(&message, version, turn.headers.contains_key(SESSION)) {
+    let modern = modern::is_modern(&message, version, turn.headers.contains_key(SESSION));
+    if let (true, Message::Request(request)) = (turn.route.modern.is_some(), &message) {
+        *id = Some(request.id.clone());
+        checks::line(&turn.route, &turn.headers, modern)?;
+    }
+    if modern {
         if let Message::Request(request) = &message {
             *id = Some(request.id.clone());
         }
-        return front::serve(ctx, turn, message, takes).await;
+        // The compatibility specification's gateway does not know of such clients: errors are always the protocol's.
+        let answer = front::serve(ctx, turn, message, takes).await;
+        return Ok(answer.unwrap_or_else(|refused| {
+            note(ctx, &refused);
+            refused.answer(id.as_ref(), false)
+        }));
     }
     match message {
         Message::Request(request) => {
@@ -378,12 +399,7 @@ async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Reques
         // Methods of the other line were refused.
         Method::Discover | Method::Listen => Err(RpcError::unknown_method(&request.method).into()),
     };
-    let said = said.unwrap_or_else(|refused| Said {
-        status: refused.status,
-        headers: refused.headers,
-        document: Some(refused.error.to_message(Some(&request.id)).to_raw()),
-        event: None,
-    });
+    let said = said.unwrap_or_else(|refused| refused.said(Some(&request.id), turn.route.plain_errors));
     turn.count(method, request, &said, began);
     said
 }
@@ -404,12 +420,7 @@ async fn get(ctx: &mut Ctx, mut turn: Turn) -> Result<Answer, Box<Refused>> {
     let said = outlet.clone();
     let work: Work = Box::pin(async move {
         let served = listen::serve(&turn, &said, wanted).await;
-        served.unwrap_or_else(|refused| Said {
-            status: refused.status,
-            headers: refused.headers,
-            document: Some(refused.error.to_message(None).to_raw()),
-            event: None,
-        })
+        served.unwrap_or_else(|refused| refused.said(None, turn.route.plain_errors))
     });
     let takes = Takes {
         document: false,
@@ -457,8 +468,17 @@ async fn run(
     token: &str,
 ) -> Answer {
     let begun = begin(&mut work, &outlet, takes.stream, patience).await;
-    let keep_alive = ctx.runtime.options.keep_alive;
+    let options = &ctx.runtime.options;
+    let keep_alive = options.mcp_keep_alive.unwrap_or(options.keep_alive);
     let (status, mut headers, content) = match begun {
+        Begun::Done(Said {
+            plain: Some((status, text)),
+            mut headers,
+            ..
+        }) => {
+            headers.insert(header::CONTENT_TYPE, TEXT);
+            (status, headers, Content::Whole(Bytes::from(text)))
+        }
         Begun::Done(said) => {
             let (status, headers) = (said.status, said.headers.clone());
             if takes.document || !status.is_success() {
@@ -487,7 +507,7 @@ async fn run(
             headers.insert("x-accel-buffering", NO);
         }
         Content::Whole(_) | Content::Stream(_) | Content::Passing(_) | Content::Tunnel(_) => {
-            headers.insert(header::CONTENT_TYPE, JSON);
+            headers.entry(header::CONTENT_TYPE).or_insert(JSON);
         }
     }
     if let Ok(token) = HeaderValue::try_from(token)

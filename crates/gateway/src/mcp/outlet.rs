@@ -38,6 +38,8 @@ pub(super) struct Said {
     pub(super) document: Option<Box<RawValue>>,
     /// The id of the last event.
     pub(super) event: Option<String>,
+    /// The status and the text in place of a document, if nothing was said before.
+    pub(super) plain: Option<(StatusCode, String)>,
 }
 
 /// Work that answers one request.
@@ -111,6 +113,7 @@ impl Said {
             headers: HeaderMap::new(),
             document: Some(document),
             event: None,
+            plain: None,
         }
     }
 
@@ -121,6 +124,7 @@ impl Said {
             headers: HeaderMap::new(),
             document: None,
             event: None,
+            plain: None,
         }
     }
 }

@@ -45,9 +45,43 @@ pub(super) async fn ask(
     backend: &Backend,
     request: &Request,
 ) -> Result<Whole, Failure> {
+    let whole = in_time(turn, backend, request, pages(turn, tell, list, backend, request)).await?;
+    let index = &turn.runtime.sessions.index;
+    index.learn(&turn.route.id, &backend.name, list, &whole.items, true);
+    Ok(whole)
+}
+
+/// Asks one backend for one page of its list, the first or the one at `cursor`; returns where the next one is.
+pub(super) async fn one(
+    turn: &Turn,
+    tell: (&Outlet, usize),
+    list: List,
+    backend: &Backend,
+    request: &Request,
+    cursor: Option<Box<RawValue>>,
+) -> Result<(Whole, Option<Box<RawValue>>), Failure> {
+    let asked = page(turn, Some(tell), list, backend, request, cursor.as_deref());
+    let page = in_time(turn, backend, request, asked).await?;
+    let index = &turn.runtime.sessions.index;
+    index.learn(&turn.route.id, &backend.name, list, &page.items, false);
+    let whole = Whole {
+        items: page.items,
+        meta: page.meta,
+        ttl: page.ttl,
+        public: page.public,
+    };
+    Ok((whole, page.next))
+}
+
+/// Returns what is `asked` of a backend for `request`, if it comes in the time for lists.
+async fn in_time<T>(
+    turn: &Turn,
+    backend: &Backend,
+    request: &Request,
+    asked: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let _open = turn.opening(&request.id, backend);
-    let asked = pages(turn, tell, list, backend, request);
-    let whole = timeout(backend.list_timeout, asked).await.unwrap_or_else(|_| {
+    timeout(backend.list_timeout, asked).await.unwrap_or_else(|_| {
         errand::give_up(turn, backend, &request.id, None);
         let limit = backend.list_timeout.as_secs_f32();
         Err(Failure::new(
@@ -55,10 +89,7 @@ pub(super) async fn ask(
             Fault::Timeout,
             format!("no list within {limit} s"),
         ))
-    })?;
-    let index = &turn.runtime.sessions.index;
-    index.learn(&turn.route.id, &backend.name, list, &whole.items);
-    Ok(whole)
+    })
 }
 
 async fn pages(
@@ -77,11 +108,7 @@ async fn pages(
     let mut cursors: HashSet<Box<str>> = HashSet::new();
     let mut cursor: Option<Box<RawValue>> = None;
     loop {
-        let progress = tell.map(|(outlet, index)| Progress::of(outlet, index, request));
-        let message = page_request(request, cursor.as_deref(), progress.as_ref());
-        let result = answer(turn, progress, backend, &message).await?;
-        let page = Page::read(list, &result)
-            .ok_or_else(|| Failure::new(&backend.name, Fault::BadReply, "its answer is no list"))?;
+        let page = page(turn, tell, list, backend, request, cursor.as_deref()).await?;
         // The shortest time that any page says.
         whole.ttl = whole.ttl.into_iter().chain(page.ttl).min();
         whole.public &= page.public;
@@ -98,6 +125,21 @@ async fn pages(
         }
         cursor = Some(next);
     }
+}
+
+async fn page(
+    turn: &Turn,
+    tell: Option<(&Outlet, usize)>,
+    list: List,
+    backend: &Backend,
+    request: &Request,
+    cursor: Option<&RawValue>,
+) -> Result<Page, Failure> {
+    let progress = tell.map(|(outlet, index)| Progress::of(outlet, index, request));
+    let message = page_request(request, cursor, progress.as_ref());
+    let result = answer(turn, progress, backend, &message).await?;
+    Page::read(list, &result)
+        .ok_or_else(|| Failure::new(&backend.name, Fault::BadReply, "its answer is no list"))
 }
 
 /// Where progress of one backend's part goes: its token must differ from that of the others.

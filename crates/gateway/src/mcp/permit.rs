@@ -44,7 +44,7 @@ impl Turn {
 
     /// Returns whether a list shows what `backend` calls `own`.
     pub(super) fn shows(&self, list: List, backend: &Backend, own: &str) -> bool {
-        if list == List::Tools && !backend.selector.allows(own) {
+        if !backend.offer.allows(list, own) {
             return false;
         }
         let Some(rules) = &self.route.access.rules else {

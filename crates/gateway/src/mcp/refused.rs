@@ -7,10 +7,14 @@ use llm::ApiError;
 use mcp::{Id, RpcError, error};
 use serde_json::json;
 
-use super::call::{Failure, Fault};
+use super::{
+    call::{Failure, Fault},
+    outlet::Said,
+};
 use crate::refusal::{Answer, Content, Refusal};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Refused {
     pub(super) headers: HeaderMap,
     /// The document that is the answer, where a service that decides has written it.
     pub(super) document: Option<Bytes>,
+    /// What it is to clients of the compatibility specification's gateway, where the error does not say so itself.
+    plain: Option<(StatusCode, String)>,
 }
 
 impl Refused {
@@ -30,7 +36,37 @@ impl Refused {
             error,
             headers: HeaderMap::new(),
             document: None,
+            plain: None,
         })
+    }
+
+    /// Says what it is to clients of the compatibility specification's gateway.
+    #[must_use]
+    pub(super) fn plainly(mut self: Box<Self>, status: StatusCode, text: impl Into<String>) -> Box<Self> {
+        self.plain = Some((status, text.into()));
+        self
+    }
+
+    /// Returns the status and the text that the compatibility specification's gateway would answer with.
+    fn plain(&self) -> (StatusCode, String) {
+        let status = match (self.status, self.error.code) {
+            (StatusCode::OK, error::SERVER | error::INTERNAL) => StatusCode::INTERNAL_SERVER_ERROR,
+            (StatusCode::OK, _) => StatusCode::BAD_REQUEST,
+            (status, _) => status,
+        };
+        let own = || (status, self.error.message.clone());
+        self.plain.clone().unwrap_or_else(own)
+    }
+
+    /// Returns the refusal as what is said at the end of work for the request called `id`.
+    pub(super) fn said(self, id: Option<&Id>, plainly: bool) -> Said {
+        Said {
+            plain: plainly.then(|| self.plain()),
+            status: self.status,
+            headers: self.headers,
+            document: Some(self.error.to_message(id).to_raw()),
+            event: None,
+        }
     }
 
     /// The request as such is wrong.
@@ -40,7 +76,8 @@ impl Refused {
 
     /// The session is not known: clients open another when they see this.
     pub(super) fn no_session() -> Box<Self> {
-        Self::new(StatusCode::NOT_FOUND, RpcError::session_not_found())
+        let refused = Self::new(StatusCode::NOT_FOUND, RpcError::session_not_found());
+        refused.plainly(StatusCode::BAD_REQUEST, "invalid session ID: session not found")
     }
 
     /// What is asked for is not there. SDKs take an error in an answer, and not one in a status.
@@ -49,14 +86,21 @@ impl Refused {
     }
 
     /// Returns the answer, to the request called `id`.
-    pub(super) fn answer(self, id: Option<&Id>) -> Answer {
+    pub(super) fn answer(self, id: Option<&Id>, plainly: bool) -> Answer {
+        let (status, kind, document) = if plainly {
+            let (status, text) = self.plain();
+            (status, TEXT, Bytes::from(text))
+        } else {
+            let document = self.error.to_message(id).to_bytes();
+            (self.status, JSON, Bytes::from(document))
+        };
         let mut headers = self.headers;
         let document = self.document.unwrap_or_else(|| {
-            headers.insert(header::CONTENT_TYPE, JSON);
-            Bytes::from(self.error.to_message(id).to_bytes())
+            headers.insert(header::CONTENT_TYPE, kind);
+            document
         });
         Answer {
-            status: self.status,
+            status,
             headers,
             content: Content::Whole(document),
         }
@@ -81,7 +125,10 @@ impl From<ApiError> for Box<Refused> {
             own.headers
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        own
+        match refused.status {
+            StatusCode::PAYLOAD_TOO_LARGE => own.plainly(refused.status, "request body too large"),
+            _ => own,
+        }
     }
 }
 
@@ -111,6 +158,10 @@ impl From<Failure> for Box<Refused> {
             Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::BadReply | Fault::Overflow => None,
         };
         let message = format!("call to {} failed: {}", failure.backend, failure.reason);
+        let plain = status.map_or_else(
+            || message.clone(),
+            |status| format!("call to {} failed with status code {status}", failure.backend),
+        );
         let mut data = json!({ "backend": &*failure.backend, "reason": failure.word() });
         if let Some(status) = status {
             data["upstreamStatus"] = json!(status);
@@ -127,6 +178,6 @@ impl From<Failure> for Box<Refused> {
                 .headers
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        refused
+        refused.plainly(StatusCode::INTERNAL_SERVER_ERROR, plain)
     }
 }

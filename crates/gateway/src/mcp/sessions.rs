@@ -30,6 +30,8 @@ pub struct SessionOptions {
     pub fallback: Option<config::Secret>,
     /// Rounds of the derivation for tokens of the compatibility specification.
     pub iterations: NonZeroU32,
+    /// Rounds for the seed before.
+    pub fallback_iterations: NonZeroU32,
     /// Whether new tokens are those of the compatibility specification.
     pub compatible: bool,
 }
@@ -39,12 +41,15 @@ impl Default for SessionOptions {
         Self {
             seed: None,
             fallback: None,
-            // The compatibility specification's default.
-            iterations: NonZeroU32::MIN.saturating_add(99_999),
+            iterations: ROUNDS,
+            fallback_iterations: ROUNDS,
             compatible: false,
         }
     }
 }
+
+/// The compatibility specification's default.
+const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 
 /// Tokens, and what is remembered of their sessions.
 pub(crate) struct Sessions {
@@ -364,7 +369,7 @@ fn tokens(options: &SessionOptions, random: &dyn SecureRandom) -> Tokens {
         seed: seed.unwrap_or_else(|| draw::<32>(random).to_vec()),
         fallback: options.fallback.as_ref().map(bytes),
         iterations: options.iterations,
-        fallback_iterations: options.iterations,
+        fallback_iterations: options.fallback_iterations,
         form: if options.compatible { Form::V0 } else { Form::V1 },
         salt: draw(random),
     })

@@ -1,16 +1,14 @@
-//! What one backend is asked: found by a name or a URI, asked in its own words, answered in the client's.
+//! What one backend is asked, and what it answers, in the client's words.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use config::mcp_route::Backend;
 use http::StatusCode;
 use mcp::{
-    List, Message, Method, Request, RpcError, error, input,
+    Message, Method, Request, RpcError, error, input,
     json::{self, Object},
     method::{Named, Resource},
-    name,
 };
-use policy::tools::What;
 use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 
@@ -18,44 +16,14 @@ use super::{
     answering::{Answering, Followed},
     call::{Ask, Failure, Fault, Reply, is_modern},
     inband::{self, Held},
-    join, lists,
+    join,
+    meant::{self, Asked},
     outlet::{Outlet, Said},
     refused::Refused,
     repeat,
     sessions::Open,
     turn::{Turn, malformed},
 };
-
-/// A backend, and the parameters in its words.
-struct Asked<'a> {
-    backend: &'a Backend,
-    what: Meant,
-    params: Box<RawValue>,
-}
-
-/// What is asked for, in the backend's words.
-enum Meant {
-    Tool(String),
-    Prompt(String),
-    Resource(String),
-}
-
-impl Meant {
-    fn named(named: Named, own: String) -> Self {
-        match named {
-            Named::Tool => Meant::Tool(own),
-            Named::Prompt => Meant::Prompt(own),
-        }
-    }
-
-    fn borrowed(&self) -> What<'_> {
-        match self {
-            Meant::Tool(own) => What::Tool(own),
-            Meant::Prompt(own) => What::Prompt(own),
-            Meant::Resource(own) => What::Resource(own),
-        }
-    }
-}
 
 /// Asks the one backend that is meant.
 pub(super) async fn serve(
@@ -64,7 +32,7 @@ pub(super) async fn serve(
     method: Method,
     request: &Request,
 ) -> Result<Said, Box<Refused>> {
-    let asked = find(turn, method, request).await?;
+    let asked = meant::find(turn, method, request).await?;
     let backend = asked.backend;
     turn.permit(
         &request.method,
@@ -146,7 +114,8 @@ fn not_of_the_session(backend: &Backend, failure: Option<Failure>) -> Box<Refuse
         data["reason"] = json!(failure.word());
     }
     let message = format!("no MCP session found for backend {}", backend.name);
-    Refused::new(StatusCode::OK, RpcError::invalid_params(message).with_data(data))
+    let error = RpcError::invalid_params(message.as_str()).with_data(data);
+    Refused::new(StatusCode::OK, error).plainly(StatusCode::FORBIDDEN, message)
 }
 
 /// Refuses what a client without a session may not send to this backend.
@@ -235,174 +204,4 @@ fn subscribed(turn: &Turn, request: &Request, asked: &Asked<'_>, resource: Resou
         sessions.subscribe(turn.fingerprint, &asked.backend.name, &own, wanted);
     }
     Said::message(request.answer(json::empty()).to_raw())
-}
-
-/// Returns who is meant, and what it is asked.
-async fn find<'t>(turn: &'t Turn, method: Method, request: &Request) -> Result<Asked<'t>, Box<Refused>> {
-    let mut params = request
-        .object()
-        .ok_or_else(|| Refused::params("invalid params"))?;
-    let (backend, what) = match method {
-        Method::Named(named) => {
-            let name = params
-                .text("name")
-                .ok_or_else(|| Refused::params("invalid params: name"))?
-                .into_owned();
-            let (backend, own) = named_backend(turn, named, &name).await?;
-            params.set("name", json::raw(&own));
-            (backend, Meant::named(named, own))
-        }
-        Method::Resource(resource) => {
-            let uri = params
-                .text("uri")
-                .ok_or_else(|| Refused::params("invalid params: uri"))?
-                .into_owned();
-            let (backend, own) = uri_backend(turn, &uri)
-                .await
-                .ok_or_else(|| unknown_resource(resource, &uri))?;
-            params.set("uri", json::raw(&own));
-            (backend, Meant::Resource(own))
-        }
-        Method::Complete => {
-            let reference = params
-                .object("ref")
-                .ok_or_else(|| Refused::params("invalid params: ref"))?;
-            let (backend, key, what) = match reference.text("type").as_deref() {
-                Some("ref/prompt") => {
-                    let name = reference
-                        .text("name")
-                        .ok_or_else(|| Refused::params("invalid params: ref.name"))?;
-                    let (backend, own) = named_backend(turn, Named::Prompt, &name).await?;
-                    (backend, "name", Meant::Prompt(own))
-                }
-                Some("ref/resource") => {
-                    let uri = reference
-                        .text("uri")
-                        .ok_or_else(|| Refused::params("invalid params: ref.uri"))?;
-                    let found = uri_backend(turn, &uri).await;
-                    let (backend, own) = found.ok_or_else(|| unknown_resource(Resource::Read, &uri))?;
-                    (backend, "uri", Meant::Resource(own))
-                }
-                Some(_) | None => return Err(Refused::params("invalid params: ref.type")),
-            };
-            let mut reference = reference.clone();
-            let (Meant::Tool(own) | Meant::Prompt(own) | Meant::Resource(own)) = &what;
-            reference.set(key, json::raw(own));
-            let reference = reference.to_raw();
-            params.set("ref", reference);
-            (backend, what)
-        }
-        Method::Initialize
-        | Method::Ping
-        | Method::List(_)
-        | Method::SetLevel
-        | Method::Discover
-        | Method::Listen => {
-            return Err(malformed().into());
-        }
-    };
-    Ok(Asked {
-        backend,
-        what,
-        params: params.to_raw(),
-    })
-}
-
-/// Returns whose a tool or prompt is and what it is called there. What is hidden is as unknown as what is not
-/// there.
-async fn named_backend<'t>(
-    turn: &'t Turn,
-    named: Named,
-    name: &str,
-) -> Result<(&'t Backend, String), Box<Refused>> {
-    let what = match named {
-        Named::Tool => "tool",
-        Named::Prompt => "prompt",
-    };
-    let unknown = || Refused::params(format!("unknown {what}: {name}"));
-    let found = if turn.route.prefixes() {
-        prefixed_backend(turn, named, name).await
-    } else {
-        match bare_backend(turn, named.list(), name).await {
-            Some(backend) => Some((backend, name.to_owned())),
-            None => prefixed_backend(turn, named, name).await,
-        }
-    };
-    let (backend, own) = found.ok_or_else(unknown)?;
-    if named == Named::Tool && !backend.selector.allows(&own) {
-        return Err(unknown());
-    }
-    Ok((backend, own))
-}
-
-async fn prefixed_backend<'t>(turn: &'t Turn, named: Named, name: &str) -> Option<(&'t Backend, String)> {
-    let (backend, own) = name::split(name)?;
-    let backend = turn.route.backend(backend)?;
-    if name.len() < name::MAX_NAME {
-        return Some((backend, own.to_owned()));
-    }
-    // It may be the short form of a name that only the list tells.
-    let list = named.list();
-    let is_meant = |own: &str| name::shortened(&name::prefixed(&backend.name, own)) == name;
-    let index = &turn.runtime.sessions.index;
-    if let Some(original) = index.original(&turn.route.id, &backend.name, list, is_meant) {
-        return Some((backend, original));
-    }
-    lists::learn(turn, list, std::slice::from_ref(&backend)).await;
-    let original = index.original(&turn.route.id, &backend.name, list, is_meant);
-    Some((backend, original.unwrap_or_else(|| own.to_owned())))
-}
-
-/// Returns who has something of this name, where names are not prefixed.
-async fn bare_backend<'t>(turn: &'t Turn, list: List, name: &str) -> Option<&'t Backend> {
-    if let [only] = turn.route.backends.as_slice() {
-        return Some(only);
-    }
-    let able: Vec<&Backend> = turn
-        .able(list.capability())
-        .into_iter()
-        .map(|(backend, _)| backend)
-        .collect();
-    let names = |backends: &mut dyn Iterator<Item = &&'t Backend>| -> Vec<Arc<str>> {
-        backends.map(|backend| Arc::clone(&backend.name)).collect()
-    };
-    let all = names(&mut able.iter());
-    // A name that is hidden with one backend is the next one's, as in the list.
-    let shown = names(&mut able.iter().filter(|backend| turn.shows(list, backend, name)));
-    let index = &turn.runtime.sessions.index;
-    let find = || {
-        let shown = index.find(&turn.route.id, list, name, &shown);
-        shown.or_else(|| index.find(&turn.route.id, list, name, &all))
-    };
-    let known = match find() {
-        Some(known) => Some(known),
-        None => {
-            lists::learn(turn, list, &able).await;
-            find()
-        }
-    };
-    turn.route.backend(&known?)
-}
-
-/// Returns whose a resource is and what it is called there.
-pub(super) async fn uri_backend<'t>(turn: &'t Turn, uri: &str) -> Option<(&'t Backend, String)> {
-    if !turn.route.prefixes() {
-        for list in [List::Resources, List::Templates] {
-            if let Some(backend) = bare_backend(turn, list, uri).await {
-                return Some((backend, uri.to_owned()));
-            }
-        }
-    }
-    let (backend, own) = name::split_uri(uri)?;
-    Some((turn.route.backend(backend)?, own.into_owned()))
-}
-
-/// Revisions with sessions have a code of their own for this.
-fn unknown_resource(resource: Resource, uri: &str) -> Box<Refused> {
-    let code = match resource {
-        Resource::Read => error::RESOURCE_NOT_FOUND,
-        Resource::Subscribe | Resource::Unsubscribe => error::INVALID_PARAMS,
-    };
-    let error = RpcError::new(code, format!("unknown resource: {uri}")).with_data(json!({ "uri": uri }));
-    Refused::new(StatusCode::OK, error)
 }

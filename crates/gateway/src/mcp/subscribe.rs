@@ -19,11 +19,11 @@ use super::{
     hear::{Heard, hear},
     inband,
     listen::{LONGEST_WAIT, WAIT, changes},
+    meant,
     notices::Notices,
     outlet::{Outlet, Said},
     peers,
     refused::Refused,
-    single,
     turn::{Turn, own_request},
 };
 
@@ -81,7 +81,7 @@ pub(super) async fn serve(turn: &Turn, outlet: &Outlet, request: &Request) -> Re
     meta.set(subscription::ID, request.id.raw().to_owned());
     let mut result = Object::default();
     result.set("_meta", meta.to_raw());
-    let result = front::finished(&result.to_raw(), None);
+    let result = front::finished(turn, &result.to_raw(), None);
     Ok(Said::message(request.answer(result).to_raw()))
 }
 
@@ -100,7 +100,7 @@ async fn sources<'t>(turn: &'t Turn, wanted: &Filter) -> Vec<Source<'t>> {
         })
         .collect();
     for uri in &wanted.uris {
-        let Some((backend, own)) = single::uri_backend(turn, uri).await else {
+        let Some((backend, own)) = meant::uri_backend(turn, uri).await else {
             continue;
         };
         let able = turn.entry(&backend.name);

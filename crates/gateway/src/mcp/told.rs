@@ -50,9 +50,8 @@ pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<
     let began = Instant::now();
     let invalid = || {
         turn.metrics().unasked(began.elapsed());
-        Refused::bad(RpcError::invalid_request(
-            "the id is of no request that was sent here",
-        ))
+        let error = RpcError::invalid_request("the id is of no request that was sent here");
+        Refused::bad(error).plainly(StatusCode::BAD_REQUEST, "invalid response ID format")
     };
     let id = response.id.as_ref().ok_or_else(invalid)?;
     let ticket = json::text(id.raw()).ok_or_else(invalid)?;

@@ -72,7 +72,7 @@ impl Turn {
         let (sessions, metrics) = (&self.runtime.sessions, &self.runtime.metrics.tools);
         let (tokens, fingerprint) = (sessions.tokens(), fingerprint(token));
         let carried = sessions.long.find(token);
-        let session = carried.and_then(|carried| tokens.open(&carried, &self.route.id, now()));
+        let session = carried.and_then(|carried| tokens.open(&carried, &self.route.sealed, now()));
         metrics.derived(tokens.derivations());
         self.session = session
             .filter(|session| !sessions.is_ended(&fingerprint) && self.who.owns(session))
@@ -131,8 +131,9 @@ impl Turn {
     /// Returns how the names of `backend` are said to the client.
     pub(super) fn naming<'a>(&self, backend: &'a Backend) -> Naming<'a> {
         Naming {
-            backend: &backend.name,
+            backend: &backend.prefix,
             prefixed: self.route.prefixes(),
+            max: self.route.max_name,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use config::mcp_route::Route;
+use config::{mcp_route::Route, router::ROUTE_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use mcp::{
     Session,
@@ -18,9 +18,6 @@ use crate::{
 
 /// Which servers whoever is trusted with it has chosen for a session; clients cannot say this.
 const SUBSET: HeaderName = HeaderName::from_static("x-ai-eg-mcp-backend-subset");
-
-/// Names the route, as expressions of the compatibility specification see it.
-const ROUTE: HeaderName = HeaderName::from_static("x-ai-eg-mcp-route");
 
 /// Where policies say which servers are meant.
 const NAMESPACE: &str = "aigateway.envoy.io";
@@ -131,7 +128,10 @@ impl Who {
     /// Returns what the request looks like to rules. `headers` are the client's.
     pub(super) fn request(&self, route: &Route, headers: &HeaderMap) -> &tools::Request {
         self.request.get_or_init(|| {
-            let more = [(SUBSET, self.subset.clone()), (ROUTE, route.id.to_string())];
+            let more = [
+                (SUBSET, self.subset.clone()),
+                (ROUTE_HEADER, route.id.to_string()),
+            ];
             tools::Request::new(&self.method, &self.host, &self.path, headers, &more, &self.caller)
         })
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Gate, Reply, Upstream};
 
 use crate::{
-    served::{PATH, Served, data, last, next, notification, open, request},
+    served::{PATH, Served, data, last, next, notification, open, plain, request, serve, snapshot},
     server::{echo, echoed, event, input_required, modern, result, tool},
 };
 
@@ -192,4 +192,42 @@ async fn a_resource_that_is_not_there_has_the_code_of_the_line() {
         (read.status, &error["code"], &error["data"]["uri"]),
         (400, &json!(-32602), &json!(uri))
     );
+}
+
+#[tokio::test]
+async fn a_line_can_be_pinned() {
+    let old = echo("old").await;
+    let new = modern("new", Box::new(|_, message| echoed(message))).await;
+    let initialize = request(0, "initialize", &json!({ "protocolVersion": "2025-11-25" }));
+    // A server that does not speak it is not there, and is asked in no other.
+    for (upstream, line, status) in [
+        (&old, "legacy", 200),
+        (&new, "modern", 200),
+        (&old, "modern", 502),
+        (&new, "legacy", 502),
+    ] {
+        let before = upstream.requests().len();
+        let more = format!("protocol: {line}");
+        let served = serve(snapshot("", &[("one", upstream.address(), &more)])).await;
+        assert_eq!(served.send(&initialize).await.status, status, "{line}");
+        let asked = upstream.requests().split_off(before);
+        let other = if line == "legacy" {
+            "server/discover"
+        } else {
+            "initialize"
+        };
+        let mut asked = asked.iter();
+        assert!(asked.all(|request| request.json()["method"] != other), "{line}");
+    }
+    for (line, opens, asks) in [("legacy", 200, 400), ("modern", 400, 200), ("any", 200, 200)] {
+        let route = format!("  protocol: {line}");
+        let served = serve(snapshot(&route, &plain(&[("one", &old)]))).await;
+        let opened = served.send(&initialize).await;
+        let asked = served.modern("tools/list", json!({}), &json!({})).await;
+        assert_eq!((opened.status, asked.status), (opens, asks), "{line}");
+        for refused in [opened, asked].iter().filter(|answer| answer.status == 400) {
+            assert_eq!(refused.json()["error"]["code"], -32022);
+            assert!(refused.json()["error"]["data"]["supported"][0].is_string());
+        }
+    }
 }

@@ -7,13 +7,17 @@ mod calls;
 mod errors;
 mod failures;
 mod guarded;
+mod lent;
 mod lists;
 mod login;
 mod measured;
 mod modern;
+mod offered;
 mod owners;
+mod paged;
 mod permitted;
 mod pinned;
+mod plain;
 #[cfg(unix)]
 mod programs;
 mod records;

@@ -240,3 +240,35 @@ async fn the_oldest_revision_may_send_several_messages_at_once() {
     assert_eq!(ids, [1, 2, 3]);
     assert_eq!(answers[2]["error"]["code"], -32601);
 }
+
+#[tokio::test]
+async fn clients_are_told_with_whom_they_speak() {
+    let (one, two) = (echo("one").await, echo("two").await);
+    let alone = vec![("one", &one)];
+    let both = vec![("one", &one), ("two", &two)];
+    let named = "  serverInfo: {name: acme, title: Acme, version: \"7\"}";
+    for (route, backends, name) in [
+        ("", &alone, "tollgate"),
+        ("  toolNamePrefix: never", &alone, "one"),
+        ("  toolNamePrefix: never", &both, "tollgate"),
+        (named, &alone, "acme"),
+        (
+            "  toolNamePrefix: never\n  serverInfo: {name: acme, version: \"7\"}",
+            &alone,
+            "acme",
+        ),
+    ] {
+        let mut served = serve(snapshot(route, &plain(backends))).await;
+        let opened = served.open().await;
+        assert_eq!(opened.json()["result"]["serverInfo"]["name"], name, "{route}");
+    }
+    let served = serve(snapshot(named, &plain(&alone))).await;
+    let discovered = served
+        .modern("server/discover", json!({}), &json!({}))
+        .await
+        .json();
+    assert_eq!(
+        discovered["result"]["_meta"]["io.modelcontextprotocol/serverInfo"],
+        json!({ "name": "acme", "title": "Acme", "version": "7" })
+    );
+}

@@ -145,6 +145,7 @@ pub struct Tokens {
     pub(crate) sessions: Seal,
     pub(crate) events: Seal,
     pub(crate) states: Seal,
+    pub(crate) cursors: Seal,
     /// Ids that cross the gateway.
     pub tickets: Tickets,
 }
@@ -167,6 +168,7 @@ impl Tokens {
             sessions: Seal::new("session", &config.seed, fallback),
             events: Seal::new("event", &config.seed, fallback),
             states: Seal::new("state", &config.seed, fallback),
+            cursors: Seal::new("cursor", &config.seed, fallback),
             tickets: Tickets::new(&config.seed, fallback),
         }
     }

@@ -29,6 +29,8 @@ pub struct Rules {
     pub otherwise: Action,
     /// Whether prompts and resources are governed by rules that are about tools only.
     pub strict: bool,
+    /// Whether whoever lacks scopes is told those that they have as well: a token that is asked for anew has to have them.
+    pub tells_held: bool,
 }
 
 /// What is done with which requests. Everything that is said must hold.
@@ -106,7 +108,18 @@ impl Rules {
                 wanted = Some(&token.scopes);
             }
         }
-        self.otherwise.verdict(wanted.unwrap_or_default())
+        let wanted = wanted.unwrap_or_default();
+        if !self.tells_held || wanted.is_empty() {
+            return self.otherwise.verdict(wanted);
+        }
+        let mut all: Vec<String> = Vec::new();
+        let held = asked.caller.vouched(None).flat_map(Claims::scopes);
+        for scope in held.chain(wanted.iter().map(String::as_str)) {
+            if !all.iter().any(|known| known == scope) {
+                all.push(scope.to_owned());
+            }
+        }
+        self.otherwise.verdict(&all)
     }
 
     /// Returns whether every rule is about tools, so that the others are open unless that is said.

@@ -83,6 +83,7 @@ fn rules(rules: Vec<Rule>, otherwise: Action) -> Rules {
         rules,
         otherwise,
         strict: false,
+        tells_held: false,
     }
 }
 
@@ -261,6 +262,24 @@ fn an_expression_cannot_be_made_to_run_for_long() {
     }
     let own = rules(vec![when(Action::Allow, "true")], Action::Deny);
     assert_eq!(ask(&own, &alice(), What::Tool("sum"), Some(&deep)), denied(&[]));
+}
+
+#[test]
+fn what_is_held_is_told_with_what_is_missing() {
+    let check = |list: Vec<Rule>, expected: &[&str]| {
+        let rules = Rules {
+            tells_held: true,
+            ..rules(list, Action::Deny)
+        };
+        let caller = caller();
+        assert_eq!(ask(&rules, &caller, What::Tool("sum"), None), denied(expected));
+    };
+    check(
+        vec![scopes(Action::Allow, &["read", "write"], &[])],
+        &["read", "list", "write"],
+    );
+    check(vec![scopes(Action::Allow, &["z"], &[])], &["read", "list", "z"]);
+    check(Vec::new(), &[]);
 }
 
 #[test]

@@ -13,12 +13,12 @@ use super::builder::Builder;
 use crate::{
     kind::mcp_security::{OAuth, ResourceMetadata},
     mcp_access::{Document, Login},
+    mcp_route::METADATA as RESOURCE,
 };
 
 /// What the one provider of a route is called.
 pub(super) const PROVIDER: &str = "mcp-jwt-provider";
 
-const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const SERVER: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 

@@ -92,6 +92,7 @@ impl Builder<'_> {
             rules,
             otherwise: action(spec.default_action.unwrap_or(Action::Deny)),
             strict: spec.strict == Some(true),
+            tells_held: spec.challenge_held_scopes == Some(true),
         };
         if rules.is_about_tools() && spec.strict.is_none() {
             let message = "the rules are about tools: prompts and resources are open; say strict: true to have \

@@ -1,10 +1,12 @@
 //! Which MCP servers stand behind which paths, and how each is called.
 
+mod offer;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::mcp::{
     name::{self, Prefix},
-    select::{Selector, Written},
+    session,
 };
 use http::HeaderName;
 
@@ -26,7 +28,10 @@ use crate::{
     kind::{
         ENVOY, GATEWAY_API, MCPRoute,
         ai_gateway_route::HeaderMatchKind,
-        mcp_route::{ApiKey, BackendRef, FailureMode, Stdio, ToolNamePrefix, ToolSelector},
+        mcp_route::{
+            ApiKey, BackendRef, ErrorFormat, FailureMode, OnConfigChange, Pagination, PathMatch, Protocol,
+            Stdio, ToolNamePrefix,
+        },
     },
     mcp_route::{self, Http, Program, Route},
     resources::Declared,
@@ -115,13 +120,22 @@ fn route(
     }
     Route {
         id: Arc::from(key.to_string()),
+        sealed: sealed(key, spec),
         path: spec.path.clone().unwrap_or_else(|| PATH.to_owned()),
+        below: spec.path_match.unwrap_or_default() == PathMatch::Prefix,
         backends,
         prefix: match spec.tool_name_prefix.unwrap_or_default() {
             ToolNamePrefix::Always => Prefix::Always,
             ToolNamePrefix::Conditional => Prefix::Conditional,
             ToolNamePrefix::Never => Prefix::Never,
         },
+        max_name: (spec.max_tool_name_length)
+            .and_then(|own| usize::try_from(own).ok())
+            .unwrap_or(name::MAX_NAME),
+        modern: spec.protocol.and_then(Protocol::is_modern),
+        server: spec.server_info.clone(),
+        paged: spec.pagination.unwrap_or_default() == Pagination::Cursor,
+        plain_errors: spec.error_format.unwrap_or_default() == ErrorFormat::Text,
         closed: spec.failure_mode.unwrap_or_default() == FailureMode::Closed,
         origins: spec.allowed_origins.clone(),
         hosts: spec
@@ -148,6 +162,18 @@ fn is_timed(reference: &BackendRef) -> bool {
     reference.timeouts.is_some_and(|timeouts| timeouts.call.is_some())
 }
 
+/// Returns what sessions of the route are good for.
+fn sealed(key: &Key, spec: &MCPRoute) -> Arc<str> {
+    match spec.on_config_change.unwrap_or_default() {
+        OnConfigChange::Overlay => Arc::from(key.to_string()),
+        // Every replica that is configured alike comes to the same. Secrets are no part of it.
+        OnConfigChange::Reinit => {
+            let now = u128::from_be_bytes(session::fingerprint(&format!("{spec:?}")));
+            Arc::from(format!("{key}#{now:032x}"))
+        }
+    }
+}
+
 fn backend(
     from: &Reach<'_>,
     key: &Key,
@@ -163,8 +189,10 @@ fn backend(
     let timeouts = reference.timeouts.unwrap_or_default();
     mcp_route::Backend {
         name: Arc::from(reference.name.as_str()),
+        prefix: Arc::from(reference.alias.as_ref().unwrap_or(&reference.name).as_str()),
         reach,
-        selector: selector(key, &field, reference.tool_selector.as_ref(), notes),
+        modern: reference.protocol.and_then(Protocol::is_modern),
+        offer: offer::resolve(key, &field, reference, notes),
         forward: reference
             .forward_headers
             .iter()
@@ -180,26 +208,6 @@ fn backend(
         list_ttl: reference.list_cache_ttl.map_or(Duration::ZERO, |own| own.0),
         traffic: None,
     }
-}
-
-fn selector(key: &Key, field: &str, written: Option<&ToolSelector>, notes: &mut Notes) -> Selector {
-    let Some(written) = written else {
-        return Selector::default();
-    };
-    let compiled = Selector::new(Written {
-        include: &written.include,
-        include_regex: &written.include_regex,
-        exclude: &written.exclude,
-        exclude_regex: &written.exclude_regex,
-    });
-    compiled.unwrap_or_else(|(expression, error)| {
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default();
-        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-        let message = format!("malformed regular expression \"{expression}\": {reason}");
-        notes.refuse(KIND, key, "Invalid", format!("{field}.toolSelector"), message);
-        Selector::default()
-    })
 }
 
 fn reach(
@@ -330,6 +338,14 @@ pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
         "expected a number from 256 to 1048576",
     );
     path(spec.path.as_deref(), "spec.path", faults);
+    let odd = spec
+        .max_tool_name_length
+        .is_some_and(|own| !(32..=256).contains(&own));
+    faults.add_if(odd, "spec.maxToolNameLength", "must be between 32 and 256");
+    if let Some(server) = &spec.server_info {
+        faults.filled(&server.name, "spec.serverInfo.name");
+        faults.filled(&server.version, "spec.serverInfo.version");
+    }
     faults.add_if(
         spec.backend_refs.is_empty(),
         "spec.backendRefs",
@@ -337,8 +353,20 @@ pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
     );
     faults.at_most(256, spec.backend_refs.len(), "spec.backendRefs");
     let mut names = std::collections::BTreeSet::new();
+    let unlike = |index: usize, alias: &String| {
+        let mut others = spec
+            .backend_refs
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        others.all(|(_, other)| *alias != other.name && Some(alias) != other.alias.as_ref())
+    };
     for (index, reference) in spec.backend_refs.iter().enumerate() {
         let field = format!("spec.backendRefs[{index}]");
+        if let Some(alias) = &reference.alias {
+            let message = "another server has this name";
+            faults.add_if(!unlike(index, alias), format!("{field}.alias"), message);
+        }
         let repeated = !names.insert(&reference.name);
         faults.add_if(
             repeated,
@@ -353,6 +381,9 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
     if let Err(error) = name::check(&reference.name) {
         faults.add(format!("{field}.name"), error.to_string());
     }
+    if let Some(Err(error)) = reference.alias.as_deref().map(name::check) {
+        faults.add(format!("{field}.alias"), error.to_string());
+    }
     let kind = (
         reference.group.as_deref().unwrap_or_default(),
         reference.kind.as_deref().unwrap_or("Service"),
@@ -364,29 +395,7 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
         "must refer to a Service or to a Backend of Envoy Gateway",
     );
     path(reference.path.as_deref(), &format!("{field}.path"), faults);
-    if let Some(selector) = &reference.tool_selector {
-        let field = format!("{field}.toolSelector");
-        let lists = [
-            ("include", &selector.include),
-            ("includeRegex", &selector.include_regex),
-            ("exclude", &selector.exclude),
-            ("excludeRegex", &selector.exclude_regex),
-        ];
-        let message = "at least one of include, includeRegex, exclude, or excludeRegex must be specified";
-        faults.add_if(lists.iter().all(|(_, list)| list.is_empty()), &field, message);
-        for pair in lists.chunks(2) {
-            let both = pair.iter().all(|(_, list)| !list.is_empty());
-            let names: Vec<&str> = pair.iter().map(|(name, _)| *name).collect();
-            faults.add_if(
-                both,
-                &field,
-                format!("{} are mutually exclusive", names.join(" and ")),
-            );
-        }
-        for (name, list) in lists {
-            faults.at_most(32, list.len(), format!("{field}.{name}"));
-        }
-    }
+    offer::validate(reference, field, faults);
     if let Some(key) = reference
         .security_policy
         .as_ref()
