@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc};
 
 use regex::Regex;
-use rustls::{CipherSuite, NamedGroup};
 
 use crate::{
     certificate::{Authorities, Certificate, Revoked},
@@ -23,23 +22,30 @@ pub struct ServerTls {
     pub clients: ClientCertificates,
 }
 
-/// What is agreed to with clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake {
+/// What is agreed to with whoever is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Terms {
     /// The oldest version.
     pub oldest: TlsVersion,
     /// The newest version.
     pub newest: TlsVersion,
-    /// Ciphers of TLS 1.2; all that are known if it is empty.
-    pub ciphers: Vec<CipherSuite>,
-    /// Groups for the exchange of keys; all that are known if it is empty.
-    pub groups: Vec<NamedGroup>,
+    /// Ciphers of TLS 1.2, by their registered numbers; all that are known if it is empty.
+    pub ciphers: Vec<u16>,
+    /// Groups for the exchange of keys, by their registered numbers; all that are known if it is empty.
+    pub groups: Vec<u16>,
+}
+
+/// What is agreed to with clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// About the encryption itself.
+    pub terms: Terms,
     /// Versions of HTTP, the most wanted first; if it is empty nothing is said about that.
     pub protocols: Vec<String>,
 }
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
     /// 1.2.
     Tls12,
@@ -103,13 +109,21 @@ impl ServerTls {
     }
 }
 
-impl Default for Handshake {
+impl Default for Terms {
     fn default() -> Self {
         Self {
             oldest: TlsVersion::Tls12,
             newest: TlsVersion::Tls13,
             ciphers: Vec::new(),
             groups: Vec::new(),
+        }
+    }
+}
+
+impl Default for Handshake {
+    fn default() -> Self {
+        Self {
+            terms: Terms::default(),
             protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
         }
     }

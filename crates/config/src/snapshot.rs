@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Credential, Router, Secret,
     certificate::{Authorities, Certificate},
-    encryption::ServerTls,
+    encryption::{ServerTls, Terms, TlsVersion},
     host::Hosts,
     intake::Intake,
     plain::Plain,
@@ -54,10 +54,21 @@ pub struct Outside {
 /// A service that a policy asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Network addresses; never empty. One is picked at random for each call.
-    pub endpoints: Vec<Endpoint>,
+    /// What each reference leads to; never empty.
+    pub parts: Vec<Part>,
     /// Set where calls are encrypted.
     pub tls: Option<Tls>,
+}
+
+/// What one reference to a service leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Network addresses; never empty. One is picked at random for each call.
+    pub endpoints: Vec<Endpoint>,
+    /// Share among the parts; 0 is never asked.
+    pub weight: u32,
+    /// Whether it is asked only where none of the others is reached.
+    pub reserve: bool,
 }
 
 /// A port to listen on.
@@ -224,6 +235,8 @@ pub struct Tls {
     pub certificate: Option<Certificate>,
     /// Versions of HTTP that are offered, the most wanted first; HTTP/2 and HTTP/1.1 if it is empty.
     pub protocols: Vec<String>,
+    /// What is agreed to besides.
+    pub terms: Terms,
 }
 
 impl Tls {
@@ -235,6 +248,7 @@ impl Tls {
             names: Vec::new(),
             certificate: None,
             protocols: Vec::new(),
+            terms: Terms::default(),
         }
     }
 }
@@ -490,6 +504,13 @@ impl Tls {
         }
         if !self.protocols.is_empty() {
             dump["protocols"] = json!(self.protocols);
+        }
+        if self.terms != Terms::default() {
+            let version = |version| match version {
+                TlsVersion::Tls12 => "1.2",
+                TlsVersion::Tls13 => "1.3",
+            };
+            dump["versions"] = json!([version(self.terms.oldest), version(self.terms.newest)]);
         }
         dump
     }

@@ -26,6 +26,7 @@ mod profile;
 mod refusal;
 mod server;
 mod telemetry;
+mod terms;
 mod trail;
 mod upstream;
 

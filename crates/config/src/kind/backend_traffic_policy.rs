@@ -175,7 +175,7 @@ pub struct ConsistentHash {
     pub query_params: Vec<Named>,
     /// With type Cookie.
     pub cookie: Option<Cookie>,
-    /// Size of a table that this implementation does without.
+    /// The size of a table.
     #[schemars(range(min = 2, max = 5_000_011))]
     pub table_size: Option<u64>,
 }

@@ -29,8 +29,8 @@ pub struct Service {
     /// Not looked at.
     #[serde(rename = "externalIPs")]
     pub external_ips: Option<Opaque>,
-    /// Not looked at.
-    pub session_affinity: Option<Opaque>,
+    /// `None`, or `ClientIP`.
+    pub session_affinity: Option<String>,
     /// Not looked at.
     pub session_affinity_config: Option<Opaque>,
     /// Not looked at.
@@ -44,18 +44,18 @@ pub struct Service {
     pub allocate_load_balancer_node_ports: Option<Opaque>,
     /// Not looked at.
     pub external_traffic_policy: Option<Opaque>,
-    /// Not looked at.
-    pub internal_traffic_policy: Option<Opaque>,
+    /// `Cluster`, or `Local` for endpoints of the caller's node.
+    pub internal_traffic_policy: Option<String>,
     /// Not looked at.
     pub health_check_node_port: Option<Opaque>,
-    /// Not looked at.
-    pub publish_not_ready_addresses: Option<Opaque>,
+    /// Whether endpoints that are not ready are called too.
+    pub publish_not_ready_addresses: Option<bool>,
     /// Not looked at.
     pub ip_families: Option<Opaque>,
     /// Not looked at.
     pub ip_family_policy: Option<Opaque>,
-    /// Not looked at.
-    pub traffic_distribution: Option<Opaque>,
+    /// Which endpoints are preferred, as `PreferClose`.
+    pub traffic_distribution: Option<String>,
 }
 
 /// One port of a Service.

@@ -193,21 +193,12 @@ fn remark(key: &Key, proxy: &EnvoyProxy, notes: &mut Notes) {
 }
 
 fn remark_tls(key: &Key, tls: &ProxyBackendTls, notes: &mut Notes) {
-    let found = [
-        (tls.min_version.is_some(), "spec.backendTLS.minVersion"),
-        (tls.max_version.is_some(), "spec.backendTLS.maxVersion"),
-        (!tls.ciphers.is_empty(), "spec.backendTLS.ciphers"),
-        (!tls.ecdh_curves.is_empty(), "spec.backendTLS.ecdhCurves"),
-        (
-            !tls.signature_algorithms.is_empty(),
+    if !tls.signature_algorithms.is_empty() {
+        let (field, message) = (
             "spec.backendTLS.signatureAlgorithms",
-        ),
-    ];
-    for (present, field) in found {
-        if present {
-            let message = "it has no effect in this version";
-            notes.unsupported(KIND, key, Severity::Warning, field, message);
-        }
+            "it has no effect in this version",
+        );
+        notes.unsupported(KIND, key, Severity::Warning, field, message);
     }
 }
 

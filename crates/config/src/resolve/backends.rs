@@ -12,8 +12,10 @@ use super::{
     End, Notes, certificates, in_place, permitted,
     policies::Policies,
     schemas::{self, Serving},
-    services::Services,
-    target, unreadable,
+    services::{self, Services},
+    target,
+    terms::WrittenTerms,
+    unreadable,
 };
 use crate::{
     Key, Resources, Severity,
@@ -56,6 +58,7 @@ pub(super) fn resolve(reach: &Reach<'_>, notes: &mut Notes) -> Backends {
     for (key, backend) in &resources.backends {
         remark(key, &backend.spec, notes);
     }
+    services::remark(resources, notes);
     let services = resources.ai_service_backends.iter();
     services
         .map(|(key, declared)| {
@@ -384,6 +387,10 @@ pub(super) fn tls(
             "Backend {key}: spec.tls.{field} is not served by this version"
         ));
     }
+    let terms = written(own);
+    if let Some((member, message)) = terms.faults().into_iter().next() {
+        return Err(format!("Backend {key}: spec.tls.{member}: {message}"));
+    }
     // A policy says whom to trust; what the Backend is shown and offered is its own.
     let trusted = match policy {
         Some(policy) => policy,
@@ -400,8 +407,19 @@ pub(super) fn tls(
     Ok(Some(Tls {
         certificate: certificate.transpose()?,
         protocols: own.alpn_protocols.clone(),
+        terms: terms.terms(),
         ..trusted
     }))
+}
+
+/// Returns what a Backend writes of the terms of encryption.
+fn written(tls: &BackendTls) -> WrittenTerms<'_> {
+    WrittenTerms {
+        oldest: tls.min_version.as_deref(),
+        newest: tls.max_version.as_deref(),
+        ciphers: &tls.ciphers,
+        groups: &tls.ecdh_curves,
+    }
 }
 
 /// Returns whose certificates a Backend itself says to be trusted.
@@ -458,10 +476,6 @@ fn unsupported_tls(tls: &BackendTls) -> Option<&'static str> {
     [
         (tls.insecure_skip_verify == Some(true), "insecureSkipVerify"),
         (tls.subject_alt_names.iter().any(uri), "subjectAltNames"),
-        (tls.min_version.is_some(), "minVersion"),
-        (tls.max_version.is_some(), "maxVersion"),
-        (!tls.ciphers.is_empty(), "ciphers"),
-        (!tls.ecdh_curves.is_empty(), "ecdhCurves"),
         (!tls.signature_algorithms.is_empty(), "signatureAlgorithms"),
         (
             tls.alpn_protocols
@@ -507,6 +521,14 @@ fn remark(key: &Key, backend: &Backend, notes: &mut Notes) {
     if let Some(field) = backend.tls.as_ref().and_then(unsupported_tls) {
         let message = "not served by this version: the Backend is not called";
         unsupported(Severity::Error, &format!("spec.tls.{field}"), message);
+    }
+    for (member, message) in backend.tls.iter().flat_map(|tls| written(tls).faults()) {
+        let field = format!("spec.tls.{member}");
+        unsupported(
+            Severity::Error,
+            &field,
+            &format!("{message}: the Backend is not called"),
+        );
     }
     for (index, endpoint) in backend.endpoints.iter().enumerate() {
         if endpoint.zone.is_some() {

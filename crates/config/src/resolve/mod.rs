@@ -39,6 +39,7 @@ mod routes;
 mod schemas;
 mod services;
 mod targets;
+mod terms;
 mod traffic;
 mod validate;
 

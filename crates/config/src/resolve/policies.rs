@@ -15,6 +15,7 @@ use crate::{
     Key, Resources, Severity,
     certificate::Authorities,
     credential::Credential,
+    encryption::Terms,
     kind::{
         AI, BackendTLSPolicy, ENVOY, GATEWAY_API, INFERENCE, backend_tls_policy::SubjectAltNameType,
         reference::SecretRef,
@@ -262,5 +263,6 @@ fn encryption(
         names: names.iter().filter_map(|name| name.hostname.clone()).collect(),
         certificate: None,
         protocols: Vec::new(),
+        terms: Terms::default(),
     })
 }

@@ -11,10 +11,12 @@ use super::{
     certificates,
     parameters::{self, GATEWAY_CONFIG},
     permitted, target,
+    terms::WrittenTerms,
 };
 use crate::{
     Key, Resources, Secret, Severity,
     certificate::Certificate,
+    encryption::Terms,
     kind::{Gateway, ai_gateway_route::ParentRef, gateway_config::ForwardProxy},
     snapshot::{Backend, Endpoint, Proxy, Tls},
 };
@@ -40,6 +42,7 @@ struct Shown {
     certificate: Option<Certificate>,
     /// Versions of HTTP.
     protocols: Vec<String>,
+    terms: Terms,
 }
 
 /// Returns how the backends of each Gateway are called.
@@ -144,6 +147,9 @@ impl Way {
         if tls.protocols.is_empty() {
             tls.protocols.clone_from(&shown.protocols);
         }
+        if tls.terms == Terms::default() {
+            tls.terms.clone_from(&shown.terms);
+        }
         Ok(())
     }
 }
@@ -163,6 +169,19 @@ fn shown(resources: &Resources, key: &Key, gateway: &Gateway, notes: &mut Notes)
     let Some(tls) = &declared.spec.backend_tls else {
         return Ok(shown);
     };
+    let terms = WrittenTerms {
+        oldest: tls.min_version.as_deref(),
+        newest: tls.max_version.as_deref(),
+        ciphers: &tls.ciphers,
+        groups: &tls.ecdh_curves,
+    };
+    if let Some((member, message)) = terms.faults().into_iter().next() {
+        let message = format!("{message}: nobody is called encrypted");
+        let field = format!("spec.backendTLS.{member}");
+        notes.refuse("EnvoyProxy", &proxy, "Invalid", field, &message);
+        return Err(format!("EnvoyProxy {proxy}: spec.backendTLS.{member}: {message}"));
+    }
+    shown.terms = terms.terms();
     shown.protocols.clone_from(&tls.alpn_protocols);
     if let (None, Some(reference)) = (&shown.certificate, &tls.client_certificate_ref) {
         let found = certificates::certificate(resources, End::proxy(&proxy), reference, notes);

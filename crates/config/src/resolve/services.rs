@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::Notes;
 use crate::{
-    Key, Resources,
+    Key, Resources, Severity,
     kind::{EndpointSlice, Service, service::ServicePort},
     snapshot::{Endpoint, Protocol},
 };
@@ -49,7 +49,11 @@ impl<'r> Services<'r> {
         let mut found = Vec::new();
         for (slice, spec) in slices {
             notes.used("EndpointSlice", slice);
-            found.extend(ready(spec, declared));
+            found.extend(ready(
+                spec,
+                declared,
+                service.spec.publish_not_ready_addresses == Some(true),
+            ));
         }
         found.sort();
         found.dedup();
@@ -57,6 +61,32 @@ impl<'r> Services<'r> {
             return Err(format!("no endpoint of Service {key} is ready"));
         }
         Ok(found)
+    }
+}
+
+/// Says what Services declare and this version does not do.
+pub(super) fn remark(resources: &Resources, notes: &mut Notes) {
+    for (key, service) in &resources.services {
+        let spec = &service.spec;
+        let bound = spec
+            .session_affinity
+            .as_deref()
+            .is_some_and(|kind| kind != "None");
+        let local = spec.internal_traffic_policy.as_deref() == Some("Local");
+        let found = [
+            (bound, "spec.sessionAffinity", AFFINITY),
+            (local, "spec.internalTrafficPolicy", NODES),
+            (
+                spec.traffic_distribution.is_some(),
+                "spec.trafficDistribution",
+                NODES,
+            ),
+        ];
+        for (present, field, message) in found {
+            if present {
+                notes.unsupported("Service", key, Severity::Warning, field, message);
+            }
+        }
     }
 }
 
@@ -73,8 +103,8 @@ fn address(key: &Key, service: &Service) -> String {
     }
 }
 
-/// Returns the endpoints of a slice that are ready, at the port that `service` is about.
-fn ready(slice: &EndpointSlice, service: &ServicePort) -> Vec<Endpoint> {
+/// Returns the endpoints of a slice that are ready, or all of them, at the port that `service` is about.
+fn ready(slice: &EndpointSlice, service: &ServicePort, all: bool) -> Vec<Endpoint> {
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
     let ports = slice
         .ports
@@ -85,7 +115,7 @@ fn ready(slice: &EndpointSlice, service: &ServicePort) -> Vec<Endpoint> {
     let ready = slice
         .endpoints
         .iter()
-        .filter(|endpoint| endpoint.conditions.unwrap_or_default().ready != Some(false));
+        .filter(|endpoint| all || endpoint.conditions.unwrap_or_default().ready != Some(false));
     let addresses = ready.filter_map(|endpoint| endpoint.addresses.first());
     addresses
         .flat_map(|address| {
@@ -104,6 +134,9 @@ fn protocol(port: &ServicePort) -> Protocol {
         Some(_) | None => Protocol::Http1,
     }
 }
+
+const AFFINITY: &str = "has no effect: give a BackendTrafficPolicy a consistent hash of type SourceIP, or the rule sessionPersistence";
+const NODES: &str = "has no effect: it is not known which node or zone an endpoint is in";
 
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

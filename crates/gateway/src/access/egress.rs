@@ -13,7 +13,7 @@ use policy::traffic::Connections;
 
 use crate::{
     Runtime, State,
-    upstream::{self, Client, Outgoing, Reply},
+    upstream::{self, CallError, Client, Outgoing, Reply},
 };
 
 /// The largest answer that a service may give.
@@ -22,7 +22,17 @@ pub(crate) const MAX_ANSWER: usize = 1024 * 1024;
 /// The clients of the services that policies ask.
 #[derive(Default)]
 pub(crate) struct Services {
-    known: HashMap<Arc<str>, (Service, Vec<Arc<Client>>)>,
+    known: HashMap<Arc<str>, Known>,
+}
+
+/// A service, and the clients for the endpoints of each of its parts.
+type Known = (Service, Vec<Vec<Arc<Client>>>);
+
+/// A service was not asked, or gave no answer.
+struct Missed {
+    error: EgressError,
+    /// Whether it has certainly not seen the request.
+    unseen: bool,
 }
 
 /// The outside, for the policies of one request.
@@ -43,16 +53,18 @@ impl Services {
                 if service.tls.is_some() && shared.is_none() {
                     shared = Some(upstream::tls_config());
                 }
-                let endpoints = service.endpoints.iter();
-                endpoints
-                    .map(|endpoint| {
-                        Arc::new(Client::new(
-                            endpoint,
-                            service.tls.as_ref(),
-                            shared.as_ref(),
-                            Connections::default(),
-                        ))
-                    })
+                let client = |endpoint: &Endpoint| {
+                    let tls = service.tls.as_ref();
+                    Arc::new(Client::new(
+                        endpoint,
+                        tls,
+                        shared.as_ref(),
+                        Connections::default(),
+                    ))
+                };
+                let parts = service.parts.iter();
+                parts
+                    .map(|part| part.endpoints.iter().map(client).collect())
                     .collect()
             });
             known.insert(Arc::clone(id), (service.clone(), clients));
@@ -60,7 +72,8 @@ impl Services {
         Self { known }
     }
 
-    /// Sends `request` to the service called `to` and returns its whole answer.
+    /// Sends `request` to the service called `to` and returns its whole answer. What is in reserve is asked where the
+    /// other is not reached.
     ///
     /// # Errors
     /// If there is no such service, or it does not answer as it should within `limit`.
@@ -70,20 +83,45 @@ impl Services {
         request: Request<Bytes>,
         limit: Duration,
     ) -> Result<Response<Bytes>, EgressError> {
-        let (_, clients) = self.known.get(to).ok_or(EgressError::Unknown)?;
-        let client = clients.get(fastrand::usize(..clients.len().max(1)));
-        let client = client.ok_or(EgressError::Unknown)?;
-        timeout(limit, ask(client, request))
-            .await
-            .unwrap_or(Err(EgressError::Timeout))
+        let known = self.known.get(to).ok_or(EgressError::Unknown)?;
+        let asking = async {
+            let reserve = pick(known, true);
+            let Some(first) = pick(known, false) else {
+                let only = reserve.ok_or(EgressError::Unknown)?;
+                return ask(only, request).await.map_err(|missed| missed.error);
+            };
+            let again = reserve.map(|reserve| (reserve, request.clone()));
+            match (ask(first, request).await, again) {
+                (Err(Missed { unseen: true, .. }), Some((reserve, request))) => ask(reserve, request).await,
+                (answered, _) => answered,
+            }
+            .map_err(|missed| missed.error)
+        };
+        timeout(limit, asking).await.unwrap_or(Err(EgressError::Timeout))
     }
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn prune(&self) {
-        for client in self.known.values().flat_map(|(_, clients)| clients) {
+        for client in self.known.values().flat_map(|(_, clients)| clients).flatten() {
             client.prune();
         }
     }
+}
+
+/// Returns the client for one of the endpoints of a service, of those in reserve or of the others, by weight.
+fn pick((service, clients): &Known, reserve: bool) -> Option<&Arc<Client>> {
+    let parts = service.parts.iter().zip(clients);
+    let parts = parts.filter(|(part, _)| part.reserve == reserve);
+    let all: u64 = parts.clone().map(|(part, _)| u64::from(part.weight)).sum();
+    let mut drawn = fastrand::u64(..all.max(1));
+    let drawn = parts.into_iter().find(|(part, _)| {
+        let weight = u64::from(part.weight);
+        let hit = drawn < weight;
+        drawn = drawn.saturating_sub(weight);
+        hit
+    });
+    let (_, clients) = drawn?;
+    clients.get(fastrand::usize(..clients.len().max(1)))
 }
 
 /// Sends `request` to where its address leads, over a connection of its own, and returns the whole answer.
@@ -103,12 +141,12 @@ pub(crate) async fn call_at(
     let tls = encrypted.then(|| Tls::to(host));
     let shared = encrypted.then(upstream::tls_config);
     let client = Client::new(&endpoint, tls.as_ref(), shared.as_ref(), Connections::default());
-    timeout(limit, ask(&Arc::new(client), request))
-        .await
-        .unwrap_or(Err(EgressError::Timeout))
+    let answered = timeout(limit, ask(&Arc::new(client), request)).await;
+    let answered = answered.map_err(|_| EgressError::Timeout)?;
+    answered.map_err(|missed| missed.error)
 }
 
-async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<Bytes>, EgressError> {
+async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<Bytes>, Missed> {
     let (mut head, body) = request.into_parts();
     let host = head
         .uri
@@ -123,10 +161,19 @@ async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<B
         .parse()
         .map_err(|_| EgressError::Failed("the target is malformed".to_owned()))?;
     let request = Request::from_parts(head, Outgoing::Whole(Full::new(body)));
-    let response = client.call(request).await.map_err(|error| failed(&error))?;
+    let response = client.call(request).await.map_err(|error| Missed {
+        unseen: matches!(error, CallError::Connect(_) | CallError::Refused(_)),
+        error: failed(&error),
+    })?;
     let (mut head, mut body) = response.into_parts();
     let body = whole(&mut body, &mut head.headers).await?;
     Ok(Response::from_parts(head, body))
+}
+
+impl From<EgressError> for Missed {
+    fn from(error: EgressError) -> Self {
+        Self { error, unseen: false }
+    }
 }
 
 /// Reads a body to its end; what comes after it is put among `headers`, where gRPC looks for it in either case.

@@ -48,10 +48,10 @@ pub(crate) async fn serve(
     asked: Asked<'_>,
     client_headers: HeaderMap,
 ) -> Result<Answer, Box<Refusal>> {
-    if let Some(status) = fault::inject(ctx, rule).await {
+    if let Some(abort) = fault::inject(ctx, rule).await {
         let error = ApiError {
-            status,
-            ..ApiError::new(ErrorKind::of_status(status), fault::MESSAGE)
+            status: abort.status,
+            ..ApiError::new(ErrorKind::of_status(abort.status), fault::MESSAGE)
         };
         return Err(error.into());
     }

@@ -145,9 +145,9 @@ pub(crate) async fn serve(
 
 /// Holds a request against the limits of the route that `rule` stands for; returns what the client is told of them.
 async fn let_through(ctx: &mut Ctx, rule: &Rule, headers: &HeaderMap) -> Result<Option<Told>, Box<Refused>> {
-    if let Some(status) = fault::inject(ctx, rule).await {
+    if let Some(abort) = fault::inject(ctx, rule).await {
         return Err(Refused::new(
-            status,
+            abort.status,
             RpcError::new(mcp::error::SERVER, fault::MESSAGE),
         ));
     }

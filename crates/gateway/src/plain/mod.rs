@@ -61,8 +61,11 @@ pub(crate) async fn serve(
     if let Some(trail) = &mut ctx.facts.trail {
         trail.rule = Some(Arc::clone(rule));
     }
-    if let Some(status) = fault::inject(ctx, rule).await {
-        return Ok(text(status, fault::MESSAGE));
+    if let Some(abort) = fault::inject(ctx, rule).await {
+        return Ok(match abort.grpc.filter(|_| is_grpc(&head)) {
+            Some(status) => grpc(status, fault::MESSAGE),
+            None => text(abort.status, fault::MESSAGE),
+        });
     }
     if rule.limits.is_none() {
         return Ok(answer(ctx, rule, head, given).await);
@@ -249,4 +252,21 @@ fn text(status: StatusCode, message: &'static str) -> Answer {
     }
 }
 
+/// Returns whether the client speaks gRPC.
+fn is_grpc(head: &Parts) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()))
+}
+
+/// Returns an answer of gRPC that is over with its head ("Trailers-Only").
+fn grpc(status: u8, message: &'static str) -> Answer {
+    let mut answer = text(StatusCode::OK, "");
+    let headers = &mut answer.headers;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+    headers.insert("grpc-message", HeaderValue::from_static(message));
+    answer
+}
+
+const GRPC: &str = "application/grpc";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -8,15 +8,13 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use config::{
     Snapshot,
     certificate::Certificate,
-    encryption::{ClientCertificates, Handshake, ServerTls, TlsVersion},
+    encryption::{ClientCertificates, ServerTls},
     host::Hosts,
 };
 use rustls::{
-    ServerConfig, SupportedProtocolVersion,
-    crypto::{CryptoProvider, aws_lc_rs},
+    ServerConfig,
     server::{Acceptor, ClientHello, NoClientAuth, ResolvesServerCert},
     sign::CertifiedKey,
-    version::{TLS12, TLS13},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,6 +23,7 @@ use tokio::{
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::clients;
+use crate::terms;
 
 /// How long a client may take for its side of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,7 +93,7 @@ impl Encryption {
 
 impl Encrypted {
     fn new(tls: &Arc<ServerTls>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(provider(&tls.handshake));
+        let provider = Arc::new(terms::provider(&tls.handshake.terms));
         let clients = match &tls.clients {
             ClientCertificates::Unasked => Arc::new(NoClientAuth),
             ClientCertificates::Required(rules) => clients::verifier(rules, &provider)?,
@@ -107,7 +106,7 @@ impl Encrypted {
             }
         };
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(&tls.handshake))?
+            .with_protocol_versions(terms::versions(&tls.handshake.terms))?
             .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::new(Shown(Arc::clone(tls))));
         let protocols = tls.handshake.protocols.iter();
@@ -116,34 +115,6 @@ impl Encrypted {
             tls: Arc::clone(tls),
             config: Some(Arc::new(config)),
         })
-    }
-}
-
-/// Returns what encrypts, as far as it is agreed to.
-fn provider(handshake: &Handshake) -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    if !handshake.ciphers.is_empty() {
-        // Those of TLS 1.3 are not for choosing.
-        provider
-            .cipher_suites
-            .retain(|suite| suite.tls13().is_some() || handshake.ciphers.contains(&suite.suite()));
-    }
-    if !handshake.groups.is_empty() {
-        provider
-            .kx_groups
-            .retain(|group| handshake.groups.contains(&group.name()));
-    }
-    provider
-}
-
-fn versions(handshake: &Handshake) -> &'static [&'static SupportedProtocolVersion] {
-    const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
-    const OLDER: &[&SupportedProtocolVersion] = &[&TLS12];
-    const NEWER: &[&SupportedProtocolVersion] = &[&TLS13];
-    match (handshake.oldest, handshake.newest) {
-        (TlsVersion::Tls12, TlsVersion::Tls13) => BOTH,
-        (TlsVersion::Tls12, TlsVersion::Tls12) => OLDER,
-        (TlsVersion::Tls13, TlsVersion::Tls12 | TlsVersion::Tls13) => NEWER,
     }
 }
 

@@ -9,13 +9,13 @@ use rustls::{
         ResolvesClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime},
     sign::CertifiedKey,
 };
 use rustls_platform_verifier::Verifier;
 
 use super::connect::{ConnectError, PROTOCOLS, TlsError};
+use crate::terms;
 
 /// Trusts a certificate that is for one of several names, whatever name was asked for.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct AnyOf {
 
 /// Returns what connections to one upstream are encrypted with.
 pub(crate) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(terms::provider(&tls.terms));
     let unusable = |error: &dyn std::fmt::Display| TlsError::Authorities(error.to_string());
     let mut verifier: Arc<dyn ServerCertVerifier> = match &tls.authorities {
         Some(own) => {
@@ -48,7 +48,7 @@ pub(crate) fn config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
         });
     }
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(terms::versions(&tls.terms))
         .map_err(|error| unusable(&error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);

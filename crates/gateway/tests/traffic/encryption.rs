@@ -11,10 +11,11 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
+    ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
+    version::{TLS12, TLS13},
 };
 use tokio::{
     io::{copy, copy_bidirectional, sink},
@@ -67,13 +68,14 @@ impl Authority {
     /// Returns an encrypted way to what listens at `to`, with a certificate for `host` that is valid until `year`, where
     /// `protocols` are agreed to.
     pub(super) async fn serve(&self, to: SocketAddr, host: &str, year: i32, protocols: &[&str]) -> Encrypted {
-        self.serve_to(None, to, host, year, protocols).await
+        self.serve_to((None, ALL_VERSIONS), to, host, year, protocols)
+            .await
     }
 
-    /// Returns the same for clients with a certificate of `clients`, if that is some.
+    /// Returns the same for clients with a certificate of `clients`, if that is some, by one of the versions.
     async fn serve_to(
         &self,
-        clients: Option<&Authority>,
+        (clients, versions): (Option<&Authority>, &[&'static SupportedProtocolVersion]),
         to: SocketAddr,
         host: &str,
         year: i32,
@@ -92,7 +94,7 @@ impl Authority {
             }
         };
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("known versions")
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.der().clone()], key)
@@ -229,7 +231,9 @@ async fn who_wants_a_certificate_is_shown_one() {
     let shows = "tls: { wellKnownCACertificates: System, clientCertificateRef: { name: own } }";
     let (authority, clients, upstream) = (Authority::new(), Authority::new(), good().await);
     let to = upstream.address();
-    let encrypted = authority.serve_to(Some(&clients), to, "a.test", 2100, &[]).await;
+    let encrypted = authority
+        .serve_to((Some(&clients), ALL_VERSIONS), to, "a.test", 2100, &[])
+        .await;
     let trusted = authority.trusted("hostname: a.test");
     let backend = || nowhere(encrypted.address).saying(shows);
     for (own, status) in [
@@ -257,7 +261,9 @@ async fn who_wants_a_certificate_is_shown_one() {
 async fn backends_are_shown_what_their_gateway_has() {
     let (authority, clients, upstream) = (Authority::new(), Authority::new(), good().await);
     let to = upstream.address();
-    let encrypted = authority.serve_to(Some(&clients), to, "a.test", 2100, &[]).await;
+    let encrypted = authority
+        .serve_to((Some(&clients), ALL_VERSIONS), to, "a.test", 2100, &[])
+        .await;
     let documents = authority.trusted("hostname: a.test") + &clients.own(2100);
     let own = "tls: { backend: { clientCertificateRef: { name: own } } }";
     let proxy =
@@ -290,5 +296,32 @@ spec: {{ backendTLS: {{ clientCertificateRef: {{ name: own }}, alpnProtocols: [h
         let setup = Setup::of(Options::default(), &yaml).await;
         let answer = testkit::client::get(setup.address, "/", &[]).await;
         assert_eq!(answer.status, status, "{gateway}: {}", answer.text());
+    }
+}
+
+/// Versions, ciphers and groups.
+#[tokio::test]
+async fn only_what_is_agreed_to_is_spoken() {
+    let (authority, upstream) = (Authority::new(), good().await);
+    let trusted = authority.trusted("hostname: a.test");
+    // The key of the upstream is on a curve.
+    for (version, said, status) in [
+        (&TLS12, "minVersion: '1.3'", 503),
+        (&TLS12, "maxVersion: '1.2'", 200),
+        (&TLS13, "maxVersion: '1.2'", 503),
+        (&TLS13, "minVersion: '1.3', maxVersion: Auto", 200),
+        (&TLS12, "ciphers: [ECDHE-ECDSA-AES128-GCM-SHA256]", 200),
+        (&TLS12, "ciphers: [ECDHE-RSA-AES128-GCM-SHA256]", 503),
+        (&TLS13, "ecdhCurves: [P-384]", 200),
+        (&TLS13, "minVersion: '1.0'", 503),
+    ] {
+        let to = upstream.address();
+        let encrypted = authority
+            .serve_to((None, &[version]), to, "a.test", 2100, &[])
+            .await;
+        let says = format!("tls: {{ wellKnownCACertificates: System, {said} }}");
+        let setup = Setup::beside(&trusted, &[nowhere(encrypted.address).saying(&says)]).await;
+        let answer = setup.ask().await;
+        assert_eq!(answer.status, status, "{said}: {}", answer.text());
     }
 }

@@ -23,6 +23,18 @@ async fn requests_are_refused_by_the_status_that_is_wanted() {
     }
 }
 
+/// Clients of HTTP are told what the status means there.
+#[tokio::test]
+async fn a_status_of_grpc_is_one_of_http_too() {
+    for (written, status) in [(14, 503), (8, 429), (5, 404), (2, 500)] {
+        let upstream = good().await;
+        let policy = format!("faultInjection: {{ abort: {{ grpcStatus: {written} }} }}");
+        let setup = Setup::start(&policy, &[at(&upstream)]).await;
+        assert_eq!(setup.ask().await.status, status, "{written}");
+        assert_eq!(asked([&upstream]), [0]);
+    }
+}
+
 #[tokio::test]
 async fn a_share_of_requests_is_refused() {
     for (percentage, expected) in [("0", 0..=0), ("50", 20..=80), ("100.0", 100..=100)] {

@@ -303,6 +303,16 @@ async fn faults_are_made_where_they_are_wanted() {
         (503, "a fault that a policy wants made")
     );
     assert_eq!(asked([&upstream]), [0]);
+    let site = Site::start(
+        "",
+        "faultInjection: { abort: { grpcStatus: 14 } }",
+        &[at(&upstream)],
+    )
+    .await;
+    assert_eq!(site.get(&[]).await.status, 503);
+    let told = site.get(&[("content-type", "application/grpc+proto")]).await;
+    assert_eq!((told.status, told.header("grpc-status")), (200, "14"));
+    assert_eq!(told.header("content-type"), "application/grpc");
 }
 
 #[tokio::test]

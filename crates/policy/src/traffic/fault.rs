@@ -10,7 +10,16 @@ pub struct Faults {
     /// How long requests are held up, and which share of them.
     pub delay: Option<(Duration, Share)>,
     /// How requests are refused, and which share of them.
-    pub abort: Option<(StatusCode, Share)>,
+    pub abort: Option<(Abort, Share)>,
+}
+
+/// How a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abort {
+    /// The status of HTTP.
+    pub status: StatusCode,
+    /// The status of gRPC, for clients that speak it, where that is the one that was written.
+    pub grpc: Option<u8>,
 }
 
 /// A share of all requests, from 0 to 1.
@@ -29,6 +38,39 @@ impl Share {
     }
 }
 
+impl From<StatusCode> for Abort {
+    fn from(status: StatusCode) -> Self {
+        Self { status, grpc: None }
+    }
+}
+
+impl Abort {
+    /// Returns what a status of gRPC means, for clients that speak HTTP alone too (google.rpc.Code); `None` if there is
+    /// no such status.
+    pub fn by_grpc(code: u32) -> Option<Self> {
+        let grpc = u8::try_from(code).ok()?;
+        let status = match grpc {
+            0 => StatusCode::OK,
+            1 => StatusCode::from_u16(499).ok()?,
+            3 | 9 | 11 => StatusCode::BAD_REQUEST,
+            4 => StatusCode::GATEWAY_TIMEOUT,
+            5 => StatusCode::NOT_FOUND,
+            6 | 10 => StatusCode::CONFLICT,
+            7 => StatusCode::FORBIDDEN,
+            8 => StatusCode::TOO_MANY_REQUESTS,
+            12 => StatusCode::NOT_IMPLEMENTED,
+            2 | 13 | 15 => StatusCode::INTERNAL_SERVER_ERROR,
+            14 => StatusCode::SERVICE_UNAVAILABLE,
+            16 => StatusCode::UNAUTHORIZED,
+            _ => return None,
+        };
+        Some(Self {
+            status,
+            grpc: Some(grpc),
+        })
+    }
+}
+
 impl Faults {
     /// Returns how long a request is held up; `draw` gives numbers from 0 to below 1.
     pub fn delay(&self, draw: impl Fn() -> f64) -> Option<Duration> {
@@ -36,10 +78,10 @@ impl Faults {
         share.has(draw()).then_some(time)
     }
 
-    /// Returns the status by which a request is refused; `draw` gives numbers from 0 to below 1.
-    pub fn abort(&self, draw: impl Fn() -> f64) -> Option<StatusCode> {
-        let (status, share) = self.abort?;
-        share.has(draw()).then_some(status)
+    /// Returns how a request is refused; `draw` gives numbers from 0 to below 1.
+    pub fn abort(&self, draw: impl Fn() -> f64) -> Option<Abort> {
+        let (abort, share) = self.abort?;
+        share.has(draw()).then_some(abort)
     }
 }
 
@@ -60,7 +102,7 @@ mod tests {
             let share = Share::of_percent(percent);
             let faults = Faults {
                 delay: Some((Duration::from_secs(1), share)),
-                abort: Some((StatusCode::IM_A_TEAPOT, share)),
+                abort: Some((StatusCode::IM_A_TEAPOT.into(), share)),
             };
             assert_eq!(faults.delay(|| drawn).is_some(), hit, "{percent} {drawn}");
             assert_eq!(faults.abort(|| drawn).is_some(), hit, "{percent} {drawn}");

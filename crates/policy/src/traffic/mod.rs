@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use crate::rate_limit::Limits;
 
 pub use balance::Balance;
-pub use fault::Faults;
+pub use fault::{Abort, Faults};
 pub use health::Passive;
 pub use retry::Retry;
 pub use session::Session;

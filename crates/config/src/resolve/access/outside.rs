@@ -8,7 +8,7 @@ use super::{super::backends::Place, builder::Builder};
 use crate::{
     host,
     kind::{reference::BackendObjectRef, security_policy::ext_auth::ServiceRef},
-    snapshot::{Endpoint, Protocol, Service, Tls},
+    snapshot::{Endpoint, Part, Protocol, Service, Tls},
 };
 
 impl Builder<'_> {
@@ -32,7 +32,7 @@ impl Builder<'_> {
         let tls = encrypted.then(|| Tls::to(endpoint.host.clone()));
         let id = format!("{}://{}:{}", uri.scheme_str()?, endpoint.host, endpoint.port);
         let service = Service {
-            endpoints: vec![endpoint],
+            parts: vec![part(vec![endpoint])],
             tls,
         };
         Some((uri, id, service))
@@ -50,19 +50,11 @@ impl Builder<'_> {
         let mut names = Vec::new();
         for (index, reference) in references.iter().enumerate() {
             let at = format!("{field}[{index}]");
-            if reference.fallback == Some(true) {
-                let message = "has no effect: all that are named are asked alike";
-                self.warn("NotSupportedYet", &format!("{at}.fallback"), message);
-            }
-            if reference.weight.is_some_and(|weight| weight != 1) && references.len() > 1 {
-                let message = "has no effect: all that are named are asked alike";
-                self.warn("NotSupportedYet", &format!("{at}.weight"), message);
-            }
             let (name, service) = self.backend(reference, &at)?;
             names.push(name);
             match &mut found {
                 None => found = Some(service),
-                Some(known) if known.tls == service.tls => known.endpoints.extend(service.endpoints),
+                Some(known) if known.tls == service.tls => known.parts.extend(service.parts),
                 Some(_) => {
                     self.invalid(
                         &at,
@@ -74,25 +66,31 @@ impl Builder<'_> {
         }
         if found.is_none() {
             self.invalid(field, "must have at least 1 item");
+        } else if found
+            .iter()
+            .flat_map(|found| &found.parts)
+            .all(|part| part.weight == 0)
+        {
+            self.invalid(field, "must have an item whose weight is not 0");
         }
         let mut id = names.join(", ");
         let mut service = found?;
         if http2 {
             id = format!("h2 {id}");
-            for endpoint in &mut service.endpoints {
+            for endpoint in service.parts.iter_mut().flat_map(|part| &mut part.endpoints) {
                 endpoint.protocol = Protocol::Http2;
             }
         }
         Some(self.serve(id, service))
     }
 
-    fn backend(&mut self, reference: &ServiceRef, field: &str) -> Option<(String, Service)> {
+    fn backend(&mut self, written: &ServiceRef, field: &str) -> Option<(String, Service)> {
         let reference = BackendObjectRef {
-            group: reference.group.clone(),
-            kind: reference.kind.clone(),
-            name: reference.name.clone(),
-            namespace: reference.namespace.clone(),
-            port: reference.port,
+            group: written.group.clone(),
+            kind: written.kind.clone(),
+            name: written.name.clone(),
+            namespace: written.namespace.clone(),
+            port: written.port,
         };
         let home = &self.owner.key.namespace;
         let reached = Place::of(&reference, home).and_then(|place| {
@@ -100,12 +98,35 @@ impl Builder<'_> {
             Ok((place.id(), self.reach.endpoints(&place, self.notes)?))
         });
         match reached {
-            Ok((id, (endpoints, tls))) => Some((id, Service { endpoints, tls })),
+            Ok((mut id, (endpoints, tls))) => {
+                let part = Part {
+                    weight: written.weight.unwrap_or(1),
+                    reserve: written.fallback == Some(true),
+                    ..part(endpoints)
+                };
+                if part.weight != 1 {
+                    id = format!("{} of {id}", part.weight);
+                }
+                if part.reserve {
+                    id = format!("in reserve {id}");
+                }
+                let parts = vec![part];
+                Some((id, Service { parts, tls }))
+            }
             Err((reason, message)) => {
                 self.unresolved(reason, field, message);
                 None
             }
         }
+    }
+}
+
+/// Returns a part that is asked as any other.
+fn part(endpoints: Vec<Endpoint>) -> Part {
+    Part {
+        endpoints,
+        weight: 1,
+        reserve: false,
     }
 }
 

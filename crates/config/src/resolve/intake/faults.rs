@@ -172,29 +172,8 @@ fn encryption(tls: &ClientTls) -> Vec<(String, String)> {
             faults.push((format!("spec.tls.{field}"), message.to_owned()));
         }
     };
-    for (version, field) in [(&tls.min_version, "minVersion"), (&tls.max_version, "maxVersion")] {
-        let known = version
-            .as_deref()
-            .is_none_or(|version| VERSIONS.contains(&version));
-        add(
-            !known,
-            field.to_owned(),
-            "expected Auto, 1.2 or 1.3: nothing older is served",
-        );
-    }
-    let reversed = (tls.min_version.as_deref(), tls.max_version.as_deref()) == (Some("1.3"), Some("1.2"));
-    add(
-        reversed,
-        "minVersion".to_owned(),
-        "must not be newer than maxVersion",
-    );
-    for (index, name) in tls.ciphers.iter().enumerate() {
-        let unknown = settings::cipher(name).is_none();
-        add(unknown, format!("ciphers[{index}]"), "no such cipher is served");
-    }
-    for (index, name) in tls.ecdh_curves.iter().enumerate() {
-        let unknown = settings::group(name).is_none();
-        add(unknown, format!("ecdhCurves[{index}]"), "no such group is served");
+    for (member, message) in settings::written(tls).faults() {
+        add(true, member, message);
     }
     for (index, name) in tls.alpn_protocols.iter().flatten().enumerate() {
         let known = PROTOCOLS.contains(&name.as_str());
@@ -206,8 +185,6 @@ fn encryption(tls: &ClientTls) -> Vec<(String, String)> {
     }
     faults
 }
-
-const VERSIONS: [&str; 3] = ["Auto", "1.2", "1.3"];
 
 const PROTOCOLS: [&str; 3] = ["http/1.0", "http/1.1", "h2"];
 

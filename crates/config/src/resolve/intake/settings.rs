@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use policy::{ClientAddress, address::Cidr, traffic::KeepAlive};
-use rustls::{CipherSuite, NamedGroup};
 
 use crate::{
     Key,
-    encryption::{Handshake, TlsVersion},
+    encryption::Handshake,
     intake::{self, Intake, Teller, Told},
     kind::{
         ClientTrafficPolicy, Duration as Written,
@@ -16,7 +15,7 @@ use crate::{
             ForwardedCertificate, RequestId, Underscores,
         },
     },
-    resolve::{filters, traffic},
+    resolve::{filters, terms::WrittenTerms, traffic},
 };
 
 /// Returns how connections and requests are taken.
@@ -124,66 +123,21 @@ pub(super) fn address(spec: &ClientIpDetection) -> Option<ClientAddress> {
 
 /// Returns how connections are encrypted.
 pub(super) fn handshake(spec: &ClientTls) -> Handshake {
-    let usual = Handshake::default();
-    let version = |written: &Option<String>| match written.as_deref() {
-        Some("1.2") => Some(TlsVersion::Tls12),
-        Some("1.3") => Some(TlsVersion::Tls13),
-        Some(_) | None => None,
-    };
     Handshake {
-        oldest: version(&spec.min_version).unwrap_or(usual.oldest),
-        newest: version(&spec.max_version).unwrap_or(usual.newest),
-        ciphers: spec.ciphers.iter().filter_map(|name| cipher(name)).collect(),
-        groups: spec.ecdh_curves.iter().filter_map(|name| group(name)).collect(),
+        terms: written(spec).terms(),
         protocols: match &spec.alpn_protocols {
             Some(protocols) => protocols.clone(),
-            None => usual.protocols,
+            None => Handshake::default().protocols,
         },
     }
 }
 
-/// Returns the cipher of TLS 1.2 with this name in OpenSSL.
-pub(super) fn cipher(name: &str) -> Option<CipherSuite> {
-    let found = CIPHERS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, cipher)| *cipher)
+/// Returns what is written of the terms of encryption.
+pub(super) fn written(spec: &ClientTls) -> WrittenTerms<'_> {
+    WrittenTerms {
+        oldest: spec.min_version.as_deref(),
+        newest: spec.max_version.as_deref(),
+        ciphers: &spec.ciphers,
+        groups: &spec.ecdh_curves,
+    }
 }
-
-/// Returns the group with this name in OpenSSL.
-pub(super) fn group(name: &str) -> Option<NamedGroup> {
-    let found = GROUPS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    found.map(|(_, group)| *group)
-}
-
-const CIPHERS: &[(&str, CipherSuite)] = &[
-    (
-        "ECDHE-ECDSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    ),
-    (
-        "ECDHE-RSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-    ),
-    (
-        "ECDHE-ECDSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    ),
-    (
-        "ECDHE-RSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-    ),
-    (
-        "ECDHE-ECDSA-CHACHA20-POLY1305",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-    ),
-    (
-        "ECDHE-RSA-CHACHA20-POLY1305",
-        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-    ),
-];
-
-const GROUPS: &[(&str, NamedGroup)] = &[
-    ("X25519", NamedGroup::X25519),
-    ("P-256", NamedGroup::secp256r1),
-    ("P-384", NamedGroup::secp384r1),
-    ("X25519MLKEM768", NamedGroup::X25519MLKEM768),
-];

@@ -46,11 +46,8 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
     let percentage = passive.is_some_and(|passive| passive.failure_percentage_threshold.is_some());
     let of_balancer = |has: fn(&LoadBalancer) -> bool| balancer.is_some_and(has);
     let retriable = http.is_some_and(|http| !http.retriable_statuses.is_empty());
-    let abort = spec.fault_injection.and_then(|faults| faults.abort);
-    let by_grpc = abort.is_some_and(|abort| abort.grpc_status.is_some());
     let on_invalid = spec.http2.is_some_and(|http2| http2.on_invalid_message.is_some());
     let unserved = [
-        (by_grpc, "faultInjection.abort.grpcStatus", NO_EFFECT),
         (
             spec.use_client_protocol == Some(true),
             "useClientProtocol",
@@ -73,6 +70,15 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
         (spec.dns.is_some(), "dns", NO_EFFECT),
         (on_invalid, "http2.onInvalidMessage", NO_EFFECT),
         (spec.proxy_protocol.is_some(), "proxyProtocol", NO_EFFECT),
+        (
+            of_balancer(|own| {
+                own.consistent_hash
+                    .as_ref()
+                    .is_some_and(|hash| hash.table_size.is_some())
+            }),
+            "loadBalancer.consistentHash.tableSize",
+            "has no effect: endpoints are chosen without a table, and each keeps its share when another goes",
+        ),
         (
             of_balancer(|own| own.endpoint_override.is_some()),
             "loadBalancer.endpointOverride",

@@ -6,8 +6,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, Method, StatusCode};
 use policy::rate_limit::Limits;
 use policy::traffic::{
-    Active, Balance, Breaker, Connections, Faults, KeepAlive, Passive, Probe, Retry, RetryBudget, Streams,
-    Traffic,
+    Abort, Active, Balance, Breaker, Connections, Faults, KeepAlive, Passive, Probe, Retry, RetryBudget,
+    Streams, Traffic,
     balance::{self, HashKey},
     fault::Share,
     retry::Trigger,
@@ -289,8 +289,12 @@ fn injected(spec: &kind::FaultInjection) -> Faults {
             .delay
             .map(|delay| (delay.fixed_delay.0, share(delay.percentage))),
         abort: spec.abort.and_then(|abort| {
-            let status = u16::try_from(abort.http_status?).ok()?;
-            Some((StatusCode::from_u16(status).ok()?, share(abort.percentage)))
+            let of_http = |status| StatusCode::from_u16(u16::try_from(status).ok()?).ok();
+            let by = match (abort.http_status, abort.grpc_status) {
+                (Some(status), _) => of_http(status)?.into(),
+                (None, status) => Abort::by_grpc(status?)?,
+            };
+            Some((by, share(abort.percentage)))
         }),
     }
 }

@@ -400,3 +400,38 @@ async fn a_service_that_is_not_declared_lets_nobody_in() {
     assert_eq!(answer.status, 500, "{}", answer.text());
     assert!(answer.text().contains("cannot be applied"), "{}", answer.text());
 }
+
+/// Of several services each has its share, and what is in reserve is asked where the others are not there.
+#[tokio::test]
+async fn several_services_share_the_work() {
+    let start = async || Upstream::start(Script::answer(answers)).await;
+    let (first, second) = (start().await, start().await);
+    let nobody = Upstream::start(Script::answer(answers)).await.address();
+    let named = |name: &str, address| backend(address).replace("name: authz", &format!("name: {name}"));
+    let check = async |references: &str, expected: [bool; 2]| {
+        let before = [first.requests().len(), second.requests().len()];
+        let backends =
+            named("first", first.address()) + &named("second", second.address()) + &named("gone", nobody);
+        let references = references.replace("{", "{group: gateway.envoyproxy.io, kind: Backend, ");
+        let ask = format!("extAuth: {{http: {{backendRefs: [{references}]}}, headersToExtAuth: [x-ask]}}");
+        let setup = serve(&["m"], &(backends + &policy("asked", GATEWAY, &ask))).await;
+        for _ in 0..12 {
+            assert_eq!(
+                setup.ask("m", &[("x-ask", "in")]).await.status,
+                200,
+                "{references}"
+            );
+        }
+        let after = [first.requests().len(), second.requests().len()];
+        let asked = [after[0] > before[0], after[1] > before[1]];
+        assert_eq!(asked, expected, "{references}");
+    };
+    check(
+        "{name: first, weight: 3}, {name: second, weight: 0}",
+        [true, false],
+    )
+    .await;
+    check("{name: first, fallback: true}, {name: second}", [false, true]).await;
+    check("{name: first, fallback: true}, {name: gone}", [true, false]).await;
+    check("{name: first, fallback: true}", [true, false]).await;
+}
