@@ -308,7 +308,7 @@ fn said(endpoint: &'static Endpoint, target: &Target<'_>) -> Option<(String, Str
             };
             let how = match wire {
                 Wire::Same(_) => "relayed",
-                Wire::Embedding(_) | Wire::Count(_) | Wire::Rerank => "translated",
+                Wire::Embedding(_) | Wire::Count(_) | Wire::Rerank(_) => "translated",
             };
             Some((path, how.to_owned()))
         }
