@@ -88,7 +88,7 @@ impl Tree {
         let read = || fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"));
         match path.rsplit_once('.').map(|(_, extension)| extension) {
             Some("rs") => self.sources.push(Source::new(path, read()?)),
-            Some("md" | "toml" | "yaml" | "yml") => {
+            Some("md" | "py" | "toml" | "yaml" | "yml") => {
                 self.texts.insert(path.to_owned(), read()?);
             }
             Some(_) | None => {}

@@ -72,24 +72,36 @@ pub(super) fn links(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// Finds tests that a page names and that nobody has written: `module::name`, where the name is a sentence as those of tests
-/// are.
+/// Finds tests that a page names and that nobody has written: `module::name` or `path::name`, where the name is a
+/// sentence as those of tests are.
 pub(super) fn tests(tree: &Tree) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (path, text) in tree.texts.iter().filter(|(path, _)| path.ends_with(".md")) {
         for (line, text) in prose(text) {
             // What stands between backticks is every other part.
             let spans = text.split('`').skip(1).step_by(2);
-            let names = spans.filter_map(|span| Some(span.rsplit_once("::")?.1));
-            for name in names.filter(|name| name.matches('_').count() >= SENTENCE) {
-                let written = format!("fn {name}(");
-                if !tree.sources.iter().any(|source| source.code.contains(&written)) {
-                    faults.push(Fault::new(path, line, format!("there is no test {name}")));
+            let named = spans.filter_map(|span| span.rsplit_once("::"));
+            for (place, name) in named.filter(|(_, name)| name.matches('_').count() >= SENTENCE) {
+                let is_there = !place.contains('/') || tree.paths.contains(place);
+                if !is_there || !is_written(tree, name) {
+                    faults.push(Fault::new(
+                        path,
+                        line,
+                        format!("there is no test {place}::{name}"),
+                    ));
                 }
             }
         }
     }
     faults
+}
+
+/// Returns whether a function is called so, in Rust or in Python.
+fn is_written(tree: &Tree, name: &str) -> bool {
+    let (rust, python) = (format!("fn {name}("), format!("def {name}("));
+    let mut scripts = tree.texts.iter().filter(|(path, _)| path.ends_with(".py"));
+    tree.sources.iter().any(|source| source.code.contains(&rust))
+        || scripts.any(|(_, text)| text.contains(&python))
 }
 
 /// Names with so many joints are sentences.

@@ -332,18 +332,20 @@ fn tests_that_pages_name_are_there() {
         files(&[
             ("docs/a.md", text),
             ("crates/a/tests/b.rs", "#[test]\nfn a_thing_is_said_well() {}\n"),
+            ("tests/c.py", "def test_it_is_said_twice():\n    pass\n"),
         ])
     };
     for good in [
         "`a b::a_thing_is_said_well` holds it",
+        "`crates/a/tests/b.rs::a_thing_is_said_well`, `tests/c.py::test_it_is_said_twice`",
         "`chat::Request`, `llm::inbound`, `a_thing::of_two`",
         "outside: b::nothing_is_said_at_all",
         "```\n`b::nothing_is_said_at_all`\n```",
     ] {
         check(docs::tests, &pages(good), &[]);
     }
-    let bad = "`b::a_thing_is_said_well`\n`a b::nothing_is_said_at_all`";
-    check(docs::tests, &pages(bad), &["docs/a.md:2"]);
+    let bad = "`b::a_thing_is_said_well`\n`a b::nothing_is_said_at_all`\n`tests/b.rs::a_thing_is_said_well`";
+    check(docs::tests, &pages(bad), &["docs/a.md:2", "docs/a.md:3"]);
 }
 
 #[test]

@@ -1,35 +1,10 @@
-//! Vectors of the compatibility specification that no other test has, and the page that says which test has which.
-
-use std::{fs, path::Path};
+//! Vectors of the compatibility specification that no other test has.
 
 use llm::{Provider, provider};
 use serde_json::{Value, json};
 use testkit::{Cloud, Reply, Upstream, client::Answer, event_stream::event, fixture};
 
 use crate::fixture::{CHAT, KEY, MESSAGES, MODEL, To, messages, openai, serve, to};
-
-/// The page names tests that exist.
-#[test]
-fn every_vector_has_a_test() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = fs::read_to_string(root.join("docs/acceptance.md")).expect("the page is there");
-    let mut named = 0;
-    for row in page
-        .lines()
-        .filter(|line| line.starts_with("| ") && line.contains("::"))
-    {
-        for reference in row.split('`').filter(|reference| reference.contains("::")) {
-            let (file, test) = reference.split_once("::").expect("it holds two colons");
-            let text = fs::read_to_string(root.join(file)).unwrap_or_default();
-            let is_there = [format!("fn {test}("), format!("def {test}(")]
-                .iter()
-                .any(|head| text.contains(head));
-            assert!(is_there, "{reference} is not there");
-            named += 1;
-        }
-    }
-    assert!(named > 60, "{named} tests are named");
-}
 
 #[tokio::test]
 async fn a_limit_of_nothing_is_for_the_provider_to_refuse() {

@@ -271,7 +271,7 @@ fn what_is_held_is_told_with_what_is_missing() {
             tells_held: true,
             ..rules(list, Action::Deny)
         };
-        let caller = caller();
+        let caller = alice();
         assert_eq!(ask(&rules, &caller, What::Tool("sum"), None), denied(expected));
     };
     check(
