@@ -27,7 +27,7 @@ pub struct Reply {
     pub(crate) framing: Framing,
     stream: StreamOptions,
     withhold_usage: bool,
-    name: Option<Name>,
+    name: Option<Box<Name>>,
 }
 
 /// A streamed reply that is handed on as it is.
@@ -40,7 +40,7 @@ pub struct Stream {
     listen: Box<dyn Listen>,
     manner: Manner,
     /// What the model is called in place of the upstream's name for it.
-    name: Option<Name>,
+    name: Option<Box<Name>>,
     failed: bool,
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
 impl Reply {
     /// Has the answer call the model `model`.
     pub(crate) fn call_model(&mut self, model: &str) {
-        self.name = Some(Name::new(model, self.client.names_model()));
+        self.name = Some(Box::new(Name::new(model, self.client.names_model())));
     }
 
     /// Returns whether a whole reply is handed on as it is.
@@ -178,7 +178,7 @@ impl Stream {
     }
 
     /// Returns the stream with `name` for the model.
-    pub(crate) fn named(self, name: Option<Name>) -> Self {
+    pub(crate) fn named(self, name: Option<Box<Name>>) -> Self {
         let manner = match self.manner {
             Manner::Bytes | Manner::Whole(_) if name.is_some() => Manner::Named(BytesMut::new()),
             other => other,
@@ -190,7 +190,7 @@ impl Stream {
         if self.failed {
             return Bytes::new();
         }
-        let (listen, observed, name) = (&mut self.listen, &mut self.observed, self.name.as_ref());
+        let (listen, observed, name) = (&mut self.listen, &mut self.observed, self.name.as_deref());
         let mut out = BytesMut::new();
         let pushed = match &mut self.manner {
             Manner::Bytes => {
@@ -272,7 +272,7 @@ impl Stream {
             return Bytes::new();
         }
         let between_frames = self.framer.is_between_frames();
-        let (listen, observed, name) = (&mut self.listen, &mut self.observed, self.name.as_ref());
+        let (listen, observed, name) = (&mut self.listen, &mut self.observed, self.name.as_deref());
         let mut out = BytesMut::new();
         match &mut self.manner {
             Manner::Bytes => self.framer.finish(|frame| {

@@ -139,7 +139,7 @@ impl Reply {
         } else {
             stream
         };
-        stream.named(name)
+        stream.named(name.map(Box::new))
     }
 
     pub(crate) fn opaque(self) -> Opaque {
