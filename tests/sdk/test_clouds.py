@@ -66,8 +66,8 @@ def test_claude_on_vertex():
 
 
 def test_gemini_on_vertex():
-    model = "gemini-2.5-pro"
-    assert gemini().models.generate_content(model=model, contents="Hello, gate.").text == SAID
-    chunks = gemini().models.generate_content_stream(model=model, contents="Hello, gate.")
+    model, client = "gemini-2.5-pro", gemini()
+    assert client.models.generate_content(model=model, contents="Hello, gate.").text == SAID
+    chunks = client.models.generate_content_stream(model=model, contents="Hello, gate.")
     assert "".join(chunk.text or "" for chunk in chunks) == SAID
-    assert gemini().models.count_tokens(model=model, contents="Hello, gate.").total_tokens > 0
+    assert client.models.count_tokens(model=model, contents="Hello, gate.").total_tokens > 0

@@ -41,7 +41,7 @@ pub(super) fn vertex(request: &Received, key: &str) -> Reply {
     let body = method.and_then(|method| {
         strict::beta::check_header(request)?;
         let stream = method.name == "streamRawPredict";
-        enveloped(request, method, "vertex-2023-10-16", stream)
+        enveloped(request, method, strict::count::VERTEX_VERSIONS, stream)
     });
     match body {
         Ok(body) => answer(&body, failure, Reply::stream(), String::into_bytes),
@@ -59,7 +59,7 @@ pub(super) fn invoke(request: &Received, key: &str) -> Reply {
     }
     let body = method.and_then(|method| {
         let stream = method.name == "invoke-with-response-stream";
-        enveloped(request, method, "bedrock-2023-05-31", stream)
+        enveloped(request, method, &["bedrock-2023-05-31"], stream)
     });
     let wrapped = |frame: String| {
         let (_, data) = frame.split_once("data: ").unwrap_or_default();
@@ -72,16 +72,17 @@ pub(super) fn invoke(request: &Received, key: &str) -> Reply {
     }
 }
 
-/// Judges a body that leaves to the path which model is asked and whether to stream, and names its `version`;
+/// Judges a body that leaves to the path which model is asked and whether to stream, and names one of its `versions`;
 /// returns it as Anthropic's own.
 fn enveloped(
     request: &Received,
     method: cloud::Method,
-    version: &str,
+    versions: &[&str],
     stream: bool,
 ) -> Result<Value, Refusal> {
     let mut body = request.json();
-    if body.get("anthropic_version") != Some(&json!(version)) {
+    let version = body["anthropic_version"].as_str().unwrap_or_default().to_owned();
+    if !versions.contains(&version.as_str()) {
         return Err(Refusal::new("anthropic_version", "Field required"));
     }
     if version.starts_with("bedrock") && body.get("stream").is_some() {

@@ -30,6 +30,9 @@ pub fn check_messages(value: &Value) -> Result<Value, Refusal> {
     Ok(body)
 }
 
+/// The versions that Vertex AI takes: the one that its documentation names, and the one that Anthropic's SDK says.
+pub const VERTEX_VERSIONS: &[&str] = &["vertex-2023-10-16", "2026-10-21"];
+
 /// Judges a request to the counter of Claude on Vertex AI, which takes no flags and names the model in the body.
 ///
 /// # Errors
@@ -39,7 +42,7 @@ pub fn check_vertex(request: &Received) -> Result<Value, Refusal> {
     let version = body
         .as_object_mut()
         .and_then(|body| body.remove("anthropic_version"));
-    if version != Some(json!("vertex-2023-10-16")) {
+    if !version.is_some_and(|version| VERTEX_VERSIONS.iter().any(|known| version == *known)) {
         return Err(Refusal::new("anthropic_version", "Field required"));
     }
     let flags = request.header("anthropic-beta");
