@@ -239,7 +239,11 @@ pub fn mcp_token(text: &str) {
     assert!(tokens.open(text, ROUTE, 0).is_none());
     assert!(tokens.open_place(text, "session", 0).is_none());
     assert!(tokens.open_state(text, ROUTE, 0).is_none());
-    assert!(tokens.open_cursor(text, (ROUTE, "tools/list", &[0; 16])).is_none());
+    assert!(
+        tokens
+            .open_cursor(text, (ROUTE, "tools/list", &[0; 16]))
+            .is_none()
+    );
     assert!(tokens.tickets.redeem("session", text).is_none());
     let carried = header::encode(text);
     assert_eq!(header::decode(&carried).as_deref(), Some(text));
