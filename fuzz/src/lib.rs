@@ -560,6 +560,7 @@ fn observe(reply: Reply, data: &[u8], size: usize, how: End) -> Observed {
 fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
     let Observed {
         model,
+        stored,
         usage,
         seconds,
         said,
@@ -573,7 +574,7 @@ fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
     let mut lost: Vec<String> = losses.iter().map(|loss| format!("{loss:?}")).collect();
     lost.sort_unstable();
     (
-        model, usage, seconds, said, finish, error, meaningful, complete, lost,
+        model, stored, usage, seconds, said, finish, error, meaningful, complete, lost,
     )
 }
 
