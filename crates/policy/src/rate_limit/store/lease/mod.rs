@@ -14,7 +14,7 @@ use super::{Claim, Manner, Settlement, State};
 pub const LIFE: u64 = 2;
 
 /// The most requests that a lease is taken for.
-const MAX_AHEAD: u64 = 64;
+const MAX_AHEAD: u64 = 1024;
 
 /// The most counters whose demand is watched.
 const MAX_WATCHED: usize = 10_000;
