@@ -1,7 +1,6 @@
 //! The members of a record, one after the other: written as a line of JSON, or kept.
 //!
-//! A line is made for every request: it is written as it is told, names of the command's own as they are, and texts that
-//! need no escape in one piece.
+//! A line is made for every request: it is written as it is told, names and texts that need no escape in one piece.
 
 use std::{borrow::Cow, fmt::Display, io::Write};
 
@@ -127,7 +126,7 @@ impl Members for Map<String, Value> {
     }
 }
 
-/// Returns whether nothing in a text has to be escaped. All of it is looked at, which is done many bytes at a time.
+/// Returns whether nothing in a text has to be escaped.
 fn is_plain(text: &str) -> bool {
     let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     !text.bytes().fold(false, |found, byte| found | special(byte))
