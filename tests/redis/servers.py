@@ -102,6 +102,13 @@ class Redis:
             return [self.read(stream) for _ in range(int(head[1:]))]
         return head[1:]
 
+    def role(self):
+        """What the server is in its group; nothing while it changes that, for then it closes all connections."""
+        try:
+            return self.ask("ROLE")
+        except OSError:
+            return []
+
     def used(self, model):
         backend = "closed" if model == "closed" else "open"
         keys = self.ask("KEYS", f"ai-gateway-quota_backend_name_default/{backend}_model_name_override_{model}_*")

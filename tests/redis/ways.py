@@ -70,7 +70,7 @@ def sentinels_say_where(binary, config, folder):
     servers[0].start()
     servers[1].arguments += ["--replicaof", f"127.0.0.1 {servers[0].port}"]
     servers[1].start()
-    until("the copy is one", lambda: "connected" in servers[1].ask("ROLE"))
+    until("the copy is one", lambda: "connected" in servers[1].role())
     path = os.path.join(folder, "sentinel.conf")
     with open(path, "w") as file:
         file.write(f"sentinel monitor main 127.0.0.1 {servers[0].port} 1\nsentinel auth-pass main secret\n"
@@ -87,8 +87,7 @@ def sentinels_say_where(binary, config, folder):
         until("the sentinel knows the copy", lambda: "slaves=1" in sentinel.ask("INFO", "sentinel"))
         servers[0].kill()
         begun = time.monotonic()
-        # It closes all connections when it becomes one.
-        until("the copy has become the server", lambda: "master" in servers[1].ask("ROLE"), 60)
+        until("the copy has become the server", lambda: "master" in servers[1].role(), 60)
         # What was taken ahead of the closed quota may still be served: it does not tell when Redis is reached.
         until("the other server counts", lambda: gateway.chat("wide")[0] == 200 and servers[1].used("wide")[0] > TOKENS)
         shared = time.monotonic() - begun
