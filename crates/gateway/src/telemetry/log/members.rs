@@ -2,17 +2,21 @@
 //!
 //! A line is made for every request: it is written as it is told, names and texts that need no escape in one piece.
 
-use std::{borrow::Cow, fmt::Display, io::Write};
+use std::{borrow::Cow, io::Write};
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Who is told the members.
+/// Who is told the members, no two by the same name.
 pub(super) trait Members {
-    /// Takes one; no two have the same name.
-    fn put(&mut self, name: &str, member: Member<'_>);
+    /// Takes one whose name is the gateway's own: nothing in it has to be escaped.
+    fn put(&mut self, name: &'static str, member: Member<'_>);
+
+    /// Takes one that somebody else has named.
+    fn named(&mut self, name: &str, member: Member<'_>);
 
     /// Takes one, if there is one.
-    fn some(&mut self, name: &str, member: Option<Member<'_>>) {
+    fn some(&mut self, name: &'static str, member: Option<Member<'_>>) {
         if let Some(member) = member {
             self.put(name, member);
         }
@@ -51,19 +55,28 @@ impl Line {
         self.0
     }
 
+    fn next(&mut self) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+    }
+
     fn quote(&mut self, text: &str) {
         if is_plain(text) {
-            self.0.push(b'"');
-            self.0.extend_from_slice(text.as_bytes());
-            self.0.push(b'"');
+            self.between_quotes(text);
         } else {
             // Writing to memory cannot fail.
             let _ = serde_json::to_writer(&mut self.0, text);
         }
     }
 
-    fn show(&mut self, value: impl Display) {
-        let _ = write!(self.0, "{value}");
+    fn between_quotes(&mut self, text: &str) {
+        self.0.push(b'"');
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(b'"');
+    }
+
+    /// Writes a number or a truth value.
+    fn write(&mut self, value: impl Serialize) {
+        let _ = serde_json::to_writer(&mut self.0, &value);
     }
 
     /// Writes `items` between `open` and `close`.
@@ -77,38 +90,50 @@ impl Line {
         }
         self.0.push(close);
     }
-}
 
-impl Members for Line {
-    fn put(&mut self, name: &str, member: Member<'_>) {
-        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
-        self.quote(name);
+    fn member(&mut self, member: Member<'_>) {
         self.0.push(b':');
         match member {
             Member::Text(text) => self.quote(text),
             Member::Time(time) => {
                 self.0.push(b'"');
-                self.show(time);
+                let _ = write!(self.0, "{time}");
                 self.0.push(b'"');
             }
-            Member::Count(count) => self.show(count),
-            Member::Code(code) => self.show(code),
-            Member::Number(number) => {
-                let _ = serde_json::to_writer(&mut self.0, &number);
-            }
-            Member::Flag(flag) => self.show(flag),
+            Member::Count(count) => self.write(count),
+            Member::Code(code) => self.write(code),
+            Member::Number(number) => self.write(number),
+            Member::Flag(flag) => self.write(flag),
             Member::Texts(texts) => self.each((b'[', b']'), texts, |line, text| line.quote(text)),
             Member::Counts(counts) => self.each((b'{', b'}'), counts, |line, (name, count)| {
                 line.quote(name);
                 line.0.push(b':');
-                line.show(count);
+                line.write(count);
             }),
         }
     }
 }
 
+impl Members for Line {
+    fn put(&mut self, name: &'static str, member: Member<'_>) {
+        self.next();
+        self.between_quotes(name);
+        self.member(member);
+    }
+
+    fn named(&mut self, name: &str, member: Member<'_>) {
+        self.next();
+        self.quote(name);
+        self.member(member);
+    }
+}
+
 impl Members for Map<String, Value> {
-    fn put(&mut self, name: &str, member: Member<'_>) {
+    fn put(&mut self, name: &'static str, member: Member<'_>) {
+        self.named(name, member);
+    }
+
+    fn named(&mut self, name: &str, member: Member<'_>) {
         let value = match member {
             Member::Text(text) => json!(text),
             Member::Time(time) => json!(time.to_string()),
@@ -126,10 +151,14 @@ impl Members for Map<String, Value> {
     }
 }
 
-/// Returns whether nothing in a text has to be escaped.
+/// Returns whether nothing in a text has to be escaped. Blocks of a fixed length are looked at in one go.
 fn is_plain(text: &str) -> bool {
-    let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    !text.bytes().fold(false, |found, byte| found | special(byte))
+    let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    let (blocks, rest) = text.as_bytes().as_chunks::<16>();
+    let blocks = blocks
+        .iter()
+        .all(|block| !block.iter().fold(false, |found, byte| found | special(byte)));
+    blocks && !rest.iter().any(special)
 }
 
 #[cfg(test)]
@@ -141,7 +170,7 @@ mod tests {
     fn told(told: &mut impl Members, texts: &[String], counts: &[(&str, u64)], number: f64) {
         let cows: Vec<Cow<'static, str>> = texts.iter().cloned().map(Cow::Owned).collect();
         for (place, text) in texts.iter().enumerate() {
-            told.put(&format!("{place}{text}"), Member::Text(text));
+            told.named(&format!("{place}{text}"), Member::Text(text));
         }
         told.put("time", Member::Time(jiff::Timestamp::UNIX_EPOCH));
         told.put("number", Member::Number(number));

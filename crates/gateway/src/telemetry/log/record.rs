@@ -164,7 +164,7 @@ impl<'a> Record<'a> {
             tools.tell(told);
         }
         for (name, value) in self.facts.log_attributes() {
-            told.put(name, Member::Text(text(value)));
+            told.named(name, Member::Text(text(value)));
         }
     }
 
