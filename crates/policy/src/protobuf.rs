@@ -30,9 +30,30 @@ pub enum Value<'a> {
 pub struct Malformed;
 
 impl Message {
+    /// Returns one with room for `bytes`.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Returns what was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
+    }
+
+    /// Returns how many bytes were written.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Writes the fields of another message behind those that there are.
+    pub fn append(&mut self, fields: &Message) {
+        self.0.extend_from_slice(&fields.0);
+    }
+
+    /// Writes what stands before `length` bytes that are written next: a text, bytes or a message.
+    pub fn announce(&mut self, field: u32, length: usize) {
+        self.key(field, 2);
+        self.bare(length as u64);
     }
 
     /// Writes a number, unless it is 0.
@@ -77,8 +98,7 @@ impl Message {
 
     /// Writes bytes, even none.
     pub fn bytes(&mut self, field: u32, value: &[u8]) {
-        self.key(field, 2);
-        self.bare(value.len() as u64);
+        self.announce(field, value.len());
         self.0.extend_from_slice(value);
     }
 
@@ -135,6 +155,12 @@ impl Message {
         }
         self.0.push(value as u8);
     }
+}
+
+/// Returns how many bytes a text, bytes or a message of `length` take as a field with a number below 16.
+pub fn field_size(length: usize) -> usize {
+    let digits = (usize::BITS - length.leading_zeros()).max(1).div_ceil(7);
+    1 + digits as usize + length
 }
 
 impl<'a> Fields<'a> {

@@ -109,13 +109,14 @@ impl Client {
     ///
     /// # Errors
     /// Of the last try.
-    pub(super) fn send(&self, service: Service, message: &[u8]) -> Result<(), SendError> {
+    pub(super) fn send(&self, service: Service, message: Vec<u8>) -> Result<(), SendError> {
         let limit = self.receiver.timeout;
+        let message = self.body(message)?;
         let mut pause = PAUSE;
         let mut attempt = 1;
         loop {
             let sent = self.runtime.block_on(async {
-                let call = self.call(service, message);
+                let call = self.call(service, &message);
                 timeout(limit, call)
                     .await
                     .unwrap_or(Err(SendError::Timeout(limit)))
@@ -131,7 +132,7 @@ impl Client {
         }
     }
 
-    async fn call(&self, service: Service, message: &[u8]) -> Result<(), SendError> {
+    async fn call(&self, service: Service, message: &Bytes) -> Result<(), SendError> {
         let uri = &self.receiver.uri;
         let host = uri.host().unwrap_or_default();
         let default = match (self.receiver.grpc, &self.tls) {
@@ -157,7 +158,7 @@ impl Client {
         clippy::disallowed_methods,
         reason = "the connection lives on the exporter's own runtime, for one call"
     )]
-    async fn exchange<T>(&self, io: T, service: Service, message: &[u8]) -> Result<(), SendError>
+    async fn exchange<T>(&self, io: T, service: Service, message: &Bytes) -> Result<(), SendError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -183,7 +184,24 @@ impl Client {
         }
     }
 
-    fn request(&self, service: Service, message: &[u8]) -> Result<Request<Full<Bytes>>, SendError> {
+    /// Returns a message as it is sent.
+    fn body(&self, message: Vec<u8>) -> Result<Bytes, SendError> {
+        let Receiver { grpc, compressed, .. } = &self.receiver;
+        let message = match compressed {
+            true => gzip(&message).map_err(|error| SendError::Setup(error.to_string()))?,
+            false => message,
+        };
+        if !grpc {
+            return Ok(message.into());
+        }
+        // Whether compressed, and how long (gRPC over HTTP/2, "Length-Prefixed-Message").
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        Ok([&[u8::from(*compressed)], &length.to_be_bytes()[..], &message]
+            .concat()
+            .into())
+    }
+
+    fn request(&self, service: Service, body: &Bytes) -> Result<Request<Full<Bytes>>, SendError> {
         let Receiver {
             uri,
             grpc,
@@ -193,10 +211,6 @@ impl Client {
         } = &self.receiver;
         let mut all = HeaderMap::new();
         all.extend(headers.clone());
-        let message = match compressed {
-            true => gzip(message).map_err(|error| SendError::Setup(error.to_string()))?,
-            false => message.to_vec(),
-        };
         if *compressed {
             let name = if *grpc {
                 HeaderName::from_static("grpc-encoding")
@@ -205,25 +219,22 @@ impl Client {
             };
             all.insert(name, HeaderValue::from_static("gzip"));
         }
-        let (body, target, kind) = if *grpc {
-            // Whether compressed, and how long (gRPC over HTTP/2, "Length-Prefixed-Message").
-            let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-            let framed = [&[u8::from(*compressed)], &length.to_be_bytes()[..], &message].concat();
+        let (target, kind) = if *grpc {
             all.insert(header::TE, HeaderValue::from_static("trailers"));
             let scheme = uri.scheme_str().unwrap_or("http");
             let authority = uri.authority().map_or("", http::uri::Authority::as_str);
             let target = Uri::try_from(format!("{scheme}://{authority}{}", service.method()));
-            (framed, target, "application/grpc")
+            (target, "application/grpc")
         } else {
             let host = uri.authority().map_or("", http::uri::Authority::as_str);
             if let Ok(host) = HeaderValue::from_str(host) {
                 all.insert(header::HOST, host);
             }
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            (message, Uri::try_from(path), "application/x-protobuf")
+            (Uri::try_from(path), "application/x-protobuf")
         };
         all.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.map_err(|error| SendError::Setup(error.to_string()))?;
         *request.headers_mut() = all;

@@ -99,7 +99,7 @@ impl Exporter {
     /// If the receiver does not take them.
     pub(crate) fn spans(&self, spans: &[Span]) -> Result<(), SendError> {
         match &self.client {
-            Some(client) => client.send(Service::Traces, &proto::spans(&self.export.resource, spans)),
+            Some(client) => client.send(Service::Traces, proto::spans(&self.export.resource, spans)),
             None => {
                 let lines: String = spans.iter().map(|span| format!("{}\n", span.json())).collect();
                 print(&lines);
@@ -114,7 +114,7 @@ impl Exporter {
     /// If the receiver does not take them.
     pub(crate) fn logs(&self, records: &[LogRecord]) -> Result<(), SendError> {
         match &self.client {
-            Some(client) => client.send(Service::Logs, &proto::logs(&self.export.resource, records)),
+            Some(client) => client.send(Service::Logs, proto::logs(&self.export.resource, records)),
             None => Ok(()),
         }
     }

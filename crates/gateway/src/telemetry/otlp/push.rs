@@ -128,7 +128,7 @@ impl Exporter {
         let sent = self
             .client
             .as_ref()
-            .map(|client| client.send(Service::Metrics, &message));
+            .map(|client| client.send(Service::Metrics, message));
         if let Some(Err(error)) = sent {
             tracing::warn!(error = &error as &dyn std::error::Error, "metrics were not taken");
         }

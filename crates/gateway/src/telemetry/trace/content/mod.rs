@@ -13,15 +13,16 @@ use serde_json::Value;
 
 /// What was said in one exchange.
 #[derive(Default)]
-pub(super) struct Content {
+pub(super) struct Content<'a> {
     /// The request, as a document.
     pub(super) document: Value,
-    /// The request as a conversation, where it is one, or asks how long one is.
-    pub(super) request: Option<chat::Request>,
-    /// The answer as a conversation.
-    pub(super) response: Option<chat::Response>,
     /// The answer, as text; of a stream, what it says when it is whole.
     pub(super) answer: Option<String>,
+    asked: Asked<'a>,
+    /// The request as a conversation, where it is one, or asks how long one is.
+    request: OnceCell<Option<chat::Request>>,
+    /// The answer as a conversation.
+    response: OnceCell<Option<chat::Response>>,
     /// The answer as a document, where it is one.
     answered: OnceCell<Value>,
     /// The counts of a stream, as they are said.
@@ -30,21 +31,39 @@ pub(super) struct Content {
     pub(super) completed: bool,
 }
 
-impl Content {
+/// What a request has to do with conversations.
+#[derive(Clone, Copy, Default)]
+enum Asked<'a> {
+    /// It goes on with one.
+    Conversation(Format, &'a [u8]),
+    /// It asks how long one is.
+    Count(Format),
+    #[default]
+    Other,
+}
+
+impl<'a> Content<'a> {
     /// Reads what `endpoint` was sent and has answered with. `answer` is a stream if `streamed`.
-    pub(super) fn read(endpoint: &Endpoint, request: &[u8], answer: &[Bytes], streamed: bool) -> Self {
+    pub(super) fn read(endpoint: &Endpoint, request: &'a [u8], answer: &[Bytes], streamed: bool) -> Self {
         let mut content = Self {
             document: serde_json::from_slice(request).unwrap_or_default(),
             ..Self::default()
         };
         match endpoint.operation {
-            Operation::Chat => content.conversation(endpoint.format, request, answer, streamed),
+            Operation::Chat => {
+                content.asked = Asked::Conversation(endpoint.format, request);
+                if streamed {
+                    content.listens(endpoint.format, answer);
+                } else {
+                    content.hears(answer, false);
+                }
+            }
             Operation::Document(document) => {
                 if matches!(
                     document,
                     Document::CountTokens | Document::InputTokens | Document::TotalTokens
                 ) {
-                    content.request = counted(endpoint.format, &content.document);
+                    content.asked = Asked::Count(endpoint.format);
                 }
                 match document {
                     Document::Completion if streamed => content.says(stream::completion(answer)),
@@ -70,46 +89,67 @@ impl Content {
         content
     }
 
-    /// Reads a conversation and its answer.
-    fn conversation(&mut self, format: Format, request: &[u8], answer: &[Bytes], streamed: bool) {
-        let Some((client, upstream)) = format.client().zip(format.upstream()) else {
-            return;
+    /// Returns the request as a conversation, where it is one, or asks how long one is. It is read when it is first
+    /// asked for, as the answer is: of many exchanges all is known from the documents.
+    pub(super) fn request(&self) -> Option<&chat::Request> {
+        let read = || match self.asked {
+            Asked::Conversation(format, request) => {
+                let client = format.client()?;
+                client.decode_request(request, &mut Losses::default()).ok()
+            }
+            Asked::Count(format) => counted(format, &self.document),
+            Asked::Other => None,
         };
-        let mut losses = Losses::default();
-        self.request = client.decode_request(request, &mut losses).ok();
-        let reader = self.request.as_ref().and_then(|request| {
-            let target = Target {
-                provider: &provider::COMPATIBLE,
-                site: &Site::default(),
-                model: &request.model,
-                now: 0,
-            };
-            upstream.reader(request, &target).ok()
-        });
-        if !streamed {
-            self.hears(answer, false);
-            self.response = reader
-                .zip(self.answer.as_ref())
-                .and_then(|(reader, answer)| reader.decode_response(answer.as_bytes(), &mut losses).ok());
-            return;
-        }
-        self.response = reader.and_then(|reader| stream::fold(reader, answer));
+        self.request.get_or_init(read).as_ref()
+    }
+
+    /// Returns the answer as a conversation.
+    pub(super) fn response(&self) -> Option<&chat::Response> {
+        let read = || {
+            let answer = self.answer.as_ref()?;
+            let reader = self.reader()?;
+            reader
+                .decode_response(answer.as_bytes(), &mut Losses::default())
+                .ok()
+        };
+        self.response.get_or_init(read).as_ref()
+    }
+
+    /// Returns what reads the answer to a conversation.
+    fn reader(&self) -> Option<Box<dyn chat::DecodeReply>> {
+        let Asked::Conversation(format, _) = self.asked else {
+            return None;
+        };
+        let (request, upstream) = self.request().zip(format.upstream())?;
+        let target = Target {
+            provider: &provider::COMPATIBLE,
+            site: &Site::default(),
+            model: &request.model,
+            now: 0,
+        };
+        upstream.reader(request, &target).ok()
+    }
+
+    /// Gathers a conversation's answer from its stream.
+    fn listens(&mut self, format: Format, answer: &[Bytes]) {
+        let response = self.reader().and_then(|reader| stream::fold(reader, answer));
         if format == Format::Responses {
             // The last event repeats the whole answer.
             let (document, completed) = stream::response(answer);
             self.completed = completed;
             if document.is_object() {
+                self.response = response.into();
                 self.says(document);
                 return;
             }
         }
-        let counts = stream::usage(answer);
-        let document = self.response.as_ref().map(|response| {
-            let document = client.encode_response(response, &mut losses);
+        let document = response.as_ref().zip(format.client()).map(|(response, client)| {
+            let document = client.encode_response(response, &mut Losses::default());
             String::from_utf8_lossy(&document).into_owned()
         });
+        self.response = response.into();
         self.answer = document;
-        self.usage = Some(counts);
+        self.usage = Some(stream::usage(answer));
     }
 
     /// Takes a whole answer, if it is text.

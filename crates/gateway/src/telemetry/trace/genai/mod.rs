@@ -26,7 +26,7 @@ fn operation(label: &'static str) -> &'static str {
 }
 
 /// Fills in `span`, which has its place and its times. `capture` tells whether content is recorded.
-pub(super) fn describe(span: &mut Span, exchange: &Exchange<'_>, content: &Content, capture: bool) {
+pub(super) fn describe(span: &mut Span, exchange: &Exchange<'_>, content: &Content<'_>, capture: bool) {
     let (decision, label) = (exchange.decision, exchange.label());
     let operation = operation(label);
     span.name = match &decision.model {
@@ -39,7 +39,7 @@ pub(super) fn describe(span: &mut Span, exchange: &Exchange<'_>, content: &Conte
     attributes.maybe("gen_ai.request.model", decision.model.as_deref());
     let provider = decision.attempt.as_ref().map(|attempt| attempt.provider);
     attributes.maybe("gen_ai.provider.name", provider);
-    match &content.request {
+    match content.request() {
         Some(request) if operation == "chat" || label == "generate_content" => {
             parameters(request, attributes)
         }
@@ -130,19 +130,18 @@ fn document(label: &str, document: &Json, attributes: &mut Attributes) {
     }
 }
 
-fn answer(exchange: &Exchange<'_>, content: &Content, attributes: &mut Attributes) {
+fn answer(exchange: &Exchange<'_>, content: &Content<'_>, attributes: &mut Attributes) {
     let decision = exchange.decision;
-    let said = content.answered()["id"].as_str();
-    let id = match &content.response {
+    let id = match content.response() {
         Some(response) => Some(response.head.id.as_str()),
-        None => said,
+        None => content.answered()["id"].as_str(),
     };
     attributes.maybe("gen_ai.response.id", id.filter(|id| !id.is_empty()));
     let model = decision.response_model.as_deref();
     attributes.maybe("gen_ai.response.model", model.filter(|model| !model.is_empty()));
     let label = exchange.label();
     // Completions and Responses have none.
-    if let Some(response) = content.response.as_ref().filter(|_| label != "responses") {
+    if let Some(response) = content.response().filter(|_| label != "responses") {
         let finishes = response.choices.iter().map(|choice| &choice.finish);
         let reason = |finish: &llm::chat::Finish| match &finish.raw {
             Some(raw) => raw.clone(),

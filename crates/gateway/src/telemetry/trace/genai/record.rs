@@ -6,11 +6,11 @@ use serde_json::{Value as Json, json};
 use super::{super::span::Attributes, Content, finish_name};
 
 /// Records what was said in an exchange of the operation `label`.
-pub(super) fn record(label: &str, content: &Content, attributes: &mut Attributes, succeeded: bool) {
+pub(super) fn record(label: &str, content: &Content<'_>, attributes: &mut Attributes, succeeded: bool) {
     if label == "completion" {
         completion(content, attributes, succeeded);
     }
-    if let Some(request) = &content.request {
+    if let Some(request) = content.request() {
         // What chat begins with stays among its messages.
         let mut messages = if label == "chat" {
             leading(&content.document["messages"])
@@ -41,7 +41,7 @@ pub(super) fn record(label: &str, content: &Content, attributes: &mut Attributes
             attributes.set("gen_ai.tool.definitions", tools.to_string());
         }
     }
-    if let Some(response) = content.response.as_ref().filter(|_| succeeded) {
+    if let Some(response) = content.response().filter(|_| succeeded) {
         let messages: Json = response
             .choices
             .iter()
@@ -77,7 +77,7 @@ fn leading(messages: &Json) -> Vec<Json> {
 }
 
 /// Records a prompt as what a user said, and the texts that go on from it as answers.
-fn completion(content: &Content, attributes: &mut Attributes, succeeded: bool) {
+fn completion(content: &Content<'_>, attributes: &mut Attributes, succeeded: bool) {
     let text = |text: &str| json!({"type": "text", "content": text});
     let prompt = &content.document["prompt"];
     let prompts: Vec<Json> = match prompt {

@@ -67,21 +67,25 @@ impl Describe<'_> {
     }
 
     fn messages(&self, attributes: &mut Attributes) {
-        if self.label == "responses" {
-            let items = Items {
-                prefix: "llm.output_messages",
-                hide_text: self.hide.output_text,
-                hide: self.hide,
-            };
-            items.list(0, &self.content.answered()["output"], attributes);
-        } else if let Some(response) = &self.content.response {
-            self.choices(response, attributes);
+        let items = Items {
+            prefix: OUTPUT,
+            hide_text: self.hide.output_text,
+            hide: self.hide,
+        };
+        match self.label {
+            "chat" => items.choices(&self.content.answered()["choices"], attributes),
+            "responses" => items.list(0, &self.content.answered()["output"], attributes),
+            _ => {
+                if let Some(response) = self.content.response() {
+                    self.choices(response, attributes);
+                }
+            }
         }
     }
 
     fn choices(&self, response: &Response, attributes: &mut Attributes) {
         let mut messages = Messages {
-            prefix: "llm.output_messages",
+            prefix: OUTPUT,
             next: 0,
             hide_text: self.hide.output_text,
             hide: self.hide,
@@ -196,6 +200,9 @@ impl Describe<'_> {
         );
     }
 }
+
+/// What the attributes of what was answered begin with.
+const OUTPUT: &str = "llm.output_messages";
 
 /// Returns the numbers of a vector, which may be written as base64 of its bytes (API reference, "Embeddings").
 fn vector(value: &Json) -> Vec<f64> {

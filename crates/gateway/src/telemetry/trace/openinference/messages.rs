@@ -5,9 +5,12 @@ use llm::{
     media::{MediaKind, Source},
 };
 
-use super::super::{
-    hide::{Hide, REDACTED},
-    span::Attributes,
+use super::{
+    super::{
+        hide::{Hide, REDACTED},
+        span::Attributes,
+    },
+    below,
 };
 
 /// Messages on their way into attributes, numbered.
@@ -25,7 +28,7 @@ impl Messages<'_> {
         for part in parts.iter().filter(is_result) {
             if let PartBody::ToolResult(result) = &part.body {
                 let message = self.message("tool", attributes);
-                attributes.set(format!("{message}.tool_call_id"), result.call.as_str());
+                attributes.set(below(&message, "tool_call_id"), result.call.as_str());
                 self.contents(
                     &message,
                     false,
@@ -44,7 +47,7 @@ impl Messages<'_> {
     fn message(&mut self, role: &str, attributes: &mut Attributes) -> String {
         let message = format!("{}.{}.message", self.prefix, self.next);
         self.next += 1;
-        attributes.set(format!("{message}.role"), role);
+        attributes.set(below(&message, "role"), role);
         message
     }
 
@@ -60,7 +63,7 @@ impl Messages<'_> {
             .collect();
         if let ([PartBody::Text(text)], false) = (shown.as_slice(), listed) {
             if !text.is_empty() {
-                attributes.set(format!("{message}.content"), self.text(text));
+                attributes.set(below(message, "content"), self.text(text));
             }
         } else {
             for (at, body) in shown.into_iter().enumerate() {
@@ -80,9 +83,9 @@ impl Messages<'_> {
         });
         for (at, call) in calls.enumerate() {
             let prefix = format!("{message}.tool_calls.{at}.tool_call");
-            attributes.set(format!("{prefix}.id"), call.id.as_str());
-            attributes.set(format!("{prefix}.function.name"), call.name.as_str());
-            attributes.set(format!("{prefix}.function.arguments"), self.text(&call.arguments));
+            attributes.set(below(&prefix, "id"), call.id.as_str());
+            attributes.set(below(&prefix, "function.name"), call.name.as_str());
+            attributes.set(below(&prefix, "function.arguments"), self.text(&call.arguments));
         }
     }
 
@@ -109,7 +112,7 @@ impl Messages<'_> {
                     } else {
                         url
                     };
-                    attributes.set(format!("{prefix}.image.image.url"), url);
+                    attributes.set(below(prefix, "image.image.url"), url);
                     ("image", None)
                 }
                 MediaKind::Document => ("document", None),
@@ -119,9 +122,9 @@ impl Messages<'_> {
             PartBody::Native { .. } => ("native", None),
             PartBody::ToolCall(_) | PartBody::ToolResult(_) => return,
         };
-        attributes.set(format!("{prefix}.type"), kind);
+        attributes.set(below(prefix, "type"), kind);
         if let Some(text) = text {
-            attributes.set(format!("{prefix}.text"), self.text(text));
+            attributes.set(below(prefix, "text"), self.text(text));
         }
     }
 }

@@ -46,7 +46,7 @@ fn speaks_in_tokens(label: &str) -> bool {
 }
 
 /// Fills in `span`, which has its place and its times.
-pub(super) fn describe(span: &mut Span, exchange: &Exchange<'_>, content: &Content, hide: &Hide) {
+pub(super) fn describe(span: &mut Span, exchange: &Exchange<'_>, content: &Content<'_>, hide: &Hide) {
     let label = exchange.label();
     let (name, kind, system) = shape(label);
     name.clone_into(&mut span.name);
@@ -118,10 +118,15 @@ fn exception(status: StatusCode) -> &'static str {
     }
 }
 
+/// Returns the name of what stands below `name`: spans have many of them.
+fn below(name: &str, last: &str) -> String {
+    [name, ".", last].concat()
+}
+
 /// One exchange, and what may be said of it.
 struct Describe<'a> {
     exchange: &'a Exchange<'a>,
-    content: &'a Content,
+    content: &'a Content<'a>,
     hide: &'a Hide,
     label: &'static str,
 }

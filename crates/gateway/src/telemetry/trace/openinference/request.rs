@@ -4,7 +4,8 @@ use llm::{
     Format,
     chat::{Request, Role},
 };
-use serde_json::{Map, Value as Json};
+use serde::Serializer;
+use serde_json::Value as Json;
 
 use super::{
     super::{hide::REDACTED, span::Attributes},
@@ -173,11 +174,14 @@ impl Describe<'_> {
                 hide_text: self.hide.input_text,
                 hide: self.hide,
             };
-            match (self.label, &self.content.request) {
-                ("chat", _) => items.turns(&document["messages"], attributes),
-                ("responses", _) => items.asked(document, attributes),
-                (_, Some(request)) => self.turns(request, attributes),
-                (_, None) => {}
+            match self.label {
+                "chat" => items.turns(&document["messages"], attributes),
+                "responses" => items.asked(document, attributes),
+                _ => {
+                    if let Some(request) = self.content.request() {
+                        self.turns(request, attributes);
+                    }
+                }
             }
         }
         let declared = document["tools"].as_array().into_iter().flatten();
@@ -231,11 +235,11 @@ impl Describe<'_> {
 
     fn picked(&self, wanted: impl Fn(&str) -> bool) -> String {
         let members = self.content.document.as_object().into_iter().flatten();
-        let picked = members.filter(|(name, _)| wanted(name));
-        let picked: Map<_, _> = picked
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        Json::Object(picked).to_string()
+        let mut written = Vec::new();
+        // Writing to memory cannot fail.
+        let _ =
+            serde_json::Serializer::new(&mut written).collect_map(members.filter(|(name, _)| wanted(name)));
+        String::from_utf8(written).unwrap_or_default()
     }
 }
 
