@@ -230,10 +230,14 @@ pub fn text(raw: &RawValue, path: &Path<'_>) -> Result<String, ApiError> {
 fn unescape(raw: &str) -> Option<String> {
     let mut rest = raw.strip_prefix('"')?.strip_suffix('"')?;
     let mut text = String::with_capacity(rest.len());
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+    // A well-formed string has no quote in it and no control character.
+    while let Some(at) = scan::run(rest.as_bytes()) {
         let (plain, escape) = rest.split_at_checked(at)?;
         text.push_str(plain);
-        let (char, length) = match escape.as_bytes().get(1)? {
+        let [b'\\', escaped, ..] = escape.as_bytes() else {
+            return None;
+        };
+        let (char, length) = match escaped {
             b'n' => ('\n', 2),
             b't' => ('\t', 2),
             b'r' => ('\r', 2),

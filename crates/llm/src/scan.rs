@@ -104,16 +104,13 @@ impl Scan<'_> {
         self.byte(b'"')?;
         loop {
             let rest = self.bytes.get(self.at..)?;
-            let (run, end) = rest.split_at_checked(memchr::memchr2(b'"', b'\\', rest)?)?;
-            // The least byte is found without a branch for each; most runs are long.
-            if run.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
-                return None;
+            let run = run(rest)?;
+            self.at += run + 1;
+            match rest.get(run)? {
+                b'"' => return Some(()),
+                b'\\' => self.escape()?,
+                _ => return None,
             }
-            self.at += run.len() + 1;
-            if end.first() == Some(&b'"') {
-                return Some(());
-            }
-            self.escape()?;
         }
     }
 
@@ -172,6 +169,42 @@ impl Scan<'_> {
             self.at += 1;
         }
     }
+}
+
+/// So many words are looked at one by one before a search begins.
+const SHORT: usize = 4;
+
+/// Returns how many bytes of a string go before the first quote, backslash or control character; `None` if it has none
+/// of them. Most runs in a prompt are short, and a search over long ones takes more to set up than they take.
+pub(crate) fn run(bytes: &[u8]) -> Option<usize> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let words = words.get(..SHORT).unwrap_or(words);
+    for (place, word) in words.iter().enumerate() {
+        let found = special(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(place * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let before = words.len() * 8;
+    let rest = bytes.get(before..)?;
+    let end = memchr::memchr2(b'"', b'\\', rest);
+    let plain = rest.get(..end.unwrap_or(rest.len()))?;
+    // The least byte is found without a branch for each.
+    let least = plain.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    let end = match least {
+        ..b' ' => plain.iter().position(|byte| *byte < b' '),
+        b' '.. => end,
+    };
+    Some(before + end?)
+}
+
+/// Returns a word whose lowest bit is in the first byte that is a quote, a backslash or a control character; 0 if none
+/// is. A byte above that one may be marked though it is none: a loan goes up, never down.
+fn special(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let below = |word: u64, bound: u64| word.wrapping_sub(EACH * bound) & !word & (EACH << 7);
+    let is = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    below(word, u64::from(b' ')) | is(b'"') | is(b'\\')
 }
 
 #[cfg(test)]
@@ -246,6 +279,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn runs_end_at_the_first_special_byte(
+            bytes in proptest::collection::vec(prop_oneof![8 => any::<u8>(), 40 => 0x20..0x7f_u8, 1 => Just(b'"')], 0..90),
+        ) {
+            let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
+            prop_assert_eq!(run(&bytes), bytes.iter().position(special));
+        }
+
+
         #[test]
         fn accepts_nothing_that_is_not_json(text in r#"\{("[ab\\"n\t]{0,3}" ?: ?[0-9eE.+\[\]{}",tnruelfas\\ -]{0,12},?){0,4}\}"#) {
             check(&text);
