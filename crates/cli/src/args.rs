@@ -86,6 +86,22 @@ pub(crate) enum Command {
     Version,
 }
 
+impl Command {
+    /// Returns the form of what is said on standard error.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        match self {
+            Command::Run(arguments) => arguments.log_format,
+            Command::Check(_)
+            | Command::Explain(_)
+            | Command::Config
+            | Command::Healthcheck(_)
+            | Command::Schema
+            | Command::Completions { .. }
+            | Command::Version => LogFormat::Text,
+        }
+    }
+}
+
 /// How to run.
 #[derive(Args, Debug)]
 pub(crate) struct Run {
@@ -120,6 +136,9 @@ pub(crate) struct Run {
     /// as in `warn,gateway=debug`
     #[arg(long, env = "TOLLGATE_LOG_LEVEL", default_value = "warn", value_name = "LEVEL", value_parser = level)]
     pub(crate) log_level: String,
+    /// The form of what is written to standard error
+    #[arg(long, env = "TOLLGATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORM")]
+    pub(crate) log_format: LogFormat,
     /// Where clients find the endpoints.
     #[command(flatten)]
     pub(crate) prefixes: Paths,
@@ -304,6 +323,15 @@ pub(crate) enum AccessLog {
     Text,
 }
 
+/// The forms of what the process says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for a person
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
 /// The forms of session tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SessionFormat {
@@ -382,12 +410,12 @@ fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "not a size such as 32MiB, 500KB or 1000000".to_owned())
 }
 
-/// Reads a size that may be 0.
 /// Takes an address as it is: it may hold a password, which no message may show.
 fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
+/// Reads a size that may be 0.
 fn size_or_none(text: &str) -> Result<usize, String> {
     if text == "0" { Ok(0) } else { size(text) }
 }

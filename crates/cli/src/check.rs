@@ -8,10 +8,11 @@ use config::{
     report::{Entry, ListenerStatus, ParentStatus},
 };
 use serde_json::{Value, json};
+use tracing::Level;
 
 use crate::{
-    args::{Check, Output},
-    console::{print, say},
+    args::{Check, LogFormat, Output},
+    console::print,
     explain,
     source::{self, Problem, Source},
 };
@@ -37,13 +38,13 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
     match &question {
         None => match arguments.output {
             Output::Text => {
-                problems.iter().for_each(say);
+                say(problems);
                 print(table(&report))?;
             }
             Output::Json => print(format_args!("{:#}\n", document(&report, problems)))?,
         },
         Some(question) => {
-            problems.iter().for_each(say);
+            say(problems);
             let prefixes = arguments.prefixes.all();
             let explained = explain::explain(&declared.resources, &snapshot, question, &prefixes)?;
             failed |= !explained.is_served();
@@ -58,6 +59,12 @@ pub(crate) fn run(arguments: Check) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn say(problems: &[Problem]) {
+    for problem in problems {
+        LogFormat::Text.say(Level::WARN, problem);
+    }
 }
 
 /// Returns a row per resource, and below it what is wrong with it.

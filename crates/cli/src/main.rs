@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use mimalloc::MiMalloc;
+use tracing::Level;
 
 use args::{Arguments, Command};
 
@@ -32,10 +33,12 @@ mod variables;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match dispatch(Arguments::read().command) {
+    let command = Arguments::read().command;
+    let format = command.log_format();
+    match dispatch(command) {
         Ok(code) => code,
         Err(error) => {
-            console::say(format_args!("tollgate: {error:#}"));
+            format.say(Level::ERROR, format_args!("tollgate: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,9 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     io::{self, IsTerminal},
     net::SocketAddr,
     path::PathBuf,
@@ -23,7 +25,7 @@ use config::{
 use gateway::{AccessRecords, Gateway, LogLevel, Options, Profiling, RedisOptions, Telemetry};
 use tracing::Level;
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    EnvFilter, Layer, Registry,
     filter::{FilterExt, filter_fn},
     fmt,
     layer::SubscriberExt,
@@ -32,9 +34,8 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    args::{self, Run},
+    args::{self, LogFormat, Run},
     banner::{self, Banner},
-    console::say,
     heap,
     seeds::Seeds,
     signal::{Signal, Signals},
@@ -48,7 +49,7 @@ use crate::{
 /// # Errors
 /// If it cannot start.
 pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
-    let level = log(&arguments.log_level);
+    let level = log(&arguments.log_level, arguments.log_format);
     let source = match arguments.servers() {
         Some(list) => Source::tools(list)?,
         None => Source::choose(arguments.paths.clone())?,
@@ -78,6 +79,7 @@ async fn serve(
     options: Options,
     mut seeds: Seeds,
 ) -> anyhow::Result<ExitCode> {
+    let format = arguments.log_format;
     let mut signals = Signals::new().context("cannot hear signals")?;
     if let Source::Simulated { port } = &mut source {
         let address = simulate::start()
@@ -90,30 +92,32 @@ async fn serve(
     let configuration = match prepare(&source, source.read(), arguments, loaded, &mut known) {
         Prepared::Sound(configuration) => configuration,
         Prepared::Refused { reasons, .. } => {
-            reasons.iter().for_each(say);
-            say(format_args!("tollgate: nothing is served, see above ({source})"));
+            say_all(format, Level::ERROR, &reasons);
+            let words = format_args!("tollgate: nothing is served, see above ({source})");
+            format.say(Level::ERROR, words);
             return Ok(ExitCode::FAILURE);
         }
     };
     let gateway = Gateway::start(options).await?;
     let models = banner::models(&configuration.snapshot, arguments.address);
     if let Err(errors) = gateway.install(configuration.snapshot).await {
-        errors.into_iter().map(fault).for_each(say);
+        let errors: Vec<_> = errors.into_iter().map(fault).collect();
+        say_all(format, Level::ERROR, &errors);
         return Ok(ExitCode::FAILURE);
     }
-    configuration.remarks.iter().for_each(say);
+    say_all(format, Level::WARN, &configuration.remarks);
     if let Source::Environment(found) = &source {
-        found
-            .notes
-            .iter()
-            .for_each(|note| say(format_args!("tollgate: {note}")));
+        for note in &found.notes {
+            format.say(Level::WARN, format_args!("tollgate: {note}"));
+        }
     }
-    say(Banner {
+    let banner = Banner {
         addresses: gateway.addresses(),
         admin: gateway.admin_address(),
         source: &source,
         models,
-    });
+    };
+    format.say(Level::INFO, banner);
     let mut reloader = Reloader::new(arguments, &source, &gateway, (configuration.input, known), loaded);
     // What changed between reading and watching was not heard.
     reloader.look().await;
@@ -134,10 +138,15 @@ async fn serve(
     tokio::select! {
         () = gateway.drain() => Ok(ExitCode::SUCCESS),
         () = stop(&mut signals) => {
-            say("tollgate: stopped at once");
+            format.say(Level::WARN, "tollgate: stopped at once");
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Says several things.
+fn say_all(format: LogFormat, level: Level, lines: &[String]) {
+    lines.iter().for_each(|line| format.say(level, line));
 }
 
 fn fault(error: impl std::error::Error + Send + Sync + 'static) -> String {
@@ -234,15 +243,17 @@ fn redis(arguments: &Run) -> anyhow::Result<Option<RedisOptions>> {
 }
 
 /// Sends what the parts say about themselves to standard error; returns what changes how much that is.
-fn log(level: &str) -> LogLevel {
+fn log(level: &str, format: LogFormat) -> LogLevel {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(level));
     // Below this level AWS's crates tell of whole requests and answers, credentials among them.
     let discreet =
         filter_fn(|metadata| *metadata.level() <= Level::INFO || !metadata.target().starts_with("aws_"));
-    let written = fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_filter(filter.and(discreet));
+    let written = fmt::layer::<Registry>().with_writer(io::stderr);
+    let written = match format {
+        LogFormat::Text => written.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => written.json().flatten_event(true).boxed(),
+    };
+    let written = written.with_filter(filter.and(discreet));
     tracing_subscriber::registry().with(written).init();
     LogLevel::new(level, move |level| {
         let filter = EnvFilter::builder().parse(level);
@@ -364,9 +375,10 @@ impl<'a> Reloader<'a> {
         if !source.watched(&reloader.input).is_empty() {
             match Watch::new() {
                 Ok(watch) => reloader.watch = Some(watch),
-                Err(error) => say(format_args!(
-                    "tollgate: files are not watched: {error}; send SIGHUP instead"
-                )),
+                Err(error) => {
+                    let words = format_args!("tollgate: files are not watched: {error}; send SIGHUP instead");
+                    reloader.say(Level::WARN, words);
+                }
             }
         }
         reloader.follow();
@@ -416,12 +428,13 @@ impl<'a> Reloader<'a> {
         self.served = outcome.is_ok();
         match outcome {
             Ok(remarks) => {
-                remarks.iter().for_each(say);
-                say("tollgate: configuration reloaded");
+                say_all(self.arguments.log_format, Level::WARN, &remarks);
+                self.say(Level::INFO, "tollgate: configuration reloaded");
             }
             Err(reasons) => {
-                reasons.iter().for_each(say);
-                say("tollgate: the new configuration is not served, see above; the one before stays");
+                say_all(self.arguments.log_format, Level::ERROR, &reasons);
+                let words = "tollgate: the new configuration is not served, see above; the one before stays";
+                self.say(Level::ERROR, words);
             }
         }
     }
@@ -430,9 +443,12 @@ impl<'a> Reloader<'a> {
         if let Some(watch) = &mut self.watch
             && let Err(error) = watch.follow(&self.source.watched(&self.input))
         {
-            say(format_args!(
-                "tollgate: not every file is watched: {error}; send SIGHUP instead"
-            ));
+            let words = format_args!("tollgate: not every file is watched: {error}; send SIGHUP instead");
+            self.say(Level::WARN, words);
         }
+    }
+
+    fn say(&self, level: Level, words: impl Display) {
+        self.arguments.log_format.say(level, words);
     }
 }

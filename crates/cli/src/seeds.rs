@@ -8,10 +8,10 @@ use std::{
 use anyhow::Context;
 use config::Secret;
 use gateway::{Gateway, SessionOptions};
+use tracing::Level;
 
 use crate::{
-    args::{Run, SessionFormat},
-    console::say,
+    args::{LogFormat, Run, SessionFormat},
     source::watch::Watch,
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Seeds {
     fallback: Option<PathBuf>,
     options: SessionOptions,
     watch: Option<Watch>,
+    format: LogFormat,
 }
 
 impl Seeds {
@@ -46,6 +47,7 @@ impl Seeds {
                 ..SessionOptions::default()
             },
             watch: None,
+            format: arguments.log_format,
         };
         seeds.options.seed = seeds.seed.as_deref().map(seed).transpose()?;
         seeds.options.fallback = seeds.fallback.as_deref().map(seed).transpose()?;
@@ -74,7 +76,8 @@ impl Seeds {
         let (read, older) = match (read, older) {
             (Ok(read), Ok(older)) => (read, older),
             (Err(error), _) | (_, Err(error)) => {
-                say(format_args!("tollgate: {error:#}; seeds stay as they were"));
+                let words = format_args!("tollgate: {error:#}; seeds stay as they were");
+                self.format.say(Level::WARN, words);
                 return;
             }
         };
@@ -90,7 +93,8 @@ impl Seeds {
         self.options.seed = read;
         self.options.fallback = fallback;
         gateway.reseed(&self.options);
-        say("tollgate: sessions are sealed with another seed");
+        self.format
+            .say(Level::INFO, "tollgate: sessions are sealed with another seed");
     }
 
     fn follow(&mut self) {
@@ -109,7 +113,10 @@ impl Seeds {
         let followed = watch.and_then(|mut watch| watch.follow(&files).map(|()| watch));
         match followed {
             Ok(watch) => self.watch = Some(watch),
-            Err(error) => say(format_args!("tollgate: seeds are not watched: {error}")),
+            Err(error) => {
+                let words = format_args!("tollgate: seeds are not watched: {error}");
+                self.format.say(Level::WARN, words);
+            }
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What the process says about itself at each level, which changes while it runs; and that at none it says what clients and
-//! upstreams have said.
+//! What the process says about itself at each level, which changes while it runs, and in which form; and that at no level
+//! it says what clients and upstreams have said.
 
 use std::{fs, net::SocketAddr};
 
 use serde_json::{Value, json};
 use testkit::{Client, Reply, Script, Upstream, client, fixture};
 
-use crate::process::Gateway;
+use crate::process::{Gateway, finish, tollgate};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -175,4 +175,61 @@ async fn the_level_changes_while_the_process_runs() {
     let said = gateway.rest();
     let refusals = said.iter().filter(|line| line.contains("attempt refused"));
     assert_eq!(refusals.count(), 1, "{said:#?}");
+}
+
+/// Reads a line of the log as a document; returns its level and its message.
+fn record(line: &str) -> (String, String) {
+    let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let text = |name: &str| {
+        let text = record[name].as_str().filter(|text| !text.is_empty());
+        text.unwrap_or_else(|| panic!("{name}: {line}")).to_owned()
+    };
+    let (time, _) = (text("timestamp"), text("target"));
+    assert!(time.starts_with("20") && time.ends_with('Z'), "{line}");
+    (text("level"), text("message"))
+}
+
+#[tokio::test]
+async fn the_log_may_be_json() {
+    let upstream = talkative().await;
+    let variables = variables(&upstream);
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .chain([("TOLLGATE_LOG_FORMAT", "json")])
+        .collect();
+    let mut gateway = Gateway::start(&["--log-level", "debug"], &variables);
+    let refused = json!({ "model": "gpt-5", "messages": [{ "role": "user", "content": "mark-refused" }] });
+    let answer = client::post(gateway.address, CHAT, &[], &refused).await;
+    assert_eq!(answer.status, 400);
+    let line = gateway.hear("attempt refused");
+    assert_eq!(record(&line), ("DEBUG".to_owned(), "attempt refused".to_owned()));
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), 0);
+    let said: Vec<_> = gateway.rest().iter().map(|line| record(line)).collect();
+    let banner = said.iter().find(|(_, message)| message.contains("listening on"));
+    assert_eq!(banner.map(|(level, _)| level.as_str()), Some("INFO"), "{said:#?}");
+}
+
+#[test]
+fn faults_of_a_start_may_be_json() {
+    let check = |arguments: &[&str], expected: &str| {
+        let all = [
+            &["run", "--port", "0", "--admin-port", "0", "--log-format", "json"],
+            arguments,
+        ]
+        .concat();
+        let (code, out, err) = finish(tollgate(&all, &[]), "");
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        let said: Vec<_> = err.lines().map(record).collect();
+        assert!(said.iter().all(|(level, _)| level == "ERROR"), "{said:?}");
+        assert!(
+            said.iter().any(|(_, message)| message.contains(expected)),
+            "{said:?}"
+        );
+    };
+    check(&["no/such/folder"], "no/such/folder");
+    check(&["--mcp-session-seed-file", "no/such/seed"], "no/such/seed");
+    let (code, _, err) = finish(tollgate(&["run", "--log-format", "xml"], &[]), "");
+    assert!(code == 2 && err.contains("--log-format"), "{err}");
 }

@@ -91,15 +91,13 @@ impl Gateway {
         };
         let line = gateway.hear(" listening on ");
         // What can be tried, with curl or with Claude.
-        gateway.hear("  c");
-        let mut addresses = line.split("http://").skip(1).map(|rest| {
-            rest.trim_end_matches(')')
-                .split(' ')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap()
-        });
+        if !line.contains("  c") {
+            gateway.hear("  c");
+        }
+        let mut addresses = line
+            .split("http://")
+            .skip(1)
+            .map(|rest| rest.split([' ', ',', ')']).next().unwrap().parse().unwrap());
         gateway.address = addresses.next().unwrap();
         gateway.admin = addresses.next().unwrap();
         gateway
