@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
-use llm::{Endpoint, ErrorKind, Kept, Losses, Observed, Said, Usage, chat::FinishReason};
+use llm::{Endpoint, Kept, Losses, Observed, Said, Usage, chat::FinishReason};
 
 use crate::{
     Runtime, headers,
@@ -22,6 +22,7 @@ use crate::{
     telemetry::{
         attributes::{Captured, HeaderAttributes, Name, Signal},
         decision::Decision,
+        error_type::ErrorType,
         log::declared::Details,
         own::Side,
         trace::Trace,
@@ -58,7 +59,7 @@ pub(crate) struct Facts {
     /// Whether the client is told what was lost.
     pub(crate) tells_losses: bool,
     pub(crate) status: StatusCode,
-    pub(crate) error: Option<ErrorKind>,
+    pub(crate) error: Option<ErrorType>,
     /// What came of the attempts, where the client is told an error of theirs.
     pub(crate) verdict: Option<Verdict>,
     /// When the last byte of the request arrived; `None` once an upstream was called, and for what is not read whole.
@@ -205,7 +206,7 @@ impl Facts {
         self.finish = observed.finish.as_ref().map(|finish| finish.reason);
         self.losses.extend(&observed.losses);
         if let Some(error) = &observed.error {
-            self.error = Some(error.kind);
+            self.error = Some(ErrorType::upstreams(error));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     llm::reply::Stream,
     mcp,
     plain::{passing::Passing, tunnel::Tunnel},
-    telemetry::metrics::error_name,
+    telemetry::error_type::{ErrorType, kind_name},
 };
 
 /// The longest list of losses that fits into a header.
@@ -136,7 +136,7 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         && matches!(content, Content::Whole(_))
         && facts.attempt.is_none()
     {
-        let reason = error_name(ErrorKind::of_status(*status));
+        let reason = kind_name(ErrorKind::of_status(*status));
         facts.runtime().metrics.own.refused(reason, *status);
     }
     let Answer {
@@ -145,7 +145,10 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         content,
     } = answer.unwrap_or_else(|refusal| {
         let mut refusal = *refusal;
-        facts.error = Some(refusal.error.kind);
+        facts.error = Some(match facts.verdict {
+            Some(Verdict::Theirs) => ErrorType::upstreams(&refusal.error),
+            Some(Verdict::Ours(_)) | None => ErrorType::own(&refusal.error),
+        });
         if let Some(reason) = reason(&facts, &refusal.error) {
             facts.runtime().metrics.own.refused(reason, refusal.error.status);
         }
@@ -214,7 +217,7 @@ fn reason(facts: &Facts, error: &ApiError) -> Option<&'static str> {
         (Some(Verdict::Ours(cause)), _) => Some(cause),
         (None, Some("unknown_url")) => Some("unknown_path"),
         (None, Some("model_not_found")) => Some("unknown_model"),
-        (None, _) => Some(error_name(error.kind)),
+        (None, _) => Some(kind_name(error.kind)),
     }
 }
 

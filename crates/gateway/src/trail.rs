@@ -9,7 +9,9 @@ use std::{
 };
 
 use config::snapshot::{Candidate, Rule};
-use llm::{ApiError, ErrorKind};
+use llm::ApiError;
+
+use crate::telemetry::error_type::ErrorType;
 
 /// The way that one request took.
 #[derive(Default)]
@@ -40,7 +42,7 @@ pub(crate) struct Tried {
 
 /// Why an attempt is not the answer.
 pub(crate) struct Failure {
-    pub(crate) kind: ErrorKind,
+    pub(crate) error: ErrorType,
     pub(crate) status: u16,
     /// In the gateway's words. An upstream's are left out: they may quote what it was asked.
     pub(crate) reason: Option<String>,

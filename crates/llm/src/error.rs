@@ -61,8 +61,10 @@ pub enum ErrorKind {
     RateLimit,
     /// The gateway failed.
     Internal,
-    /// The upstream answered with what cannot be understood, or broke off.
+    /// The upstream broke off, or is itself let down by another.
     BadUpstream,
+    /// The upstream answered with what cannot be understood.
+    BadReply,
     /// No upstream can be reached or is healthy.
     Unavailable,
     /// A time limit passed.
@@ -85,7 +87,7 @@ impl ErrorKind {
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorKind::RateLimit => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorKind::BadUpstream => StatusCode::BAD_GATEWAY,
+            ErrorKind::BadUpstream | ErrorKind::BadReply => StatusCode::BAD_GATEWAY,
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorKind::Overloaded => StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
@@ -132,6 +134,12 @@ impl ApiError {
         Self::new(ErrorKind::InvalidRequest, message)
     }
 
+    /// Returns a 502: the upstream's answer cannot be understood. What `message` quotes of it is left out, since errors are
+    /// repeated where answers must not be.
+    pub fn bad_reply(message: impl AsRef<str>) -> Self {
+        Self::new(ErrorKind::BadReply, unquoted(message.as_ref()))
+    }
+
     /// Returns an upstream's error, with its `status` preserved.
     pub fn upstream(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
@@ -159,6 +167,25 @@ impl ApiError {
     }
 }
 
+/// Returns `text` with nothing between its quotation marks.
+fn unquoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    let mut quoted = false;
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => {
+                quoted = !quoted;
+                out.push_str(if quoted { "\"…" } else { "\"" });
+            }
+            '\\' if quoted => drop(chars.next()),
+            _ if quoted => {}
+            _ => out.push(char),
+        }
+    }
+    out
+}
+
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -166,3 +193,21 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_left_out() {
+        let check = |message: &str, expected: &str| {
+            assert_eq!(ApiError::bad_reply(message).message, expected);
+        };
+        check("no choices", "no choices");
+        check(
+            "invalid type: string \"a \\\"b\\\" c\", expected a map at line 1",
+            "invalid type: string \"…\", expected a map at line 1",
+        );
+        check("missing field `id`, \"half", "missing field `id`, \"…");
+    }
+}

@@ -324,10 +324,7 @@ impl Attempt<'_> {
         }
         if head.status.is_success() && is_stream {
             let message = "the upstream streams although it was not asked to";
-            return Err(Refused::new(
-                Cause::BadReply,
-                ApiError::new(ErrorKind::BadUpstream, message),
-            ));
+            return Err(Refused::new(Cause::BadReply, ApiError::bad_reply(message)));
         }
         let bytes = match self.whole(alarm, &mut body).await {
             // An error is known by its status, whatever else it says.
@@ -410,7 +407,7 @@ impl Attempt<'_> {
                 None => return Err(self.limits.passed()),
             };
             if read.len() + data.len() > MAX_REPLY {
-                let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's reply exceeds 64 MiB");
+                let error = ApiError::bad_reply("the upstream's reply exceeds 64 MiB");
                 return Err(Refused::new(Cause::BadReply, error));
             }
             read.push(data);
@@ -444,7 +441,13 @@ impl Attempt<'_> {
             if let Some(error) = &observed.error
                 && (!observed.meaningful || stream.breaks_off())
             {
-                let cause = if reported { Cause::Failed } else { Cause::Reset };
+                let cause = if error.kind == ErrorKind::BadReply {
+                    Cause::BadReply
+                } else if reported {
+                    Cause::Failed
+                } else {
+                    Cause::Reset
+                };
                 return Err(Refused::new(cause, error.clone()));
             }
             if observed.meaningful || ended || failed || held.len() > MAX_HELD {
@@ -467,7 +470,7 @@ fn failed(
         reply.error(status, &headers, bytes)
     } else {
         let message = format!("the upstream answered with status {}", status.as_u16());
-        ApiError::new(ErrorKind::BadUpstream, message)
+        ApiError::bad_reply(message)
     };
     error.retry_after = error.retry_after.or(retry_after);
     Box::new(Refused {
@@ -480,8 +483,9 @@ fn failed(
 
 /// Returns what an answer amounts to that comes in a coding nobody here knows.
 fn illegible(coding: &HeaderValue) -> Box<Refused> {
-    let message = format!("the upstream answered in {coding:?}, which cannot be decoded");
-    Refused::new(Cause::BadReply, ApiError::new(ErrorKind::BadUpstream, message))
+    let coding = coding.to_str().unwrap_or("?");
+    let message = format!("the upstream answered in the coding {coding}, which cannot be decoded");
+    Refused::new(Cause::BadReply, ApiError::bad_reply(message))
 }
 
 /// Returns what a document amounts to that came in place of a stream.
@@ -490,10 +494,7 @@ fn not_a_stream(reply: &llm::Reply, bytes: &Bytes) -> ApiError {
     if is_error {
         reply.error(StatusCode::BAD_GATEWAY, &HeaderMap::new(), bytes)
     } else {
-        ApiError::new(
-            ErrorKind::BadUpstream,
-            "the upstream did not stream although it was asked to",
-        )
+        ApiError::bad_reply("the upstream did not stream although it was asked to")
     }
 }
 

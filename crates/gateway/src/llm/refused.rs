@@ -6,7 +6,12 @@ use llm::{ApiError, ErrorKind, Unfit};
 use policy::traffic::{health::Fared, retry};
 
 use super::arriving::Broken;
-use crate::{refusal::Answer, telemetry::own::Side, trail::Failure, upstream::CallError};
+use crate::{
+    refusal::Answer,
+    telemetry::{error_type::ErrorType, own::Side},
+    trail::Failure,
+    upstream::CallError,
+};
 
 /// Why an attempt is not the answer.
 pub(super) struct Refused {
@@ -153,7 +158,11 @@ impl Refused {
     /// Returns what is told of it to whoever runs the gateway.
     pub(super) fn failure(&self) -> Failure {
         Failure {
-            kind: self.error.kind,
+            error: if self.cause.is_own() {
+                ErrorType::own(&self.error)
+            } else {
+                ErrorType::upstreams(&self.error)
+            },
             status: self.error.status.as_u16(),
             reason: self.cause.is_own().then(|| self.error.message.clone()),
         }
@@ -218,7 +227,7 @@ impl Refused {
             }
             Broken::Coding(fault) => {
                 let message = format!("the upstream's reply cannot be decoded: {fault}");
-                Self::new(Cause::BadReply, ApiError::new(ErrorKind::BadUpstream, message))
+                Self::new(Cause::BadReply, ApiError::bad_reply(message))
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::{
     meter::budget::Budget,
     refusal,
     server::drain::Stopped,
+    telemetry::own::Side,
 };
 
 /// Above this many bytes no more is waited for that has arrived as well.
@@ -286,6 +287,10 @@ impl Streamed {
             busy.broke();
         }
         facts.observe(observed);
+        let error = observed.error.as_ref();
+        if error.is_some_and(|error| error.kind == ErrorKind::BadReply) {
+            facts.untranslated(Side::Reply);
+        }
         facts.emit(if observed.error.is_some() {
             Outcome::Broken
         } else if observed.complete {

@@ -17,13 +17,13 @@ use std::{
 
 use config::snapshot::{Candidate, Rule};
 use http::{HeaderValue, Method, StatusCode, Version};
-use llm::{Endpoint, ErrorKind, Losses, Severity, Usage, chat::FinishReason};
+use llm::{Endpoint, Losses, Severity, Usage, chat::FinishReason};
 use serde_json::{Map, Value, json};
 
 use super::{
     attributes::{Captured, HeaderAttributes, Signal, copied},
+    error_type::ErrorType,
     log::finish_name,
-    metrics::error_name,
     tools::Ended,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(crate) struct Decision {
     pub(crate) attempt: Option<Attempted>,
     pub(crate) status: StatusCode,
     pub(crate) outcome: Outcome,
-    pub(crate) error: Option<ErrorKind>,
+    pub(crate) error: Option<ErrorType>,
     pub(crate) usage: Usage,
     pub(crate) seconds: Option<u64>,
     pub(crate) response_model: Option<String>,
@@ -193,7 +193,7 @@ impl Decision {
             "attempts": self.trail.tried.len() + self.messages.iter().map(|message| message.calls.len()).sum::<usize>(),
             "status": self.status.as_u16(),
             "outcome": self.outcome.name(),
-            "error": self.error.map(error_name),
+            "error": self.error.map(ErrorType::name),
         })
     }
 
@@ -213,7 +213,7 @@ impl Decision {
             "streamed": self.streamed,
             "status": self.status.as_u16(),
             "outcome": self.outcome.name(),
-            "error": self.error.map(error_name),
+            "error": self.error.map(ErrorType::name),
             "refusal": self.trail.refusal,
             "route": self.route_name(),
             "rule": rule.map(|rule| rule.index),
@@ -277,7 +277,7 @@ impl Decision {
             "begun": millis(tried.begun.saturating_duration_since(self.start)),
             "took": tried.took.map(millis),
             "outcome": tried.outcome,
-            "error": failure.map(|failure| error_name(failure.kind)),
+            "error": failure.map(|failure| failure.error.name()),
             "status": failure.map(|failure| failure.status),
             "reason": failure.and_then(|failure| failure.reason.as_deref()),
         })

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use llm::{ErrorKind, Field, Severity};
+use llm::{Field, Severity};
 use policy::rate_limit::store::Entry;
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text},
@@ -450,29 +450,9 @@ impl Metrics {
 /// Returns what failed: more than the constant of the compatibility specification, as it wishes itself.
 fn error_type(facts: &Facts, outcome: Outcome) -> &'static str {
     match (facts.error, outcome) {
-        (Some(kind), _) => error_name(kind),
+        (Some(error), _) => error.name(),
         (None, Outcome::Dropped) => "canceled",
         (None, Outcome::Complete | Outcome::Broken) => "_OTHER",
-    }
-}
-
-/// Returns the word for a kind of error.
-pub(crate) fn error_name(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::InvalidRequest => "invalid_request",
-        ErrorKind::Unprocessable => "unprocessable",
-        ErrorKind::Authentication => "authentication",
-        ErrorKind::Billing => "billing",
-        ErrorKind::Permission => "permission",
-        ErrorKind::NotFound => "not_found",
-        ErrorKind::MethodNotAllowed => "method_not_allowed",
-        ErrorKind::TooLarge => "too_large",
-        ErrorKind::RateLimit => "rate_limit",
-        ErrorKind::Internal => "internal",
-        ErrorKind::BadUpstream => "bad_upstream",
-        ErrorKind::Unavailable => "unavailable",
-        ErrorKind::Timeout => "timeout",
-        ErrorKind::Overloaded => "overloaded",
     }
 }
 

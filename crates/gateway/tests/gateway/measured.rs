@@ -114,6 +114,77 @@ async fn buckets_have_the_bounds_that_dashboards_know() {
     }
 }
 
+/// What a provider says of a prompt that is too long, or that its filter refuses, has a type of its own; and what it says
+/// in the middle of a stream that nobody understands.
+#[tokio::test]
+async fn complaints_about_prompts_have_types() {
+    for (status, code, message, kind) in [
+        (400, "context_length_exceeded", "too long", "context_length"),
+        (
+            413,
+            "none",
+            "Input is too long for requested model.",
+            "context_length",
+        ),
+        (400, "content_filter", "refused", "content_filter"),
+        (403, "none", "content management policy", "content_filter"),
+        (400, "previous_response_not_found", "gone", "invalid_request"),
+        (429, "none", "prompt is too long for this minute", "rate_limit"),
+    ] {
+        let error = json!({ "error": { "message": message, "code": code } });
+        let upstream = Upstream::start(Reply::json(status, &error)).await;
+        let served = serve([openai(&upstream)]).await;
+        let request = fixture::openai::request(MODEL, false);
+        assert_eq!(served.post(CHAT, &request).await.status, status);
+        let label = format!("error_type=\"{kind}\"");
+        served
+            .metric_reaches(&format!("{DURATION}_count"), &[&label], 1.0)
+            .await;
+        let told = served.admin("/debug/requests").await.json();
+        let id = told[0]["id"].as_str().expect("an id");
+        assert_eq!(told[0]["error"], kind);
+        let told = served.admin(&format!("/debug/requests/{id}")).await.json();
+        assert_eq!(told["attempts"][0]["error"], kind);
+    }
+}
+
+/// Once a stream has begun, what cannot be understood of it ends it under a name of its own.
+#[tokio::test]
+async fn a_stream_that_cannot_be_understood_has_a_type() {
+    let start = |frames: Vec<String>| Upstream::start(Reply::sse(frames).end());
+    let strange =
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":\"first\"}\n\n";
+    let mut frames: Vec<String> = fixture::messages::frames("claude")
+        .iter()
+        .take(4)
+        .map(ToString::to_string)
+        .collect();
+    frames.push(strange.to_owned());
+    let upstream = start(frames).await;
+    let served = serve([messages(&upstream)]).await;
+    let answer = served.post(CHAT, &fixture::openai::request(MODEL, true)).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("cannot be read"), "{}", answer.text());
+    served
+        .metric_reaches(&format!("{DURATION}_count"), &["error_type=\"bad_reply\""], 1.0)
+        .await;
+    let labels = ["provider=\"anthropic\"", "side=\"reply\""];
+    served
+        .metric_reaches("tollgate_translation_errors_total", &labels, 1.0)
+        .await;
+    // Before that it is an attempt that failed, and counted once.
+    let upstream = start(vec![strange.to_owned()]).await;
+    let served = serve([messages(&upstream)]).await;
+    let answer = served.post(CHAT, &fixture::openai::request(MODEL, true)).await;
+    assert_eq!(answer.status, 502);
+    served
+        .metric_reaches("tollgate_attempts_total", &["outcome=\"bad_reply\""], 1.0)
+        .await;
+    served
+        .metric_reaches("tollgate_translation_errors_total", &labels, 1.0)
+        .await;
+}
+
 /// Failures are timed by their type, and have no tokens.
 #[tokio::test]
 async fn failures_are_counted_by_type() {

@@ -12,7 +12,7 @@ use super::{
     DecodeReply, DecodeStream, Delta, Event, PartBody, PartHead, Request, Response, Tool, ToolBody, ToolKind,
 };
 use crate::{
-    ApiError, ErrorKind, Field, Format, Losses,
+    ApiError, Field, Format, Losses,
     frame::Frame,
     json::{self, Path},
     reply::End,
@@ -252,7 +252,7 @@ impl RaisedStream {
                         if held.len() > MAX_HELD {
                             self.failed = true;
                             let message = "the arguments of a tool call exceed 16 MiB";
-                            out.push(Event::Error(ApiError::new(ErrorKind::BadUpstream, message)));
+                            out.push(Event::Error(ApiError::bad_reply(message)));
                             return;
                         }
                         continue;

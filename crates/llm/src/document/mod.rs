@@ -308,7 +308,7 @@ fn to_bytes(value: &impl serde::Serialize) -> Bytes {
 /// Returns the error about a reply that breaks its form.
 fn broken(reason: impl std::fmt::Display) -> ApiError {
     let message = format!("the upstream's reply cannot be understood: {reason}");
-    ApiError::new(ErrorKind::BadUpstream, message)
+    ApiError::bad_reply(message)
 }
 
 /// Returns the whole part of a count.

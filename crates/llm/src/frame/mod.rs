@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::{ApiError, ErrorKind, exception::Exception};
+use crate::{ApiError, exception::Exception};
 
 pub mod event_stream;
 pub mod sse;
@@ -124,6 +124,6 @@ impl From<Broken> for ApiError {
             Broken::Corrupt => "the upstream's stream is corrupt: a checksum or a length is wrong",
             Broken::Exception(exception) => return exception.into_error(None),
         };
-        ApiError::new(ErrorKind::BadUpstream, message)
+        ApiError::bad_reply(message)
     }
 }

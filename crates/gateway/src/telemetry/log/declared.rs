@@ -22,10 +22,7 @@ use super::{
 use crate::{
     facts::{Facts, Outcome},
     server::Connection,
-    telemetry::{
-        metrics::error_name,
-        otlp::{Destination, Export, Receiver},
-    },
+    telemetry::otlp::{Destination, Export, Receiver},
 };
 
 /// The declared access logs of a snapshot. Files that stay are not opened anew, and what waits for a receiver that stays is
@@ -365,7 +362,7 @@ impl Told<'_> {
     fn details_of_code(&self) -> &'static str {
         match (self.outcome, self.facts.error) {
             (Outcome::Dropped, _) => "downstream_remote_disconnect",
-            (Outcome::Complete | Outcome::Broken, Some(kind)) => error_name(kind),
+            (Outcome::Complete | Outcome::Broken, Some(error)) => error.name(),
             (Outcome::Complete | Outcome::Broken, None) if self.facts.attempt.is_some() => "via_upstream",
             (Outcome::Complete | Outcome::Broken, None) => "direct_response",
         }
@@ -377,11 +374,12 @@ impl Told<'_> {
         if self.outcome == Outcome::Dropped {
             return "DC";
         }
-        match self.facts.error {
+        match self.facts.error.map(|error| error.kind) {
             Some(ErrorKind::Timeout) if asked => "UT",
             Some(ErrorKind::Unavailable) if asked => "UF",
             Some(ErrorKind::Unavailable) => "UH",
             Some(ErrorKind::BadUpstream) => "UC",
+            Some(ErrorKind::BadReply) => "UPE",
             Some(ErrorKind::RateLimit) if !asked => "RL",
             Some(ErrorKind::NotFound) if !asked => "NR",
             Some(ErrorKind::Authentication | ErrorKind::Permission) if !asked => "UAEX",

@@ -8,7 +8,7 @@ use llm::chat::FinishReason;
 use super::members::{Member, Members};
 use crate::{
     facts::{Facts, Outcome},
-    telemetry::{metrics::error_name, tools::Ended},
+    telemetry::{error_type::ErrorType, tools::Ended},
 };
 
 /// One line; names as in the compatibility specification, "Access logs", where it has one.
@@ -105,7 +105,7 @@ impl<'a> Record<'a> {
             host: &facts.host,
             response_code: facts.status.as_u16(),
             outcome: outcome.name(),
-            error: facts.error.map(error_name),
+            error: facts.error.map(ErrorType::name),
             duration: millis(elapsed),
             bytes_received: facts.bytes_received,
             bytes_sent: facts.bytes_sent,

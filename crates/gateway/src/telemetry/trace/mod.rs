@@ -36,7 +36,7 @@ use span::{Attributes, Kind, Span, Status};
 
 use super::{
     decision::Decision,
-    metrics::error_name,
+    error_type::ErrorType,
     otlp::{Bounds, Export},
 };
 use crate::{facts::Outcome, mcp::account::Said};
@@ -381,6 +381,9 @@ impl Exchange<'_> {
         if decision.outcome == Outcome::Dropped {
             span.attributes.set("tollgate.outcome", "client_closed");
         }
+        let error = decision.error.filter(|_| self.failed());
+        span.attributes
+            .maybe("tollgate.error", error.map(ErrorType::name));
         for (name, number) in decision.bill.iter().flat_map(|bill| &bill.costs) {
             span.attributes.set(format!("tollgate.cost.{name}"), *number);
         }
@@ -411,7 +414,7 @@ impl Exchange<'_> {
             None => Status::Unset,
             Some(failure) => {
                 attributes.set("http.response.status_code", u64::from(failure.status));
-                attributes.set("error.type", error_name(failure.kind));
+                attributes.set("error.type", failure.error.name());
                 Status::Error(failure.reason.clone().unwrap_or_default())
             }
         };
@@ -469,7 +472,7 @@ impl Exchange<'_> {
     /// Returns the status that stands for a failure, which may have come after the head was sent.
     fn failure_status(&self) -> StatusCode {
         match self.decision.error {
-            Some(error) if self.decision.status.is_success() => error.status(),
+            Some(error) if self.decision.status.is_success() => error.kind.status(),
             Some(_) | None => self.decision.status,
         }
     }

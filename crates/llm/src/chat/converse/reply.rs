@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{cite::Cited, stream, wire};
 use crate::{
-    ApiError, ErrorKind, Field, Losses,
+    ApiError, Field, Losses,
     chat::{
         Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
         Response, ToolCall, ToolKind,
@@ -189,8 +189,5 @@ pub(super) fn citation(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> 
 
 /// Returns a 502 for a reply that breaks the format.
 pub(super) fn unreadable(reason: &dyn std::fmt::Display) -> ApiError {
-    ApiError::new(
-        ErrorKind::BadUpstream,
-        format!("the upstream's reply cannot be read: {reason}"),
-    )
+    ApiError::bad_reply(format!("the upstream's reply cannot be read: {reason}"))
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{error, wire};
 use crate::{
-    ApiError, ErrorKind, Observed, Usage,
+    ApiError, Observed, Usage,
     chat::{Finish, Listen, Verdict},
     frame::Frame,
 };
@@ -106,7 +106,7 @@ impl Listener {
 pub(super) fn response(body: &[u8], observed: &mut Observed) -> Result<(), ApiError> {
     let unreadable = |reason: &dyn std::fmt::Display| {
         let message = format!("the upstream's reply is not a JSON object: {reason}");
-        ApiError::new(ErrorKind::BadUpstream, message)
+        ApiError::bad_reply(message)
     };
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_slice(body).map_err(|reason| unreadable(&reason))?;

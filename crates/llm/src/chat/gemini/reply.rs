@@ -15,7 +15,7 @@ use super::{
     wire::{self, Own, Totals},
 };
 use crate::{
-    ApiError, ErrorKind, Field, Format, Losses, Usage,
+    ApiError, Field, Format, Losses, Usage,
     chat::{
         Choice, DecodeReply, DecodeStream, Finish, Head, Part, PartBody, Reasoned, Response, Seal, Token,
         ToolCall, ToolKind, citation,
@@ -265,10 +265,7 @@ pub(super) fn lose_logprobs(losses: &mut Losses) {
 
 /// Returns a 502 for a reply that breaks the format.
 pub(super) fn unreadable(reason: &dyn std::fmt::Display) -> ApiError {
-    ApiError::new(
-        ErrorKind::BadUpstream,
-        format!("the upstream's reply cannot be read: {reason}"),
-    )
+    ApiError::bad_reply(format!("the upstream's reply cannot be read: {reason}"))
 }
 
 /// A reply as it is written, whole or one chunk of a stream.

@@ -88,6 +88,7 @@ const STATUSES: &[(&str, ErrorKind)] = &[
     ("CANCELLED", ErrorKind::Unavailable),
     ("UNAVAILABLE", ErrorKind::Unavailable),
     ("UNAVAILABLE", ErrorKind::BadUpstream),
+    ("UNAVAILABLE", ErrorKind::BadReply),
     ("UNAVAILABLE", ErrorKind::Overloaded),
     ("DEADLINE_EXCEEDED", ErrorKind::Timeout),
 ];

@@ -16,7 +16,7 @@ use super::{
     wire,
 };
 use crate::{
-    ApiError, ErrorKind, Field, Losses, Usage,
+    ApiError, Field, Losses, Usage,
     chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, ToolKind, note},
     json,
 };
@@ -209,7 +209,7 @@ impl Encoder {
         if self.held > MAX_HELD {
             let reason = "too much was said out of order";
             losses.material(Field::Reply("content"), reason);
-            let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's parts interleave too far");
+            let error = ApiError::bad_reply("the upstream's parts interleave too far");
             out.put_slice(&error::encode_event(&error));
             self.ended = true;
             return;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{error, wire};
 use crate::{
-    ApiError, ErrorKind, Observed,
+    ApiError, Observed,
     chat::{Listen, Verdict},
     frame::Frame,
     json::Typed,
@@ -40,7 +40,7 @@ impl Listen for Listener {
 pub(super) fn response(body: &[u8], observed: &mut Observed) -> Result<(), ApiError> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(body).map_err(|reason| {
         let message = format!("the upstream's reply is not a JSON object: {reason}");
-        ApiError::new(ErrorKind::BadUpstream, message)
+        ApiError::bad_reply(message)
     })?;
     observed.model = member(&members, "model");
     let counts: Option<wire::Counts> = member(&members, "usage");

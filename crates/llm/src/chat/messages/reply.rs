@@ -11,7 +11,7 @@ use super::{
     error, stream, wire,
 };
 use crate::{
-    ApiError, ErrorKind, Field, Format, Losses, Usage,
+    ApiError, Field, Format, Losses, Usage,
     chat::{
         Choice, Citation, DecodeReply, DecodeStream, Finish, FinishReason, Head, Part, PartBody, Reasoned,
         Response, ToolCall, ToolKind, fingerprint::fingerprint, note,
@@ -166,10 +166,7 @@ pub(super) fn lose_native(kind: &str, losses: &mut Losses) {
 
 /// Returns a 502 for a reply that breaks the format.
 pub(super) fn unreadable(reason: &dyn std::fmt::Display) -> ApiError {
-    ApiError::new(
-        ErrorKind::BadUpstream,
-        format!("the upstream's reply cannot be read: {reason}"),
-    )
+    ApiError::bad_reply(format!("the upstream's reply cannot be read: {reason}"))
 }
 
 /// Writes a whole reply.

@@ -109,7 +109,7 @@ pub(super) fn error_type(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
         ErrorKind::RateLimit => "rate_limit_error",
-        ErrorKind::Internal | ErrorKind::BadUpstream => "api_error",
+        ErrorKind::Internal | ErrorKind::BadUpstream | ErrorKind::BadReply => "api_error",
         ErrorKind::Timeout => "timeout_error",
         ErrorKind::Unavailable | ErrorKind::Overloaded => "overloaded_error",
     }

@@ -105,6 +105,7 @@ fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::RateLimit => "rate_limit_error",
         ErrorKind::Internal
         | ErrorKind::BadUpstream
+        | ErrorKind::BadReply
         | ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Overloaded => "server_error",

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{error, wire};
 use crate::{
-    ApiError, ErrorKind, Observed,
+    ApiError, Observed,
     chat::{Listen, Verdict},
     frame::Frame,
     json::{Object, Path},
@@ -92,7 +92,7 @@ pub(super) fn response(body: &[u8], observed: &mut Observed) -> Result<(), ApiEr
 
 fn no_object(reason: impl fmt::Display) -> ApiError {
     let message = format!("the upstream's reply is not a JSON object: {reason}");
-    ApiError::new(ErrorKind::BadUpstream, message)
+    ApiError::bad_reply(message)
 }
 
 /// Returns whether a member is there and not `null`.

@@ -15,7 +15,7 @@ use super::{
     event::{Data, Place, Said, hush, say, write},
 };
 use crate::{
-    ApiError, ErrorKind, Losses, Usage,
+    ApiError, Losses, Usage,
     chat::{Delta, EncodeStream, Event, Finish, Head, PartHead, Token, citation, note, openai},
     media::Media,
 };
@@ -364,5 +364,5 @@ impl Encoder {
 }
 
 fn too_long() -> ApiError {
-    ApiError::new(ErrorKind::BadUpstream, "the upstream's answer exceeds 16 MiB")
+    ApiError::bad_reply("the upstream's answer exceeds 16 MiB")
 }

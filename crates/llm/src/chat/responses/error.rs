@@ -75,6 +75,7 @@ fn code(error: &ApiError) -> &str {
         | ErrorKind::NotFound
         | ErrorKind::Internal
         | ErrorKind::BadUpstream
+        | ErrorKind::BadReply
         | ErrorKind::Unavailable
         | ErrorKind::Timeout => "server_error",
     }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{error, wire};
 use crate::{
-    ApiError, ErrorKind, Observed,
+    ApiError, Observed,
     chat::{Listen, Verdict, openai},
     frame::Frame,
     json::{Object, Path, Typed},
@@ -77,7 +77,7 @@ impl Listener {
 pub(super) fn response_document(body: &[u8], observed: &mut Observed) -> Result<(), ApiError> {
     Object::parse_slice(body).map_err(|reason| {
         let message = format!("the upstream's reply is not a JSON object: {reason}");
-        ApiError::new(ErrorKind::BadUpstream, message)
+        ApiError::bad_reply(message)
     })?;
     // A well-formed object of a shape that is not known here is still the upstream's answer.
     if let Ok(reply) = serde_json::from_slice::<wire::Reply<'_>>(body) {

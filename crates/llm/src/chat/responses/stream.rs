@@ -313,8 +313,5 @@ const EVENTS: &[&str] = &[
 
 /// Returns a 502 for a reply that breaks the format.
 pub(super) fn unreadable(reason: &dyn std::fmt::Display) -> ApiError {
-    ApiError::new(
-        ErrorKind::BadUpstream,
-        format!("the upstream's reply cannot be read: {reason}"),
-    )
+    ApiError::bad_reply(format!("the upstream's reply cannot be read: {reason}"))
 }
