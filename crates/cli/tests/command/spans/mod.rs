@@ -172,6 +172,44 @@ async fn spans_in_the_words_of_opentelemetry() {
     assert_snapshot!(show(spans(&variables, &requests()).await));
 }
 
+/// Whoever goes over from one vocabulary to the other may have both: the first gives a span its name and its status, and
+/// each says what it says alone.
+#[tokio::test]
+async fn both_vocabularies_may_be_told_at_once() {
+    let content = ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true");
+    let told = async |vocabularies| {
+        let variables = [("AI_GATEWAY_TRACING_SEMCONV", vocabularies), content];
+        let spans = spans(&variables, &requests()).await;
+        let spans = spans.into_iter().filter(|span| span["name"] != "attempt");
+        spans.map(steady).collect::<Vec<_>>()
+    };
+    let (plain, conventional) = (told("openinference").await, told("gen_ai").await);
+    let (one, other) = (
+        told("openinference,gen_ai").await,
+        told("gen_ai,openinference").await,
+    );
+    for place in 0..requests().len() {
+        for (both, first) in [(&one, &plain), (&other, &conventional)] {
+            let (both, first) = (&both[place], &first[place]);
+            for member in ["name", "kind", "status"] {
+                assert_eq!(both[member], first[member], "{place} {member}");
+            }
+            let attributes = both["attributes"].as_object().unwrap();
+            let events = both["events"].as_array().unwrap();
+            let mut expected = 0;
+            for alone in [&plain[place], &conventional[place]] {
+                for (name, value) in alone["attributes"].as_object().unwrap() {
+                    assert_eq!(attributes.get(name), Some(value), "{place} {name}");
+                }
+                let alone = alone["events"].as_array().unwrap();
+                assert!(alone.iter().all(|event| events.contains(event)), "{place}");
+                expected += alone.len();
+            }
+            assert_eq!(events.len(), expected, "{place}");
+        }
+    }
+}
+
 /// Nothing of what was said is in a span that must not hold it.
 #[tokio::test]
 async fn what_is_hidden_is_nowhere() {

@@ -9,7 +9,7 @@ use self::receiver::export;
 use super::{
     attributes::{AttributesError, HeaderAttributes},
     otlp::{Bounds, Destination, Export, Push},
-    trace::{Hide, Limits, Propagator, Sampler, Traces, Vocabulary, is_true},
+    trace::{Hide, Limits, Propagator, Sampler, Traces, Vocabulary, Words, is_true},
 };
 
 /// What is told of requests beside the access log.
@@ -99,20 +99,7 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
     let Some(export) = export(variable, "TRACES", "v1/traces", &["none"])? else {
         return Ok(None);
     };
-    let vocabulary = match variable("AI_GATEWAY_TRACING_SEMCONV").as_deref() {
-        None | Some("openinference") => Vocabulary::OpenInference(Hide::from_environment(variable)),
-        Some("gen_ai") => {
-            let capture = variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT");
-            Vocabulary::GenAi(capture.is_some_and(|capture| is_true(&capture)))
-        }
-        Some(other) => {
-            let message = format!("{other:?} is not one of openinference and gen_ai");
-            return Err(TelemetryError::Variable(
-                "AI_GATEWAY_TRACING_SEMCONV".to_owned(),
-                message,
-            ));
-        }
-    };
+    let words = words(variable)?;
     let sampler = match variable("OTEL_TRACES_SAMPLER") {
         None => Sampler::default(),
         Some(name) => Sampler::parse(name.trim(), variable("OTEL_TRACES_SAMPLER_ARG").as_deref())
@@ -121,8 +108,8 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
     Ok(Some(Traces {
         sampler,
         propagators: propagators(variable)?,
-        limits: limits(variable, &vocabulary)?,
-        vocabulary,
+        limits: limits(variable, &words)?,
+        words,
         export,
         bounds: Bounds {
             queue: number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?,
@@ -132,9 +119,37 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
     }))
 }
 
+/// Reads one vocabulary, or both in the order in which they are named.
+fn words(variable: Variable<'_>) -> Result<Words, TelemetryError> {
+    let name = "AI_GATEWAY_TRACING_SEMCONV";
+    let vocabulary = |written: &str| match written.trim() {
+        "openinference" => Ok(Vocabulary::OpenInference(Hide::from_environment(variable))),
+        "gen_ai" => {
+            let capture = variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT");
+            Ok(Vocabulary::GenAi(
+                capture.is_some_and(|capture| is_true(&capture)),
+            ))
+        }
+        other => {
+            let message = format!("{other:?} is not one of openinference and gen_ai");
+            Err(TelemetryError::Variable(name.to_owned(), message))
+        }
+    };
+    let written = variable(name).unwrap_or_else(|| "openinference".to_owned());
+    let (first, second) = match written.split_once(',') {
+        Some((first, second)) => (vocabulary(first)?, Some(vocabulary(second)?)),
+        None => (vocabulary(&written)?, None),
+    };
+    if second.as_ref() == Some(&first) {
+        let message = format!("{written:?} names one vocabulary twice");
+        return Err(TelemetryError::Variable(name.to_owned(), message));
+    }
+    Ok(Words { first, second })
+}
+
 /// Reads how much a span may hold (OpenTelemetry, "Attribute Limits" and "Span Limits"). Conversations are told message by
 /// message, in more attributes than the limit that is usual.
-fn limits(variable: Variable<'_>, vocabulary: &Vocabulary) -> Result<Limits, TelemetryError> {
+fn limits(variable: Variable<'_>, words: &Words) -> Result<Limits, TelemetryError> {
     let first = |names: [&'static str; 2]| names.into_iter().find(|name| variable(name).is_some());
     let count = first(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"]);
     let count = count.map(|name| number(variable, name, 0)).transpose()?;
@@ -143,9 +158,9 @@ fn limits(variable: Variable<'_>, vocabulary: &Vocabulary) -> Result<Limits, Tel
         "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
     ]);
     Ok(Limits {
-        attributes: match vocabulary {
-            Vocabulary::OpenInference(hide) if hide.tells_messages() => usize::MAX,
-            Vocabulary::OpenInference(_) | Vocabulary::GenAi(_) => count.unwrap_or(USUAL),
+        attributes: match words.tell_messages() {
+            true => usize::MAX,
+            false => count.unwrap_or(USUAL),
         },
         length: length.map_or(Ok(usize::MAX), |name| number(variable, name, usize::MAX))?,
         events: number(variable, "OTEL_SPAN_EVENT_COUNT_LIMIT", USUAL)?,
@@ -370,6 +385,10 @@ mod tests {
             assert!(!error.contains("secret"), "{error}");
         };
         check("AI_GATEWAY_TRACING_SEMCONV", "other");
+        check("AI_GATEWAY_TRACING_SEMCONV", "gen_ai,other");
+        check("AI_GATEWAY_TRACING_SEMCONV", "gen_ai,");
+        check("AI_GATEWAY_TRACING_SEMCONV", "gen_ai, gen_ai");
+        check("AI_GATEWAY_TRACING_SEMCONV", "gen_ai,openinference,gen_ai");
         check("OTEL_TRACES_EXPORTER", "zipkin");
         check("OTEL_TRACES_SAMPLER", "sometimes");
         check("OTEL_PROPAGATORS", "zipkin");
@@ -411,6 +430,24 @@ mod tests {
         check(&hides, USUAL);
         // What is no truth value counts as unset.
         check(&[hides[0], ("OPENINFERENCE_HIDE_OUTPUTS", "yes")], usize::MAX);
+    }
+
+    #[test]
+    fn vocabularies_stand_in_the_order_of_their_names() {
+        let check = |written: &str, first: bool, second: Option<bool>| {
+            let all = [
+                ("OTEL_TRACES_EXPORTER", "console"),
+                ("AI_GATEWAY_TRACING_SEMCONV", written),
+            ];
+            let words = read(&all).expect("sound variables").traces.expect("spans").words;
+            let conventions = |vocabulary: &Vocabulary| matches!(vocabulary, Vocabulary::GenAi(_));
+            let found = (conventions(&words.first), words.second.as_ref().map(conventions));
+            assert_eq!(found, (first, second), "{written:?}");
+        };
+        check("", false, None);
+        check("gen_ai", true, None);
+        check("openinference,gen_ai", false, Some(true));
+        check("gen_ai, openinference", true, Some(false));
     }
 
     #[test]

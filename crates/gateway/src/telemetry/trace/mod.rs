@@ -13,6 +13,7 @@ mod queue;
 mod sample;
 pub(crate) mod span;
 mod tools;
+mod vocabulary;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ pub(crate) use hide::is_true;
 pub(crate) use queue::Tracer;
 pub use sample::Sampler;
 use span::{Attributes, Kind, Span, Status};
+pub use vocabulary::{Vocabulary, Words};
 
 use super::{
     decision::Decision,
@@ -51,7 +53,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Traces {
     /// In which words.
-    pub vocabulary: Vocabulary,
+    pub words: Words,
     /// Of which requests.
     pub sampler: Sampler,
     /// How places in traces travel.
@@ -73,15 +75,6 @@ pub struct Limits {
     pub length: usize,
     /// How many events.
     pub events: usize,
-}
-
-/// The words of spans.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Vocabulary {
-    /// Those of OpenInference.
-    OpenInference(Hide),
-    /// Those of OpenTelemetry; `true` where content is recorded.
-    GenAi(bool),
 }
 
 /// What is kept of a request for its span.
@@ -278,7 +271,7 @@ impl Position {
 
     /// Returns whether what tools answer is told.
     pub(crate) fn tells_content(&self) -> bool {
-        self.is_sampled() && self.settings.vocabulary == Vocabulary::GenAi(true)
+        self.is_sampled() && self.settings.words.tell_content()
     }
 
     /// Writes where a call stands that is made for the message into its headers.
@@ -360,10 +353,10 @@ impl Exchange<'_> {
             }
             None => Content::default(),
         };
-        match &trace.settings.vocabulary {
-            Vocabulary::OpenInference(hide) => openinference::describe(&mut span, self, &content, hide),
-            Vocabulary::GenAi(capture) => genai::describe(&mut span, self, &content, *capture),
-        }
+        span.say(&trace.settings.words, |span, vocabulary| match vocabulary {
+            Vocabulary::OpenInference(hide) => openinference::describe(span, self, &content, hide),
+            Vocabulary::GenAi(capture) => genai::describe(span, self, &content, *capture),
+        });
         for (name, value) in decision.span_attributes() {
             span.attributes.set(name.to_owned(), text(value));
         }
@@ -398,7 +391,7 @@ impl Exchange<'_> {
         let candidate = candidates.find(|candidate| candidate.id == tried.candidate);
         let backend = candidate.and_then(|candidate| candidate.backend.as_ref().ok());
         let mut attributes = Attributes::default();
-        if let Vocabulary::OpenInference(_) = self.trace.settings.vocabulary {
+        if self.trace.settings.words.have_openinference() {
             attributes.set("openinference.span.kind", "CHAIN");
         }
         attributes.set("tollgate.candidate", &*tried.candidate);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Limits;
+use super::{Limits, Vocabulary, Words};
 
 /// One span. Times are in nanoseconds since the Unix epoch.
 #[derive(Clone, Debug)]
@@ -103,6 +103,31 @@ impl Attributes {
 }
 
 impl Span {
+    /// Has each of the `words` fill it in. What the first says of its name, its kind and its status holds, and what it
+    /// says under a name that the second has too.
+    pub(super) fn say(&mut self, words: &Words, fill: impl Fn(&mut Self, &Vocabulary)) {
+        let blank = words.second.as_ref().map(|second| (second, self.clone()));
+        fill(self, &words.first);
+        let Some((second, mut other)) = blank else {
+            return;
+        };
+        fill(&mut other, second);
+        let told = self.attributes.0.len();
+        for (name, value) in other.attributes.0 {
+            let mut known = self.attributes.0.iter().take(told);
+            if !known.any(|(known, _)| *known == name) {
+                self.attributes.0.push((name, value));
+            }
+        }
+        for event in other.events {
+            let mut known = self.events.iter();
+            if !known.any(|known| known.name == event.name && known.at == event.at) {
+                self.events.push(event);
+            }
+        }
+        self.events.sort_by_key(|event| event.at);
+    }
+
     /// Leaves out what exceeds `limits`.
     pub(crate) fn limit(&mut self, limits: &Limits) {
         self.events.truncate(limits.events);

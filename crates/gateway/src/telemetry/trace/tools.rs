@@ -58,10 +58,13 @@ pub(super) fn span(exchange: &Exchange<'_>, message: &Account, said: &Said) -> O
         events: Vec::new(),
         status: Status::Unset,
     };
-    match &exchange.trace.settings.vocabulary {
-        Vocabulary::OpenInference(_) => describe.plain(&mut span),
-        Vocabulary::GenAi(capture) => describe.conventional(&mut span, *capture, &at),
-    }
+    span.say(
+        &exchange.trace.settings.words,
+        |span, vocabulary| match vocabulary {
+            Vocabulary::OpenInference(_) => describe.plain(span),
+            Vocabulary::GenAi(capture) => describe.conventional(span, *capture, &at),
+        },
+    );
     for (name, value) in exchange.decision.attributes_of(&message.captured) {
         span.attributes.set(name.to_owned(), text(value));
     }
@@ -206,7 +209,8 @@ impl Describe<'_> {
 
     /// Says how it ended.
     fn end(&self, span: &mut Span) {
-        let conventional = matches!(self.exchange.trace.settings.vocabulary, Vocabulary::GenAi(_));
+        let words = &self.exchange.trace.settings.words;
+        let conventional = words.have_conventions();
         let Some(ended) = self.message.ended else {
             // What wants no answer has ended with its request.
             match (
@@ -222,11 +226,15 @@ impl Describe<'_> {
         match ended {
             Ended::Success => span.status = Status::Ok,
             // The tool has answered: that it failed is its own business, and the model's.
-            Ended::Failed(_) if conventional => {
-                span.attributes.set("error.type", "tool_error");
-                span.status = Status::Error(String::new());
+            Ended::Failed(_) => {
+                if conventional {
+                    span.attributes.set("error.type", "tool_error");
+                }
+                span.status = match words.first {
+                    Vocabulary::OpenInference(_) => Status::Ok,
+                    Vocabulary::GenAi(_) => Status::Error(String::new()),
+                };
             }
-            Ended::Failed(_) => span.status = Status::Ok,
             Ended::Error(code) => {
                 if conventional {
                     span.attributes
@@ -239,7 +247,7 @@ impl Describe<'_> {
     }
 
     fn failed(&self, span: &mut Span, kind: &'static str, message: &str) {
-        if let Vocabulary::GenAi(_) = self.exchange.trace.settings.vocabulary {
+        if self.exchange.trace.settings.words.have_conventions() {
             span.attributes.set("error.type", kind);
         }
         let mut attributes = Attributes::default();
