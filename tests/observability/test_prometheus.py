@@ -17,6 +17,12 @@ from running import Gateway, Tools, free_port, until
 PROMETHEUS = Path(os.environ["PROMETHEUS"])
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana.json"
 RULES = Path(__file__).parents[2] / "docs" / "prometheus-rules.yaml"
+RECORDS = [
+    "tollgate:errors:ratio_rate5m",
+    "tollgate:first_token:p95_rate5m",
+    "tollgate:overhead:p99_rate5m",
+    "tollgate:spending:rate1h",
+]
 VARIABLES = {"$provider": ".*", "$model": ".*", "$route": ".*", "$__range": "1m"}
 
 
@@ -137,13 +143,15 @@ def test_no_panel_is_empty(tmp_path, gateway, declared):
     try:
         for title, query in queries():
             until(lambda: prometheus.ask(query), f"{title}: {query} has no value")
-        for record in ["tollgate:errors:ratio_rate5m", "tollgate:first_token:p95_rate5m", "tollgate:overhead:p99_rate5m"]:
+        for record in RECORDS:
             until(lambda: prometheus.ask(record), f"{record} has no value")
         assert [up["value"][1] for up in prometheus.ask("up")] == ["1", "1"]
         [(route, cost)] = {
             (row["metric"]["route"], row["metric"]["cost"]) for row in prometheus.ask("tollgate_costs_total")
         }
         assert (route, cost) == ("default/chat", "micro_dollars")
+        [spent] = prometheus.ask("tollgate_spending_total")
+        assert (spent["metric"]["route"], spent["metric"]["currency"]) == ("default/chat", "USD")
     finally:
         for load in loads:
             load.end()
@@ -205,7 +213,7 @@ spec:
 ---
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: AIServiceBackend
-metadata: {name: simulated}
+metadata: {name: simulated, annotations: {tollgate.dev/prices: "USD; sim-1: input=2, output=8"}}
 spec:
   schema: {name: OpenAI}
   backendRef: {group: gateway.envoyproxy.io, kind: Backend, name: simulated}

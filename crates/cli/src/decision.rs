@@ -247,15 +247,26 @@ fn charged(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
         .flatten()
         .map(|(name, number)| format!("{} {number}", name.escape_debug()))
         .collect();
-    if costs.is_empty() {
-        return Ok(());
-    }
     let estimated = if told["costs"]["estimated"] == true {
         ", estimated in part"
     } else {
         ""
     };
-    writeln!(f, "charged: {}{estimated}", costs.join(", "))
+    if !costs.is_empty() {
+        writeln!(f, "charged: {}{estimated}", costs.join(", "))?;
+    }
+    let money = &told["costs"]["money"];
+    if money.is_null() {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "spent: {} {} (prompt {}, answer {}){estimated}",
+        amount(&money["total"]),
+        text(&money["currency"]),
+        amount(&money["prompt"]),
+        amount(&money["answer"])
+    )
 }
 
 /// Says what became of a message of MCP, and who was called for it.
@@ -300,6 +311,13 @@ fn message(f: &mut fmt::Formatter<'_>, told: &Value) -> fmt::Result {
 
 fn items(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Returns an amount without an exponent.
+fn amount(value: &Value) -> String {
+    value
+        .as_f64()
+        .map_or_else(|| text(value), |amount| amount.to_string())
 }
 
 /// Returns a value as a person reads it. What clients have chosen must not move the cursor.

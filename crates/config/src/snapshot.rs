@@ -15,7 +15,7 @@ use policy::{
     Policies, Remote,
     access_log::{AccessLog, Form},
     body::Body,
-    cost::Costs,
+    cost::{Costs, prices::Prices},
     headers::Headers,
     quota::Quota,
     rate_limit::Limits,
@@ -150,6 +150,8 @@ pub struct Backend {
     pub credential: Option<Credential>,
     /// How much of it may be used; `None` for everything.
     pub quota: Option<Arc<Quota>>,
+    /// What its models cost in money; `None` where nobody says.
+    pub prices: Option<Arc<Prices>>,
 }
 
 /// A network address of an upstream.
@@ -306,10 +308,11 @@ impl PartialEq for Backend {
             tls,
             credential,
             quota,
+            prices,
         } = self;
         (id, provider.id(), site) == (&other.id, other.provider.id(), &other.site)
             && (endpoints, tls) == (&other.endpoints, &other.tls)
-            && (credential, quota) == (&other.credential, &other.quota)
+            && (credential, quota, prices) == (&other.credential, &other.quota, &other.prices)
     }
 }
 
@@ -595,6 +598,9 @@ impl Backend {
         }
         if let Some(quota) = &self.quota {
             dump["quota"] = quota.rules().map(|rule| &*rule.id).collect();
+        }
+        if let Some(prices) = &self.prices {
+            dump["prices"] = json!(prices.to_string());
         }
         dump
     }

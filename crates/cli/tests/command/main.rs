@@ -7,6 +7,7 @@ mod credentials;
 mod explain;
 mod levels;
 mod load;
+mod money;
 mod process;
 mod proxy;
 mod run;

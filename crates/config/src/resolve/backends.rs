@@ -1,12 +1,12 @@
 //! Which backends can be called, and how.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use llm::{
     Site,
     provider::{Abilities, Azure, CredentialKind, Flags, Provider, Vertex, VertexClaude},
 };
-use policy::{body::Body, headers::Headers};
+use policy::{body::Body, cost::prices::Prices, headers::Headers};
 
 use super::{
     End, Notes, certificates, in_place, permitted,
@@ -83,11 +83,16 @@ fn service(
         return Err(format!("{KIND} {key} is not accepted"));
     }
     let serving = serving(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
-    let flags = flags(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
-    let abilities = abilities(key, declared, notes).map_err(|message| format!("{KIND} {key}: {message}"))?;
+    let backend = (key, declared);
+    let flags = (schemas::FLAGS, "InvalidFlags");
+    let flags = annotated(backend, flags, Flags::parse, notes)?;
+    let abilities = (schemas::ABILITIES, "InvalidCapabilities");
+    let abilities = annotated(backend, abilities, Abilities::parse, notes)?;
+    let prices = (schemas::PRICES, "InvalidPrices");
+    let prices = annotated(backend, prices, Prices::parse, notes)?;
     let site = Site {
-        flags,
-        abilities,
+        flags: flags.unwrap_or(Flags::NONE),
+        abilities: abilities.unwrap_or(Abilities::NONE),
         ..site(key, &spec.api, notes)
     };
     // Grants from before AIServiceBackends were known name the route that the Gateway API knows.
@@ -110,6 +115,7 @@ fn service(
                 tls,
                 credential: credential.map(|credential| dressed(credential, provider)),
                 quota: reach.policies.quotas.get(key).cloned(),
+                prices: prices.map(Arc::new),
             })
         }
         Err((reason, message)) => {
@@ -129,32 +135,23 @@ fn serving(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) 
     })
 }
 
-/// Returns what is declared of flags; says why if it cannot be understood.
-fn flags(key: &Key, declared: &Declared<AIServiceBackend>, notes: &mut Notes) -> Result<Flags, String> {
-    let Some(list) = declared.metadata.annotations.get(schemas::FLAGS) else {
-        return Ok(Flags::NONE);
-    };
-    let flags = Flags::parse(list).map_err(|error| error.to_string());
-    flags.inspect_err(|message| {
-        let field = format!("metadata.annotations[{}]", schemas::FLAGS);
-        notes.refuse(KIND, key, "InvalidFlags", field, message);
-    })
-}
-
-/// Returns what is declared of models; says why if it cannot be understood.
-fn abilities(
-    key: &Key,
-    declared: &Declared<AIServiceBackend>,
+/// Returns what the annotation `name` declares, as `parse` reads it; says why, under `reason`, if it cannot be understood.
+fn annotated<T, E: Display>(
+    (key, declared): (&Key, &Declared<AIServiceBackend>),
+    (name, reason): (&str, &'static str),
+    parse: fn(&str) -> Result<T, E>,
     notes: &mut Notes,
-) -> Result<Abilities, String> {
-    let Some(list) = declared.metadata.annotations.get(schemas::ABILITIES) else {
-        return Ok(Abilities::NONE);
+) -> Result<Option<T>, String> {
+    let Some(written) = declared.metadata.annotations.get(name) else {
+        return Ok(None);
     };
-    let abilities = Abilities::parse(list).map_err(|error| error.to_string());
-    abilities.inspect_err(|message| {
-        let field = format!("metadata.annotations[{}]", schemas::ABILITIES);
-        notes.refuse(KIND, key, "InvalidCapabilities", field, message);
-    })
+    let read = parse(written).map_err(|error| error.to_string());
+    let read = read.inspect_err(|message| {
+        let field = format!("metadata.annotations[{name}]");
+        notes.refuse(KIND, key, reason, field, message);
+    });
+    read.map(Some)
+        .map_err(|message| format!("{KIND} {key}: {message}"))
 }
 
 /// Returns `site` in the project and region of `credential`, where `provider` has such places.

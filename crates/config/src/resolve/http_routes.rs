@@ -291,6 +291,7 @@ impl Resolving<'_, '_> {
                 tls,
                 credential: None,
                 quota: None,
+                prices: None,
             }))
         });
         self.known.insert(known, found.clone());

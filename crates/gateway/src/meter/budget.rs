@@ -91,7 +91,9 @@ fn more(facts: &Facts, usage: &Usage, output: u64) -> Claims {
         output: Some(output),
         ..prompt(*usage, meter.estimate)
     };
-    let subject = super::subject(facts, attempted, &usage);
+    let prices = meter.prices.as_deref();
+    let spent = prices.and_then(|prices| prices.of(&attempted.model, &usage, facts.seconds));
+    let subject = super::subject(facts, attempted, &usage, spent);
     let mut more = meter.ticket.more(&subject);
     more.append(meter.attempt.more(&subject));
     more

@@ -13,7 +13,10 @@ use config::snapshot::{Candidate, Rule};
 use http::{HeaderMap, HeaderValue};
 use llm::{ApiError, ErrorKind, Estimate, Usage};
 use policy::{
-    cost::{Costs, Subject},
+    cost::{
+        Costs, Subject,
+        prices::{self, Money, Prices},
+    },
     rate_limit::{Claims, Limits, Request, Ticket, Told, selector},
 };
 use tracing::debug;
@@ -46,6 +49,8 @@ pub(crate) struct Meter {
     ticket: Ticket,
     /// What is owed if the upstream serves it that is being asked.
     attempt: Ticket,
+    /// What the upstream that is being asked costs in money, where that is known.
+    prices: Option<Arc<Prices>>,
     /// Where quotas have led the request; `None` if none was asked.
     decision: Option<Decision>,
     /// Whether being asked is all that it is charged for, whatever comes of it.
@@ -59,13 +64,41 @@ pub(crate) struct Bill {
     pub(crate) estimated: bool,
     /// The costs, by name.
     pub(crate) costs: Vec<(Arc<str>, u64)>,
+    /// What it has cost in money; `None` where that is not known.
+    pub(crate) charge: Option<Charge>,
+}
+
+/// What a request has cost in money.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    prices: Arc<Prices>,
+    /// `None` where there are prices, but none for the model.
+    pub(crate) spent: Option<prices::Spent>,
+}
+
+impl Charge {
+    /// Returns the currency.
+    pub(crate) fn currency(&self) -> &str {
+        self.prices.currency()
+    }
+}
+
+impl Bill {
+    /// Returns what was spent, and in which currency.
+    pub(crate) fn spent(&self) -> Option<(prices::Spent, &str)> {
+        let charge = self.charge.as_ref()?;
+        Some((charge.spent?, charge.currency()))
+    }
 }
 
 /// Returns whether something about requests of `rule` is counted.
 pub(crate) fn meters(rule: &Rule) -> bool {
     rule.costs.is_some()
         || rule.limits.is_some()
-        || rule.candidates.iter().any(|candidate| quota(candidate).is_some())
+        || rule
+            .candidates
+            .iter()
+            .any(|candidate| quota(candidate).is_some() || prices(candidate).is_some())
 }
 
 /// Begins to meter a request, and holds it against the limits of `rule`. What the client is to be told of them is
@@ -85,6 +118,7 @@ pub(crate) async fn open(
         estimate,
         ticket: Ticket::default(),
         attempt: Ticket::default(),
+        prices: None,
         decision: None,
         asked: false,
     }));
@@ -165,6 +199,7 @@ pub(crate) async fn attempt(
     ctx.runtime.limiter.settle(before, None, now);
     let Some((backend, quota)) = quota(candidate) else {
         meter.decision = meter.decision.map(Decision::pass);
+        meter.prices = prices(candidate).cloned();
         return Ok(());
     };
     let usage = expected(ctx, usage);
@@ -190,6 +225,7 @@ pub(crate) async fn attempt(
     unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
         meter.attempt = admitted.ticket;
+        meter.prices = prices(candidate).cloned();
     }
     Ok(())
 }
@@ -216,6 +252,7 @@ impl Meter {
             estimate,
             ticket,
             attempt,
+            prices,
             decision,
             asked,
         } = self;
@@ -229,7 +266,7 @@ impl Meter {
         };
         let mut bill = Bill {
             estimated,
-            costs: Vec::new(),
+            ..Bill::default()
         };
         let (limiter, now) = (facts.limiter(), facts.now());
         if asked {
@@ -241,7 +278,10 @@ impl Meter {
             limiter.settle(attempt, None, now);
             return bill;
         };
-        let subject = subject(facts, attempted, usage);
+        let spent = prices
+            .as_deref()
+            .and_then(|prices| prices.of(&attempted.model, usage, facts.seconds));
+        let subject = subject(facts, attempted, usage, spent);
         limiter.settle(ticket, Some(&subject), now);
         limiter.settle(attempt, Some(&subject), now);
         for (key, number, failure) in costs.iter().flat_map(|costs| costs.of(&subject)) {
@@ -250,18 +290,25 @@ impl Meter {
             }
             bill.costs.push((Arc::clone(key), number));
         }
+        bill.charge = prices.map(|prices| Charge { prices, spent });
         bill
     }
 }
 
-/// Returns what an answer is charged for that has used `usage`.
-fn subject<'a>(facts: &'a Facts, attempted: &'a Attempted, usage: &'a Usage) -> Subject<'a> {
+/// Returns what an answer is charged for that has used `usage`, and so much money.
+fn subject<'a>(
+    facts: &'a Facts,
+    attempted: &'a Attempted,
+    usage: &'a Usage,
+    spent: Option<prices::Spent>,
+) -> Subject<'a> {
     Subject {
         model: &attempted.model,
         backend: &attempted.backend,
         reference: &attempted.reference,
         route: facts.route.as_deref().unwrap_or_default(),
         usage,
+        money: spent.map_or_else(Money::default, |spent| spent.total),
     }
 }
 
@@ -273,6 +320,7 @@ fn plain(facts: &Facts) -> Subject<'_> {
         reference: "",
         route: facts.route.as_deref().unwrap_or_default(),
         usage: &NOTHING,
+        money: Money::default(),
     }
 }
 
@@ -306,6 +354,10 @@ fn quota(candidate: &Candidate) -> Option<(&Arc<str>, &policy::quota::Quota)> {
     Some((&backend.id, backend.quota.as_deref()?))
 }
 
+fn prices(candidate: &Candidate) -> Option<&Arc<Prices>> {
+    candidate.backend.as_ref().ok()?.prices.as_ref()
+}
+
 /// Returns the request as limits see it, should `candidate` serve it with that model.
 fn request<'a>(
     ctx: &'a Ctx,
@@ -318,6 +370,12 @@ fn request<'a>(
     let facts = &ctx.facts;
     let now = facts.now();
     let limit = rule.timeouts.request.map_or(MAX_HOLD, |limit| limit.as_secs());
+    let asked = candidate
+        .and_then(|candidate| candidate.model.as_deref())
+        .unwrap_or(model);
+    let spent = candidate
+        .and_then(prices)
+        .and_then(|prices| prices.of(asked, usage, None));
     Request {
         subject: selector::Subject {
             headers,
@@ -334,15 +392,14 @@ fn request<'a>(
         rule: id,
         costs: rule.costs.as_deref(),
         estimate: Subject {
-            model: candidate
-                .and_then(|candidate| candidate.model.as_deref())
-                .unwrap_or(model),
+            model: asked,
             backend: candidate
                 .and_then(|candidate| candidate.backend.as_ref().ok())
                 .map_or("", |backend| &backend.id),
             reference: candidate.map_or("", |candidate| &candidate.id),
             route: &rule.route,
             usage,
+            money: spent.map_or_else(Money::default, |spent| spent.total),
         },
         now,
         // In steps, so that what many requests hold is one number for each step.

@@ -244,7 +244,16 @@ impl Decision {
         let costs: Map<String, Value> = costs
             .map(|(name, number)| (name.to_string(), json!(number)))
             .collect();
-        json!({ "estimated": bill.estimated, "charged": costs })
+        let mut told = json!({ "estimated": bill.estimated, "charged": costs });
+        if let Some((spent, currency)) = bill.spent() {
+            told["money"] = json!({
+                "total": spent.total.amount(),
+                "prompt": spent.prompt.amount(),
+                "answer": spent.answer.amount(),
+                "currency": currency,
+            });
+        }
+        told
     }
 
     fn candidates(&self, rule: &Rule) -> Value {

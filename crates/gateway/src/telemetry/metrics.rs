@@ -26,7 +26,7 @@ use prometheus_client::{
 use super::{
     attributes::Name,
     histogram::{Bounds, Form, Forms, Histogram},
-    own::OwnMetrics,
+    own::{OwnMetrics, Spending, Unpriced},
     process::Process,
     quotas::QuotaMetrics,
     tools::{Mapped, ToolMetrics},
@@ -34,6 +34,7 @@ use super::{
 use crate::{
     Options,
     facts::{Attempted, Facts, Outcome},
+    meter::Charge,
 };
 
 /// The most names that are told apart, beside those of the configuration.
@@ -353,6 +354,9 @@ impl Metrics {
                 self.per_token.get_or_create(&labels).observe(gap);
             }
         }
+        if let Some(charge) = facts.bill.as_ref().and_then(|bill| bill.charge.as_ref()) {
+            self.record_charge(charge, facts, &labels);
+        }
         if let Some(units) = facts.usage.search_units.filter(|_| succeeded) {
             let labels = Searched {
                 provider: attempt.provider,
@@ -380,6 +384,24 @@ impl Metrics {
             if let Some(count) = count {
                 labels.token_type = Some(token_type);
                 self.token_usage.get_or_create(&labels).observe(count as f64);
+            }
+        }
+    }
+
+    /// Counts what an answer with these labels has cost in money.
+    fn record_charge(&self, charge: &Charge, facts: &Facts, labels: &GenAi) {
+        let (provider, model) = (labels.provider, Arc::clone(&labels.request_model));
+        match charge.spent {
+            None => self.own.unpriced(Unpriced { provider, model }),
+            Some(spent) => {
+                let labels = Spending {
+                    currency: charge.currency().to_owned(),
+                    provider,
+                    model,
+                    route: facts.route.clone(),
+                    mapped: Arc::clone(&labels.mapped),
+                };
+                self.own.spent(labels, spent.total.amount());
             }
         }
     }

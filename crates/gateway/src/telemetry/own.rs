@@ -4,7 +4,11 @@
 //! Labels come from the configuration, from enums, or are bounded. All but the time until the first call is counted where
 //! something is the matter, or where a policy asks for it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use http::StatusCode;
 use prometheus_client::{
@@ -29,6 +33,8 @@ pub(crate) struct OwnMetrics {
     queues: Family<Queued, Histogram, Bounds>,
     refusals: Family<Refused, Counter>,
     costs: Family<Cost, Counter>,
+    spending: Family<Spending, Counter<f64, AtomicU64>>,
+    unpriced: Family<Unpriced, Counter>,
     translations: Family<Translation, Counter>,
 }
 
@@ -61,6 +67,23 @@ struct Cost {
     name: Arc<str>,
     route: Arc<str>,
     mapped: Mapped,
+}
+
+/// Whom money was spent on, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Spending {
+    pub(super) currency: String,
+    pub(super) provider: &'static str,
+    pub(super) model: Arc<str>,
+    pub(super) route: Option<Arc<str>>,
+    pub(super) mapped: Mapped,
+}
+
+/// Who has answered for a price that nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Unpriced {
+    pub(super) provider: &'static str,
+    pub(super) model: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +126,18 @@ impl OwnMetrics {
             "What requests have cost, by the names that routes give their costs",
             costs.clone(),
         );
+        let spending = Family::default();
+        registry.register(
+            "tollgate_spending",
+            "What answers have cost in money, by the prices of their backends",
+            spending.clone(),
+        );
+        let unpriced = Family::default();
+        registry.register(
+            "tollgate_unpriced",
+            "Answers of models that have no prices at a backend where others have",
+            unpriced.clone(),
+        );
         let translations = Family::default();
         registry.register(
             "tollgate_translation_errors",
@@ -121,6 +156,8 @@ impl OwnMetrics {
             queues,
             refusals,
             costs,
+            spending,
+            unpriced,
             translations,
         }
     }
@@ -157,6 +194,16 @@ impl OwnMetrics {
             };
             self.costs.get_or_create(&labels).inc_by(*number);
         }
+    }
+
+    /// Counts what an answer has cost in money.
+    pub(super) fn spent(&self, labels: Spending, amount: f64) {
+        self.spending.get_or_create(&labels).inc_by(amount);
+    }
+
+    /// Counts an answer that has no price.
+    pub(super) fn unpriced(&self, labels: Unpriced) {
+        self.unpriced.get_or_create(&labels).inc();
     }
 
     /// Counts what could not be translated.
@@ -205,6 +252,28 @@ impl EncodeLabelSet for Cost {
             (&**label, &**value).encode(encoder.encode_label())?;
         }
         Ok(())
+    }
+}
+
+impl EncodeLabelSet for Spending {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("currency", self.currency.as_str()).encode(encoder.encode_label())?;
+        ("gen_ai_provider_name", self.provider).encode(encoder.encode_label())?;
+        ("gen_ai_request_model", &*self.model).encode(encoder.encode_label())?;
+        if let Some(route) = &self.route {
+            ("route", &**route).encode(encoder.encode_label())?;
+        }
+        for (label, value) in &*self.mapped {
+            (&**label, &**value).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+impl EncodeLabelSet for Unpriced {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("gen_ai_provider_name", self.provider).encode(encoder.encode_label())?;
+        ("gen_ai_request_model", &*self.model).encode(encoder.encode_label())
     }
 }
 

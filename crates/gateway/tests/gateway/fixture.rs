@@ -15,6 +15,7 @@ use llm::{
     Site,
     provider::{self, Flags, Provider},
 };
+use policy::cost::prices::Prices;
 use serde_json::Value;
 use testkit::{Upstream, client::Answer};
 
@@ -50,6 +51,8 @@ pub(crate) struct To {
     pub(crate) flags: Flags,
     /// What the upstream is given in place of [`KEY`].
     pub(crate) credential: Option<Credential>,
+    /// What its models cost.
+    pub(crate) prices: Option<Arc<Prices>>,
 }
 
 /// Returns the way to an upstream of OpenAI's format.
@@ -74,6 +77,7 @@ pub(crate) fn to(provider: &'static dyn Provider, address: SocketAddr) -> To {
         prefix: (provider.id() == "vertex-claude").then(|| "v1/projects/p/locations/l".to_owned()),
         flags: Flags::NONE,
         credential: None,
+        prices: None,
     }
 }
 
@@ -82,6 +86,14 @@ impl To {
     pub(crate) fn with(self, credential: Credential) -> Self {
         Self {
             credential: Some(credential),
+            ..self
+        }
+    }
+
+    /// Returns the same way, whose models cost what `prices` says.
+    pub(crate) fn priced(self, prices: &str) -> Self {
+        Self {
+            prices: Some(Arc::new(Prices::parse(prices).expect("prices"))),
             ..self
         }
     }
@@ -197,6 +209,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
             credential("default/key", Scheme::Header(to.provider.credential()), source)
         })),
         quota: None,
+        prices: to.prices.clone(),
     };
     Candidate {
         id: format!("default/backend-{index}/route/route/rule/0/ref/{index}").into(),

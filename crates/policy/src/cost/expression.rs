@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use cel::{Context, Program, Value};
 use llm::Usage;
 
-use super::Subject;
+use super::{Subject, prices::Money};
 
 /// The longest expression that is read.
 const MAX_LENGTH: usize = 4096;
@@ -56,6 +56,7 @@ impl Expression {
             reference: "dummy",
             route: "dummy",
             usage: &Usage::default(),
+            money: Money::default(),
         })?;
         Ok(expression)
     }
@@ -84,6 +85,7 @@ impl Expression {
             ("total_tokens", usage.total()),
             ("reasoning_tokens", usage.reasoning.unwrap_or(0)),
             ("search_units", usage.search_units.unwrap_or(0)),
+            ("money_micros", subject.money.micros()),
         ];
         for (name, count) in counts {
             context.add_variable_from_value(name, Value::UInt(count));

@@ -9,10 +9,12 @@ use llm::Usage;
 
 use self::{
     expression::{Expression, ExpressionError},
+    prices::Money,
     spec::{CostKind, LLMRequestCost},
 };
 
 pub mod expression;
+pub mod prices;
 pub mod spec;
 
 /// The costs of a route.
@@ -58,6 +60,8 @@ pub struct Subject<'a> {
     pub route: &'a str,
     /// The token counts.
     pub usage: &'a Usage,
+    /// What these cost in money, where that is known.
+    pub money: Money,
 }
 
 impl Costs {
@@ -190,6 +194,7 @@ mod tests {
             reference: "default/openai/route/r/rule/0/ref/0",
             route: "default/r",
             usage,
+            money: Money::of_micros(1_230),
         }
     }
 
@@ -218,6 +223,7 @@ mod tests {
         check("double(output_tokens) * 1.5", 11);
         check("cache_creation_input_tokens + reasoning_tokens", 5);
         check("search_units * 2u", 8);
+        check("money_micros", 1_230);
         check("model == 'gpt' ? total_tokens : 0u", 35);
         check(
             "backend == 'default/openai' && route_name == 'default/r' ? 1u : 0u",

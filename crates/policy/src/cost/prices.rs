@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use llm::{Usage, usage::Tier};
+use llm::{Tier, Usage};
 
 /// The prices of a backend's models.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,6 +234,11 @@ impl Entry {
 }
 
 impl Money {
+    /// Returns so many millionths of the currency.
+    pub fn of_micros(micros: u64) -> Self {
+        Self(micros.saturating_mul(MILLION))
+    }
+
     /// Returns the amount in millionths of the currency, rounded up: what is charged must not vanish.
     pub fn micros(self) -> u64 {
         self.0.div_ceil(MILLION)
@@ -314,7 +319,8 @@ mod tests {
     fn check(list: &str, model: &str, usage: &Usage, expected: Option<[&str; 3]>) {
         let prices = Prices::parse(list).expect("prices");
         let spent = prices.of(model, usage, Some(60));
-        let found = spent.map(|spent| [spent.prompt, spent.answer, spent.total].map(|money| money.to_string()));
+        let found =
+            spent.map(|spent| [spent.prompt, spent.answer, spent.total].map(|money| money.to_string()));
         let expected = expected.map(|amounts| amounts.map(str::to_owned));
         assert_eq!(found, expected, "{list} {model}");
         assert_eq!(Prices::parse(&prices.to_string()), Ok(prices), "{list}");
@@ -330,7 +336,12 @@ mod tests {
         // An hour's cache is a part of what is written, and as dear where nothing else is said.
         let cached = "USD; input=1, cache-creation-input=2";
         check(cached, "m", &USAGE, Some(["0.00126", "0", "0.00126"]));
-        check("USD; input=0.000001", "m", &USAGE, Some(["0.00000000123", "0", "0.00000000123"]));
+        check(
+            "USD; input=0.000001",
+            "m",
+            &USAGE,
+            Some(["0.00000000123", "0", "0.00000000123"]),
+        );
     }
 
     #[test]
@@ -346,9 +357,24 @@ mod tests {
     fn tiers_have_factors() {
         let list = "USD; input=1, output=10, flex=0.5, priority=2";
         let at = |tier| Usage { tier, ..USAGE };
-        check(list, "m", &at(Some(Tier::Flex)), Some(["0.000615", "0.002", "0.002615"]));
-        check(list, "m", &at(Some(Tier::Priority)), Some(["0.00246", "0.008", "0.01046"]));
-        check(list, "m", &at(Some(Tier::Batch)), Some(["0.00123", "0.004", "0.00523"]));
+        check(
+            list,
+            "m",
+            &at(Some(Tier::Flex)),
+            Some(["0.000615", "0.002", "0.002615"]),
+        );
+        check(
+            list,
+            "m",
+            &at(Some(Tier::Priority)),
+            Some(["0.00246", "0.008", "0.01046"]),
+        );
+        check(
+            list,
+            "m",
+            &at(Some(Tier::Batch)),
+            Some(["0.00123", "0.004", "0.00523"]),
+        );
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Client {
             reference: "",
             route: "default/r",
             usage: &usage,
+            money: cost::prices::Money::default(),
         };
         let request = Request {
             subject: Subject {

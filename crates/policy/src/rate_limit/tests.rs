@@ -51,6 +51,7 @@ fn subject(usage: &Usage) -> cost::Subject<'_> {
         reference: "default/openai/route/r/rule/0/ref/0",
         route: "default/r",
         usage,
+        money: cost::prices::Money::default(),
     }
 }
 

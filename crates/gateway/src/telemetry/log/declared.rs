@@ -13,6 +13,7 @@ use config::{
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts};
 use llm::ErrorKind;
 use policy::access_log::{AccessLog, Condition, Form, Header, Line, Operator, Request, Told as Telling};
+use policy::cost::prices::Spent;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -342,6 +343,8 @@ impl Told<'_> {
             "llm_output_token" => json!(usage.output),
             "llm_reasoning_token" => json!(usage.reasoning),
             "llm_total_token" => json!(known.then(|| usage.total())),
+            "usage_cost" => json!(self.spent().map(|(spent, _)| spent.total.amount())),
+            "usage_cost_currency" => json!(self.spent().map(|(_, currency)| currency)),
             "mcp_request_id" => json!(self.tools().and_then(|tools| tools.id)),
             "mcp_method" => json!(self.tools().map(|tools| tools.method)),
             "mcp_tool_name" => json!(self.tools().and_then(|tools| tools.tool)),
@@ -353,6 +356,10 @@ impl Told<'_> {
                     .find_map(|(name, value)| (name == key).then(|| text(value))?)
             ),
         }
+    }
+
+    fn spent(&self) -> Option<(Spent, &str)> {
+        self.facts.bill.as_ref().and_then(|bill| bill.spent())
     }
 
     fn tools(&self) -> Option<Tools> {

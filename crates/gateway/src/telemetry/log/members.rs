@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, io::Write};
 
+use policy::cost::prices::Money;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -32,6 +33,8 @@ pub(super) enum Member<'a> {
     Code(i32),
     /// It is finite, and has three decimal places at most.
     Number(f64),
+    /// A number with as many decimal places as it has.
+    Amount(Money),
     Flag(bool),
     Texts(&'a [Cow<'static, str>]),
     Counts(&'a [(&'a str, u64)]),
@@ -103,6 +106,9 @@ impl Line {
             Member::Count(count) => self.write(count),
             Member::Code(code) => self.write(code),
             Member::Number(number) => self.write(number),
+            Member::Amount(amount) => {
+                let _ = write!(self.0, "{amount}");
+            }
             Member::Flag(flag) => self.write(flag),
             Member::Texts(texts) => self.each((b'[', b']'), texts, |line, text| line.quote(text)),
             Member::Counts(counts) => self.each((b'{', b'}'), counts, |line, (name, count)| {
@@ -140,6 +146,7 @@ impl Members for Map<String, Value> {
             Member::Count(count) => json!(count),
             Member::Code(code) => json!(code),
             Member::Number(number) => json!(number),
+            Member::Amount(amount) => json!(amount.amount()),
             Member::Flag(flag) => json!(flag),
             Member::Texts(texts) => json!(texts),
             Member::Counts(counts) => counts
@@ -175,6 +182,7 @@ mod tests {
         told.put("time", Member::Time(jiff::Timestamp::UNIX_EPOCH));
         told.put("number", Member::Number(number));
         told.put("code", Member::Code(-32_000));
+        told.put("amount", Member::Amount(Money::of_micros(number as u64)));
         told.put("flag", Member::Flag(true));
         told.some("none", None);
         told.put("texts", Member::Texts(&cows));

@@ -4,6 +4,7 @@ use std::{borrow::Cow, io::Write, time::Duration};
 
 use http::{HeaderValue, Version};
 use llm::chat::FinishReason;
+use policy::cost::prices::Spent;
 
 use super::members::{Member, Members};
 use crate::{
@@ -47,6 +48,8 @@ pub(super) struct Record<'a> {
     estimated: bool,
     /// In the order of their names.
     costs: Vec<(&'a str, u64)>,
+    /// What it has cost in money, and in which.
+    spent: Option<(Spent, &'a str)>,
     /// Milliseconds from the start of the attempt.
     time_to_first_token: Option<f64>,
     losses: Vec<Cow<'static, str>>,
@@ -133,6 +136,7 @@ impl<'a> Record<'a> {
             search_units: facts.usage.search_units,
             estimated: facts.bill.as_ref().is_some_and(|bill| bill.estimated),
             costs: costs(facts),
+            spent: facts.bill.as_ref().and_then(|bill| bill.spent()),
             time_to_first_token: attempt.and_then(|attempt| attempt.first_token).map(millis),
             losses: dialect.map_or_else(Vec::new, |dialect| facts.losses.names(dialect)),
             tools: Tools::of(facts),
@@ -196,6 +200,10 @@ impl<'a> Record<'a> {
         if !self.costs.is_empty() {
             told.put("costs", Member::Counts(&self.costs));
         }
+        if let Some((spent, currency)) = self.spent {
+            told.put("gen_ai.usage.cost", Member::Amount(spent.total));
+            told.put("gen_ai.usage.cost_currency", Member::Text(currency));
+        }
         told.some(
             "time_to_first_token",
             self.time_to_first_token.map(Member::Number),
@@ -235,6 +243,10 @@ impl<'a> Record<'a> {
         );
         pair("input_tokens", show(&self.input_tokens));
         pair("output_tokens", show(&self.output_tokens));
+        let cost = self
+            .spent
+            .map(|(spent, currency)| format!("{}{currency}", spent.total));
+        pair("cost", show(&cost));
         let losses = (!self.losses.is_empty()).then(|| self.losses.join(","));
         pair(
             "losses",

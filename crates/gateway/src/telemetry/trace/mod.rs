@@ -380,6 +380,11 @@ impl Exchange<'_> {
         for (name, number) in decision.bill.iter().flat_map(|bill| &bill.costs) {
             span.attributes.set(format!("tollgate.cost.{name}"), *number);
         }
+        if let Some((spent, currency)) = decision.bill.as_ref().and_then(|bill| bill.spent()) {
+            span.attributes.set("gen_ai.usage.cost", spent.total.amount());
+            span.attributes
+                .set("gen_ai.usage.cost_currency", currency.to_owned());
+        }
         span
     }
 

@@ -3,6 +3,7 @@
 mod budgets;
 mod cut;
 mod declared;
+mod money;
 mod outcomes;
 mod quotas;
 

@@ -61,6 +61,13 @@ pub(super) fn describe(span: &mut Span, exchange: &Exchange<'_>, content: &Conte
         label,
     };
     describe.request(attributes);
+    let bill = exchange.decision.bill.as_ref();
+    // The vocabulary knows one currency.
+    if let Some((spent, "USD")) = bill.and_then(|bill| bill.spent()) {
+        attributes.set("llm.cost.prompt", spent.prompt.amount());
+        attributes.set("llm.cost.completion", spent.answer.amount());
+        attributes.set("llm.cost.total", spent.total.amount());
+    }
     if exchange.succeeded() {
         describe.response(attributes);
         span.status = Status::Ok;
