@@ -5,7 +5,6 @@
 //! apart: a client must not be able to grow the memory of the process.
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,12 +12,11 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
 use http::HeaderValue;
-use llm::{Field, Severity};
+use llm::Severity;
 use policy::rate_limit::store::Entry;
 use prometheus_client::{
-    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text},
+    encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -26,6 +24,8 @@ use prometheus_client::{
 use super::{
     attributes::Name,
     histogram::{Bounds, Form, Forms, Histogram},
+    labels::{Attempt, GenAi, Limited, Loss, Request, Searched, Target, field},
+    names::Names,
     own::{OwnMetrics, Spending, Unpriced},
     process::Process,
     quotas::QuotaMetrics,
@@ -36,12 +36,6 @@ use crate::{
     facts::{Attempted, Facts, Outcome},
     meter::Charge,
 };
-
-/// The most names that are told apart, beside those of the configuration.
-const MAX_NAMES: usize = 4096;
-
-/// The longest name of a model that is a label.
-const MAX_NAME: usize = 256;
 
 // Bounds that the compatibility specification names, and beyond them where it says that these end too early.
 const TOKENS: &[f64] = &[
@@ -93,7 +87,7 @@ pub(crate) struct Metrics {
     /// Held while everything is read, so that gauges are set, and a form is told, for one reader at a time.
     reading: Mutex<()>,
     forms: Forms,
-    names: ArcSwap<Names>,
+    names: Names,
     token_usage: Histograms,
     duration: Histograms,
     first_token: Histograms,
@@ -105,61 +99,6 @@ pub(crate) struct Metrics {
     limited: Family<Limited, Counter>,
     dropped_records: Gauge<u64, AtomicU64>,
     dropped_spans: Gauge<u64, AtomicU64>,
-}
-
-/// Names that are labels.
-#[derive(Clone, Default)]
-struct Names {
-    all: HashSet<Arc<str>>,
-    /// How many of them others have chosen than the configuration.
-    free: usize,
-}
-
-/// The labels of the `gen_ai_*` families.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct GenAi {
-    operation: &'static str,
-    provider: &'static str,
-    original_model: Arc<str>,
-    request_model: Arc<str>,
-    response_model: Arc<str>,
-    token_type: Option<&'static str>,
-    error: Option<&'static str>,
-    mapped: Mapped,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Request {
-    operation: &'static str,
-    provider: &'static str,
-    status: u16,
-    outcome: &'static str,
-    route: Option<Arc<str>>,
-    mapped: Mapped,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Attempt {
-    backend: Arc<str>,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Loss {
-    field: &'static str,
-    severity: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Searched {
-    provider: &'static str,
-    model: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Limited {
-    rule: String,
-    reason: &'static str,
 }
 
 impl Metrics {
@@ -258,7 +197,7 @@ impl Metrics {
             registry,
             reading: Mutex::default(),
             forms,
-            names: ArcSwap::default(),
+            names: Names::default(),
             requests,
             attempts,
             losses,
@@ -331,8 +270,8 @@ impl Metrics {
         let mut labels = GenAi {
             operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
             provider: attempt.provider,
-            original_model: self.bounded(model, || facts.runtime().names_model(model)),
-            request_model: self.bounded(&attempt.model, || {
+            original_model: self.names.label(model, || facts.runtime().names_model(model)),
+            request_model: self.names.label(&attempt.model, || {
                 // What replaces the client's word is declared.
                 attempt.model != model || facts.runtime().names_model(model)
             }),
@@ -441,31 +380,9 @@ impl Metrics {
         Ok(out)
     }
 
-    /// Returns `name` as a label; past [`MAX_NAMES`] all new names are one.
+    /// Returns `name` as a label, if it is among those that are told apart.
     pub(crate) fn name(&self, name: &str) -> Arc<str> {
-        self.bounded(name, || false)
-    }
-
-    /// Returns `name` as a label. One that is `declared` is always told apart: clients that make up names must not be able
-    /// to hide those that are served.
-    fn bounded(&self, name: &str, declared: impl FnOnce() -> bool) -> Arc<str> {
-        let names = self.names.load();
-        if let Some(known) = names.all.get(name) {
-            return Arc::clone(known);
-        }
-        let declared = declared();
-        if !declared && (names.free >= MAX_NAMES || name.len() > MAX_NAME) {
-            return "_other".into();
-        }
-        let new: Arc<str> = name.into();
-        self.names.rcu(|names| {
-            let mut names = Names::clone(names);
-            if names.all.insert(Arc::clone(&new)) && !declared {
-                names.free += 1;
-            }
-            names
-        });
-        new
+        self.names.label(name, || false)
     }
 }
 
@@ -475,127 +392,5 @@ fn error_type(facts: &Facts, outcome: Outcome) -> &'static str {
         (Some(error), _) => error.name(),
         (None, Outcome::Dropped) => "canceled",
         (None, Outcome::Complete | Outcome::Broken) => "_OTHER",
-    }
-}
-
-/// Returns a label for `field`, without index or name: a client chooses those.
-fn field(field: &Field) -> &'static str {
-    match field {
-        Field::Instructions => "instructions",
-        Field::Message(_) => "message",
-        Field::Tool(_) => "tool",
-        Field::ToolChoice => "tool_choice",
-        Field::ParallelToolCalls => "parallel_tool_calls",
-        Field::Output => "output",
-        Field::Temperature => "temperature",
-        Field::TopP => "top_p",
-        Field::TopK => "top_k",
-        Field::Seed => "seed",
-        Field::FrequencyPenalty => "frequency_penalty",
-        Field::PresencePenalty => "presence_penalty",
-        Field::Logprobs => "logprobs",
-        Field::Stop => "stop",
-        Field::Choices => "choices",
-        Field::Reasoning => "reasoning",
-        Field::MaxOutput => "max_output",
-        Field::User => "user",
-        Field::ServiceTier => "service_tier",
-        Field::Cache => "cache",
-        Field::Extension(_) => "extension",
-        Field::Reply(_) | Field::Member(_) => "reply",
-    }
-}
-
-impl EncodeLabelSet for GenAi {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("gen_ai_operation_name", self.operation).encode(encoder.encode_label())?;
-        ("gen_ai_provider_name", self.provider).encode(encoder.encode_label())?;
-        ("gen_ai_original_model", &*self.original_model).encode(encoder.encode_label())?;
-        ("gen_ai_request_model", &*self.request_model).encode(encoder.encode_label())?;
-        ("gen_ai_response_model", &*self.response_model).encode(encoder.encode_label())?;
-        if let Some(token_type) = self.token_type {
-            ("gen_ai_token_type", token_type).encode(encoder.encode_label())?;
-        }
-        if let Some(error) = self.error {
-            ("error_type", error).encode(encoder.encode_label())?;
-        }
-        for (label, value) in &*self.mapped {
-            (&**label, &**value).encode(encoder.encode_label())?;
-        }
-        Ok(())
-    }
-}
-
-impl EncodeLabelSet for Request {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("operation", self.operation).encode(encoder.encode_label())?;
-        ("provider", self.provider).encode(encoder.encode_label())?;
-        ("status", self.status).encode(encoder.encode_label())?;
-        ("outcome", self.outcome).encode(encoder.encode_label())?;
-        if let Some(route) = &self.route {
-            ("route", &**route).encode(encoder.encode_label())?;
-        }
-        for (label, value) in &*self.mapped {
-            (&**label, &**value).encode(encoder.encode_label())?;
-        }
-        Ok(())
-    }
-}
-
-impl EncodeLabelSet for Attempt {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("backend", &*self.backend).encode(encoder.encode_label())?;
-        ("outcome", self.outcome).encode(encoder.encode_label())
-    }
-}
-
-impl EncodeLabelSet for Searched {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("gen_ai_provider_name", self.provider).encode(encoder.encode_label())?;
-        ("gen_ai_request_model", &*self.model).encode(encoder.encode_label())
-    }
-}
-
-impl EncodeLabelSet for Limited {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("rule", self.rule.as_str()).encode(encoder.encode_label())?;
-        ("reason", self.reason).encode(encoder.encode_label())
-    }
-}
-
-impl EncodeLabelSet for Loss {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("field", self.field).encode(encoder.encode_label())?;
-        ("severity", self.severity).encode(encoder.encode_label())
-    }
-}
-
-/// The resource that OpenTelemetry's exporters would name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Target;
-
-impl EncodeLabelSet for Target {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("service_name", "ai-gateway").encode(encoder.encode_label())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whoever makes up names uses up those of others, and hides nothing that is declared.
-    #[test]
-    fn names_have_a_bound_and_declared_ones_have_none() {
-        let metrics = Metrics::new(&Options::default());
-        for number in 0..MAX_NAMES {
-            let name = format!("made-up-{number}");
-            assert_eq!(&*metrics.name(&name), name);
-        }
-        assert_eq!(&*metrics.name("one more"), "_other");
-        assert_eq!(&*metrics.name("made-up-7"), "made-up-7");
-        assert_eq!(&*metrics.bounded("declared", || true), "declared");
-        assert_eq!(&*metrics.name("declared"), "declared");
-        assert_eq!(&*metrics.name(&"x".repeat(MAX_NAME + 1)), "_other");
     }
 }
