@@ -61,7 +61,10 @@ pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let telemetry = Telemetry::from_environment(&|name| env::var(name).ok())?;
+    let telemetry = Telemetry::from_environment(&|name| {
+        // What is no text is no good value either, and is said to be none.
+        env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+    })?;
     let options = Options {
         sessions: seeds.options(),
         redis,
