@@ -1,17 +1,17 @@
 //! Access records in the forms that resources declare, written to files.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use config::{
     kind::envoy_proxy::Setting,
     snapshot::{DeclaredLog, Timeouts},
 };
 use gateway::{Gateway, Options, Telemetry};
-use policy::access_log::AccessLog;
+use policy::{access_log::AccessLog, cost::Costs};
 use serde_json::{Value, json};
 use testkit::{Reply, Upstream, client, fixture};
 
-use crate::fixture::{CHAT, MODEL, openai, options, snapshot};
+use crate::fixture::{CHAT, MODEL, openai, options, snapshot_with};
 
 /// Returns the lines that a request leaves in a log with `setting`, whose file is put in.
 async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &str)]) -> Vec<String> {
@@ -21,7 +21,14 @@ async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &s
     setting["sinks"] = json!([]);
     let setting: Setting = serde_json::from_value(setting).expect("a setting");
     let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
-    let mut snapshot = snapshot(Timeouts::default(), [openai(&upstream)]);
+    let costs = json!([{ "metadataKey": "in_all", "type": "CEL", "cel": "total_tokens * 2u" }]);
+    let costs: Vec<_> = serde_json::from_value(costs).expect("costs");
+    let (costs, faults) = Costs::parse(&costs, &[]);
+    assert_eq!(faults, []);
+    let to = openai(&upstream).priced("USD; input=2, output=10");
+    let mut snapshot = snapshot_with(Timeouts::default(), [to], |rule| {
+        rule.costs = Some(Arc::new(costs.clone()));
+    });
     let files = vec![path.display().to_string()];
     let log = AccessLog::parse(setting.format.as_ref(), &setting.matches, files).expect("a sound setting");
     let log = DeclaredLog {
@@ -64,6 +71,9 @@ async fn json_records_keep_types_and_say_null() {
         "answered": "%DYNAMIC_METADATA(io.envoy.ai_gateway:response_model)%",
         "total": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_total_token)%",
         "route": "%ROUTE_NAME%",
+        "cost": "%DYNAMIC_METADATA(io.envoy.ai_gateway:in_all)%",
+        "money": "%DYNAMIC_METADATA(io.envoy.ai_gateway:usage_cost)%",
+        "currency": "%DYNAMIC_METADATA(io.envoy.ai_gateway:usage_cost_currency)%",
     }}});
     let headers = [("user-agent", "sdk"), ("agent-session-id", "s-1")];
     let lines = lines("json", setting, MODEL, &headers).await;
@@ -77,7 +87,7 @@ async fn json_records_keep_types_and_say_null() {
         "model": "m", "path": CHAT, "status": 200, "both": "HTTP/1.1 -", "agent": "sdk",
         "kind": "application/json", "details": "via_upstream", "cluster": "default/backend-0",
         "client": "127.0.0.1", "absent": null, "session": "s-1", "answered": "gpt", "total": null,
-        "route": "default/route",
+        "route": "default/route", "cost": 36, "money": 0.000_092, "currency": "USD",
     });
     assert_eq!(record, expected);
 }

@@ -4,6 +4,7 @@ pub(crate) mod declared;
 mod members;
 pub(crate) mod record;
 mod sender;
+mod told;
 mod writer;
 
 use std::{
