@@ -108,6 +108,7 @@ pub(crate) fn call(
         headers: crate::inbound::headers(target.provider, ask.format),
         replaces,
         body,
+        more: Vec::new(),
         losses,
         reply: reply::Reply::Translate(Reply {
             client,

@@ -94,6 +94,7 @@ pub(crate) fn call(inbound: &Inbound, sides: &Sides<'_>, target: &Target<'_>) ->
         headers: crate::inbound::headers(target.provider, ask.format),
         replaces: carried.replaces,
         body: inbound.shallow.with(&edits),
+        more: Vec::new(),
         losses,
         reply: reply::Reply::Relay(Reply {
             client,

@@ -111,6 +111,17 @@ impl Reply {
         }
     }
 
+    /// Takes the whole successful reply to one of several calls; the last one is for [`Reply::response`].
+    ///
+    /// # Errors
+    /// A 502, if the reply breaks its format.
+    pub fn take(&mut self, body: &[u8]) -> Result<(), ApiError> {
+        match self {
+            Reply::Document(reply) => reply.take(body),
+            Reply::Relay(_) | Reply::Translate(_) | Reply::Upload(_) => Ok(()),
+        }
+    }
+
     /// Turns a whole successful reply into the client's.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::{
     upload::{Pull, Upload},
 };
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What is asked of upstreams.
 #[derive(Clone, Copy)]
@@ -24,11 +24,14 @@ pub(crate) enum Asked<'a> {
 pub(super) struct Said {
     pub(super) head: Head,
     pub(super) payload: Payload,
+    /// The bodies of further calls, where the upstream takes only a part of what is asked at once.
+    pub(super) more: Vec<Bytes>,
     pub(super) losses: Losses,
     pub(super) reply: llm::Reply,
 }
 
 /// The head of a call, as far as format and provider decide it.
+#[derive(Clone)]
 pub(super) struct Head {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
@@ -114,6 +117,7 @@ impl Asked<'_> {
                         content_type: JSON,
                     },
                     payload: Payload::Document(call.body),
+                    more: call.more,
                     losses: call.losses,
                     reply: call.reply,
                 })

@@ -14,6 +14,7 @@ use super::{
     limit::{Alarm, Limits},
     refused::{Cause, Refused},
     reply::{Stream, poll_arrived},
+    several::Several,
 };
 use crate::{
     body::Pieces,
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// The largest unary reply.
-const MAX_REPLY: usize = 64 * 1024 * 1024;
+pub(super) const MAX_REPLY: usize = 64 * 1024 * 1024;
 
 /// The most that is withheld of a stream that has said nothing yet.
 const MAX_HELD: usize = 64 * 1024;
@@ -60,7 +61,7 @@ pub(super) struct Attempt<'a> {
 
 /// What is to be done with an answer that may mean that the credential was not taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
+pub(super) enum Patience {
     /// The same is asked again where there is another credential by now.
     Learn,
     /// It is the answer.
@@ -147,23 +148,50 @@ impl Attempt<'_> {
         let Said {
             head,
             payload,
+            more,
             losses,
             mut reply,
         } = said;
         if self.renames() {
             reply.call_model(self.asked.model());
         }
+        let credential = backend.credential.as_ref();
+        if !more.is_empty() {
+            let several = Several {
+                client: &client,
+                credential,
+                head,
+                bodies: std::iter::once(payload)
+                    .chain(more.into_iter().map(Payload::Document))
+                    .collect(),
+                patience,
+            };
+            return Box::pin(self.ask_each(ctx, several, reply, losses)).await;
+        }
         let (mut request, body) = self.request(&client.host, head, payload)?;
         if let Some(trace) = &mut ctx.facts.trace {
             trace.call(ctx.facts.attempts, request.headers_mut());
         }
-        let used = match &backend.credential {
+        let used = match credential {
             Some(credential) => self.dress(ctx, alarm, credential, &mut request, body).await?,
             None => None,
         };
         if let Some(arrived) = ctx.facts.arrived.take() {
             ctx.runtime.metrics.own.prepared(arrived.elapsed());
         }
+        let response = self.call(alarm, &client, request, used, patience).await?;
+        self.read(ctx, alarm, response, reply, losses).await
+    }
+
+    /// Makes a call that was dressed with what was `used`.
+    pub(super) async fn call(
+        &self,
+        alarm: &mut Alarm,
+        client: &Client,
+        request: Request<Outgoing>,
+        used: Option<Used>,
+        patience: Patience,
+    ) -> Result<Response<upstream::Reply>, Box<Refused>> {
         let response = {
             let call = pin!(client.call(request));
             match self.asked.limit(alarm, self.limits, call).await {
@@ -182,11 +210,11 @@ impl Attempt<'_> {
                 return Err(Refused::new(Cause::Stale, error));
             }
         }
-        self.read(ctx, alarm, response, reply, losses).await
+        Ok(response)
     }
 
     /// Puts the credential on `request`, whose body is `body` unless it is sent while it arrives.
-    async fn dress(
+    pub(super) async fn dress(
         &self,
         ctx: &Ctx,
         alarm: &mut Alarm,
@@ -217,7 +245,7 @@ impl Attempt<'_> {
 
     /// Returns the HTTP request, each layer over the one before: client, provider, declared changes, ours. Its
     /// body is returned too where it is held.
-    fn request(
+    pub(super) fn request(
         &self,
         host: &HeaderValue,
         head: Head,
@@ -272,10 +300,9 @@ impl Attempt<'_> {
         let is_stream = is_of_type(&head.headers, reply.stream_type());
         reply.hear(&head.headers);
         let kind = head.headers.get(header::CONTENT_TYPE).cloned();
-        let coding = head.headers.get(header::CONTENT_ENCODING).cloned();
+        let coding = coding_of(&head.headers).cloned();
         let mut headers = head.headers;
         headers::to_client(&mut headers);
-        let coding = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
         let decoder = match &coding {
             None => None,
             Some(coding) => match Coding::of(coding).and_then(Decoder::new) {
@@ -387,7 +414,7 @@ impl Attempt<'_> {
     }
 
     /// Tells in a header what the upstream calls the model, which is `observed` if it says so.
-    fn tell_model(&self, headers: &mut HeaderMap, observed: Option<&str>) {
+    pub(super) fn tell_model(&self, headers: &mut HeaderMap, observed: Option<&str>) {
         let named = observed.or(self.candidate.model.as_deref());
         let value = named.filter(|_| self.renames()).map(HeaderValue::from_str);
         if let Some(Ok(value)) = value {
@@ -396,7 +423,7 @@ impl Attempt<'_> {
     }
 
     /// Reads a unary reply to its end, so that a break in the middle is still a refusal.
-    async fn whole(&self, alarm: &mut Alarm, body: &mut Arriving) -> Result<Bytes, Box<Refused>> {
+    pub(super) async fn whole(&self, alarm: &mut Alarm, body: &mut Arriving) -> Result<Bytes, Box<Refused>> {
         let mut read = Pieces::default();
         loop {
             let piece = poll_fn(|cx| body.poll_piece(cx));
@@ -458,8 +485,14 @@ impl Attempt<'_> {
     }
 }
 
+/// Returns the coding in which a reply comes, if it comes in one.
+pub(super) fn coding_of(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let coding = headers.get(header::CONTENT_ENCODING);
+    coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Returns what a reply amounts to whose status says that it is no answer.
-fn failed(
+pub(super) fn failed(
     status: StatusCode,
     headers: HeaderMap,
     retry_after: Option<u64>,
@@ -482,7 +515,7 @@ fn failed(
 }
 
 /// Returns what an answer amounts to that comes in a coding nobody here knows.
-fn illegible(coding: &HeaderValue) -> Box<Refused> {
+pub(super) fn illegible(coding: &HeaderValue) -> Box<Refused> {
     let coding = coding.to_str().unwrap_or("?");
     let message = format!("the upstream answered in the coding {coding}, which cannot be decoded");
     Refused::new(Cause::BadReply, ApiError::bad_reply(message))

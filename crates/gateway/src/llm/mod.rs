@@ -7,6 +7,7 @@ mod limit;
 mod managed;
 mod refused;
 pub(crate) mod reply;
+mod several;
 pub(crate) mod upload;
 
 use std::{sync::Arc, time::Duration};

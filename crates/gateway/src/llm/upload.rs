@@ -239,6 +239,7 @@ impl Upload {
                 edited: VecDeque::new(),
                 length: self.announced.and_then(length),
             })),
+            more: Vec::new(),
             losses: llm::Losses::default(),
             reply: call.reply,
         })

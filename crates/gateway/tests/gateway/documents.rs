@@ -2,7 +2,7 @@
 
 use llm::provider::{Bedrock, GROQ, Vertex};
 use serde_json::{Value, json};
-use testkit::{Reply, Upstream};
+use testkit::{Reply, Script, Upstream};
 
 use crate::fixture::{MODEL, To, messages, openai, serve, to};
 
@@ -81,6 +81,93 @@ async fn embeddings_fall_back_to_another_form() {
     served
         .metric_reaches("gen_ai_client_token_usage_sum", &input, 2.0)
         .await;
+}
+
+/// Returns an upstream that embeds one text, a number, as that number.
+async fn one_by_one() -> Upstream {
+    let embed = |text: &str| -> f32 { text.parse().expect("the text is a number") };
+    let script = Script::answer(move |asked| {
+        let body = asked.json();
+        if asked.target.contains("titan") {
+            let text = body["inputText"].as_str().expect("one text");
+            if text == "busy" {
+                let head = [("x-amzn-errortype", "ThrottlingException"), ("retry-after", "7")];
+                return Reply::whole(429, &head, r#"{"message":"Too many requests"}"#);
+            }
+            return Reply::json(
+                200,
+                &json!({ "embedding": [embed(text)], "inputTextTokenCount": 2 }),
+            );
+        }
+        let text = &body["singleEmbeddingParams"]["text"]["value"];
+        let vectors = json!({ "embeddings": [{ "embedding": [embed(text.as_str().expect("one text"))] }] });
+        let head = [
+            ("content-type", "application/json"),
+            ("x-amzn-bedrock-input-token-count", "3"),
+        ];
+        Reply::whole(200, &head, &vectors.to_string())
+    });
+    Upstream::start(script).await
+}
+
+fn of_bedrock(upstream: &Upstream, model: &str) -> To {
+    To {
+        model: Some(model.to_owned()),
+        ..to(&Bedrock, upstream.address())
+    }
+}
+
+#[tokio::test]
+async fn texts_are_embedded_one_by_one_where_a_model_takes_no_more() {
+    const COUNT: u16 = 40;
+    let texts: Vec<String> = (0..COUNT).map(|text| text.to_string()).collect();
+    for (model, tokens) in [
+        ("amazon.titan-embed-text-v2:0", 2_u16),
+        ("amazon.nova-2-multimodal-embeddings-v1:0", 3),
+    ] {
+        let upstream = one_by_one().await;
+        let served = serve([of_bedrock(&upstream, model)]).await;
+        let answer = served
+            .post(EMBEDDINGS, &json!({ "model": MODEL, "input": texts }))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let document = answer.json();
+        let data: Vec<Value> = (0..COUNT)
+            .map(|text| json!({ "object": "embedding", "index": text, "embedding": [f32::from(text)] }))
+            .collect();
+        assert_eq!(document["data"], json!(data), "{model}");
+        let total = COUNT * tokens;
+        assert_eq!(
+            document["usage"],
+            json!({ "prompt_tokens": total, "total_tokens": total })
+        );
+        assert_eq!(
+            (&document["model"], answer.header("x-tollgate-model")),
+            (&json!(MODEL), model)
+        );
+        assert_eq!(upstream.requests().len(), usize::from(COUNT));
+        let input = ["gen_ai_token_type=\"input\""];
+        served
+            .metric_reaches("gen_ai_client_token_usage_sum", &input, f64::from(total))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn one_text_that_fails_fails_them_all() {
+    let upstream = one_by_one().await;
+    let titan = || of_bedrock(&upstream, "amazon.titan-embed-text-v2:0");
+    let request = json!({ "model": MODEL, "input": ["1", "busy", "2"] });
+    let answer = serve([titan()]).await.post(EMBEDDINGS, &request).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, "7"));
+    let error = &answer.json()["error"];
+    assert_eq!(error["message"], "Too many requests");
+    assert_eq!(error["code"], "ThrottlingException");
+    let other = Upstream::start(Reply::json(200, &vectors())).await;
+    let served = serve([titan(), openai(&other).after()]).await;
+    let answer = served.post(EMBEDDINGS, &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(other.received(1).await[0].json(), request);
 }
 
 #[tokio::test]

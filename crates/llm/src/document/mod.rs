@@ -181,6 +181,7 @@ pub(crate) fn call(
     let mut losses = Losses::default();
     let mut withhold_usage = false;
     let mut replaces = Vec::new();
+    let mut more = Vec::new();
     let (body, decode) = match wire {
         Wire::Same(_) => {
             let edits = edits(document, inbound, target);
@@ -190,8 +191,10 @@ pub(crate) fn call(
         Wire::Embedding(form) => {
             let request = embedding::Request::parse(inbound.shallow.bytes(), &mut losses)?;
             let base64 = request.base64;
-            let body = form.encode(&request, target, &mut losses);
-            (body, reply::Decode::Embedding { form, base64 })
+            let body;
+            (body, more) = form.encode(request, target, &mut losses);
+            let before = embedding::Reply::default();
+            (body, reply::Decode::Embedding { form, base64, before })
         }
         Wire::Count(form) => {
             let body = form.encode(document, inbound, target, headers, &mut losses)?;
@@ -213,6 +216,7 @@ pub(crate) fn call(
         headers: crate::inbound::headers(target.provider, wire.words()),
         replaces,
         body,
+        more,
         losses,
         reply: crate::Reply::Document(Reply {
             document,

@@ -32,8 +32,12 @@ pub struct Reply {
 pub(super) enum Decode {
     /// It is what the client expects.
     Same,
-    /// As vectors, which the client wants in base64 or as numbers.
-    Embedding { form: embedding::Form, base64: bool },
+    /// As vectors, which the client wants in base64 or as numbers, after those of earlier calls.
+    Embedding {
+        form: embedding::Form,
+        base64: bool,
+        before: embedding::Reply,
+    },
     /// As a count.
     Count(count::Form),
     /// As an order of documents, which the client may want to have back.
@@ -88,6 +92,16 @@ impl Reply {
         self.tokens = count.and_then(|count| count.to_str().ok()?.parse().ok());
     }
 
+    /// Takes a reply that others follow.
+    pub(crate) fn take(&mut self, body: &[u8]) -> Result<(), ApiError> {
+        match &mut self.decode {
+            Decode::Embedding { form, before, .. } => before.add(form.decode(body)?, self.tokens.take()),
+            // Only vectors are asked for in several calls.
+            Decode::Same | Decode::Count(_) | Decode::Rerank { .. } => {}
+        }
+        Ok(())
+    }
+
     pub(crate) fn response(self, body: Bytes) -> Result<Answer, ApiError> {
         let mut observed = self.observed();
         let name = self.name.as_deref();
@@ -99,9 +113,12 @@ impl Reply {
                     None => body,
                 }
             }
-            Decode::Embedding { form, base64 } => {
-                let mut reply = form.decode(&body)?;
-                reply.tokens = reply.tokens.or(self.tokens);
+            Decode::Embedding {
+                form,
+                base64,
+                before: mut reply,
+            } => {
+                reply.add(form.decode(&body)?, self.tokens);
                 observed.model = Some(self.model.clone());
                 observed.usage.input = reply.tokens;
                 reply.encode(name.unwrap_or(&self.model), base64)

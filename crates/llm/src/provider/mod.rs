@@ -217,6 +217,9 @@ pub struct Call {
     pub replaces: Vec<(HeaderName, Option<HeaderValue>)>,
     /// The body.
     pub body: Bytes,
+    /// The bodies of further calls that differ in nothing else, where the upstream takes only a part of what is asked
+    /// at once; the replies, in this order, are one answer.
+    pub more: Vec<Bytes>,
     /// What this upstream will not hear.
     pub losses: Losses,
     /// What is to be done with the reply.

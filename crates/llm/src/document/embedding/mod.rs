@@ -18,6 +18,10 @@ mod bedrock;
 mod cohere;
 mod google;
 
+/// The most texts that are asked for one by one; no more may be in a request to OpenAI (API reference, "Create
+/// embeddings").
+const MAX_TEXTS: usize = 2048;
+
 /// The forms of other providers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -100,8 +104,40 @@ impl Form {
         }
     }
 
-    /// Returns `request` in this form.
-    pub(super) fn encode(self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
+    /// Returns `request` in this form: one body, or one for each text where the form takes no more of them.
+    pub(super) fn encode(
+        self,
+        mut request: Request,
+        target: &Target<'_>,
+        losses: &mut Losses,
+    ) -> (Bytes, Vec<Bytes>) {
+        let is_too_much = |texts: &[Text]| self.takes_one() && (2..=MAX_TEXTS).contains(&texts.len());
+        let texts = match &mut request.input {
+            Input::Texts(texts) if is_too_much(texts) => std::mem::take(texts),
+            Input::Texts(_) | Input::Tokens | Input::Parts(_) => Vec::new(),
+        };
+        let mut bodies = texts.into_iter().map(|text| {
+            request.input = Input::Texts(vec![text]);
+            self.encode_one(&request, target, losses)
+        });
+        match bodies.next() {
+            Some(first) => (first, bodies.collect()),
+            None => {
+                drop(bodies);
+                (self.encode_one(&request, target, losses), Vec::new())
+            }
+        }
+    }
+
+    /// Returns whether a document in this form holds one text.
+    fn takes_one(self) -> bool {
+        match self {
+            Form::EmbedContent | Form::Titan | Form::Nova => true,
+            Form::Predict | Form::BatchEmbedContents | Form::BedrockCohere | Form::Cohere => false,
+        }
+    }
+
+    fn encode_one(self, request: &Request, target: &Target<'_>, losses: &mut Losses) -> Bytes {
         let is_google = matches!(
             self,
             Form::Predict | Form::EmbedContent | Form::BatchEmbedContents
@@ -207,7 +243,7 @@ impl Request {
             let count = texts.len();
             losses.material(
                 field("input"),
-                format!("the model embeds one text at a time, not {count}"),
+                format!("{count} texts are no request, or too many, for a model that embeds one at a time"),
             );
         }
         None
@@ -227,6 +263,14 @@ impl Text {
 }
 
 impl Reply {
+    /// Adds a `later` reply, whose head counted `tokens` if its document did not.
+    pub(super) fn add(&mut self, later: Reply, tokens: Option<u64>) {
+        self.vectors.extend(later.vectors);
+        if let Some(tokens) = later.tokens.or(tokens) {
+            self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
+        }
+    }
+
     /// Returns the reply as clients of OpenAI's form expect it.
     pub(super) fn encode(&self, model: &str, base64: bool) -> Bytes {
         #[derive(Serialize)]

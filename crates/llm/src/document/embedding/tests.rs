@@ -17,17 +17,24 @@ fn target<'a>(site: &'a Site, model: &'a str) -> Target<'a> {
     }
 }
 
-/// Says `request` in `form`; returns the document and the names of what was lost, materially or not.
+/// Says `request` in `form`; returns the first document and the names of what was lost, materially or not.
 fn say(form: Form, request: &Value) -> (Value, Vec<(String, Severity)>) {
+    let (mut documents, losses) = say_all(form, request);
+    (documents.swap_remove(0), losses)
+}
+
+fn say_all(form: Form, request: &Value) -> (Vec<Value>, Vec<(String, Severity)>) {
     let mut losses = Losses::default();
     let body = request.to_string();
     let request = Request::parse(body.as_bytes(), &mut losses).expect("a request");
     let site = Site::default();
-    let body = form.encode(&request, &target(&site, "m"), &mut losses);
+    let (body, more) = form.encode(request, &target(&site, "m"), &mut losses);
     let losses = losses
         .iter()
         .map(|loss| (Format::OpenAi.field(&loss.field).into_owned(), loss.severity));
-    (serde_json::from_slice(&body).expect("JSON"), losses.collect())
+    let bodies = std::iter::once(body).chain(more);
+    let documents = bodies.map(|body| serde_json::from_slice(&body).expect("JSON"));
+    (documents.collect(), losses.collect())
 }
 
 #[track_caller]
@@ -178,6 +185,36 @@ fn nova_is_told_what_vectors_are_for() {
 }
 
 #[test]
+fn each_text_is_a_document_where_a_form_holds_one() {
+    #[track_caller]
+    fn check(form: Form, request: &Value, texts: &[&str], lost: &[&str]) {
+        let (documents, losses) = say_all(form, request);
+        let said: Vec<&str> = documents
+            .iter()
+            .map(|document| {
+                let nova = &document["singleEmbeddingParams"]["text"]["value"];
+                let google = &document["content"]["parts"][0]["text"];
+                let mut texts = [&document["inputText"], nova, google].into_iter();
+                texts.find_map(Value::as_str).expect("a text")
+            })
+            .collect();
+        assert_eq!(said, texts, "{form:?}");
+        let losses: Vec<&str> = losses.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(losses, lost, "{form:?}");
+    }
+    let batch = json!({ "input": ["a", { "content": ["b", "c"], "task_type": "CLUSTERING" }], "odd": 1 });
+    check(Form::Titan, &batch, &["a", "b", "c"], &["odd", "task_type"]);
+    check(Form::Nova, &batch, &["a", "b", "c"], &["odd"]);
+    check(Form::EmbedContent, &batch, &["a", "b", "c"], &["odd"]);
+    let (documents, _) = say_all(Form::EmbedContent, &batch);
+    let tasks: Vec<&Value> = documents
+        .iter()
+        .map(|document| &document["embedContentConfig"]["taskType"])
+        .collect();
+    assert_eq!(tasks, [&Value::Null, &json!("CLUSTERING"), &json!("CLUSTERING")]);
+}
+
+#[test]
 fn cohere_is_told_what_texts_are() {
     let sent = |input_type: &str| json!({ "model": "m", "texts": ["a"], "input_type": input_type, "embedding_types": ["float"] });
     check(Form::Cohere, &json!({ "input": "a" }), &sent("search_document"));
@@ -223,11 +260,11 @@ fn what_cannot_be_embedded_is_named() {
             &["user", "odd"],
         );
     }
-    let batch = json!({ "input": ["a", "b"] });
-    check_lost(Form::Titan, &batch, &["!input"]);
-    check_lost(Form::Nova, &batch, &["!input"]);
-    check_lost(Form::EmbedContent, &batch, &["!input"]);
-    check_lost(Form::Titan, &json!({ "input": [] }), &["!input"]);
+    let too_many = json!({ "input": vec!["a"; MAX_TEXTS + 1] });
+    for form in [Form::Titan, Form::Nova, Form::EmbedContent] {
+        check_lost(form, &too_many, &["!input"]);
+        check_lost(form, &json!({ "input": [] }), &["!input"]);
+    }
     let chat = json!({ "messages": [{ "role": "user", "content": "a" }] });
     for form in [Form::Predict, Form::Titan, Form::Cohere, Form::BedrockCohere] {
         check_lost(form, &chat, &["!messages"]);
