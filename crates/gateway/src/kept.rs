@@ -36,7 +36,7 @@ const ENTRY: usize = 256;
 /// A 400 that names the member at fault.
 pub(crate) fn prepare(ctx: &mut Ctx, inbound: &mut Inbound) -> Result<(), ApiError> {
     let shelf = &ctx.runtime.shelf;
-    if shelf.bound == 0 || !inbound.may_be_kept() {
+    if shelf.bound == 0 || !inbound.may_go_on() {
         return Ok(());
     }
     let owner = ctx.access.as_deref().and_then(Admitted::caller);

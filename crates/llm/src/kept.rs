@@ -50,7 +50,7 @@ impl Inbound {
     /// # Errors
     /// A 400, if it is not a text.
     pub fn previous(&self) -> Result<Option<String>, ApiError> {
-        if self.may_be_kept() {
+        if self.may_go_on() {
             self.shallow.read(PREVIOUS)
         } else {
             Ok(None)
@@ -74,8 +74,12 @@ impl Inbound {
         let lists: Vec<Bytes> = earlier.conversation.iter().cloned().chain([own]).collect();
         let said = lists.iter().filter(|list| !list.is_empty());
         let said: Vec<&str> = said.filter_map(|list| std::str::from_utf8(list).ok()).collect();
-        let input = format!("[{}]", said.join(","));
-        self.shallow = Shallow::parse(self.shallow.with(&[("input", Some(input))]))?;
+        let mut edits = vec![("input", Some(format!("[{}]", said.join(","))))];
+        // An answer tells from which one it goes on; what becomes of a document does not.
+        if !self.may_be_kept() {
+            edits.push((PREVIOUS, None));
+        }
+        self.shallow = Shallow::parse(self.shallow.with(&edits))?;
         self.continued = Some(Continued(lists));
         Ok(())
     }
@@ -99,9 +103,14 @@ impl Inbound {
         }))
     }
 
-    /// Returns whether the client speaks the format whose answers are kept.
-    pub fn may_be_kept(&self) -> bool {
-        self.endpoint.operation == Operation::Chat && self.endpoint.format == Format::Responses
+    /// Returns whether the client speaks the format whose answers are kept, and wants one.
+    fn may_be_kept(&self) -> bool {
+        self.endpoint.operation == Operation::Chat && self.may_go_on()
+    }
+
+    /// Returns whether the client speaks the format in which a request may go on from an answer.
+    pub fn may_go_on(&self) -> bool {
+        self.endpoint.format == Format::Responses
     }
 }
 

@@ -43,6 +43,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Document::InputTokens,
         "responses_input_tokens",
     ),
+    Endpoint::document(
+        "/v1/responses/compact",
+        Format::Responses,
+        Document::Compaction,
+        "responses_compact",
+    ),
     Endpoint::document("/tokenize", Format::OpenAi, Document::Tokenize, "tokenize"),
     Endpoint::document(
         "/anthropic/v1/messages/count_tokens",

@@ -78,6 +78,7 @@ pub(super) fn writes(operation: Operation) -> bool {
             | Document::Rerank
             | Document::Moderation
             | Document::InputTokens
+            | Document::Compaction
             | Document::Tokenize
             | Document::CountTokens
             | Document::TotalTokens,

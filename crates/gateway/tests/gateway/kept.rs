@@ -125,6 +125,42 @@ async fn a_conversation_goes_on_from_an_answer() {
 }
 
 #[tokio::test]
+async fn what_is_counted_and_compacted_goes_on_from_an_answer_too() {
+    const COMPACT: &str = "/v1/responses/compact";
+    let claude = Upstream::start(testkit::Script::answer(|request| match request.target.as_str() {
+        "/v1/messages/count_tokens" => Reply::json(200, &json!({ "input_tokens": 4 })),
+        _ => Reply::json(200, &message()),
+    }))
+    .await;
+    let compaction = json!({ "id": "resp_c", "object": "response.compaction", "output": [] });
+    let compacting = Upstream::start(Reply::json(200, &compaction)).await;
+    let served = serve([messages(&claude), openai(&compacting).after()]).await;
+    let first = ask(&served, json!("one"), json!({})).await;
+    let more = request(json!("two"), json!({ "previous_response_id": id(&first) }));
+    let counted = served.post("/v1/responses/input_tokens", &more).await;
+    assert_eq!(counted.status, 200, "{}", counted.text());
+    assert_eq!(
+        (
+            counted.json()["input_tokens"].as_u64(),
+            counted.header("x-tollgate-loss")
+        ),
+        (Some(4), "")
+    );
+    let begun = [("user", "one"), ("assistant", "hi"), ("user", "two")];
+    assert_eq!(said(&claude.received(2).await[1].json()), turns(&begun));
+    let compacted = served.post(COMPACT, &more).await;
+    assert_eq!((compacted.status, compacted.json()), (200, compaction));
+    let sent = &compacting.received(1).await[0];
+    assert_eq!(sent.target, COMPACT);
+    assert_eq!(sent.json().get("previous_response_id"), None);
+    assert_eq!(sent.json()["input"].as_array().map(Vec::len), Some(3));
+    let mut unknown = more;
+    unknown["previous_response_id"] = json!("resp_unknown");
+    served.post(COMPACT, &unknown).await;
+    assert_eq!(compacting.received(2).await[1].json(), unknown);
+}
+
+#[tokio::test]
 async fn streamed_answers_are_kept_as_they_end() {
     let upstream = upstream().await;
     let served = serve([messages(&upstream)]).await;

@@ -288,6 +288,7 @@ pub(super) fn encode(document: Document, tokens: u64, estimated: bool) -> Bytes 
         }),
         Document::InputTokens => to_bytes(&counted(Some("response.input_tokens"))),
         Document::CountTokens
+        | Document::Compaction
         | Document::Completion
         | Document::Embedding
         | Document::Image
@@ -339,6 +340,7 @@ fn decode(
         }
         Document::CountTokens
         | Document::InputTokens
+        | Document::Compaction
         | Document::Completion
         | Document::Embedding
         | Document::Image

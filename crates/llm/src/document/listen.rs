@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{Document, broken, whole};
 use crate::{
     ApiError, Format, Observed, Usage,
-    chat::{Listen, Upstream, Verdict, openai::OpenAi},
+    chat::{Listen, Upstream, Verdict, openai::OpenAi, responses::Responses},
     frame::Frame,
 };
 
@@ -22,6 +22,9 @@ pub(super) fn response(
     body: &bytes::Bytes,
     observed: &mut Observed,
 ) -> Result<(), ApiError> {
+    if document == Document::Compaction {
+        return Responses.listen_response(body, observed);
+    }
     // Some servers answer with a bare list, which says nothing of interest here.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let Some(heard) = is_object
@@ -69,6 +72,7 @@ impl Listen for Listener {
             | Document::Speech
             | Document::Embedding
             | Document::InputTokens
+            | Document::Compaction
             | Document::Tokenize
             | Document::CountTokens
             | Document::TotalTokens
@@ -171,9 +175,11 @@ impl Heard<'_> {
             .and_then(|model| serde_json::from_str::<String>(model.get()).ok());
         observed.model = model.filter(|model| !model.is_empty()).or(observed.model.take());
         let usage = match document {
-            Document::Completion | Document::Embedding | Document::Image | Document::Speech => {
-                self.usage.and_then(counts)
-            }
+            Document::Completion
+            | Document::Embedding
+            | Document::Image
+            | Document::Speech
+            | Document::Compaction => self.usage.and_then(counts),
             Document::Moderation => None,
             Document::InputTokens | Document::CountTokens => self.input_tokens.and_then(number),
             Document::Tokenize => self.count.and_then(number),

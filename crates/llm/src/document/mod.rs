@@ -34,6 +34,8 @@ pub enum Document {
     Embedding,
     /// How many tokens a request in OpenAI's Responses format has.
     InputTokens,
+    /// A conversation in OpenAI's Responses format, in fewer items.
+    Compaction,
     /// The tokens of a text or a conversation, as vLLM serves them.
     Tokenize,
     /// How many tokens a request in Anthropic's Messages format has.
@@ -79,6 +81,7 @@ impl Document {
             Document::Completion => "completions",
             Document::Embedding => "embeddings",
             Document::InputTokens => "responses/input_tokens",
+            Document::Compaction => "responses/compact",
             Document::Tokenize => "tokenize",
             Document::CountTokens => "messages/count_tokens",
             Document::TotalTokens => "countTokens",
@@ -99,6 +102,7 @@ impl Document {
             Document::Speech => Ok(request.read::<String>("stream_format")?.as_deref() == Some("sse")),
             Document::Embedding
             | Document::InputTokens
+            | Document::Compaction
             | Document::Tokenize
             | Document::CountTokens
             | Document::TotalTokens
@@ -111,7 +115,11 @@ impl Document {
     /// specification, "Model names".
     fn is_answered_by_target(self) -> bool {
         match self {
-            Document::Image | Document::Speech | Document::Rerank | Document::Tokenize => true,
+            Document::Image
+            | Document::Speech
+            | Document::Rerank
+            | Document::Tokenize
+            | Document::Compaction => true,
             Document::Completion
             | Document::Embedding
             | Document::InputTokens
@@ -129,6 +137,7 @@ impl Document {
             }
             Document::Completion
             | Document::Embedding
+            | Document::Compaction
             | Document::Image
             | Document::Speech
             | Document::Rerank
@@ -144,12 +153,21 @@ impl Document {
         } else {
             ErrorKind::Unprocessable
         };
-        let message = format!(
-            "{} does not serve {}",
-            target.provider.name(),
-            inbound.endpoint.path
-        );
-        ApiError::new(kind, message)
+        let (provider, path) = (target.provider.name(), inbound.endpoint.path);
+        let why = match self {
+            Document::Compaction => ": what it makes can be read by providers of Responses alone",
+            Document::Completion
+            | Document::Embedding
+            | Document::InputTokens
+            | Document::Tokenize
+            | Document::CountTokens
+            | Document::TotalTokens
+            | Document::Image
+            | Document::Speech
+            | Document::Rerank
+            | Document::Moderation => "",
+        };
+        ApiError::new(kind, format!("{provider} does not serve {path}{why}"))
     }
 }
 
@@ -244,6 +262,7 @@ pub(crate) fn estimated(inbound: &Inbound, refusal: &ApiError, losses: &mut Loss
         Document::TotalTokens => "totalTokens",
         Document::InputTokens
         | Document::CountTokens
+        | Document::Compaction
         | Document::Completion
         | Document::Embedding
         | Document::Image
@@ -258,6 +277,7 @@ pub(crate) fn estimated(inbound: &Inbound, refusal: &ApiError, losses: &mut Loss
         Document::InputTokens
         | Document::CountTokens
         | Document::Tokenize
+        | Document::Compaction
         | Document::Completion
         | Document::Embedding
         | Document::Image
@@ -288,6 +308,7 @@ fn edits(document: Document, inbound: &Inbound, target: &Target<'_>) -> Vec<Edit
         Document::Completion => OpenAi.relay_edits(&inbound.shallow, inbound.stream, target),
         Document::Embedding
         | Document::InputTokens
+        | Document::Compaction
         | Document::Tokenize
         | Document::CountTokens
         | Document::Image

@@ -64,6 +64,7 @@ impl Reply {
             Document::Completion
             | Document::Embedding
             | Document::InputTokens
+            | Document::Compaction
             | Document::Tokenize
             | Document::CountTokens
             | Document::TotalTokens

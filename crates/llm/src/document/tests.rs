@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Call, End, Endpoint, Inbound, Site, Stream, Target,
     provider::{
-        AiStudio, Anthropic, Azure, Bedrock, BedrockClaude, COHERE, COMPATIBLE, GROQ, OpenAi, Provider,
-        Vertex, VertexClaude,
+        AiStudio, Anthropic, Azure, Bedrock, BedrockClaude, COHERE, COMPATIBLE, GROQ, MISTRAL, OpenAi,
+        Provider, Vertex, VertexClaude,
     },
 };
 
 const COMPLETIONS: &str = "/v1/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";
 const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
+const COMPACT: &str = "/v1/responses/compact";
 const TOKENIZE: &str = "/tokenize";
 const COUNT: &str = "/anthropic/v1/messages/count_tokens";
 const TOTAL: &str = "/v1beta/models/m:countTokens";
@@ -64,6 +65,7 @@ fn relayed_documents_differ_in_the_model_alone() {
         (COMPLETIONS, "/v1/completions"),
         (EMBEDDINGS, "/v1/embeddings"),
         (INPUT_TOKENS, "/v1/responses/input_tokens"),
+        (COMPACT, "/v1/responses/compact"),
         (IMAGES, "/v1/images/generations"),
         (SPEECH, "/v1/audio/speech"),
         (MODERATIONS, "/v1/moderations"),
@@ -93,8 +95,52 @@ fn azure_serves_deployments() {
     ] {
         check(&Azure, path, "d", &body, &to(suffix), &body);
     }
-    let to = "/openai/responses/input_tokens?api-version=2025-04-01-preview";
-    check(&Azure, INPUT_TOKENS, "d", &body, to, &body);
+    for (path, suffix) in [(INPUT_TOKENS, "input_tokens"), (COMPACT, "compact")] {
+        let to = format!("/openai/responses/{suffix}?api-version=2025-04-01-preview");
+        check(&Azure, path, "d", &body, &to, &body);
+    }
+}
+
+#[test]
+fn conversations_are_compacted_by_providers_of_responses_alone() {
+    let body = json!({ "model": "m", "input": "a" }).to_string();
+    let reply = json!({
+        "id": "resp_1", "object": "response.compaction", "created_at": 1,
+        "output": [{ "type": "compaction", "id": "cmp_1", "encrypted_content": "x" }],
+        "usage": {
+            "input_tokens": 9, "input_tokens_details": { "cached_tokens": 4 },
+            "output_tokens": 3, "output_tokens_details": { "reasoning_tokens": 2 }, "total_tokens": 12,
+        },
+    });
+    let reply = Bytes::from(reply.to_string());
+    let relayed = call(&OpenAi, COMPACT, &body, "m").expect("served").reply;
+    let answer = relayed.response(reply.clone()).expect("an answer");
+    assert_eq!(answer.body, reply);
+    let usage = answer.observed.usage;
+    assert_eq!(
+        (usage.input, usage.cache_read, usage.output),
+        (Some(5), Some(4), Some(3))
+    );
+    assert_eq!(
+        (answer.observed.model.as_deref(), answer.observed.complete),
+        (Some("m"), true)
+    );
+    for provider in [
+        &MISTRAL as &dyn Provider,
+        &Anthropic,
+        &Bedrock,
+        &Vertex,
+        &AiStudio,
+        &COHERE,
+    ] {
+        let Err(error) = call(provider, COMPACT, &body, "m") else {
+            panic!("{} is asked", provider.id());
+        };
+        assert_eq!(error.status, 422);
+        let why =
+            "does not serve /v1/responses/compact: what it makes can be read by providers of Responses alone";
+        assert!(error.message.ends_with(why), "{}", error.message);
+    }
 }
 
 #[test]

@@ -462,6 +462,9 @@ impl Provider for Compatible {
     }
 
     fn document(&self, document: Document, target: &Target<'_>) -> Option<Served> {
+        if document == Document::Compaction && !self.responses {
+            return None;
+        }
         match self.documents {
             Documents::Own => serve::own(document, target, self.prefix),
             Documents::Hosted => serve::hosted(document, target, self.prefix),

@@ -17,6 +17,7 @@ pub(super) fn openai(document: Document, target: &Target<'_>) -> Option<Served> 
         Document::Completion
         | Document::Embedding
         | Document::InputTokens
+        | Document::Compaction
         | Document::Image
         | Document::Speech
         | Document::Moderation => return Some(same(document, target, "v1")),
@@ -35,6 +36,7 @@ pub(super) fn hosted(document: Document, target: &Target<'_>, prefix: &str) -> O
         Document::Completion
         | Document::Embedding
         | Document::InputTokens
+        | Document::Compaction
         | Document::Image
         | Document::Speech
         | Document::Rerank
@@ -51,6 +53,7 @@ pub(super) fn own(document: Document, target: &Target<'_>, prefix: &str) -> Opti
         Document::Completion
         | Document::Embedding
         | Document::InputTokens
+        | Document::Compaction
         | Document::Image
         | Document::Speech
         | Document::Rerank
@@ -69,9 +72,9 @@ pub(super) fn azure(document: Document, target: &Target<'_>, version: &str) -> O
             let path = format!("/openai/deployments/{model}/{}", document.suffix());
             (Wire::Same(Format::OpenAi), path)
         }
-        Document::InputTokens => (
+        Document::InputTokens | Document::Compaction => (
             Wire::Same(Format::OpenAi),
-            "/openai/responses/input_tokens".to_owned(),
+            format!("/openai/{}", document.suffix()),
         ),
         Document::Tokenize | Document::CountTokens | Document::TotalTokens => (
             Wire::Count(count::Form::Responses),
@@ -91,6 +94,7 @@ pub(super) fn anthropic(document: Document, target: &Target<'_>) -> Option<Serve
             Wire::Count(count::Form::Messages)
         }
         Document::Completion
+        | Document::Compaction
         | Document::Embedding
         | Document::Image
         | Document::Speech
@@ -107,6 +111,7 @@ pub(super) fn cohere(document: Document, target: &Target<'_>) -> Option<Served> 
         Document::Rerank => (Wire::Same(Format::Cohere), "rerank"),
         Document::Embedding => (Wire::Embedding(embedding::Form::Cohere), "embed"),
         Document::Completion
+        | Document::Compaction
         | Document::InputTokens
         | Document::Tokenize
         | Document::CountTokens
@@ -134,6 +139,7 @@ pub(super) fn gemini(document: Document, target: &Target<'_>) -> Option<Served> 
             (Wire::Count(count::Form::Gemini), Document::TotalTokens.suffix())
         }
         Document::Completion
+        | Document::Compaction
         | Document::Image
         | Document::Speech
         | Document::Rerank
@@ -165,7 +171,11 @@ pub(super) fn vertex(document: Document, target: &Target<'_>, default: &str) -> 
             let wire = Wire::Rerank(rerank::Form::Google);
             return Some(Served { wire, path });
         }
-        Document::Completion | Document::Image | Document::Speech | Document::Moderation => return None,
+        Document::Completion
+        | Document::Compaction
+        | Document::Image
+        | Document::Speech
+        | Document::Moderation => return None,
     };
     let suffix = format!("publishers/google/models/{}:{method}", segment(model));
     let path = target.site.join(default, &suffix);
@@ -208,6 +218,7 @@ pub(super) fn bedrock(document: Document, target: &Target<'_>) -> Option<Served>
         }
         Document::Embedding
         | Document::Completion
+        | Document::Compaction
         | Document::Image
         | Document::Speech
         | Document::Rerank
@@ -239,6 +250,7 @@ fn counted(document: Document, form: count::Form, path: String) -> Option<Served
             })
         }
         Document::Completion
+        | Document::Compaction
         | Document::Embedding
         | Document::Image
         | Document::Speech

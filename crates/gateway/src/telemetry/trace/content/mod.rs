@@ -61,7 +61,10 @@ impl<'a> Content<'a> {
             Operation::Document(document) => {
                 if matches!(
                     document,
-                    Document::CountTokens | Document::InputTokens | Document::TotalTokens
+                    Document::CountTokens
+                        | Document::InputTokens
+                        | Document::TotalTokens
+                        | Document::Compaction
                 ) {
                     content.asked = Asked::Count(endpoint.format);
                 }
@@ -70,6 +73,7 @@ impl<'a> Content<'a> {
                     Document::Completion
                     | Document::Embedding
                     | Document::InputTokens
+                    | Document::Compaction
                     | Document::Tokenize
                     | Document::CountTokens
                     | Document::TotalTokens
