@@ -52,6 +52,16 @@ pub(crate) enum Content {
     Tunnel(Box<Tunnel>),
 }
 
+impl Refusal {
+    /// Returns what an upstream's error says and a client of `dialect` is not told.
+    fn untold(&self, dialect: Format) -> Losses {
+        match (&self.document, &self.error.raw) {
+            (None, Some(_)) => self.error.untold(&dialect.encode_error(&self.error)),
+            (Some(_), _) | (None, None) => Losses::default(),
+        }
+    }
+}
+
 impl From<ApiError> for Box<Refusal> {
     fn from(error: ApiError) -> Self {
         Box::new(Refusal {
@@ -161,6 +171,8 @@ pub(crate) fn respond(ctx: Ctx, answer: Result<Answer, Box<Refusal>>) -> Respons
         {
             refusal.headers.insert(header::ALLOW, allow);
         }
+        let untold = refusal.untold(dialect);
+        facts.losses.extend(&untold);
         Answer::refused(refusal, dialect)
     });
     if let Some(access) = access {

@@ -25,17 +25,24 @@ pub struct ApiError {
     pub code: Option<String>,
     /// Seconds after which a new try may succeed.
     pub retry_after: Option<u64>,
-    /// The upstream's own error document, handed on as it is to clients of the same format.
+    /// The upstream's own error document.
     pub raw: Option<RawError>,
 }
 
 /// An upstream's error document and the format it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawError {
-    /// Who can read it.
-    pub format: Format,
-    /// The document, a JSON object.
+    /// Whose clients can read it, and are handed it as it is; `None` if nobody's.
+    pub format: Option<Format>,
+    /// The document: JSON, and an object if somebody can read it.
     pub body: Bytes,
+}
+
+impl RawError {
+    /// Returns the document if clients of `format` can read it.
+    pub(crate) fn in_format(&self, format: Format) -> Option<&Bytes> {
+        (self.format == Some(format)).then_some(&self.body)
+    }
 }
 
 /// What went wrong.

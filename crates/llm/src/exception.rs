@@ -3,10 +3,11 @@
 //! Follows the API reference of Amazon Bedrock ("Common errors", `Converse`, `InvokeModel`) and the Smithy
 //! protocols for what may stand around a name.
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use crate::{ApiError, ErrorKind};
+use crate::{ApiError, ErrorKind, error::RawError};
 
 /// The header in which an error reply names its exception.
 const HEADER: &str = "x-amzn-errortype";
@@ -41,6 +42,8 @@ pub struct Exception {
     pub name: String,
     /// What it says; empty if it says nothing.
     pub message: String,
+    /// The document that says so, if there is one.
+    pub document: Option<Bytes>,
 }
 
 /// The members of an exception's document that matter.
@@ -62,6 +65,7 @@ impl Exception {
         Self {
             name: bare(name).to_owned(),
             message: bounded(message).to_owned(),
+            document: None,
         }
     }
 
@@ -76,6 +80,7 @@ impl Exception {
             } else {
                 found.message
             },
+            document: found.document,
         }
     }
 
@@ -96,10 +101,13 @@ impl Exception {
         if document.kind.is_none() && document.message.is_none() {
             return None;
         }
-        Some(Self::new(
-            &document.kind.unwrap_or_default(),
-            &document.message.unwrap_or_default(),
-        ))
+        Some(Self {
+            document: Some(Bytes::copy_from_slice(body)),
+            ..Self::new(
+                &document.kind.unwrap_or_default(),
+                &document.message.unwrap_or_default(),
+            )
+        })
     }
 
     /// Returns what a client is told; `status` is that of the error reply, if there was one.
@@ -120,6 +128,7 @@ impl Exception {
         ApiError {
             status: status.unwrap_or(kind.status()),
             code: Some(self.name).filter(|name| !name.is_empty()),
+            raw: self.document.map(|body| RawError { format: None, body }),
             ..ApiError::new(kind, message)
         }
     }

@@ -259,7 +259,12 @@ impl Stream {
                 let own = self.keep.as_ref().map(|keep| keep.id.clone());
                 self.told.complete(head, own);
             }
+            let before = out.len();
             self.encode.event(event, &mut out, &mut self.observed.losses);
+            if let Event::Error(error) = event {
+                let told = out.get(before..).unwrap_or_default();
+                self.observed.losses.extend(&error.untold(told));
+            }
         }
         events.clear();
         self.events = events;

@@ -37,6 +37,7 @@ pub mod reply;
 mod scan;
 mod unfit;
 mod unread;
+mod untold;
 pub mod upload;
 pub mod usage;
 

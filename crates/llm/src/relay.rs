@@ -361,12 +361,15 @@ impl Stream {
     }
 
     fn fail_with(&mut self, error: ApiError, out: &mut BytesMut) {
+        let before = out.len();
         match &mut self.manner {
             Manner::Own(own) => own.error(&error, out),
             Manner::Bytes | Manner::Whole(_) | Manner::Named(_) | Manner::Events => {
                 out.extend_from_slice(&self.client.encode_error_event(&error));
             }
         }
+        let told = out.get(before..).unwrap_or_default();
+        self.observed.losses.extend(&error.untold(told));
         self.failed = true;
         self.observed.error = Some(error);
     }

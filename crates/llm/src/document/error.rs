@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, Format, chat::Upstream, chat::openai::OpenAi, error::RawError};
+use crate::{ApiError, Format, chat::Upstream, chat::openai::OpenAi};
 
 /// Writes an error as Cohere does, who says the message and nothing more (API reference, "Errors").
 pub(crate) fn encode(error: &ApiError) -> Bytes {
@@ -13,9 +13,9 @@ pub(crate) fn encode(error: &ApiError) -> Bytes {
         message: &'a str,
     }
 
-    match &error.raw {
-        Some(raw) if raw.format == Format::Cohere => raw.body.clone(),
-        Some(_) | None => super::to_bytes(&Document {
+    match error.raw.as_ref().and_then(|raw| raw.in_format(Format::Cohere)) {
+        Some(own) => own.clone(),
+        None => super::to_bytes(&Document {
             message: &error.message,
         }),
     }
@@ -35,9 +35,8 @@ pub(super) fn decode(words: Format, status: StatusCode, headers: &HeaderMap, bod
     let mut error = OpenAi.decode_error(status, headers, body);
     let document = serde_json::from_slice::<Document>(body);
     let shaped = document.is_ok_and(|document| !document.message.is_empty());
-    error.raw = (words == Format::Cohere && shaped).then(|| RawError {
-        format: Format::Cohere,
-        body: body.clone(),
-    });
+    if let Some(raw) = &mut error.raw {
+        raw.format = (words == Format::Cohere && shaped).then_some(Format::Cohere);
+    }
     error
 }

@@ -15,6 +15,7 @@ use llm::{
 };
 use serde_json::{Value, json};
 
+mod errors;
 mod events;
 mod replies;
 mod requests;

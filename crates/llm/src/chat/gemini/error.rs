@@ -53,8 +53,9 @@ struct Violation<'a> {
 
 /// Writes `error` as a document; an upstream's own document of this format stays as it is.
 pub(super) fn encode(error: &ApiError) -> Bytes {
-    if let Some(raw) = error.raw.as_ref().filter(|raw| raw.format == Format::Gemini) {
-        return raw.body.clone();
+    let raw = error.raw.as_ref();
+    if let Some(own) = raw.and_then(|raw| raw.in_format(Format::Gemini)) {
+        return own.clone();
     }
     let violation = error.param.as_deref().map(|field| Detail::BadRequest {
         field_violations: [Violation {
@@ -105,10 +106,7 @@ pub(super) fn decode(status: StatusCode, body: &Bytes) -> ApiError {
     let mut error = ApiError::upstream(status, found.message.unwrap_or_else(|| nameless(status)));
     error.code = found.word.filter(|word| *word != wire::status(error.kind));
     error.retry_after = found.retry_after;
-    error.raw = found.own.map(|body| RawError {
-        format: Format::Gemini,
-        body,
-    });
+    error.raw = found.document;
     error
 }
 
@@ -124,10 +122,7 @@ pub(super) fn within(body: &[u8]) -> ApiError {
     }
     error.code = found.word.filter(|_| known.is_none());
     error.retry_after = found.retry_after;
-    error.raw = found.own.map(|body| RawError {
-        format: Format::Gemini,
-        body,
-    });
+    error.raw = found.document;
     error
 }
 
@@ -138,8 +133,7 @@ struct Found {
     word: Option<String>,
     message: Option<String>,
     retry_after: Option<u64>,
-    /// The document, if it is one of this format.
-    own: Option<Bytes>,
+    document: Option<RawError>,
 }
 
 /// Finds the words in the error documents of this and other APIs: `error.message`, `error` as text, or
@@ -151,10 +145,15 @@ fn find(body: &[u8]) -> Option<Found> {
     } else {
         raw
     };
+    let said = |format: Option<Format>| {
+        let body = Bytes::copy_from_slice(raw.get().as_bytes());
+        Some(RawError { format, body })
+    };
     let mut document = Object::parse(raw, &Path::Root).ok()?;
     let Some(error) = document.take("error") else {
         return Some(Found {
             message: text(&mut document, "message"),
+            document: said(None),
             ..Found::default()
         });
     };
@@ -162,6 +161,7 @@ fn find(body: &[u8]) -> Option<Found> {
         let message: Option<String> = json::read(error, &Path::Root).ok();
         return Some(Found {
             message: message.map(|text| bounded(&text)),
+            document: said(None),
             ..Found::default()
         });
     };
@@ -170,9 +170,7 @@ fn find(body: &[u8]) -> Option<Found> {
     let code = inner.optional::<u16>("code", &Path::Root).ok().flatten();
     let word = text(&mut inner, "status");
     Some(Found {
-        own: word
-            .is_some()
-            .then(|| Bytes::copy_from_slice(raw.get().as_bytes())),
+        document: said(word.is_some().then_some(Format::Gemini)),
         code: code
             .and_then(|code| StatusCode::from_u16(code).ok())
             .filter(|status| status.is_client_error() || status.is_server_error()),

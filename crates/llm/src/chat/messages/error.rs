@@ -33,8 +33,9 @@ struct Detail<'a> {
 
 /// Writes `error` as a document; an upstream's own document of this format stays as it is.
 pub(super) fn encode(error: &ApiError) -> Bytes {
-    if let Some(raw) = error.raw.as_ref().filter(|raw| raw.format == Format::Messages) {
-        return raw.body.clone();
+    let raw = error.raw.as_ref();
+    if let Some(own) = raw.and_then(|raw| raw.in_format(Format::Messages)) {
+        return own.clone();
     }
     let document = Document {
         kind: "error",
@@ -71,8 +72,8 @@ pub(super) fn decode(status: StatusCode, body: &Bytes) -> ApiError {
     };
     let mut error = ApiError::upstream(status, found.message.unwrap_or_else(|| nameless(status)));
     error.code = found.kind.filter(|kind| *kind != wire::error_type(error.kind));
-    error.raw = found.own.then(|| RawError {
-        format: Format::Messages,
+    error.raw = Some(RawError {
+        format: found.own.then_some(Format::Messages),
         body: body.clone(),
     });
     error
@@ -86,8 +87,8 @@ pub(super) fn within(body: &[u8]) -> ApiError {
     let unnamed = || "the upstream reported an error in place of an answer".to_owned();
     let mut error = ApiError::new(kind, found.message.unwrap_or_else(unnamed));
     error.code = found.kind.filter(|_| known.is_none());
-    error.raw = found.own.then(|| RawError {
-        format: Format::Messages,
+    error.raw = Some(RawError {
+        format: found.own.then_some(Format::Messages),
         body: Bytes::copy_from_slice(body),
     });
     error

@@ -31,8 +31,8 @@ pub(in crate::chat) fn encode(error: &ApiError) -> Bytes {
     }
 
     let raw = error.raw.as_ref();
-    if let Some(raw) = raw.filter(|raw| raw.format == Format::OpenAi) {
-        return raw.body.clone();
+    if let Some(own) = raw.and_then(|raw| raw.in_format(Format::OpenAi)) {
+        return own.clone();
     }
     let document = Document {
         kind: "error",
@@ -129,6 +129,7 @@ fn status_of_word(word: &str) -> Option<u16> {
 
 /// Returns the type that another format's document gives the error.
 fn native_type(raw: &RawError) -> Option<String> {
+    raw.format?;
     let document: Value = serde_json::from_slice(&raw.body).ok()?;
     inner(&document).get("type")?.as_str().map(str::to_owned)
 }
@@ -155,8 +156,8 @@ fn of_document(status: StatusCode, document: &Value, body: &Bytes) -> ApiError {
         .get("error")
         .and_then(|inner| inner.get("message"))
         .is_some_and(Value::is_string);
-    error.raw = shaped.then(|| RawError {
-        format: Format::OpenAi,
+    error.raw = Some(RawError {
+        format: shaped.then_some(Format::OpenAi),
         body: body.clone(),
     });
     error

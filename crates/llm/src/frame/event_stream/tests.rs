@@ -88,14 +88,15 @@ fn messages_of_every_kind() {
         Ok(true),
     );
 
-    let throttled = exception("throttlingException", &json!({"message": "slow down"}));
+    let why = json!({"message": "slow down"});
+    let throttled = exception("throttlingException", &why);
     document(
         &[start.clone(), throttled, start.clone()].concat(),
         std::slice::from_ref(&started),
-        Err(Broken::Exception(Exception::new(
-            "throttlingException",
-            "slow down",
-        ))),
+        Err(Broken::Exception(Exception {
+            document: Some(why.to_string().into()),
+            ..Exception::new("throttlingException", "slow down")
+        })),
     );
     let failed = [
         (":message-type", text("error")),

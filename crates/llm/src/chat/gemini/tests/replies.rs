@@ -363,7 +363,7 @@ fn writes_errors_in_the_formats_words() {
         ]}),
     );
     let raw = RawError {
-        format: Format::Gemini,
+        format: Some(Format::Gemini),
         body: Bytes::from_static(b"{\n\"error\": {}}"),
     };
     let error = ApiError {

@@ -212,7 +212,7 @@ fn reads_errors_of_every_kind() {
         assert_eq!(error.message, message);
         assert_eq!(error.code.as_deref(), code);
         assert_eq!(
-            error.raw.is_some(),
+            error.raw.is_some_and(|raw| raw.format.is_some()),
             body.starts_with(r#"{"type":"error""#),
             "{body}"
         );
@@ -281,7 +281,7 @@ fn writes_errors_in_the_formats_words() {
     );
 
     let raw = RawError {
-        format: Format::Messages,
+        format: Some(Format::Messages),
         body: Bytes::from_static(b"{\n\"type\": \"error\"}"),
     };
     let error = ApiError {
