@@ -161,17 +161,23 @@ impl Tier {
             ("\"default\"", Tier::Default),
             ("\"standard\"", Tier::Default),
             ("\"on_demand\"", Tier::Default),
+            ("\"ON_DEMAND\"", Tier::Default),
             ("\"flex\"", Tier::Flex),
+            ("\"ON_DEMAND_FLEX\"", Tier::Flex),
             ("\"priority\"", Tier::Priority),
+            ("\"ON_DEMAND_PRIORITY\"", Tier::Priority),
             ("\"scale\"", Tier::Scale),
+            ("\"PROVISIONED_THROUGHPUT\"", Tier::Scale),
             ("\"reserved\"", Tier::Reserved),
             ("\"batch\"", Tier::Batch),
         ];
 
+        /// A reply that has only begun repeats what was asked for.
+        const UNDECIDED: &[&str] = &["\"auto\"", "\"unspecified\"", "\"TRAFFIC_TYPE_UNSPECIFIED\""];
+
         let raw = raw?.get();
         let known = ALL.iter().find(|(word, _)| *word == raw);
-        // A reply that has only begun repeats what was asked for.
-        if known.is_none() && raw != "\"auto\"" {
+        if known.is_none() && !UNDECIDED.contains(&raw) {
             losses.unread(path);
         }
         known.map(|(_, tier)| *tier)

@@ -1,12 +1,12 @@
 //! What is said about texts, from every format that says it to every other: log-probabilities and citations, of whole
-//! answers and in streams. And what OpenAI's two formats are told alike of its service.
+//! answers and in streams. And what formats are told alike of a service: OpenAI's two, and Gemini of its tier.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use llm::{
-    Call, Endpoint, Inbound, Provider, Site, Target,
+    Call, Endpoint, Format, Inbound, Provider, Site, Target,
     frame::sse::Sse,
     provider::{AiStudio, MISTRAL, OPENAI_RESPONSES, TOGETHER},
     reply::End,
@@ -414,4 +414,70 @@ fn what_openais_formats_share_is_carried_both_ways() {
     // What is kept is not what is stored elsewhere.
     let stored = json!({"store": null});
     check_members(RESPONSES, &TOGETHER, &json!({"store": true}), &stored, &["store"]);
+}
+
+/// Returns what a client at `path` is told of an answer by `provider`, which is `document`, and what was lost.
+fn answered(path: &str, provider: &'static dyn Provider, document: &Value) -> (Value, Vec<String>) {
+    let reply = call(path, provider, &request(path, false)).reply;
+    let answer = reply
+        .response(Bytes::from(document.to_string()))
+        .expect("an answer");
+    let losses = answer.observed.losses.names(Format::OpenAi);
+    let told = serde_json::from_slice(&answer.body).expect("JSON");
+    (told, losses.into_iter().map(String::from).collect())
+}
+
+#[test]
+fn the_tier_of_service_comes_back_from_gemini() {
+    #[track_caller]
+    fn check(counts: &Value, told: &Value, lost: &[&str]) {
+        let mut document = gemini(false).remove(0);
+        document["usageMetadata"] = counts.clone();
+        let (answer, losses) = answered(CHAT, &AiStudio, &document);
+        assert_eq!(answer["service_tier"], *told, "{counts}");
+        assert_eq!(losses, lost, "{counts}");
+    }
+    check(&json!({"serviceTier": "standard"}), &json!("default"), &[]);
+    check(&json!({"serviceTier": "flex"}), &json!("flex"), &[]);
+    check(&json!({"trafficType": "ON_DEMAND"}), &json!("default"), &[]);
+    check(
+        &json!({"trafficType": "ON_DEMAND_PRIORITY"}),
+        &json!("priority"),
+        &[],
+    );
+    check(
+        &json!({"trafficType": "PROVISIONED_THROUGHPUT"}),
+        &json!("scale"),
+        &[],
+    );
+    check(
+        &json!({"serviceTier": "unspecified", "trafficType": "TRAFFIC_TYPE_UNSPECIFIED"}),
+        &Value::Null,
+        &[],
+    );
+    check(
+        &json!({"serviceTier": "odd"}),
+        &Value::Null,
+        &["usageMetadata.serviceTier"],
+    );
+}
+
+#[test]
+fn the_tier_of_service_comes_back_to_gemini() {
+    #[track_caller]
+    fn check(tier: &str, told: [&str; 2], lost: &[&str]) {
+        let mut document = openai(false).remove(0);
+        document["service_tier"] = json!(tier);
+        document["usage"] = json!({"prompt_tokens": 1, "completion_tokens": 2});
+        let (answer, losses) = answered(GEMINI, &TOGETHER, &document);
+        let counts = &answer["usageMetadata"];
+        let said = |key: &str| counts[key].as_str().unwrap_or_default();
+        assert_eq!([said("serviceTier"), said("trafficType")], told, "{tier}");
+        assert_eq!(losses, lost, "{tier}");
+    }
+    check("default", ["standard", "ON_DEMAND"], &[]);
+    check("flex", ["flex", "ON_DEMAND_FLEX"], &[]);
+    check("priority", ["priority", "ON_DEMAND_PRIORITY"], &[]);
+    check("scale", ["", "PROVISIONED_THROUGHPUT"], &[]);
+    check("batch", ["", ""], &["service_tier"]);
 }

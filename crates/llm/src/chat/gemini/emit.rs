@@ -319,7 +319,7 @@ impl EncodeStream for Encoder {
             Event::Delta { index, delta } => self.delta(*index, delta, out),
             Event::Close { index } => self.close(*index, out, losses),
             Event::Usage(usage) => {
-                usage.lose(&[], false, losses);
+                usage.lose(wire::TRAFFIC_TYPES, false, losses);
                 self.usage.merge(usage);
             }
             Event::Finish { choice, reason } => {

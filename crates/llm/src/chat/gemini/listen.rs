@@ -33,8 +33,8 @@ struct Reply<'a> {
     #[serde(borrow)]
     candidates: Option<Vec<Candidate<'a>>>,
     prompt_feedback: Option<wire::PromptFeedback>,
-    #[serde(deserialize_with = "wire::counts")]
-    usage_metadata: Option<wire::Counts>,
+    #[serde(borrow, deserialize_with = "wire::counts")]
+    usage_metadata: Option<wire::Counts<'a>>,
     model_version: Option<String>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,

@@ -316,7 +316,7 @@ impl<'a> Content<'a> {
 
 /// Writes a whole reply.
 pub(super) fn encode(response: &Response, losses: &mut Losses) -> Bytes {
-    response.usage.lose(&[], false, losses);
+    response.usage.lose(wire::TRAFFIC_TYPES, false, losses);
     let answers = response.choices.iter().enumerate();
     let candidates = answers.map(|(index, choice)| {
         lose_stop_sequence(&choice.finish, losses);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, ErrorKind, Format, Losses, Severity, Usage,
+    ApiError, ErrorKind, Format, Losses, Severity, Tier, Usage,
     chat::{Extension, Extensions, Finish, FinishReason, Remark, Seal, fingerprint::fingerprint},
     json::{self, Object, Path},
     unread::{self, Silent},
@@ -378,7 +378,7 @@ pub(super) fn tool_name(name: &str) -> Cow<'_, str> {
 /// own tools added.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Counts {
+pub(super) struct Counts<'a> {
     prompt_token_count: Option<u64>,
     cached_content_token_count: Option<u64>,
     tool_use_prompt_token_count: Option<u64>,
@@ -395,12 +395,17 @@ pub(super) struct Counts {
     _tool_use_prompt_tokens_details: Silent,
     #[serde(rename = "totalTokenCount")]
     _total_token_count: Silent,
-    #[serde(rename = "trafficType")]
-    _traffic_type: Silent,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
+    traffic_type: Option<&'a RawValue>,
+    /// What these two say: Gemini's API has the one, Vertex AI the other.
+    #[serde(skip)]
+    tier: Option<Tier>,
 }
 
-impl From<&Counts> for Usage {
-    fn from(counts: &Counts) -> Self {
+impl From<&Counts<'_>> for Usage {
+    fn from(counts: &Counts<'_>) -> Self {
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (None, None) => None,
             (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
@@ -415,10 +420,26 @@ impl From<&Counts> for Usage {
             output: sum(counts.candidates_token_count, counts.thoughts_token_count),
             reasoning: counts.thoughts_token_count,
             search_units: None,
-            tier: None,
+            tier: counts.tier,
         }
     }
 }
+
+/// The words for tiers of service in the Gemini API ("Flex inference" and "Priority inference").
+const SERVICE_TIERS: &[(Tier, &str)] = &[
+    (Tier::Default, "standard"),
+    (Tier::Flex, "flex"),
+    (Tier::Priority, "priority"),
+];
+
+/// Those of Vertex AI, which says what was paid for ahead of time, too (`TrafficType`, API reference).
+pub(super) const TRAFFIC_TYPES: &[(Tier, &str)] = &[
+    (Tier::Default, "ON_DEMAND"),
+    (Tier::Flex, "ON_DEMAND_FLEX"),
+    (Tier::Priority, "ON_DEMAND_PRIORITY"),
+    (Tier::Scale, "PROVISIONED_THROUGHPUT"),
+    (Tier::Reserved, "PROVISIONED_THROUGHPUT"),
+];
 
 /// Token counts as they are written.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -431,6 +452,10 @@ pub(super) struct Totals {
     cached_content_token_count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thoughts_token_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic_type: Option<&'static str>,
 }
 
 impl From<&Usage> for Totals {
@@ -442,6 +467,8 @@ impl From<&Usage> for Totals {
             total_token_count: usage.total(),
             cached_content_token_count: usage.cache_read,
             thoughts_token_count: usage.reasoning,
+            service_tier: usage.tier_among(SERVICE_TIERS),
+            traffic_type: usage.tier_among(TRAFFIC_TYPES),
         }
     }
 }
@@ -544,16 +571,25 @@ pub(super) struct Blob {
 }
 
 /// Reads counts; those that cannot be read must not cost the client its answer.
-pub(super) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Counts>, D::Error> {
+pub(super) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Counts<'de>>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str::<Option<Counts>>(raw.get()).ok().flatten())
+    Ok(serde_json::from_str::<Option<Counts<'_>>>(raw.get())
+        .ok()
+        .flatten())
 }
 
 /// Reads the counts at `path` likewise, and hears of those that have no name here.
-pub(super) fn hear_counts(raw: Option<&RawValue>, path: &Path<'_>, losses: &mut Losses) -> Option<Counts> {
-    unread::read::<Option<Counts>>(raw?.get(), path, losses)
-        .ok()
-        .flatten()
+pub(super) fn hear_counts<'a>(
+    raw: Option<&'a RawValue>,
+    path: &Path<'_>,
+    losses: &mut Losses,
+) -> Option<Counts<'a>> {
+    let counts: Option<Counts<'_>> = unread::read(raw?.get(), path, losses).ok()?;
+    let mut counts = counts?;
+    let tier = Tier::hear(counts.service_tier, &path.key("serviceTier"), losses);
+    let traffic = Tier::hear(counts.traffic_type, &path.key("trafficType"), losses);
+    counts.tier = tier.or(traffic);
+    Some(counts)
 }
 
 /// Returns the seconds since the Unix epoch at `time` (RFC 3339, always in UTC here); `None` if it is written
