@@ -27,8 +27,8 @@ use crate::{
     plain::passing::Passing,
 };
 
-/// The longest silence of a client that has begun to send a body.
-pub(crate) const READ_IDLE: Duration = Duration::from_secs(30);
+/// The longest silence of a client that has begun to send a body, where no policy sets another.
+pub(crate) const READ_IDLE: Duration = Duration::from_secs(300);
 
 /// How much of a body that is too large is read all the same, and for how long: many clients listen only once
 /// they have sent everything, and would see a reset in place of the answer.

@@ -37,6 +37,11 @@ impl Duration {
     pub fn limit(self) -> Option<time::Duration> {
         Some(self.0).filter(|duration| !duration.is_zero())
     }
+
+    /// Returns the limit that the duration sets: one that nothing reaches if it is zero.
+    pub fn bound(self) -> time::Duration {
+        self.limit().unwrap_or(FOREVER)
+    }
 }
 
 impl<'de> Deserialize<'de> for Duration {
@@ -76,3 +81,6 @@ impl JsonSchema for Duration {
 
 /// Units and their milliseconds, `ms` before the `m` that it begins with.
 const UNITS: &[(&str, u64)] = &[("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1_000)];
+
+/// Stands for "no limit": nothing that is served lasts longer.
+const FOREVER: time::Duration = time::Duration::from_secs(365 * 24 * 3600);

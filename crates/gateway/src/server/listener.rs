@@ -36,15 +36,16 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Connection, Port, proxied, stall::WriteLimit, tls, told, usage::Usage};
+use super::{
+    Connection, Port, proxied,
+    stall::WriteLimit,
+    tls, told,
+    usage::{self, Usage},
+};
 use crate::{BindError, body::Body, handle::handle, refusal, upstream::keep_alive};
 
 /// How many connections the system may queue.
 const BACKLOG: i32 = 4096;
-
-/// How long a client may take for the head of a request, and stay silent between two. Longer than the idle
-/// limits of load balancers, which must not find a connection closed that they just chose.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// After this long without a frame an HTTP/2 client is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(60);
@@ -206,7 +207,7 @@ fn builder(intake: Option<&Intake>) -> Builder {
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(idle.unwrap_or(HEAD_TIMEOUT))
+        .header_read_timeout(idle.unwrap_or(usage::IDLE))
         .max_buf_size(MAX_BUFFER)
         .http2()
         .timer(TokioTimer::new())
@@ -280,37 +281,35 @@ async fn begin(stream: &mut TcpStream, connection: &mut Connection) -> io::Resul
     Ok(first)
 }
 
-/// Serves a connection within the bounds of the policy that holds for it.
+/// Serves a connection, within the bounds of the policy that holds for it.
 async fn serve_bounded(
     server: &Builder,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     mut connection: Connection,
     watcher: Watcher,
 ) {
-    let Some(intake) = connection.intake() else {
-        return serve_connection(server, stream, connection, watcher).await;
-    };
+    let intake = connection.intake();
     let port = Arc::clone(&connection.port);
-    let _bounded = match intake.connections {
+    let bound = intake.as_ref().and_then(|intake| intake.connections);
+    let _bounded = match bound {
         None => None,
         Some((most, delay)) => match Bounded::within(&port.bounded, most) {
             Some(bounded) => Some(bounded),
             None => {
-                debug!(policy = %intake.policy, "too many connections");
+                let policy = intake.as_deref().map(|intake| &*intake.policy);
+                debug!(policy, "too many connections");
                 return tokio::time::sleep(delay).await;
             }
         },
     };
-    let usage = Usage::of(&intake);
-    connection.usage.clone_from(&usage);
-    let server = builder(Some(&intake));
-    let serving = serve_connection(&server, stream, connection, watcher);
-    match usage {
-        None => serving.await,
-        Some(usage) => tokio::select! {
-            () = serving => {}
-            () = usage.ended() => debug!("connection used for long enough"),
-        },
+    let usage = Usage::of(intake.as_deref());
+    connection.usage = Some(Arc::clone(&usage));
+    let own = intake.as_deref().map(|intake| builder(Some(intake)));
+    let server = own.as_ref().unwrap_or(server);
+    tokio::select! {
+        biased;
+        () = serve_connection(server, stream, connection, watcher) => {}
+        () = usage.ended() => debug!("connection used for long enough"),
     }
 }
 

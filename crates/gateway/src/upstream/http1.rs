@@ -9,7 +9,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
@@ -112,11 +112,12 @@ impl Pool {
         }
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Closes connections that have been idle for too long, or that the other side has closed.
     pub(super) fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = idle.partition_point(|idle| idle.since.elapsed() >= self.bounds.idle);
-        let old: Vec<Idle> = idle.drain(..old).collect();
+        let is_wanted =
+            |idle: &mut Idle| idle.since.elapsed() < self.bounds.idle && idle.connection.is_open();
+        let old: Vec<Idle> = idle.extract_if(.., |idle| !is_wanted(idle)).collect();
         // Sockets are closed without the lock.
         drop(idle);
         drop(old);
@@ -147,6 +148,16 @@ impl Connection {
         })
         .await;
         !self.closed && self.sender.is_ready()
+    }
+
+    /// Returns whether the other side still holds the connection open, which nobody waits on.
+    fn is_open(&mut self) -> bool {
+        drive(
+            &mut self.driver,
+            &mut self.closed,
+            &mut Context::from_waker(Waker::noop()),
+        );
+        !self.closed
     }
 }
 
@@ -197,5 +208,58 @@ impl Arriving {
 fn drive(driver: &mut http1::Connection<TokioIo<Io>, Outgoing>, closed: &mut bool, cx: &mut Context<'_>) {
     if !*closed {
         *closed = Pin::new(driver).poll(cx).is_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    fn kept(pool: &Pool) -> usize {
+        pool.idle.lock().expect("not poisoned").len()
+    }
+
+    #[tokio::test]
+    async fn connections_that_the_other_side_has_closed_are_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let pool = Arc::new(Pool::new(Connections::default()));
+        let asked = async {
+            let stream = TcpStream::connect(address).await.expect("listening");
+            let connection = Connection::open(Io::Plain(stream)).await.expect("open");
+            let request = Request::get("/").body(Outgoing::Whole(Full::new(Bytes::new())));
+            let request = request.expect("a request");
+            let reply = pool.send(connection, request).await.map_err(|(error, _)| error);
+            let mut body = reply.expect("a reply").into_body();
+            while poll_fn(|cx| body.poll(cx)).await.is_some() {}
+        };
+        let answered = async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut read = vec![0; 1024];
+            assert!(stream.read(&mut read).await.expect("a request") > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.expect("sent");
+            stream
+        };
+        let ((), stream) = tokio::join!(asked, answered);
+        pool.prune();
+        assert_eq!(kept(&pool), 1);
+        drop(stream);
+        let gone = async {
+            while kept(&pool) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                pool.prune();
+            }
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(20), gone).await;
+        gone.expect("nothing is kept of it");
     }
 }

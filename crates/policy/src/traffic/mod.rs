@@ -232,7 +232,7 @@ impl Default for Connections {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            idle: Duration::from_secs(90),
+            idle: Duration::from_secs(3600),
             lifetime: None,
             requests: None,
             keep_alive: None,

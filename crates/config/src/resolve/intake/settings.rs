@@ -49,9 +49,9 @@ pub(super) fn intake(key: &Key, spec: &ClientTrafficPolicy) -> Intake {
             .max_requests_per_connection
             .or(limit.and_then(|limit| limit.max_requests_per_connection))
             .filter(|requests| *requests > 0),
-        idle: times.idle_timeout.and_then(Written::limit),
+        idle: times.idle_timeout.map(Written::bound),
         received: times.request_received_timeout.and_then(Written::limit),
-        silence: times.stream_idle_timeout.and_then(Written::limit),
+        silence: times.stream_idle_timeout.map(Written::bound),
         longest: written(bounds.max_stream_duration, |limit| limit.max_stream_duration),
         max_body: bounds
             .buffer_limit

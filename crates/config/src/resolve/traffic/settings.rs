@@ -251,10 +251,7 @@ fn connections(spec: &BackendTrafficPolicy) -> Connections {
             .connect_timeout
             .and_then(Written::limit)
             .unwrap_or(usual.connect),
-        idle: http
-            .connection_idle_timeout
-            .and_then(Written::limit)
-            .unwrap_or(usual.idle),
+        idle: http.connection_idle_timeout.map_or(usual.idle, Written::bound),
         lifetime: http.max_connection_duration.and_then(Written::limit),
         requests: requests
             .and_then(|requests| u32::try_from(requests).ok())
