@@ -68,6 +68,8 @@ pub struct Told {
     pub certificate: bool,
     /// Whether it is told with those that vouch for it.
     pub chain: bool,
+    /// Whether it is told whose it is.
+    pub subject: bool,
     /// Whether the hosts are told that it is for.
     pub hosts: bool,
     /// Whether the URIs are told that it is for.

@@ -5,6 +5,7 @@ pub(crate) mod drain;
 pub(crate) mod listener;
 mod proxied;
 mod stall;
+mod subject;
 pub(crate) mod tls;
 pub(crate) mod told;
 pub(crate) mod usage;

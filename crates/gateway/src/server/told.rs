@@ -11,6 +11,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
+use super::subject;
+
 /// Carries it.
 const HEADER: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -29,6 +31,9 @@ pub(super) fn of(chain: &[CertificateDer<'_>], told: Told) -> Option<HeaderValue
     }
     // It was checked when it was shown.
     if let Ok(parsed) = EndEntityCert::try_from(own) {
+        if told.subject {
+            let _ = write!(text, ";Subject=\"{}\"", subject::text(parsed.subject()));
+        }
         for uri in parsed.valid_uri_names().filter(|_| told.uris) {
             let _ = write!(text, ";URI={}", quoted(uri));
         }

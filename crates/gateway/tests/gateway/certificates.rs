@@ -147,6 +147,10 @@ async fn upstreams_are_told_who_has_shown_what() {
             "headers: {xForwardedClientCert: {mode: AppendForward, certDetailsToAdd: [DNS, URI]}}",
             "Hash={};DNS=c.test",
         ),
+        (
+            "headers: {xForwardedClientCert: {mode: SanitizeSet, certDetailsToAdd: [Subject]}}",
+            "Hash={};Subject=\"CN=rcgen self signed cert\"",
+        ),
     ] {
         let served = serve(&format!("{base}{}  {told}\n", policy("optional: true"))).await;
         let (certificate, key) = clients.issue("c.test", 2100);

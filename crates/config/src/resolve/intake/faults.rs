@@ -5,9 +5,7 @@ use crate::{
     Key, Severity,
     kind::{
         ClientTrafficPolicy, GATEWAY_API,
-        client_traffic_policy::{
-            CertificateDetail, ClientIpDetection, ClientTls, ForwardMode, Http1, RequestId,
-        },
+        client_traffic_policy::{ClientIpDetection, ClientTls, ForwardMode, Http1, RequestId},
         http2::OnInvalidMessage,
     },
     resolve::{Notes, filters},
@@ -21,8 +19,6 @@ pub(super) fn remark(key: &Key, spec: &ClientTrafficPolicy, notes: &mut Notes) {
     let tcp = spec.timeout.is_some_and(|timeout| timeout.tcp.is_some());
     let bounds = spec.connection.unwrap_or_default();
     let stream = Some(OnInvalidMessage::TerminateStream);
-    let told = headers.x_forwarded_client_cert.clone().unwrap_or_default();
-    let subject = told.cert_details_to_add.contains(&CertificateDetail::Subject);
     let on_invalid = spec.http2.is_some_and(|http2| http2.on_invalid_message == stream);
     let unserved = [
         (spec.http3.is_some(), "http3"),
@@ -54,7 +50,6 @@ pub(super) fn remark(key: &Key, spec: &ClientTrafficPolicy, notes: &mut Notes) {
             headers.disable_rate_limit_headers == Some(true),
             "headers.disableRateLimitHeaders",
         ),
-        (subject, "headers.xForwardedClientCert.certDetailsToAdd"),
         (
             matches!(headers.request_id, Some(RequestId::Preserve | RequestId::Disable)),
             "headers.requestID",

@@ -95,6 +95,7 @@ fn told(spec: &ForwardedCertificate) -> Told {
         },
         certificate: tells(CertificateDetail::Cert),
         chain: tells(CertificateDetail::Chain),
+        subject: tells(CertificateDetail::Subject),
         hosts: tells(CertificateDetail::DNS),
         uris: tells(CertificateDetail::URI),
     }
