@@ -142,8 +142,10 @@ pub struct Backend {
     pub provider: &'static dyn Provider,
     /// Where its API lies.
     pub site: Site,
-    /// Network addresses; never empty. One is picked at random for each attempt.
+    /// Network addresses; never empty. One is picked at random for each attempt, or by the client's address.
     pub endpoints: Vec<Endpoint>,
+    /// Whether requests of one client go to one endpoint.
+    pub is_sticky: bool,
     /// Set where calls are encrypted.
     pub tls: Option<Tls>,
     /// What a call carries; `None` for upstreams that take anybody.
@@ -305,13 +307,14 @@ impl PartialEq for Backend {
             provider,
             site,
             endpoints,
+            is_sticky,
             tls,
             credential,
             quota,
             prices,
         } = self;
         (id, provider.id(), site) == (&other.id, other.provider.id(), &other.site)
-            && (endpoints, tls) == (&other.endpoints, &other.tls)
+            && (endpoints, is_sticky, tls) == (&other.endpoints, &other.is_sticky, &other.tls)
             && (credential, quota, prices) == (&other.credential, &other.quota, &other.prices)
     }
 }

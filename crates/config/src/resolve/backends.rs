@@ -112,6 +112,8 @@ fn service(
                 provider,
                 site: placed(site, credential.as_ref(), provider),
                 endpoints,
+                is_sticky: Place::of(&spec.backend_ref, &key.namespace)
+                    .is_ok_and(|place| reach.is_sticky(&place)),
                 tls,
                 credential: credential.map(|credential| dressed(credential, provider)),
                 quota: reach.policies.quotas.get(key).cloned(),
@@ -241,6 +243,14 @@ impl Reach<'_> {
         let to = Place::of(reference, home)?;
         self.permit(from, &to, notes)?;
         self.endpoints(&to, notes)
+    }
+
+    /// Returns whether requests of one client to a place go to one of its endpoints.
+    pub(super) fn is_sticky(&self, to: &Place) -> bool {
+        match to {
+            Place::Backend(_) => false,
+            Place::Service(key, _) => self.services.is_sticky(key),
+        }
     }
 
     /// Returns where calls to a place go and how they are encrypted.

@@ -288,6 +288,7 @@ impl Resolving<'_, '_> {
                 provider: &provider::Plain,
                 site: Site::default(),
                 endpoints,
+                is_sticky: self.reach.is_sticky(&place),
                 tls,
                 credential: None,
                 quota: None,

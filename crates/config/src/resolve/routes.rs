@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use policy::{body::Body, headers::Headers, traffic::Traffic};
+use policy::{
+    body::Body,
+    headers::Headers,
+    traffic::{Balance, Traffic, balance::HashKey},
+};
 
 use super::{
     End, Notes,
@@ -180,14 +184,23 @@ pub(super) fn uncounted(kind: &'static str, key: &Key, rule: &snapshot::Rule, no
 }
 
 /// Has the upstreams of a rule treated as a policy says; what the rule itself says goes before.
-fn treat(rule: &mut snapshot::Rule, traffic: Arc<Traffic>) {
+fn treat(rule: &mut snapshot::Rule, mut traffic: Arc<Traffic>) {
     let timeouts = &mut rule.timeouts;
     if let (false, Some(request)) = (timeouts.declared, traffic.request) {
         timeouts.request = request;
     }
     timeouts.stream_idle = timeouts.stream_idle.or(traffic.stream_idle);
     rule.limits.clone_from(&traffic.limits);
+    if traffic.balance == Balance::LeastRequest && is_sticky(rule) {
+        Arc::make_mut(&mut traffic).balance = Balance::Consistent(HashKey::Source);
+    }
     rule.traffic = Some(traffic);
+}
+
+/// Returns whether a backend of a rule wants requests of one client at one endpoint.
+fn is_sticky(rule: &snapshot::Rule) -> bool {
+    let backends = rule.candidates.iter().flat_map(|candidate| &candidate.backend);
+    backends.into_iter().any(|backend| backend.is_sticky)
 }
 
 /// Returns what is served at each port.

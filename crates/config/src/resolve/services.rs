@@ -27,6 +27,13 @@ impl<'r> Services<'r> {
         Self { resources, slices }
     }
 
+    /// Returns whether a Service wants requests of one client to go to one endpoint.
+    pub(super) fn is_sticky(&self, key: &Key) -> bool {
+        let service = self.resources.services.get(key);
+        let affinity = service.and_then(|service| service.spec.session_affinity.as_deref());
+        affinity == Some("ClientIP")
+    }
+
     /// Returns the addresses behind port `port` of a Service.
     ///
     /// # Errors
@@ -68,13 +75,8 @@ impl<'r> Services<'r> {
 pub(super) fn remark(resources: &Resources, notes: &mut Notes) {
     for (key, service) in &resources.services {
         let spec = &service.spec;
-        let bound = spec
-            .session_affinity
-            .as_deref()
-            .is_some_and(|kind| kind != "None");
         let local = spec.internal_traffic_policy.as_deref() == Some("Local");
         let found = [
-            (bound, "spec.sessionAffinity", AFFINITY),
             (local, "spec.internalTrafficPolicy", NODES),
             (
                 spec.traffic_distribution.is_some(),
@@ -135,7 +137,6 @@ fn protocol(port: &ServicePort) -> Protocol {
     }
 }
 
-const AFFINITY: &str = "has no effect: give a BackendTrafficPolicy a consistent hash of type SourceIP, or the rule sessionPersistence";
 const NODES: &str = "has no effect: it is not known which node or zone an endpoint is in";
 
 /// The label by which an EndpointSlice names its Service.

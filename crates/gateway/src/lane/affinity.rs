@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr};
 use http::{HeaderMap, HeaderValue};
 use policy::traffic::{
     Balance,
-    balance::{Cookie, HashKey, hash},
+    balance::{Cookie, HashKey, hash, of_address},
     session::Bound,
 };
 
@@ -32,10 +32,7 @@ impl Affinity {
     ) -> Self {
         let key = match balance {
             Balance::Random | Balance::RoundRobin | Balance::LeastRequest | Balance::Latency => None,
-            Balance::Consistent(HashKey::Source) => match peer {
-                IpAddr::V4(address) => Some(hash(0, &address.octets())),
-                IpAddr::V6(address) => Some(hash(0, &address.octets())),
-            },
+            Balance::Consistent(HashKey::Source) => Some(of_address(peer)),
             Balance::Consistent(HashKey::Headers(names)) => {
                 let values = names.iter().flat_map(|name| headers.get_all(name));
                 joined(values.map(HeaderValue::as_bytes))

@@ -137,7 +137,9 @@ impl Attempt<'_> {
         {
             return Err(Refused::new(Cause::Unsayable, error));
         }
-        let client = self.client.or_else(|| ctx.state.clients.pick(backend));
+        let client = self
+            .client
+            .or_else(|| ctx.state.clients.pick(backend, ctx.peer()));
         let Some(client) = client.cloned() else {
             let error = ApiError::new(ErrorKind::Internal, "the backend has no endpoint");
             return Err(Refused::new(Cause::Unresolved, error));

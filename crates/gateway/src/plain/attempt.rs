@@ -74,7 +74,7 @@ pub(super) async fn once<'a>(ctx: &mut Ctx, handing: Handing<'a>) -> Result<Repl
     };
     let candidate = rule.candidates.get(at);
     let backend = usable(ctx, rule, candidate)?;
-    let Some(client) = ctx.state.clients.pick(backend).cloned() else {
+    let Some(client) = ctx.state.clients.pick(backend, ctx.peer()).cloned() else {
         return Err(text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the backend has no endpoint",

@@ -55,7 +55,7 @@ impl Copies {
             drawn < mirror.numerator
         });
         let copies = drawn.filter_map(|mirror| {
-            let client = ctx.state.clients.pick(&mirror.backend)?;
+            let client = ctx.state.clients.pick(&mirror.backend, ctx.peer())?;
             let (head, _) = forward::head(ctx, plain, None, head.clone(), path, &client.host);
             Some(Copy {
                 backend: Arc::clone(&mirror.backend.id),

@@ -188,10 +188,16 @@ impl Clients {
         }
     }
 
-    /// Returns the client for one of the endpoints of `backend`, picked at random.
-    pub(crate) fn pick(&self, backend: &Backend) -> Option<&Arc<Client>> {
+    /// Returns the client for one of the endpoints of `backend`, picked at random, or by the address that a request comes
+    /// from where that is wanted.
+    pub(crate) fn pick(&self, backend: &Backend, from: IpAddr) -> Option<&Arc<Client>> {
         match self.of(&backend.id) {
             [only] => Some(only),
+            several if backend.is_sticky => {
+                let key = balance::of_address(from);
+                let score = |client: &&Arc<Client>| balance::hash(key, &client.name.to_be_bytes());
+                several.iter().max_by_key(score)
+            }
             several => several.get(fastrand::usize(..several.len().max(1))),
         }
     }

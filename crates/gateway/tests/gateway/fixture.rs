@@ -210,6 +210,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
         })),
         quota: None,
         prices: to.prices.clone(),
+        is_sticky: false,
     };
     Candidate {
         id: format!("default/backend-{index}/route/route/rule/0/ref/{index}").into(),

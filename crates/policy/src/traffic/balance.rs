@@ -4,7 +4,7 @@
 //! its own name, and the best one is taken, so that a change of endpoints moves only the keys of those that
 //! came or went, and several gateways agree without a word.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http::HeaderName;
 
@@ -155,6 +155,14 @@ pub fn hash(seed: u64, bytes: &[u8]) -> u64 {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     mixed(hashed)
+}
+
+/// Returns the hash of an address.
+pub fn of_address(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => hash(0, &address.octets()),
+        IpAddr::V6(address) => hash(0, &address.octets()),
+    }
 }
 
 /// Returns `bits` with each bit depending on all of them (SplitMix64).

@@ -3,6 +3,7 @@
 mod access;
 mod conformance;
 mod mirror;
+mod sticky;
 mod streams;
 mod tunnel;
 
