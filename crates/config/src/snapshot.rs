@@ -19,7 +19,7 @@ use policy::{
     headers::Headers,
     quota::Quota,
     rate_limit::Limits,
-    traffic::{Lossy, Naming, Traffic, session::Carrier},
+    traffic::{Connections, Lossy, Naming, Traffic, session::Carrier},
 };
 use serde_json::{Map, Value, json};
 
@@ -58,6 +58,10 @@ pub struct Service {
     pub parts: Vec<Part>,
     /// Set where calls are encrypted.
     pub tls: Option<Tls>,
+    /// How connections are made and kept.
+    pub connections: Connections,
+    /// How often it is asked again that was not reached.
+    pub retries: u32,
 }
 
 /// What one reference to a service leads to.

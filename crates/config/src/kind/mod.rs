@@ -10,6 +10,7 @@ pub mod ai_gateway_route;
 pub mod ai_service_backend;
 pub mod backend;
 pub mod backend_security_policy;
+pub mod backend_settings;
 pub mod backend_tls_policy;
 pub mod backend_traffic_policy;
 pub mod client_traffic_policy;

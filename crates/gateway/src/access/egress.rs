@@ -55,12 +55,8 @@ impl Services {
                 }
                 let client = |endpoint: &Endpoint| {
                     let tls = service.tls.as_ref();
-                    Arc::new(Client::new(
-                        endpoint,
-                        tls,
-                        shared.as_ref(),
-                        Connections::default(),
-                    ))
+                    let client = Client::new(endpoint, tls, shared.as_ref(), service.connections);
+                    Arc::new(client)
                 };
                 let parts = service.parts.iter();
                 parts
@@ -72,8 +68,8 @@ impl Services {
         Self { known }
     }
 
-    /// Sends `request` to the service called `to` and returns its whole answer. What is in reserve is asked where the
-    /// other is not reached.
+    /// Sends `request` to the service called `to` and returns its whole answer. One that is not reached is asked again as
+    /// often as it is to be, and then what is in reserve.
     ///
     /// # Errors
     /// If there is no such service, or it does not answer as it should within `limit`.
@@ -90,12 +86,23 @@ impl Services {
                 let only = reserve.ok_or(EgressError::Unknown)?;
                 return ask(only, request).await.map_err(|missed| missed.error);
             };
-            let again = reserve.map(|reserve| (reserve, request.clone()));
-            match (ask(first, request).await, again) {
-                (Err(Missed { unseen: true, .. }), Some((reserve, request))) => ask(reserve, request).await,
-                (answered, _) => answered,
+            let (service, _) = known;
+            let again = (service.retries > 0 || reserve.is_some()).then(|| request.clone());
+            let mut answered = ask(first, request).await;
+            if let Some(request) = again {
+                for turn in 0..=service.retries {
+                    let other = if turn < service.retries {
+                        pick(known, false)
+                    } else {
+                        reserve
+                    };
+                    let (Some(other), Err(Missed { unseen: true, .. })) = (other, &answered) else {
+                        break;
+                    };
+                    answered = ask(other, request.clone()).await;
+                }
             }
-            .map_err(|missed| missed.error)
+            answered.map_err(|missed| missed.error)
         };
         timeout(limit, asking).await.unwrap_or(Err(EgressError::Timeout))
     }

@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::ext_auth::ServiceRef;
 use crate::kind::{
-    Duration, Opaque,
+    Duration,
+    backend_settings::BackendSettings,
     reference::{LocalRef, SecretRef},
 };
 
@@ -100,7 +101,7 @@ pub struct RemoteJwks {
     #[serde(default)]
     pub backend_refs: Vec<ServiceRef>,
     /// How the connection is made.
-    pub backend_settings: Option<Opaque>,
+    pub backend_settings: Option<BackendSettings>,
     /// How long keys are kept; what the answer says by default, or 5 minutes.
     pub cache_duration: Option<Duration>,
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{Duration, Opaque};
+use crate::kind::{Duration, backend_settings::BackendSettings};
 
 /// A service that decides: exactly one of `grpc` and `http`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -44,7 +44,7 @@ pub struct GrpcExtAuth {
     #[serde(default)]
     pub backend_refs: Vec<ServiceRef>,
     /// How the connection is made.
-    pub backend_settings: Option<Opaque>,
+    pub backend_settings: Option<BackendSettings>,
 }
 
 /// An HTTP service.
@@ -57,7 +57,7 @@ pub struct HttpExtAuth {
     #[serde(default)]
     pub backend_refs: Vec<ServiceRef>,
     /// How the connection is made.
-    pub backend_settings: Option<Opaque>,
+    pub backend_settings: Option<BackendSettings>,
     /// What stands before the path of each request.
     pub path: Option<String>,
     /// Headers of its answer that upstreams are sent. A client's own are taken off.

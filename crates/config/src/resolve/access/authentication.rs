@@ -184,15 +184,16 @@ impl Builder<'_> {
     }
 
     fn remote_keys(&mut self, spec: &RemoteJwks, field: &str) -> Option<jwt::Keys> {
-        if spec.backend_settings.is_some() {
-            let at = format!("{field}.backendSettings");
-            self.warn("NotSupportedYet", &at, "has no effect in this version");
-        }
         let (uri, id, own) = self.address(&spec.uri, &format!("{field}.uri"))?;
         let service = if spec.backend_refs.is_empty() {
+            if spec.backend_settings.is_some() {
+                let at = format!("{field}.backendSettings");
+                self.warn("NoEffect", &at, "goes with backendRefs");
+            }
             self.serve(id, own)
         } else {
-            self.service(&spec.backend_refs, false, &format!("{field}.backendRefs"))?
+            let way = (spec.backend_settings.as_ref(), false);
+            self.service(&spec.backend_refs, way, &format!("{field}.backendRefs"))?
         };
         Some(jwt::Keys::Remote(self.fetch(Remote {
             service,

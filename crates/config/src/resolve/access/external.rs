@@ -6,8 +6,11 @@ use http::{HeaderName, StatusCode, uri::PathAndQuery};
 use policy::ext_auth::{ExtAuth, Extensions, Protocol, Shown};
 
 use super::builder::Builder;
-use crate::kind::security_policy::ext_auth::{
-    self, ContextExtension, ContextExtensionType, EntryRef, GrpcExtAuth, HttpExtAuth, ServiceRef,
+use crate::kind::{
+    backend_settings::BackendSettings,
+    security_policy::ext_auth::{
+        self, ContextExtension, ContextExtensionType, EntryRef, GrpcExtAuth, HttpExtAuth, ServiceRef,
+    },
 };
 
 impl Builder<'_> {
@@ -73,8 +76,8 @@ impl Builder<'_> {
         field: &str,
     ) -> Option<(Arc<str>, Protocol)> {
         let at = format!("{field}.grpc");
-        self.settings(grpc.backend_settings.is_some(), &at);
-        let service = self.asked((&grpc.backend_ref, &grpc.backend_refs), true, &at);
+        let settings = grpc.backend_settings.as_ref();
+        let service = self.asked((&grpc.backend_ref, &grpc.backend_refs), (settings, true), &at);
         let mut extensions = Extensions::default();
         for (index, extension) in spec.context_extensions.iter().enumerate() {
             let at = format!("{field}.contextExtensions[{index}]");
@@ -91,10 +94,10 @@ impl Builder<'_> {
     }
 
     fn by_http(&mut self, http: &HttpExtAuth, field: &str) -> Option<(Arc<str>, Protocol)> {
-        self.settings(http.backend_settings.is_some(), field);
+        let settings = http.backend_settings.as_ref();
         let passed = (http.headers_to_backend.as_slice(), "headersToBackend");
         let protocol = self.over_http(http.path.as_deref(), passed, field);
-        let service = self.asked((&http.backend_ref, &http.backend_refs), false, field)?;
+        let service = self.asked((&http.backend_ref, &http.backend_refs), (settings, false), field)?;
         Some((service, protocol))
     }
 
@@ -125,12 +128,12 @@ impl Builder<'_> {
     fn asked(
         &mut self,
         (one, several): (&Option<ServiceRef>, &[ServiceRef]),
-        http2: bool,
+        way: (Option<&BackendSettings>, bool),
         field: &str,
     ) -> Option<Arc<str>> {
         match (one, several) {
-            (None, several) => self.service(several, http2, &format!("{field}.backendRefs")),
-            (Some(one), []) => self.service(std::slice::from_ref(one), http2, &format!("{field}.backendRef")),
+            (None, several) => self.service(several, way, &format!("{field}.backendRefs")),
+            (Some(one), []) => self.service(std::slice::from_ref(one), way, &format!("{field}.backendRef")),
             (Some(_), _) => {
                 self.invalid(field, "only one of backendRef and backendRefs can be specified");
                 None
@@ -197,13 +200,6 @@ impl Builder<'_> {
             names.extend(self.header(written, &format!("{field}[{index}]")));
         }
         names
-    }
-
-    fn settings(&mut self, present: bool, field: &str) {
-        if present {
-            let at = format!("{field}.backendSettings");
-            self.warn("NotSupportedYet", &at, "has no effect in this version");
-        }
     }
 
     fn status(&mut self, written: Option<u32>, field: &str) -> StatusCode {

@@ -116,7 +116,7 @@ impl Builder<'_> {
         };
         let http2 = spec.protocol == ExternalAuthProtocol::GRPC;
         let field = format!("{field}.backendRef");
-        let service = self.service(std::slice::from_ref(&reference), http2, &field)?;
+        let service = self.service(std::slice::from_ref(&reference), (None, http2), &field)?;
         let size = spec.forward_body.and_then(|body| body.max_size);
         Some(ExtAuth {
             service,

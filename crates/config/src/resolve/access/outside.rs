@@ -4,10 +4,18 @@ use std::sync::Arc;
 
 use http::Uri;
 
-use super::{super::backends::Place, builder::Builder};
+use policy::traffic::Connections;
+
+use super::{
+    super::{backends::Place, traffic::connections},
+    builder::Builder,
+};
 use crate::{
     host,
-    kind::{reference::BackendObjectRef, security_policy::ext_auth::ServiceRef},
+    kind::{
+        backend_settings::BackendSettings, backend_traffic_policy::CircuitBreaker,
+        reference::BackendObjectRef, security_policy::ext_auth::ServiceRef,
+    },
     snapshot::{Endpoint, Part, Protocol, Service, Tls},
 };
 
@@ -34,16 +42,18 @@ impl Builder<'_> {
         let service = Service {
             parts: vec![part(vec![endpoint])],
             tls,
+            connections: Connections::default(),
+            retries: 0,
         };
         Some((uri, id, service))
     }
 
-    /// Returns the service that the references at `field` lead to; `http2` tells whether that is spoken with it in any
-    /// case.
+    /// Returns the service that the references at `field` lead to, which is called as `settings` say; `http2` tells whether
+    /// that is spoken with it in any case.
     pub(super) fn service(
         &mut self,
         references: &[ServiceRef],
-        http2: bool,
+        (settings, http2): (Option<&BackendSettings>, bool),
         field: &str,
     ) -> Option<Arc<str>> {
         let mut found: Option<Service> = None;
@@ -81,7 +91,64 @@ impl Builder<'_> {
                 endpoint.protocol = Protocol::Http2;
             }
         }
+        if let Some(settings) = settings {
+            // Elsewhere it may be called in another way.
+            let parent = field.rsplit_once('.').map_or(field, |(parent, _)| parent);
+            id = format!("{id} for {} {} {parent}", self.owner.kind, self.owner.key);
+            self.settle(settings, &mut service, parent);
+        }
         Some(self.serve(id, service))
+    }
+
+    /// Has a service called as `settings` below `field` say, and says what of them has no effect.
+    fn settle(&mut self, settings: &BackendSettings, service: &mut Service, field: &str) {
+        let at = format!("{field}.backendSettings");
+        service.connections = connections(&settings.of_connections());
+        let retry = settings.retry.as_ref();
+        service.retries = retry.map_or(0, |retry| {
+            let times = retry.num_retries.unwrap_or(RETRIES);
+            u32::try_from(times).unwrap_or(u32::MAX)
+        });
+        for (member, message) in settings.http2.unwrap_or_default().faults() {
+            self.invalid(&format!("{at}.http2.{member}"), message);
+        }
+        let http = settings
+            .timeout
+            .and_then(|timeout| timeout.http)
+            .unwrap_or_default();
+        let breaker = settings.circuit_breaker.clone().map(|breaker| CircuitBreaker {
+            max_requests_per_connection: None,
+            ..breaker
+        });
+        let limits = http
+            .request_timeout
+            .or(http.max_stream_duration)
+            .or(http.stream_idle_timeout);
+        for (present, member) in [
+            (limits.is_some(), "timeout.http"),
+            (
+                retry.is_some_and(|retry| retry.retry_on.is_some()),
+                "retry.retryOn",
+            ),
+            (
+                retry.is_some_and(|retry| retry.per_retry.is_some()),
+                "retry.perRetry",
+            ),
+            (
+                breaker.is_some_and(|breaker| breaker != CircuitBreaker::default()),
+                "circuitBreaker",
+            ),
+            (settings.load_balancer.is_some(), "loadBalancer"),
+            (settings.health_check.is_some(), "healthCheck"),
+            (settings.proxy_protocol.is_some(), "proxyProtocol"),
+            (settings.connection.is_some(), "connection"),
+            (settings.dns.is_some(), "dns"),
+        ] {
+            if present {
+                let message = "has no effect in this version";
+                self.warn("NotSupportedYet", &format!("{at}.{member}"), message);
+            }
+        }
     }
 
     fn backend(&mut self, written: &ServiceRef, field: &str) -> Option<(String, Service)> {
@@ -110,8 +177,13 @@ impl Builder<'_> {
                 if part.reserve {
                     id = format!("in reserve {id}");
                 }
-                let parts = vec![part];
-                Some((id, Service { parts, tls }))
+                let service = Service {
+                    parts: vec![part],
+                    tls,
+                    connections: Connections::default(),
+                    retries: 0,
+                };
+                Some((id, service))
             }
             Err((reason, message)) => {
                 self.unresolved(reason, field, message);
@@ -154,3 +226,6 @@ fn parse(written: &str) -> Option<(Uri, Endpoint)> {
         (uri.clone(), endpoint)
     })
 }
+
+/// How often a service is asked again of which that is not said.
+const RETRIES: i64 = 2;

@@ -15,7 +15,11 @@ use policy::traffic::Traffic;
 use serde_json::Value;
 
 use self::annotated::Annotated;
-pub(super) use self::{faults::faults, own::Own, settings::streams};
+pub(super) use self::{
+    faults::faults,
+    own::Own,
+    settings::{connections, streams},
+};
 use super::{
     Notes,
     targets::{self, Attached, Attaching, Place, Site, Targets, Tools},

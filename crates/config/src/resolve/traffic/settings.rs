@@ -238,7 +238,8 @@ fn breaker(spec: Option<&CircuitBreaker>) -> Breaker {
     }
 }
 
-fn connections(spec: &BackendTrafficPolicy) -> Connections {
+/// Returns how connections are made and kept.
+pub(in crate::resolve) fn connections(spec: &BackendTrafficPolicy) -> Connections {
     let usual = Connections::default();
     let timeout = spec.timeout.unwrap_or_default();
     let (tcp, http) = (timeout.tcp.unwrap_or_default(), timeout.http.unwrap_or_default());

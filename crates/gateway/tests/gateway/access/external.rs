@@ -1,13 +1,16 @@
 //! A service that decides, asked over HTTP.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use testkit::{Reply, Script, Upstream, client, upstream::Received};
+use tokio::net::TcpSocket;
 
 use super::{GATEWAY, Setup, policy, serve};
 use crate::fixture::{CHAT, MESSAGES};
 
 /// The Backend called `authz` at an address.
-pub(super) fn backend(address: std::net::SocketAddr) -> String {
+pub(super) fn backend(address: SocketAddr) -> String {
     format!(
         "---
 apiVersion: gateway.envoyproxy.io/v1alpha1
@@ -434,4 +437,30 @@ async fn several_services_share_the_work() {
     check("{name: first, fallback: true}, {name: second}", [false, true]).await;
     check("{name: first, fallback: true}, {name: gone}", [true, false]).await;
     check("{name: first, fallback: true}", [true, false]).await;
+}
+
+/// A service that is not reached is asked again as often as it is to be: of two endpoints one is nowhere.
+#[tokio::test]
+async fn a_service_is_asked_again_where_it_is_not_reached() {
+    let service = Upstream::start(Script::answer(answers)).await;
+    // Bound, so that nobody else gets it, and not listening.
+    let nowhere = TcpSocket::new_v4().expect("a socket");
+    nowhere
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .expect("a free port");
+    let nobody = nowhere.local_addr().expect("bound");
+    let endpoint = |port: u16| format!("{{ip: {{address: 127.0.0.1, port: {port}}}}}");
+    let both = format!(
+        "{}, {}",
+        endpoint(service.address().port()),
+        endpoint(nobody.port())
+    );
+    let backend = backend(service.address()).replace(&endpoint(service.address().port()), &both);
+    assert!(backend.contains(&both), "{backend}");
+    let settings = "backendSettings: {retry: {numRetries: 40}, timeout: {tcp: {connectTimeout: 5s}}}";
+    let asked = ask(settings, "headersToExtAuth: [x-ask]");
+    let setup = serve(&["m"], &(backend + &policy("asked", GATEWAY, &asked))).await;
+    for _ in 0..12 {
+        setup.check("m", &[("x-ask", "in")], 200).await;
+    }
 }
