@@ -103,6 +103,7 @@ fn same((snapshot, report): (&Snapshot, &Report), (wanted, said): (&Snapshot, &R
             assert_eq!(policies(one) == policies(two), policies(wanted) == policies(next));
             assert_eq!(traffic(one) == traffic(two), traffic(wanted) == traffic(next));
         }
+        assert_eq!(format!("{:#?}", listener.mcp), format!("{:#?}", wanted.mcp));
         for host in ["", "a.example.com", "b.example.com"] {
             assert_eq!(listener.router.models(host), wanted.router.models(host));
         }
@@ -147,7 +148,12 @@ const SLOTS: &[&[&str]] = &[
     &[ROUTE, ROUTE_LONGER, ROUTE_BROKEN, NOTHING],
     &[COUNTED, COUNTED_BADLY, NOTHING],
     &[FAR_ROUTE, NOTHING],
-    &[PLAIN_ROUTE, PLAIN_ROUTE_MOVED, NOTHING],
+    &[PLAIN_ROUTE, PLAIN_ROUTE_MOVED, PLAIN_ROUTE_DRESSED, NOTHING],
+    &[PLAIN_OTHER, PLAIN_OTHER_BROKEN, NOTHING],
+    &[FILTER, FILTER_OTHER, NOTHING],
+    &[CLUSTER_SERVICE, CLUSTER_SERVICE_STICKY, NOTHING],
+    &[SLICE, SLICE_MOVED, NOTHING],
+    &[TOOLS, TOOLS_CHOSEN, TOOLS_BROKEN, NOTHING],
     &["kind: Unknown", "# no document", "kind: [", NOTHING],
 ];
 
@@ -339,3 +345,86 @@ metadata: {name: plain}
 spec:
   parentRefs: [{name: other}]
   rules: [{matches: [{path: {type: Exact, value: /site}}], backendRefs: [{name: missing, port: 80}]}]";
+const PLAIN_ROUTE_DRESSED: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: plain}
+spec:
+  parentRefs: [{name: edge}, {name: other}]
+  hostnames: ['*.example.com']
+  rules:
+  - name: whole
+    matches: [{path: {value: /a}, method: GET, headers: [{name: x-a, value: b}]}]
+    filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: c}]}}
+    - {type: RequestMirror, requestMirror: {backendRef: {name: cluster, port: 80}, percent: 10}}
+    - {type: CORS, cors: {allowOrigins: ['https://a.example']}}
+    - {type: ExtensionRef, extensionRef: {group: gateway.envoyproxy.io, kind: HTTPRouteFilter, name: extends}}
+    backendRefs:
+    - {group: gateway.envoyproxy.io, kind: Backend, name: one, weight: 3}
+    - {name: cluster, port: 80, filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [x-b]}}]}
+    retry: {attempts: 1}
+  - backendRefs: [{name: cluster, port: 80}]";
+const PLAIN_OTHER: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: also}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: cluster, port: 80}}}]
+    backendRefs: [{name: cluster, port: 80}, {group: gateway.envoyproxy.io, kind: Backend, name: one}]";
+const PLAIN_OTHER_BROKEN: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: also}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{matches: [{path: {type: RegularExpression, value: '/('}}], backendRefs: [{name: cluster, port: 81}]}]";
+const FILTER: &str = "apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: HTTPRouteFilter
+metadata: {name: extends}
+spec: {urlRewrite: {hostname: {type: Backend}}}";
+const FILTER_OTHER: &str = "apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: HTTPRouteFilter
+metadata: {name: extends}
+spec: {directResponse: {statusCode: 418}}";
+const CLUSTER_SERVICE: &str = "apiVersion: v1
+kind: Service
+metadata: {name: cluster}
+spec: {ports: [{port: 80}]}";
+const CLUSTER_SERVICE_STICKY: &str = "apiVersion: v1
+kind: Service
+metadata: {name: cluster}
+spec: {ports: [{port: 80, appProtocol: kubernetes.io/h2c}], sessionAffinity: ClientIP}";
+const SLICE: &str = "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: cluster, labels: {kubernetes.io/service-name: cluster}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2]}]
+ports: [{port: 9000}]";
+const SLICE_MOVED: &str = "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: cluster, labels: {kubernetes.io/service-name: cluster}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1], conditions: {ready: false}}]
+ports: [{port: 9001}]";
+const TOOLS: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: tools}
+spec:
+  parentRefs: [{name: edge}]
+  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: one}]";
+const TOOLS_CHOSEN: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: tools}
+spec:
+  parentRefs: [{name: edge}, {name: other}]
+  headers: [{name: x-a, value: '1'}]
+  backendRefs:
+  - {group: gateway.envoyproxy.io, kind: Backend, name: one, toolSelector: {includeRegex: ['a.*']}}
+  - {name: cluster, port: 80, alias: second, toolSelector: {exclude: [b]}}";
+const TOOLS_BROKEN: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: tools}
+spec:
+  parentRefs: [{name: edge}]
+  headers: [{name: x-a, type: RegularExpression, value: '('}]
+  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: one, toolSelector: {includeRegex: ['(']}}]";

@@ -12,17 +12,18 @@ use super::{
     backends::{Place, Reach, Trouble},
     filters::{self, Scope},
     listeners::Listeners,
+    memory::{Compiled, Memory, Sources},
     proxies::{Way, Ways},
     routes::{Guards, Treatment, add},
     traffic::{self, Own},
 };
 use crate::{
-    Key, Severity,
+    Key, Resources, Severity,
     host::Host,
     kind::{
         Duration, HTTPRoute,
         ai_gateway_route::HeaderMatchKind,
-        http_route::{BackendRef, FilterKind, Match, Method, PathMatchKind, Rule},
+        http_route::{self, BackendRef, FilterKind, Match, Method, PathMatchKind, Rule},
         reference::BackendObjectRef,
     },
     plain::{Answer, Edits, Mirror, Plain},
@@ -34,6 +35,7 @@ use crate::{
 /// Adds the rules of every HTTPRoute to `entries`, by port.
 pub(super) fn resolve(
     reach: &Reach<'_>,
+    memory: &mut Memory,
     (listeners, ways): (&Listeners, &Ways<'_>),
     access: &mut Access,
     traffic: &mut traffic::Policies<'_>,
@@ -69,10 +71,32 @@ pub(super) fn resolve(
             key,
             way: ways.of(&route.spec.parent_refs, key),
             known: &mut known,
-            access,
+            memory,
             notes,
         };
-        let mut rules = resolving.rules(route);
+        let sources = resolving.sources(route);
+        let mut compile = |sources: &Sources<Backend>| {
+            let (rules, said) = notes.hear(|notes| rules(reach.resources, key, route, sources, notes));
+            Compiled {
+                rules: rules.into(),
+                said: said.into(),
+            }
+        };
+        let compiled = match route.spec.rules.iter().any(extends) {
+            // What such a filter means lies elsewhere.
+            true => compile(&sources),
+            false => memory.plain.route(key, route, sources, compile),
+        };
+        // What was heard just now is not said twice.
+        for condition in compiled.said.iter() {
+            notes.say(KIND, key, condition.clone());
+        }
+        let mut rules = compiled.rules.to_vec();
+        for (at, (entry, rule)) in rules.iter_mut().zip(&route.spec.rules).enumerate() {
+            if let Some(policies) = access.of_rule(reach, key, (at, rule), notes) {
+                Arc::make_mut(&mut entry.rule).policies = Some(policies);
+            }
+        }
         if let Some(reason) = guards.cover(KIND, key, &route.spec.parent_refs) {
             notes.unresolved(KIND, key, "GuardNotServed", None, reason.as_str());
             for entry in &mut rules {
@@ -105,42 +129,145 @@ struct Resolving<'a, 'r> {
     way: Option<(&'r Key, &'r Way)>,
     /// What places were found to be that other references led to, by that Gateway.
     known: &'a mut Known<'r>,
-    access: &'a mut Access,
+    memory: &'a mut Memory,
     notes: &'a mut Notes,
 }
 
 impl Resolving<'_, '_> {
-    fn rules(&mut self, route: &Declared<HTTPRoute>) -> Vec<Entry> {
-        let rules = route.spec.rules.iter().enumerate();
-        rules
-            .map(|(index, rule)| Entry {
-                rule: Arc::new(self.rule(index, rule)),
-                listener: Host::Any,
-                hosts: Arc::default(),
-                created: route.metadata.creation_timestamp,
-                matches: self.matches(index, rule).into(),
-                owned_by: Arc::default(),
-                models_created: 0,
-            })
-            .collect()
+    /// Returns what the references of a route lead to: of each rule those of its filters first.
+    fn sources(&mut self, route: &Declared<HTTPRoute>) -> Sources<Backend> {
+        let mut sources = Sources::none();
+        for (index, rule) in route.spec.rules.iter().enumerate() {
+            for (at, written) in mirrored(rule) {
+                let field = format!("spec.rules[{index}].filters[{at}].requestMirror.backendRef");
+                let backend = self.backend(&field, &written.backend_ref);
+                sources.references.push(backend);
+            }
+            for (at, reference) in rule.backend_refs.iter().enumerate() {
+                let field = format!("spec.rules[{index}].backendRefs[{at}]");
+                let backend = self.backend(&field, &reference.target());
+                sources.references.push(backend);
+            }
+        }
+        sources
     }
 
-    fn rule(&mut self, index: usize, rule: &Rule) -> snapshot::Rule {
+    /// Returns what a reference leads to; says so if it leads nowhere.
+    fn backend(&mut self, field: &str, reference: &BackendObjectRef) -> Result<Arc<Backend>, String> {
+        let reached = self.reached(reference);
+        reached.map_err(|(reason, message)| {
+            self.notes
+                .unresolved(KIND, self.key, reason, field.to_owned(), &message);
+            message
+        })
+    }
+
+    fn reached(&mut self, reference: &BackendObjectRef) -> Result<Arc<Backend>, Trouble> {
+        let place = Place::of(reference, &self.key.namespace)?;
+        self.reach
+            .permit(&[End::http_route(self.key)], &place, self.notes)?;
+        let id = place.id();
+        let known = (self.way.map(|(gateway, _)| gateway), id.clone());
+        if let Some(known) = self.known.get(&known) {
+            return known.clone();
+        }
+        let found = self.reach.endpoints(&place, self.notes);
+        let found = found.and_then(|(endpoints, mut tls)| {
+            let own = tls.clone();
+            if let Some((_, way)) = self.way {
+                way.encrypt(&mut tls).map_err(|message| ("InvalidTLS", message))?;
+            }
+            // What one Gateway shows a backend is not what another does.
+            let id = match self.way {
+                Some((gateway, _)) if tls != own => format!("{id} by {gateway}"),
+                Some(_) | None => id,
+            };
+            let backend = Backend {
+                id: Arc::from(id.as_str()),
+                provider: &provider::Plain,
+                site: Site::default(),
+                endpoints,
+                is_sticky: self.reach.is_sticky(&place),
+                tls,
+                credential: None,
+                quota: None,
+                prices: None,
+            };
+            Ok(self.memory.backend(known.0, &id, backend))
+        });
+        self.known.insert(known, found.clone());
+        found
+    }
+}
+
+/// Compiles the rules of a route.
+fn rules(
+    resources: &Resources,
+    key: &Key,
+    route: &Declared<HTTPRoute>,
+    sources: &Sources<Backend>,
+    notes: &mut Notes,
+) -> Vec<Entry> {
+    let mut reached = sources.references.iter();
+    let mut compiling = Compiling {
+        resources,
+        key,
+        notes,
+    };
+    let rules = route.spec.rules.iter().enumerate();
+    rules
+        .map(|(index, rule)| Entry {
+            rule: Arc::new(compiling.rule(index, rule, &mut reached)),
+            listener: Host::Any,
+            hosts: Arc::default(),
+            created: route.metadata.creation_timestamp,
+            matches: compiling.matches(index, rule).into(),
+            owned_by: Arc::default(),
+            models_created: 0,
+        })
+        .collect()
+}
+
+/// Returns whether a rule has a filter that lies elsewhere.
+fn extends(rule: &Rule) -> bool {
+    let of_backends = rule.backend_refs.iter().flat_map(|reference| &reference.filters);
+    let mut filters = rule.filters.iter().chain(of_backends);
+    filters.any(|filter| filter.extension_ref.is_some())
+}
+
+/// Returns whom a rule is mirrored to, with the places of the filters.
+fn mirrored(rule: &Rule) -> impl Iterator<Item = (usize, &http_route::Mirror)> {
+    let filters = rule.filters.iter().enumerate();
+    filters.filter_map(|(at, filter)| Some((at, filter.request_mirror.as_ref()?)))
+}
+
+/// A route whose references are known.
+struct Compiling<'a> {
+    resources: &'a Resources,
+    key: &'a Key,
+    notes: &'a mut Notes,
+}
+
+/// What references lead to, in their order.
+type Reached<'s> = std::slice::Iter<'s, Result<Arc<Backend>, String>>;
+
+impl Compiling<'_> {
+    fn rule(&mut self, index: usize, rule: &Rule, reached: &mut Reached<'_>) -> snapshot::Rule {
         let field = format!("spec.rules[{index}]");
         let scope = Scope {
-            resources: self.reach.resources,
+            resources: self.resources,
             kind: KIND,
             key: self.key,
             prefix: rule.prefix(),
         };
         let plain = filters::compile(scope, &field, &rule.filters, self.notes);
         let mut plain = plain.unwrap_or_else(broken);
-        plain.mirrors = self.mirrors(&field, rule);
-        let references = rule.backend_refs.iter().enumerate();
+        plain.mirrors = mirrors(rule, reached);
+        let references = rule.backend_refs.iter().zip(reached).enumerate();
         let mut candidates = Vec::new();
-        for (at, reference) in references {
+        for (at, (reference, backend)) in references {
             let field = format!("{field}.backendRefs[{at}]");
-            let (candidate, edits) = self.candidate((index, at), &field, reference);
+            let (candidate, edits) = self.candidate((index, at), &field, reference, backend);
             candidates.push(candidate);
             plain.candidates.push(edits);
         }
@@ -163,40 +290,12 @@ impl Resolving<'_, '_> {
                 stream_idle: None,
                 declared: request.is_some(),
             },
-            policies: self
-                .access
-                .of_rule(self.reach, self.key, (index, rule), self.notes),
+            policies: None,
             plain: Some(Arc::new(plain)),
             traffic: None,
             costs: None,
             limits: None,
         }
-    }
-
-    /// Returns who is sent copies of the rule's requests; who cannot be is said, and sent none.
-    fn mirrors(&mut self, field: &str, rule: &Rule) -> Vec<Mirror> {
-        let filters = rule.filters.iter().enumerate();
-        let written = filters.filter_map(|(at, filter)| Some((at, filter.request_mirror.as_ref()?)));
-        let mirrors = written.filter_map(|(at, written)| {
-            let field = format!("{field}.filters[{at}].requestMirror.backendRef");
-            let backend = self.backend(&field, &written.backend_ref).ok()?;
-            let (numerator, denominator) = match (written.percent, written.fraction) {
-                (Some(percent), _) => (percent, 100),
-                (None, Some(fraction)) => (
-                    u32::try_from(fraction.numerator).unwrap_or(0),
-                    fraction
-                        .denominator
-                        .map_or(100, |below| u32::try_from(below).unwrap_or(1)),
-                ),
-                (None, None) => (1, 1),
-            };
-            Some(Mirror {
-                backend,
-                numerator,
-                denominator,
-            })
-        });
-        mirrors.collect()
     }
 
     fn matches(&mut self, index: usize, rule: &Rule) -> Vec<Arc<router::Match>> {
@@ -218,9 +317,10 @@ impl Resolving<'_, '_> {
         (rule, at): (usize, usize),
         field: &str,
         reference: &BackendRef,
+        backend: &Result<Arc<Backend>, String>,
     ) -> (Candidate, (Edits, Edits)) {
         let scope = Scope {
-            resources: self.reach.resources,
+            resources: self.resources,
             kind: KIND,
             key: self.key,
             prefix: None,
@@ -230,9 +330,8 @@ impl Resolving<'_, '_> {
             FilterKind::ResponseHeaderModifier,
         ];
         let filters = filters::of_backend(scope, field, &reference.filters, only, self.notes);
-        let backend = self.backend(field, &reference.target());
         let (edits, backend) = match filters {
-            Ok(edits) => (edits, backend),
+            Ok(edits) => (edits, backend.clone()),
             Err(reason) => (<(Edits, Edits)>::default(), Err(reason)),
         };
         let Key { namespace, name } = self.key;
@@ -250,54 +349,30 @@ impl Resolving<'_, '_> {
         };
         (candidate, edits)
     }
-
-    /// Returns what a reference leads to; says so if it leads nowhere.
-    fn backend(&mut self, field: &str, reference: &BackendObjectRef) -> Result<Arc<Backend>, String> {
-        let reached = self.reached(reference);
-        reached.map_err(|(reason, message)| {
-            self.notes
-                .unresolved(KIND, self.key, reason, field.to_owned(), &message);
-            message
-        })
-    }
 }
 
-impl Resolving<'_, '_> {
-    fn reached(&mut self, reference: &BackendObjectRef) -> Result<Arc<Backend>, Trouble> {
-        let place = Place::of(reference, &self.key.namespace)?;
-        self.reach
-            .permit(&[End::http_route(self.key)], &place, self.notes)?;
-        let id = place.id();
-        let known = (self.way.map(|(gateway, _)| gateway), id.clone());
-        if let Some(known) = self.known.get(&known) {
-            return known.clone();
-        }
-        let found = self.reach.endpoints(&place, self.notes);
-        let found = found.and_then(|(endpoints, mut tls)| {
-            let own = tls.clone();
-            if let Some((_, way)) = self.way {
-                way.encrypt(&mut tls).map_err(|message| ("InvalidTLS", message))?;
-            }
-            // What one Gateway shows a backend is not what another does.
-            let id = match self.way {
-                Some((gateway, _)) if tls != own => format!("{id} by {gateway}"),
-                Some(_) | None => id,
-            };
-            Ok(Arc::new(Backend {
-                id: Arc::from(id),
-                provider: &provider::Plain,
-                site: Site::default(),
-                endpoints,
-                is_sticky: self.reach.is_sticky(&place),
-                tls,
-                credential: None,
-                quota: None,
-                prices: None,
-            }))
-        });
-        self.known.insert(known, found.clone());
-        found
-    }
+/// Returns who is sent copies of the rule's requests; who cannot be is sent none.
+fn mirrors(rule: &Rule, reached: &mut Reached<'_>) -> Vec<Mirror> {
+    let written = mirrored(rule).zip(reached);
+    let mirrors = written.filter_map(|((_, written), backend)| {
+        let backend = Arc::clone(backend.as_ref().ok()?);
+        let (numerator, denominator) = match (written.percent, written.fraction) {
+            (Some(percent), _) => (percent, 100),
+            (None, Some(fraction)) => (
+                u32::try_from(fraction.numerator).unwrap_or(0),
+                fraction
+                    .denominator
+                    .map_or(100, |below| u32::try_from(below).unwrap_or(1)),
+            ),
+            (None, None) => (1, 1),
+        };
+        Some(Mirror {
+            backend,
+            numerator,
+            denominator,
+        })
+    });
+    mirrors.collect()
 }
 
 /// Compiles a match; an error names the member and says why not.

@@ -8,57 +8,77 @@ use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use super::backends::{Backends, Service};
+use super::{
+    backends::{Backends, Service},
+    mcp,
+};
 use crate::{
     Condition, Key,
-    kind::{AIGatewayRoute, GatewayConfig, Metadata},
+    kind::{AIGatewayRoute, GatewayConfig, HTTPRoute, MCPRoute, Metadata},
     resources::Declared,
     router::Entry,
+    snapshot::Backend,
 };
 
-/// What routes came to, by name: before, and this time.
+/// What routes came to, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The age of models of which nothing is said.
     loaded: u64,
     services: Backends,
-    before: HashMap<Key, Known, RandomState>,
-    now: HashMap<Key, Known, RandomState>,
+    backends: Turns<(Option<Key>, String), Arc<Backend>>,
+    pub(super) models: Shelf<AIGatewayRoute, Service, Arc<[Entry]>>,
+    pub(super) plain: Shelf<HTTPRoute, Backend, Arc<[Entry]>>,
+    pub(super) tools: Shelf<MCPRoute, (), Arc<mcp::Own>>,
+}
+
+/// What routes of one kind came to, by name.
+#[derive(Debug)]
+pub(super) struct Shelf<S, R, C>(Turns<Key, Known<S, R, C>>);
+
+/// What was known before, and what of it is known this time.
+#[derive(Debug)]
+struct Turns<K, V> {
+    before: HashMap<K, V, RandomState>,
+    now: HashMap<K, V, RandomState>,
 }
 
 /// What a route is made of besides its declaration.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(super) struct Sources<R> {
     /// What each reference leads to, in order, or why it leads nowhere.
-    pub(super) references: Vec<Result<Arc<Service>, String>>,
+    pub(super) references: Vec<Result<Arc<R>, String>>,
     /// What its Gateways have for all routes.
     pub(super) config: Option<Arc<GatewayConfig>>,
 }
 
 /// What a route comes to, wherever it is attached.
 #[derive(Clone, Debug)]
-pub(super) struct Compiled {
-    pub(super) rules: Arc<[Entry]>,
+pub(super) struct Compiled<C> {
+    pub(super) rules: C,
     /// What is to be said of it.
     pub(super) said: Arc<[Condition]>,
 }
 
 /// A route that was compiled, and what of.
 #[derive(Debug)]
-struct Known {
+struct Known<S, R, C> {
     metadata: Arc<Metadata>,
-    spec: Arc<AIGatewayRoute>,
-    sources: Sources,
-    compiled: Compiled,
+    spec: Arc<S>,
+    sources: Sources<R>,
+    compiled: Compiled<C>,
 }
 
 impl Memory {
     /// Begins another time: what was not asked for in the one before is forgotten.
     pub(super) fn turn(&mut self, loaded: u64) {
-        self.before = std::mem::take(&mut self.now);
+        self.backends.turn();
+        self.models.0.turn();
+        self.plain.0.turn();
+        self.tools.0.turn();
         if self.loaded != loaded {
             self.loaded = loaded;
-            self.before.clear();
+            self.models.0.before.clear();
         }
     }
 
@@ -72,18 +92,31 @@ impl Memory {
         self.services.clone_from(backends);
     }
 
+    /// Returns the backend of before if it is equal to `backend`, which routes of a Gateway call by this id.
+    pub(super) fn backend(&mut self, gateway: Option<&Key>, id: &str, backend: Backend) -> Arc<Backend> {
+        let name = (gateway.cloned(), id.to_owned());
+        let known = self.backends.before.remove(&name);
+        let known = known.filter(|known| **known == backend);
+        let backend = known.unwrap_or_else(|| Arc::new(backend));
+        self.backends.now.insert(name, Arc::clone(&backend));
+        backend
+    }
+}
+
+impl<S, R, C: Clone> Shelf<S, R, C> {
     /// Returns what a route comes to; it is compiled unless that is known.
     pub(super) fn route(
         &mut self,
         key: &Key,
-        route: &Declared<AIGatewayRoute>,
-        sources: Sources,
-        compile: impl FnOnce(&Sources) -> Compiled,
-    ) -> Compiled {
-        let known = self.before.remove_entry(key);
+        route: &Declared<S>,
+        sources: Sources<R>,
+        compile: impl FnOnce(&Sources<R>) -> Compiled<C>,
+    ) -> Compiled<C> {
+        let Self(Turns { before, now }) = self;
+        let known = before.remove_entry(key);
         if let Some((key, known)) = known.filter(|(_, known)| known.is_of(route, &sources)) {
             let compiled = known.compiled.clone();
-            self.now.insert(key, known);
+            now.insert(key, known);
             return compiled;
         }
         let compiled = compile(&sources);
@@ -93,20 +126,49 @@ impl Memory {
             sources,
             compiled: compiled.clone(),
         };
-        self.now.insert(key.clone(), known);
+        now.insert(key.clone(), known);
         compiled
     }
 }
 
-impl Known {
-    fn is_of(&self, route: &Declared<AIGatewayRoute>, sources: &Sources) -> bool {
+impl<K, V> Turns<K, V> {
+    fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+}
+
+impl<K, V> Default for Turns<K, V> {
+    fn default() -> Self {
+        Self {
+            before: HashMap::default(),
+            now: HashMap::default(),
+        }
+    }
+}
+
+impl<S, R, C> Default for Shelf<S, R, C> {
+    fn default() -> Self {
+        Self(Turns::default())
+    }
+}
+
+impl<S, R, C> Known<S, R, C> {
+    fn is_of(&self, route: &Declared<S>, sources: &Sources<R>) -> bool {
         Arc::ptr_eq(&self.spec, &route.spec)
             && Arc::ptr_eq(&self.metadata, &route.metadata)
             && self.sources.are(sources)
     }
 }
 
-impl Sources {
+impl<R> Sources<R> {
+    /// Returns the sources of a route that is made of its declaration alone.
+    pub(super) fn none() -> Self {
+        Self {
+            references: Vec::new(),
+            config: None,
+        }
+    }
+
     /// Returns whether these are the same values.
     fn are(&self, other: &Self) -> bool {
         let same = |(one, other): (&Result<_, String>, &Result<_, String>)| match (one, other) {

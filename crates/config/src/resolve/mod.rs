@@ -93,7 +93,7 @@ fn passes(resources: &Resources, loaded: u64, memory: &mut Memory) -> (Snapshot,
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
     let mut traffic = traffic::resolve(resources, &mut notes);
-    let tools = mcp::resolve(&reach, &listeners, &mut access, &mut traffic, &mut notes);
+    let tools = mcp::resolve(&reach, memory, &listeners, &mut access, &mut traffic, &mut notes);
     let mut snapshot = routes::resolve(
         &reach,
         (loaded, memory),

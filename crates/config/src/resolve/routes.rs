@@ -63,7 +63,7 @@ pub(super) fn resolve(
             continue;
         }
         let sources = sources(resources, key, &route.spec, backends, notes);
-        let compiled = memory.route(key, route, sources, |sources| {
+        let compiled = memory.models.route(key, route, sources, |sources| {
             let (rules, said) = notes.hear(|notes| rules(loaded, key, route, sources, notes));
             Compiled {
                 rules: rules.into(),
@@ -93,6 +93,7 @@ pub(super) fn resolve(
     }
     http_routes::resolve(
         reach,
+        memory,
         (&listeners, ways),
         access,
         &mut traffic,
@@ -288,7 +289,7 @@ fn sources(
     route: &AIGatewayRoute,
     backends: &Backends,
     notes: &mut Notes,
-) -> Sources {
+) -> Sources<Service> {
     let mut references = Vec::new();
     for (index, rule) in route.rules.iter().enumerate() {
         for (at, reference) in rule.backend_refs.iter().enumerate() {
@@ -307,7 +308,7 @@ fn rules(
     loaded: u64,
     key: &Key,
     route: &Declared<AIGatewayRoute>,
-    sources: &Sources,
+    sources: &Sources<Service>,
     notes: &mut Notes,
 ) -> Vec<Entry> {
     let costs = metering::costs(sources.config.as_deref(), key, &route.spec, notes);

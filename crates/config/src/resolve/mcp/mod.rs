@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::mcp::{
     name::{self, Prefix},
+    offer::Offer,
     session,
 };
 use http::HeaderName;
@@ -16,6 +17,7 @@ use super::{
     attach::{self, attach},
     backends::{Place, Reach, Trouble},
     listeners::Listeners,
+    memory::{Compiled, Memory, Sources},
     permitted,
     routes::Guards,
     target,
@@ -41,6 +43,7 @@ use crate::{
 /// Returns the routes of every port.
 pub(super) fn resolve(
     from: &Reach<'_>,
+    memory: &mut Memory,
     listeners: &Listeners,
     access: &mut Access,
     traffic: &mut traffic::Policies<'_>,
@@ -60,11 +63,22 @@ pub(super) fn resolve(
             listeners,
             notes,
         );
-        let tests = tests(key, spec, notes);
+        let compiled = memory.tools.route(key, declared, Sources::none(), |_| {
+            let (own, said) = notes.hear(|notes| Own::of(key, spec, notes));
+            Compiled {
+                rules: Arc::new(own),
+                said: said.into(),
+            }
+        });
+        // What was heard just now is not said twice.
+        for condition in compiled.said.iter() {
+            notes.say(KIND, key, condition.clone());
+        }
         if !notes.accepts(KIND, key) {
             continue;
         }
-        let route = Arc::new(route(from, key, declared, access, notes));
+        let own = &compiled.rules;
+        let route = Arc::new(route(from, key, (declared, own), access, notes));
         // An expression that does not compile is found only now.
         if !notes.accepts(KIND, key) {
             continue;
@@ -82,13 +96,35 @@ pub(super) fn resolve(
                     listener: listener.clone(),
                     hosts: vec![host.clone()],
                     created: declared.metadata.creation_timestamp,
-                    tests: tests.clone(),
+                    tests: own.tests.clone(),
                     policies: access.of_all(Routed::Tools(key), None, reached),
                 }));
             }
         }
     }
     ports
+}
+
+/// What a route comes to by itself.
+#[derive(Debug)]
+pub(super) struct Own {
+    tests: Vec<HeaderTest>,
+    /// What is offered of each server.
+    offers: Vec<Offer>,
+}
+
+impl Own {
+    fn of(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Self {
+        let servers = spec.backend_refs.iter().enumerate();
+        Self {
+            tests: tests(key, spec, notes),
+            offers: servers
+                .map(|(index, server)| {
+                    offer::resolve(key, &format!("spec.backendRefs[{index}]"), server, notes)
+                })
+                .collect(),
+        }
+    }
 }
 
 fn tests(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Vec<HeaderTest> {
@@ -106,13 +142,13 @@ fn tests(key: &Key, spec: &MCPRoute, notes: &mut Notes) -> Vec<HeaderTest> {
 fn route(
     from: &Reach<'_>,
     key: &Key,
-    declared: &Declared<MCPRoute>,
+    (declared, own): (&Declared<MCPRoute>, &Own),
     access: &mut Access,
     notes: &mut Notes,
 ) -> Route {
     let spec = &declared.spec;
-    let backends = spec.backend_refs.iter().enumerate();
-    let backends = backends.map(|(index, reference)| backend(from, key, index, reference, notes));
+    let backends = spec.backend_refs.iter().zip(&own.offers).enumerate();
+    let backends = backends.map(|(index, server)| backend(from, key, index, server, notes));
     let backends = backends.collect();
     let shut = Guards::of(from.resources).cover(KIND, key, &spec.parent_refs);
     if let Some(reason) = &shut {
@@ -178,7 +214,7 @@ fn backend(
     from: &Reach<'_>,
     key: &Key,
     index: usize,
-    reference: &BackendRef,
+    (reference, offer): (&BackendRef, &Offer),
     notes: &mut Notes,
 ) -> mcp_route::Backend {
     let field = format!("spec.backendRefs[{index}]");
@@ -192,7 +228,7 @@ fn backend(
         prefix: Arc::from(reference.alias.as_ref().unwrap_or(&reference.name).as_str()),
         reach,
         modern: reference.protocol.and_then(Protocol::is_modern),
-        offer: offer::resolve(key, &field, reference, notes),
+        offer: offer.clone(),
         forward: reference
             .forward_headers
             .iter()
