@@ -23,3 +23,23 @@ async fn the_lists_are_served_in_both_dialects() {
         .metric_reaches("tollgate_requests_total", &["operation=\"models\""], 2.0)
         .await;
 }
+
+#[tokio::test]
+async fn lists_come_in_pages_where_they_are_asked_for() {
+    let upstream = Upstream::start(Reply::new()).await;
+    let served = serve([openai(&upstream)]).await;
+    for (query, status, list) in [
+        ("", 200, MESSAGES),
+        ("?after_id=m", 200, r#"{"data":[],"has_more":false}"#),
+        ("?limit=0", 400, ""),
+        ("?before_id=gone", 400, ""),
+    ] {
+        let answer = client::get(served.address, &format!("/anthropic/v1/models{query}"), &[]).await;
+        assert_eq!(answer.status, status, "{query}");
+        if status == 200 {
+            assert_eq!(answer.text(), list, "{query}");
+        } else {
+            assert_eq!(answer.json()["error"]["type"], "invalid_request_error", "{query}");
+        }
+    }
+}
