@@ -30,6 +30,9 @@ pub(crate) const BACKEND: HeaderName = HeaderName::from_static("x-tollgate-backe
 /// Names the model that answered, where the answer calls it what the client did.
 pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-tollgate-model");
 
+/// Says that a circuit breaker is open, as Envoy says it: `true`.
+pub(crate) const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// The longest request id that is taken over from a client.

@@ -1,12 +1,13 @@
 //! Why an attempt is not the answer, and whether another one may be.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use llm::{ApiError, ErrorKind, Unfit};
 
 use policy::traffic::{health::Fared, retry};
 
 use super::arriving::Broken;
 use crate::{
+    headers,
     refusal::Answer,
     telemetry::{error_type::ErrorType, own::Side},
     trail::Failure,
@@ -205,7 +206,10 @@ impl Refused {
 
     pub(super) fn overflow() -> Box<Self> {
         let error = ApiError::new(ErrorKind::Unavailable, "the upstream is asked too much at once");
-        Self::new(Cause::Overflow, error)
+        let mut refused = Self::new(Cause::Overflow, error);
+        let yes = HeaderValue::from_static("true");
+        refused.headers.insert(headers::OVERLOADED, yes);
+        refused
     }
 
     pub(super) fn call(error: CallError) -> Box<Self> {

@@ -1,12 +1,13 @@
 //! Why a backend brought no reply, and what the client is told of it.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use policy::traffic::retry::Failure;
 use tracing::debug;
 
 use super::text;
 use crate::{
+    headers,
     refusal::{Answer, Content},
     upstream::CallError,
 };
@@ -77,7 +78,12 @@ impl Failed {
                 answer.content = Content::Whole(Bytes::from(format!("{error}\n")));
                 return answer;
             }
-            Failed::Overflow => "the backend is asked too much at once",
+            Failed::Overflow => {
+                let mut answer = text(status, "the backend is asked too much at once");
+                let yes = HeaderValue::from_static("true");
+                answer.headers.insert(headers::OVERLOADED, yes);
+                return answer;
+            }
             Failed::Timeout | Failed::Deadline => "upstream request timeout",
             Failed::Silent => "the request did not arrive in time",
             Failed::TooLarge => "the request body is too large",

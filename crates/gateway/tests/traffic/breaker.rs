@@ -18,6 +18,11 @@ async fn check(policy: &str, status: u16, expected: [usize; 2]) {
         first.received(1).await;
         let answer = setup.ask().await;
         assert_eq!(answer.status, status, "{policy}: {}", answer.text());
+        assert_eq!(
+            answer.header("x-envoy-overloaded") == "true",
+            status == 503,
+            "{policy}"
+        );
         assert_eq!(asked([&first, &second]), expected, "{policy}");
         gate.open();
     });

@@ -207,7 +207,11 @@ async fn who_is_asked_too_much_is_not_asked() {
     client.get("/", &[]).await.expect("sent");
     assert_eq!(client.head().await.expect("a head").status, 200);
     assert_eq!(client.piece().await.expect("a piece"), Some(b"one".to_vec()));
-    assert_eq!(site.get(&[]).await.status, 503);
+    let refused = site.get(&[]).await;
+    assert_eq!(
+        (refused.status, refused.header("x-envoy-overloaded")),
+        (503, "true")
+    );
     gate.open();
     assert_eq!(client.piece().await.expect("the end"), None);
     assert_eq!(site.get(&[]).await.status, 200);
