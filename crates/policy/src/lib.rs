@@ -15,6 +15,7 @@ pub mod cors;
 pub mod cost;
 pub mod egress;
 pub mod ext_auth;
+pub mod grpc;
 pub mod headers;
 pub mod jwt;
 pub mod protobuf;

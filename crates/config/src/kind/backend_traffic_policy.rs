@@ -333,7 +333,7 @@ pub struct Active {
     /// With type TCP.
     pub tcp: Option<TcpCheck>,
     /// With type GRPC.
-    pub grpc: Option<Opaque>,
+    pub grpc: Option<GrpcCheck>,
     /// What differs from the endpoint itself.
     pub overrides: Option<Overrides>,
 }
@@ -377,6 +377,13 @@ pub struct TcpCheck {
     pub send: Option<Payload>,
     /// What must come back.
     pub receive: Option<Payload>,
+}
+
+/// A question by gRPC's health protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GrpcCheck {
+    /// Whose health; that of the whole server by default.
+    pub service: Option<String>,
 }
 
 /// Bytes.

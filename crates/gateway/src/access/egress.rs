@@ -29,8 +29,8 @@ pub(crate) struct Services {
 type Known = (Service, Vec<Vec<Arc<Client>>>);
 
 /// A service was not asked, or gave no answer.
-struct Missed {
-    error: EgressError,
+pub(crate) struct Missed {
+    pub(crate) error: EgressError,
     /// Whether it has certainly not seen the request.
     unseen: bool,
 }
@@ -153,7 +153,11 @@ pub(crate) async fn call_at(
     answered.map_err(|missed| missed.error)
 }
 
-async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<Bytes>, Missed> {
+/// Sends `request` and returns the whole answer, with what comes after it among its headers.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn ask(client: &Arc<Client>, request: Request<Bytes>) -> Result<Response<Bytes>, Missed> {
     let (mut head, body) = request.into_parts();
     let host = head
         .uri

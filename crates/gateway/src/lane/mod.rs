@@ -410,9 +410,10 @@ impl Record {
         self.latency.load(Ordering::Relaxed) as f64 * f64::from(self.in_flight() + 1)
     }
 
-    /// Notes how an attempt fared; returns whether the endpoint is to be left out.
-    pub(crate) fn note(&self, fared: Fared, passive: Option<&Passive>) -> bool {
-        passive.is_some_and(|passive| self.outlier.note(fared, passive))
+    /// Notes how an attempt fared that ended at `now`; returns whether the endpoint is to be left out.
+    pub(crate) fn note(&self, fared: Fared, passive: &Passive, now: u64) -> bool {
+        let in_a_row = self.outlier.note(fared, passive);
+        self.outlier.fails_too_often(fared, passive, now) || in_a_row
     }
 
     /// Leaves the endpoint out.

@@ -422,7 +422,7 @@ impl<'a, C: Copy> Managed<'a, C> {
             return;
         };
         let now = records.now();
-        if !record.note(fared, Some(passive)) || !record.is_healthy(now) {
+        if !record.note(fared, passive, now) || !record.is_healthy(now) {
             return;
         }
         let known = self.endpoints.iter().filter_map(|endpoint| endpoint.record());

@@ -7,7 +7,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use policy::traffic::{Active, Probe};
+use policy::{
+    grpc,
+    protobuf::{Fields, Message},
+    traffic::{Active, Probe},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
@@ -18,6 +22,7 @@ use tracing::debug;
 use super::{Lane, Lanes};
 use crate::{
     Runtime,
+    access::egress,
     upstream::{Client, Outgoing},
 };
 
@@ -46,13 +51,14 @@ async fn watch(lane: Arc<Lane>, way: usize, active: Active, runtime: Arc<Runtime
     let Some(way) = lane.ways.get(way) else {
         return;
     };
-    let client = match active.port {
-        Some(port) => Arc::new(way.client.at_port(port)),
-        None => Arc::clone(&way.client),
+    let is_grpc = matches!(active.probe, Probe::Grpc { .. });
+    let client = match (active.port, is_grpc) {
+        (None, false) => Arc::clone(&way.client),
+        (port, is_grpc) => Arc::new(way.client.beside(port, is_grpc)),
     };
     tokio::time::sleep(active.jitter.mul_f64(fastrand::f64())).await;
     loop {
-        let well = timeout(active.timeout, ask(&client, &active.probe)).await;
+        let well = timeout(active.timeout, ask(&client, &active.probe, active.timeout)).await;
         let well = well.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if let Err(reason) = &well {
             debug!(upstream = ?client.host, reason, "an endpoint is not healthy");
@@ -68,8 +74,8 @@ async fn watch(lane: Arc<Lane>, way: usize, active: Active, runtime: Arc<Runtime
     }
 }
 
-/// Returns why the endpoint is not healthy.
-async fn ask(client: &Arc<Client>, probe: &Probe) -> Result<(), String> {
+/// Returns why the endpoint is not healthy, if that is known within `limit`.
+async fn ask(client: &Arc<Client>, probe: &Probe, limit: Duration) -> Result<(), String> {
     match probe {
         Probe::Http {
             method,
@@ -97,6 +103,24 @@ async fn ask(client: &Arc<Client>, probe: &Probe) -> Result<(), String> {
                 .then_some(())
                 .ok_or_else(|| "the answer does not hold what is expected".to_owned())
         }
+        Probe::Grpc { service } => {
+            let mut message = Message::default();
+            message.text(1, service);
+            let question = grpc::question(HEALTH, message, limit);
+            let answer = egress::ask(client, question)
+                .await
+                .map_err(|missed| missed.error.to_string())?;
+            let message = grpc::message(&answer).map_err(|error| error.to_string())?;
+            // HealthCheckResponse: status = 1.
+            let status = Fields::of(message).find_map(|field| match field {
+                Ok((1, status)) => status.as_number().ok(),
+                Ok(_) | Err(_) => None,
+            });
+            match status {
+                Some(SERVING) => Ok(()),
+                status => Err(format!("serving status {}", status.unwrap_or_default())),
+            }
+        }
         Probe::Tcp { send, receive } => {
             let mut connection = client.connect().await.map_err(|error| error.to_string())?;
             connection
@@ -118,6 +142,10 @@ async fn ask(client: &Arc<Client>, probe: &Probe) -> Result<(), String> {
 fn holds_all(bytes: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
 }
+
+/// What is asked by gRPC, and the answer of a server that serves (grpc/health/v1/health.proto).
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const SERVING: u64 = 1;
 
 /// The shortest time between two probes.
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);

@@ -145,11 +145,13 @@ impl Connector {
         }
     }
 
-    /// Returns a connector to the same endpoint at another port.
-    pub(crate) fn at_port(&self, port: u16) -> Self {
+    /// Returns a connector to the same endpoint, at another port perhaps, and by HTTP/2 in any case if that is wanted.
+    pub(super) fn beside(&self, port: Option<u16>, http2: bool) -> Self {
+        let own = &self.endpoint;
         self.to(Endpoint {
-            port,
-            ..self.endpoint.clone()
+            port: port.unwrap_or(own.port),
+            protocol: if http2 { Protocol::Http2 } else { own.protocol },
+            ..own.clone()
         })
     }
 

@@ -248,9 +248,11 @@ impl Client {
         }
     }
 
-    /// Returns a client for the same endpoint at another port, with connections of its own.
-    pub(crate) fn at_port(&self, port: u16) -> Self {
-        Self::over(self.host.clone(), self.connector.at_port(port), self.connections)
+    /// Returns a client for the same endpoint with connections of its own, at another port perhaps, and by HTTP/2 whatever
+    /// is spoken with the endpoint.
+    pub(crate) fn beside(&self, port: Option<u16>, http2: bool) -> Self {
+        let connector = self.connector.beside(port, http2);
+        Self::over(self.host.clone(), connector, self.connections)
     }
 
     /// Returns a connection on which nothing has been said.

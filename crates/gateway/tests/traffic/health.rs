@@ -2,7 +2,7 @@
 
 use testkit::{Reply, Script, Upstream, fixture};
 
-use crate::setup::{Setup, asked, at, failure, good, greeting};
+use crate::setup::{Setup, asked, at, failure, good, greeting, over};
 
 const STRICT: &str =
     "healthCheck: { passive: { consecutive5XxErrors: 2, maxEjectionPercent: 100, baseEjectionTime: 300s } }";
@@ -47,6 +47,33 @@ async fn who_was_left_out_comes_back() {
     assert!(
         tokio::time::timeout(limit, back).await.is_ok(),
         "it stays left out"
+    );
+}
+
+/// Of two endpoints one is left out: the priority keeps 1.4 times the healthy half of its requests.
+#[tokio::test]
+async fn a_priority_that_is_half_left_out_gives_a_part_away() {
+    let (sick, well, spare) = (Upstream::start(failure(500)).await, good().await, good().await);
+    let policy = "healthCheck: { passive: { consecutive5XxErrors: 1, maxEjectionPercent: 100, baseEjectionTime: 300s } }";
+    let setup = Setup::start(policy, &[over(&[&sick, &well]), at(&spare).after(1)]).await;
+    let left_out = async {
+        while asked([&sick])[0] == 0 {
+            assert_eq!(setup.ask().await.status, 200);
+        }
+    };
+    let limit = std::time::Duration::from_secs(20);
+    let left_out = tokio::time::timeout(limit, left_out).await;
+    left_out.expect("it is asked once");
+    let [_, before] = asked([&well, &spare]);
+    for _ in 0..300 {
+        assert_eq!(setup.ask().await.status, 200);
+    }
+    let [sick, all] = asked([&sick, &spare]);
+    let given_away = all - before;
+    assert_eq!(sick, 1);
+    assert!(
+        (45..=135).contains(&given_away),
+        "{given_away} of 300, not about 90"
     );
 }
 

@@ -9,6 +9,7 @@ mod fault;
 mod health;
 mod http2;
 mod plain;
+mod serving;
 mod setup;
 mod socket;
 mod table;

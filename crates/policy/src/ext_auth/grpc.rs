@@ -3,7 +3,7 @@
 //! Numbers of fields are those of the definitions that Envoy publishes, named beside each.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use serde_json::{Map, Number, Value as Json};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     edit::{Edit, removable, settable},
 };
 use crate::{
-    Egress,
+    Egress, grpc,
     protobuf::{Fields, Malformed, Message, Value},
 };
 
@@ -62,16 +62,7 @@ impl ExtAuth {
         extensions: &Extensions,
         asked: &Asked<'_>,
     ) -> Result<Verdict, NoVerdict> {
-        let mut request = Request::new(framed(self.question(extensions, asked).into_bytes()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_static(CHECK);
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        let timeout = format!("{}m", self.timeout.as_millis().min(MAX_TIMEOUT));
-        if let Ok(timeout) = HeaderValue::try_from(timeout) {
-            headers.insert("grpc-timeout", timeout);
-        }
+        let request = grpc::question(CHECK, self.question(extensions, asked), self.timeout);
         let response = egress.call(&self.service, request, self.timeout).await?;
         answer(&response).map(Answer::verdict)
     }
@@ -171,27 +162,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// Returns a message as gRPC frames it: not compressed, with its length (gRPC over HTTP/2, "Length-Prefixed-Message").
-fn framed(message: Vec<u8>) -> Bytes {
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    [&[0], &length.to_be_bytes()[..], &message].concat().into()
-}
-
 fn answer(response: &Response<Bytes>) -> Result<Answer, NoVerdict> {
-    let wrong = |what: String| Err(NoVerdict::Answer(what));
-    if response.status() != StatusCode::OK {
-        return wrong(format!("status {}", response.status().as_u16()));
-    }
-    match response.headers().get("grpc-status").map(HeaderValue::to_str) {
-        Some(Ok("0")) => {}
-        Some(Ok(status)) => return wrong(format!("gRPC status {status}")),
-        Some(Err(_)) | None => return wrong("no gRPC status".to_owned()),
-    }
-    let (prefix, message) = response.body().split_at_checked(5).ok_or(Malformed)?;
-    let length = prefix.strip_prefix(&[0]).ok_or(Malformed)?;
-    if length != u32::try_from(message.len()).map_err(|_| Malformed)?.to_be_bytes() {
-        return Err(Malformed.into());
-    }
+    let message = grpc::message(response).map_err(|error| NoVerdict::Answer(error.to_string()))?;
     Ok(Answer::decode(message)?)
 }
 
@@ -433,9 +405,6 @@ fn number(number: f64) -> Json {
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// The longest timeout that gRPC can say in milliseconds: 8 digits.
-const MAX_TIMEOUT: u128 = 99_999_999;
-
 /// The size of a body of which nothing is known.
 const UNKNOWN: i64 = -1;
 
@@ -478,7 +447,7 @@ mod tests {
     fn read(write: impl FnOnce(&mut Message)) -> Verdict {
         let mut message = Message::default();
         write(&mut message);
-        let mut response = Response::new(framed(message.into_bytes()));
+        let mut response = Response::new(grpc::framed(message.into_bytes()));
         let ok = HeaderValue::from_static("0");
         response.headers_mut().insert("grpc-status", ok);
         answer(&response).expect("an answer").verdict()

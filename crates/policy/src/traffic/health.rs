@@ -19,7 +19,9 @@ pub struct Passive {
     pub local_failures: u32,
     /// Whether failures of connections are counted apart from answers.
     pub split: bool,
-    /// How often an ejection is forgotten.
+    /// Failures of any kind among the attempts of one interval, in percent, where there are [`LEAST_ATTEMPTS`].
+    pub share: Option<u32>,
+    /// How often an ejection is forgotten, and how long shares are counted for.
     pub interval: Duration,
     /// How long the first ejection lasts.
     pub base: Duration,
@@ -48,11 +50,18 @@ pub struct Outlier {
     server_errors: AtomicU32,
     gateway_errors: AtomicU32,
     local_failures: AtomicU32,
+    /// Attempts of the interval that began at `began`, in milliseconds, and how many have failed.
+    began: AtomicU64,
+    attempts: AtomicU32,
+    failures: AtomicU32,
     /// Ejections that are not forgotten yet.
     ejections: AtomicU32,
     /// Milliseconds until which the endpoint is left out; 0 if it is not.
     until: AtomicU64,
 }
+
+/// Of fewer attempts no share is taken.
+pub const LEAST_ATTEMPTS: u32 = 50;
 
 /// The longest ejection.
 const MAX_EJECTION: Duration = Duration::from_secs(300);
@@ -64,6 +73,7 @@ impl Default for Passive {
             gateway_errors: 0,
             local_failures: 5,
             split: false,
+            share: None,
             interval: Duration::from_secs(3),
             base: Duration::from_secs(30),
             max_percent: 10,
@@ -118,6 +128,29 @@ impl Outlier {
         }
     }
 
+    /// Notes how an attempt fared that ended at `now`, in milliseconds; returns whether so many fail that the endpoint is to
+    /// be left out.
+    pub fn fails_too_often(&self, fared: Fared, passive: &Passive, now: u64) -> bool {
+        let Some(share) = passive.share else {
+            return false;
+        };
+        let began = self.began.load(Ordering::Relaxed);
+        let is_over = now.saturating_sub(began) >= millis(passive.interval);
+        let turn = |began| {
+            let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+            self.began.compare_exchange(began, now, set, fetch)
+        };
+        if is_over && turn(began).is_ok() {
+            self.attempts.store(0, Ordering::Relaxed);
+            self.failures.store(0, Ordering::Relaxed);
+        }
+        let failed = u32::from(fared != Fared::Well);
+        let failures = self.failures.fetch_add(failed, Ordering::Relaxed) + failed;
+        let attempts = self.attempts.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let (failures, attempts) = (u64::from(failures), u64::from(attempts));
+        attempts >= u64::from(LEAST_ATTEMPTS) && failures * 100 >= attempts * u64::from(share)
+    }
+
     /// Leaves the endpoint out from `now` on, in milliseconds, each time for longer; returns until when.
     pub fn eject(&self, now: u64, passive: &Passive) -> u64 {
         let last = self.until.load(Ordering::Relaxed);
@@ -134,7 +167,8 @@ impl Outlier {
         let until = now + millis(time).max(1);
         self.ejections.store(count, Ordering::Relaxed);
         self.until.store(until, Ordering::Relaxed);
-        for counter in [&self.server_errors, &self.gateway_errors, &self.local_failures] {
+        let in_a_row = [&self.server_errors, &self.gateway_errors, &self.local_failures];
+        for counter in in_a_row.into_iter().chain([&self.attempts, &self.failures]) {
             counter.store(0, Ordering::Relaxed);
         }
         until
@@ -159,6 +193,7 @@ mod tests {
         gateway_errors: 2,
         local_failures: 2,
         split: false,
+        share: None,
         interval: Duration::from_secs(1),
         base: Duration::from_secs(10),
         max_percent: 50,
@@ -198,6 +233,34 @@ mod tests {
             ..GRACE
         };
         check("sssggglll", lenient, None);
+    }
+
+    /// Checks after how many attempts, of which every `nth` is answered, an endpoint is left out.
+    #[track_caller]
+    fn check_share(share: Option<u32>, nth: usize, pace: u64, expected: Option<usize>) {
+        let outlier = Outlier::default();
+        let passive = Passive { share, ..GRACE };
+        let left_out = (1..=200).position(|attempt: usize| {
+            let fared = match attempt % nth {
+                0 => Fared::Well,
+                _ => Fared::ServerError,
+            };
+            let now = u64::try_from(attempt).expect("small") * pace;
+            outlier.fails_too_often(fared, &passive, now)
+        });
+        assert_eq!(left_out.map(|at| at + 1), expected, "{share:?} {nth} {pace}");
+    }
+
+    #[test]
+    fn a_share_of_failures_counts_among_enough_attempts() {
+        check_share(None, 100, 1, None);
+        check_share(Some(85), 100, 1, Some(50));
+        check_share(Some(85), 10, 1, Some(50));
+        check_share(Some(85), 2, 1, None);
+        check_share(Some(50), 2, 1, Some(50));
+        check_share(Some(0), 1, 1, Some(50));
+        // The counts of an interval end with it: there are 40 attempts in each.
+        check_share(Some(85), 100, 25, None);
     }
 
     #[test]

@@ -137,6 +137,11 @@ pub enum Probe {
         /// What the answer must hold.
         holds: Option<Vec<u8>>,
     },
+    /// gRPC's own question (grpc.health.v1).
+    Grpc {
+        /// Whose health; that of the whole server if it is empty.
+        service: String,
+    },
     /// A connection.
     Tcp {
         /// What is sent.

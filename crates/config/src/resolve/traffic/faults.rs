@@ -41,9 +41,6 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
     let health = spec.health_check.as_ref();
     let active = health.and_then(|health| health.active.as_ref());
     let http = active.and_then(|active| active.http.as_ref());
-    let grpc = active.is_some_and(|active| active.kind == ActiveType::GRPC);
-    let passive = health.and_then(|health| health.passive.as_ref());
-    let percentage = passive.is_some_and(|passive| passive.failure_percentage_threshold.is_some());
     let of_balancer = |has: fn(&LoadBalancer) -> bool| balancer.is_some_and(has);
     let retriable = http.is_some_and(|http| !http.retriable_statuses.is_empty());
     let on_invalid = spec.http2.is_some_and(|http2| http2.on_invalid_message.is_some());
@@ -98,16 +95,6 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
             of_balancer(|own| own.dynamic_module.is_some()),
             "loadBalancer.dynamicModule",
             NO_EFFECT,
-        ),
-        (
-            percentage,
-            "healthCheck.passive.failurePercentageThreshold",
-            NO_EFFECT,
-        ),
-        (
-            grpc,
-            "healthCheck.active.grpc",
-            "endpoints are not asked by gRPC by this version",
         ),
         (retriable, "healthCheck.active.http.retriableStatuses", NO_EFFECT),
     ];
@@ -288,6 +275,11 @@ fn health(spec: &BackendTrafficPolicy) -> Vec<(String, String)> {
         add(
             over(passive.max_ejection_percent),
             "healthCheck.passive.maxEjectionPercent",
+            percent,
+        );
+        add(
+            over(passive.failure_percentage_threshold),
+            "healthCheck.passive.failurePercentageThreshold",
             percent,
         );
     }

@@ -146,6 +146,7 @@ fn passive(spec: &kind::Passive) -> Passive {
         local_failures: spec
             .consecutive_local_origin_failures
             .unwrap_or(usual.local_failures),
+        share: spec.failure_percentage_threshold,
         split: spec.split_external_local_origin_errors.unwrap_or(usual.split),
         interval: spec.interval.map_or(usual.interval, |interval| interval.0),
         base: spec.base_ejection_time.map_or(usual.base, |base| base.0),
@@ -199,7 +200,12 @@ fn probe(spec: &kind::Active) -> Option<Probe> {
                 receive: payload(tcp.and_then(|tcp| tcp.receive.as_ref())),
             })
         }
-        ActiveType::GRPC => None,
+        ActiveType::GRPC => {
+            let service = spec.grpc.as_ref().and_then(|grpc| grpc.service.clone());
+            Some(Probe::Grpc {
+                service: service.unwrap_or_default(),
+            })
+        }
     }
 }
 
