@@ -10,7 +10,7 @@ use crate::{
     ApiError, Call, Losses, Observed, Target,
     chat::{
         Client, DecodeReply, DecodeStream, Delta, EncodeStream, Event, Finish, Grammar, Head, PartHead,
-        Request, StreamOptions, Upstream, attribution, citation, custom, search,
+        Request, StreamOptions, Upstream, attribution, citation, custom, search, shown,
     },
     frame::{Framer, Framing},
     inbound::Sides,
@@ -81,6 +81,7 @@ pub(crate) fn call(
     } = *sides;
     let stream = request.stream.unwrap_or_default();
     attribution::lower(&mut request, ask.format, &mut losses);
+    shown::lower(&mut request, ask.format, &mut losses);
     citation::lower(&mut request, ask.format, &mut losses);
     search::lower(&mut request, ask.format, target, &mut losses);
     let lowered = custom::lower(&mut request, ask.format, &mut losses);

@@ -39,6 +39,7 @@ pub mod openai;
 pub mod responses;
 pub(crate) mod search;
 mod shared;
+pub(crate) mod shown;
 
 pub use citation::{Citation, SearchResult};
 pub use event::{Delta, Event, Grammar, Head, PartHead};

@@ -121,6 +121,7 @@ impl Form {
             };
             let mut request = decode(document, inbound, client, losses)?;
             chat::attribution::lower(&mut request, format, losses);
+            chat::shown::lower(&mut request, format, losses);
             chat::citation::lower(&mut request, format, losses);
             chat::search::lower(&mut request, format, target, losses);
             upstream.encode_request(&request, target, losses)?.0

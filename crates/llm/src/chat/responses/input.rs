@@ -7,6 +7,7 @@ use crate::{
     ApiError, Field, Format, Losses, Severity,
     chat::{Extensions, Part, PartBody, Reasoned, Role, ToolCall, ToolKind, ToolResult, Turn},
     json::{self, Kind, Object, Path},
+    media::{Media, MediaKind, Source},
 };
 
 /// Put before the name of a member that an item has, not the part of its content that carries it.
@@ -95,6 +96,9 @@ fn item(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<(Role, V
         "function_call_output" | "custom_tool_call_output" => {
             (Role::User, vec![result(&mut object, path, losses)?])
         }
+        "image_generation_call" if object.peek("result").is_some() => {
+            (Role::Assistant, vec![picture(&mut object, path)?])
+        }
         _ => {
             let part = Part::new(PartBody::Native {
                 format: Format::Responses,
@@ -116,6 +120,21 @@ fn item(raw: &RawValue, path: &Path<'_>, losses: &mut Losses) -> Result<(Role, V
         rest.map(|(key, value)| wire::extension(format!("{OF_ITEM}{key}"), value, Severity::Advisory));
     first.extensions.0.extend(extensions);
     Ok((role, parts))
+}
+
+/// Reads a picture of an answer.
+fn picture(item: &mut Object<'_>, path: &Path<'_>) -> Result<Part, ApiError> {
+    let format: Option<String> = item.optional("output_format", path)?;
+    let data: String = item.required("result", path)?;
+    let media_type = format!("image/{}", format.as_deref().unwrap_or("png"));
+    Ok(Part::new(PartBody::Media(Media {
+        kind: MediaKind::Image,
+        source: Source::read(media_type, data, &path.key("result"))?,
+        name: None,
+        detail: None,
+        context: None,
+        citable: None,
+    })))
 }
 
 /// Returns the type of an item that does not name it.

@@ -120,7 +120,7 @@ fn content(
     }
 }
 
-/// Reads what the model said: reasoning, content, a refusal, calls; in the order in which it said them.
+/// Reads what the model said: reasoning, content, pictures, a refusal, calls; in the order in which it said them.
 fn assistant(message: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> Result<Vec<Part>, ApiError> {
     let said = match message.take("content") {
         Some(raw) => content(raw, &path.key("content"), Speaker::Assistant, losses)?,
@@ -133,6 +133,10 @@ fn assistant(message: &mut Object<'_>, path: &Path<'_>, losses: &mut Losses) -> 
         .any(|part| matches!(part.body, PartBody::Reasoning(_)));
     let mut parts = if placed { Vec::new() } else { thoughts };
     parts.extend(said);
+    // As answers show pictures (OpenRouter, "Image generation").
+    if let Some(raw) = message.take("images") {
+        parts.extend(content(raw, &path.key("images"), Speaker::Assistant, losses)?);
+    }
     let refusal: Option<String> = message.optional("refusal", path)?;
     parts.extend(refusal.map(|refusal| Part::new(PartBody::Refusal(refusal))));
     if let Some(raw) = message.take("tool_calls") {

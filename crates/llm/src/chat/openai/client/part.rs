@@ -54,7 +54,7 @@ pub(super) fn decode(
                 ..Part::new(PartBody::Reasoning(reasoned))
             });
         }
-        ("image_url", Speaker::User) => image(&mut object, path, losses)?,
+        ("image_url", Speaker::User | Speaker::Assistant) => image(&mut object, path, losses)?,
         ("input_audio", Speaker::User) => audio(&mut object, path, losses)?,
         ("audio_url", Speaker::User) => fetched(&mut object, path, MediaKind::Audio, losses)?,
         ("video_url", Speaker::User) => fetched(&mut object, path, MediaKind::Video, losses)?,
