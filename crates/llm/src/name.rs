@@ -75,36 +75,35 @@ impl Name {
         }
     }
 
-    /// Appends `frame`, whose bytes are `raw`, with the name in its data.
-    pub(crate) fn write(&self, frame: Frame<'_>, raw: &[u8], out: &mut BytesMut) {
-        let Some(named) = self.in_text(frame.data) else {
-            return out.extend_from_slice(raw);
-        };
-        match memchr::memmem::find(raw, frame.data.as_bytes()) {
+    /// Appends `frame`, whose bytes are `raw`, with the name in its data in `place` of the upstream's.
+    pub(crate) fn write(&self, frame: Frame<'_>, place: Range<usize>, raw: &[u8], out: &mut BytesMut) {
+        match position(frame.data.as_bytes(), raw) {
             Some(at) => {
-                out.extend_from_slice(raw.get(..at).unwrap_or_default());
-                out.extend_from_slice(named.as_bytes());
-                out.extend_from_slice(raw.get(at + frame.data.len()..).unwrap_or_default());
+                out.extend_from_slice(raw.get(..at + place.start).unwrap_or_default());
+                out.extend_from_slice(self.value.as_bytes());
+                out.extend_from_slice(raw.get(at + place.end..).unwrap_or_default());
             }
             // Data in several lines.
-            None => Frame {
-                data: &named,
-                ..frame
+            None => {
+                let data = self.in_place(frame.data, place).unwrap_or_default();
+                Frame { data: &data, ..frame }.write_event(out);
             }
-            .write_event(out),
         }
     }
 
     /// Returns `text` with the name in it, unless it names no model.
     pub(crate) fn in_text(&self, text: &str) -> Option<String> {
-        self.finder.find(text.as_bytes())?;
-        let range = self.find(text)?;
-        let (before, after) = (text.get(..range.start)?, text.get(range.end..)?);
+        self.in_place(text, self.find(text)?)
+    }
+
+    fn in_place(&self, text: &str, place: Range<usize>) -> Option<String> {
+        let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
         Some([before, &self.value, after].concat())
     }
 
-    /// Returns where the upstream's name stands.
-    fn find(&self, text: &str) -> Option<Range<usize>> {
+    /// Returns where in `text` the upstream's name stands; `None` if it names no model.
+    pub(crate) fn find(&self, text: &str) -> Option<Range<usize>> {
+        self.finder.find(text.as_bytes())?;
         let found = match (value_of(text, self.place.key), self.place.within) {
             (Some(found), _) => found,
             (None, Some(within)) => {
@@ -115,6 +114,17 @@ impl Name {
             (None, None) => return None,
         };
         text.get(found.clone())?.starts_with('"').then_some(found)
+    }
+}
+
+/// Returns where `data` lies in the bytes of its frame; `None` if it is there in several lines.
+fn position(data: &[u8], raw: &[u8]) -> Option<usize> {
+    // As all but a few servers begin a frame.
+    const BEGIN: &[u8] = b"data: ";
+
+    match raw.strip_prefix(BEGIN) {
+        Some(rest) if rest.starts_with(data) => Some(BEGIN.len()),
+        Some(_) | None => memchr::memmem::find(raw, data),
     }
 }
 
@@ -192,7 +202,8 @@ mod tests {
         fn check(event: Option<&str>, data: &str, raw: &str, expected: &str) {
             let mut out = BytesMut::new();
             let name = Name::new("m", Place::MODEL);
-            name.write(Frame { event, data }, raw.as_bytes(), &mut out);
+            let place = name.find(data).expect("the data names a model");
+            name.write(Frame { event, data }, place, raw.as_bytes(), &mut out);
             assert_eq!(out, expected);
         }
         let data = r#"{"model":"a"}"#;
@@ -208,6 +219,5 @@ mod tests {
             "data: {\ndata: \"model\":\"a\"}\n\n",
             "data: {\ndata: \"model\":\"m\"}\n\n",
         );
-        check(None, "[DONE]", "data: [DONE]\n\n", "data: [DONE]\n\n");
     }
 }

@@ -48,15 +48,17 @@ pub struct Stream {
 enum Manner {
     /// As bytes, as they come.
     Bytes,
-    /// Whole, because one may have to be withheld; with the bytes of the frame that is not complete.
+    /// Whole, because one may have to be withheld, or the model has another name in it; with the bytes of the frame
+    /// that is not complete.
     Whole(BytesMut),
-    /// Whole, because the model has another name in them; with the bytes of the frame that is not complete.
-    Named(BytesMut),
     /// As server-sent events, which the upstream frames otherwise.
     Events,
     /// Framed anew in the client's own way.
     Own(Box<dyn Reframe>),
 }
+
+/// About how much longer names may make what is handed on.
+const SPARE: usize = 256;
 
 /// Returns the call that relays `inbound` to `target`.
 ///
@@ -181,7 +183,7 @@ impl Stream {
     /// Returns the stream with `name` for the model.
     pub(crate) fn named(self, name: Option<Box<Name>>) -> Self {
         let manner = match self.manner {
-            Manner::Bytes | Manner::Whole(_) if name.is_some() => Manner::Named(BytesMut::new()),
+            Manner::Bytes if name.is_some() => Manner::Whole(BytesMut::new()),
             other => other,
         };
         Self { manner, name, ..self }
@@ -214,12 +216,31 @@ impl Stream {
                     if observed.error.is_some() {
                         return;
                     }
-                    if hear(listen, frame, observed) == Verdict::Pass {
-                        out.extend_from_slice(held);
-                        passed.end = to;
-                    } else {
-                        out.extend_from_slice(bytes.get(passed.clone()).unwrap_or_default());
-                        passed = to..to;
+                    let verdict = hear(listen, frame, observed);
+                    let renamed = name.and_then(|name| Some((name, name.find(frame.data)?)));
+                    match (verdict, renamed) {
+                        (Verdict::Pass, None) => {
+                            out.extend_from_slice(held);
+                            passed.end = to;
+                        }
+                        (Verdict::Pass, Some((name, place))) => {
+                            if out.is_empty() {
+                                out.reserve(bytes.len() + SPARE);
+                            }
+                            let before = passed.end;
+                            out.extend_from_slice(bytes.get(passed.clone()).unwrap_or_default());
+                            passed = to..to;
+                            let mut raw = bytes.get(before..to).unwrap_or_default();
+                            if !held.is_empty() {
+                                held.extend_from_slice(raw);
+                                raw = held;
+                            }
+                            name.write(frame, place, raw, &mut out);
+                        }
+                        (Verdict::Withhold, _) => {
+                            out.extend_from_slice(bytes.get(passed.clone()).unwrap_or_default());
+                            passed = to..to;
+                        }
                     }
                     held.clear();
                 });
@@ -230,24 +251,6 @@ impl Stream {
                     return bytes.slice(passed);
                 }
                 out.extend_from_slice(bytes.get(passed).unwrap_or_default());
-                pushed
-            }
-            Manner::Named(held) => {
-                let mut at = 0;
-                let pushed = self.framer.push(&bytes, |frame, to| {
-                    if observed.error.is_some() {
-                        return;
-                    }
-                    held.extend_from_slice(bytes.get(at..to).unwrap_or_default());
-                    at = to;
-                    if hear(listen, frame, observed) == Verdict::Pass {
-                        write(name, frame, held, &mut out);
-                    }
-                    held.clear();
-                });
-                if observed.error.is_none() {
-                    held.extend_from_slice(bytes.get(at..).unwrap_or_default());
-                }
                 pushed
             }
             Manner::Events => self.framer.push(&bytes, |frame, _| {
@@ -280,26 +283,17 @@ impl Stream {
                 hear(listen, frame, observed);
             }),
             Manner::Whole(held) => {
-                let mut verdict = Verdict::Pass;
-                self.framer
-                    .finish(|frame| verdict = hear(listen, frame, observed));
                 let held = std::mem::take(held);
-                if verdict == Verdict::Pass {
-                    out = held;
-                }
-            }
-            Manner::Named(held) => {
-                let mut heard = false;
+                let mut is_whole = false;
                 self.framer.finish(|frame| {
-                    heard = true;
+                    is_whole = true;
                     if hear(listen, frame, observed) == Verdict::Pass {
-                        write(name, frame, held, &mut out);
+                        write(name, frame, &held, &mut out);
                     }
                 });
-                if !heard {
-                    out.extend_from_slice(held);
+                if !is_whole {
+                    out = held;
                 }
-                held.clear();
             }
             Manner::Events => self.framer.finish(|frame| {
                 if hear(listen, frame, observed) == Verdict::Pass {
@@ -322,7 +316,7 @@ impl Stream {
             }
             return out.freeze();
         }
-        if !between_frames && matches!(self.manner, Manner::Bytes | Manner::Whole(_) | Manner::Named(_)) {
+        if !between_frames && matches!(self.manner, Manner::Bytes | Manner::Whole(_)) {
             out.extend_from_slice(b"\n\n");
         }
         let error = ApiError::new(
@@ -364,7 +358,7 @@ impl Stream {
         let before = out.len();
         match &mut self.manner {
             Manner::Own(own) => own.error(&error, out),
-            Manner::Bytes | Manner::Whole(_) | Manner::Named(_) | Manner::Events => {
+            Manner::Bytes | Manner::Whole(_) | Manner::Events => {
                 out.extend_from_slice(&self.client.encode_error_event(&error));
             }
         }
@@ -377,8 +371,8 @@ impl Stream {
 
 /// Appends `frame`, whose bytes are `raw`, with `name` in it.
 fn write(name: Option<&Name>, frame: Frame<'_>, raw: &[u8], out: &mut BytesMut) {
-    match name {
-        Some(name) => name.write(frame, raw, out),
+    match name.and_then(|name| Some((name, name.find(frame.data)?))) {
+        Some((name, place)) => name.write(frame, place, raw, out),
         None => out.extend_from_slice(raw),
     }
 }
