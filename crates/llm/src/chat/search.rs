@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
-use super::{Request, Tool, ToolBody, ToolChoice};
+use super::{Extensions, Request, Tool, ToolBody, ToolChoice};
 use crate::{
     Field, Format, Loss, Losses, Severity, Target,
     json::{self, Object, Path},
@@ -20,6 +20,9 @@ const NAME: &str = "web_search";
 /// Google's.
 const GOOGLE: &str = "googleSearch";
 
+/// What clients of chat completions ask for a search with, beside their tools; their models always search.
+const OPTIONS: &str = "web_search_options";
+
 /// What a client asks of a search.
 #[derive(Debug, Default, PartialEq)]
 struct Search {
@@ -29,6 +32,8 @@ struct Search {
     allowed: Vec<String>,
     /// And from none of these.
     blocked: Vec<String>,
+    /// How much of what is found the model reads, in OpenAI's words.
+    context: Option<String>,
     /// Where the user is.
     place: Option<Place>,
 }
@@ -51,6 +56,7 @@ struct Place {
 /// Says the search among the tools of `request` as an upstream of `format` has it; leaves it alone where that has none,
 /// which is a loss there.
 pub(crate) fn lower(request: &mut Request, format: Format, target: &Target<'_>, losses: &mut Losses) {
+    join(request, format, target, losses);
     let foreign = |tool: &Tool| of(tool).is_some_and(|own| own != format);
     let Some(index) = request.tools.iter().position(foreign) else {
         return;
@@ -73,6 +79,48 @@ pub(crate) fn lower(request: &mut Request, format: Format, target: &Target<'_>, 
         tool.body = body;
     }
     choose(request, &name, format, losses);
+}
+
+/// Puts the search that a client of chat completions asks for beside its tools among them, where an upstream of `format`
+/// has one; elsewhere it stays, and is a loss.
+fn join(request: &mut Request, format: Format, target: &Target<'_>, losses: &mut Losses) {
+    let mut extensions = request.extensions.0.iter();
+    let options =
+        extensions.position(|extension| extension.format == Format::OpenAi && extension.key == OPTIONS);
+    let Some(at) = options.filter(|_| target.provider.searches() && fits(request, format)) else {
+        return;
+    };
+    let field = Field::Extension(OPTIONS.to_owned());
+    let options = request.extensions.0.get(at);
+    let search = options.and_then(|options| read_options(&options.value, &field, losses));
+    let Some(body) = search.and_then(|search| search.write(format, &field, losses)) else {
+        return;
+    };
+    request.extensions.0.remove(at);
+    request.tools.push(Tool {
+        body,
+        cache: None,
+        extensions: Extensions::default(),
+    });
+    losses.advisory(field, "this upstream searches as its model sees fit");
+}
+
+/// Reads the options of a search; `None` if they are not written as they should be.
+fn read_options(raw: &RawValue, field: &Field, losses: &mut Losses) -> Option<Search> {
+    let path = Path::Root;
+    let mut options = Object::parse(raw, &path).ok()?;
+    let mut search = Search {
+        context: options.optional("search_context_size", &path).ok()?,
+        ..Search::default()
+    };
+    if let Some(location) = options.take("user_location") {
+        let mut location = Object::parse(location, &path).ok()?;
+        location.take("type");
+        search.place = place(&mut location, "approximate", field, losses)?;
+        lose_rest(location, field, losses);
+    }
+    lose_rest(options, field, losses);
+    Some(search)
 }
 
 /// Returns the format of the search that `tool` is, if it is one.
@@ -120,7 +168,7 @@ fn read(tool: &Tool, field: &Field, losses: &mut Losses) -> Option<(String, Sear
             search.uses = object.optional("max_uses", &path).ok()?;
             search.allowed = hosts(&mut object, "allowed_domains")?;
             search.blocked = hosts(&mut object, "blocked_domains")?;
-            search.place = place(&mut object, field, losses)?;
+            search.place = place(&mut object, "user_location", field, losses)?;
         }
         Format::Responses => {
             object.take("type");
@@ -130,7 +178,8 @@ fn read(tool: &Tool, field: &Field, losses: &mut Losses) -> Option<(String, Sear
                 search.blocked = hosts(&mut filters, "blocked_domains")?;
                 lose_rest(filters, field, losses);
             }
-            search.place = place(&mut object, field, losses)?;
+            search.context = object.optional("search_context_size", &path).ok()?;
+            search.place = place(&mut object, "user_location", field, losses)?;
         }
         Format::Gemini => {
             let mut options = Object::parse(object.take(kind)?, &path).ok()?;
@@ -147,10 +196,10 @@ fn hosts(object: &mut Object<'_>, key: &str) -> Option<Vec<String>> {
     Some(object.optional(key, &Path::Root).ok()?.unwrap_or_default())
 }
 
-/// Takes out where the user is; the outer `None` tells that it is not written as it should be.
-fn place(object: &mut Object<'_>, field: &Field, losses: &mut Losses) -> Option<Option<Place>> {
+/// Takes out where the user is, which `key` says; the outer `None` tells that it is not written as it should be.
+fn place(object: &mut Object<'_>, key: &str, field: &Field, losses: &mut Losses) -> Option<Option<Place>> {
     let path = Path::Root;
-    let Some(raw) = object.take("user_location") else {
+    let Some(raw) = object.take(key) else {
         return Some(None);
     };
     let mut said = Object::parse(raw, &path).ok()?;
@@ -187,6 +236,10 @@ impl Search {
                 });
             }
         };
+        if format != Format::Responses {
+            let what = "word for how much of what is found is read";
+            lose(self.context.is_some(), Severity::Advisory, what);
+        }
         let (kind, raw) = match format {
             Format::Messages => {
                 let both = !self.allowed.is_empty() && !self.blocked.is_empty();
@@ -277,6 +330,8 @@ struct OpenAi {
     #[serde(skip_serializing_if = "Option::is_none")]
     filters: Option<Filters>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    search_context_size: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_location: Option<Place>,
 }
 
@@ -291,6 +346,7 @@ impl From<Search> for OpenAi {
         Self {
             kind: NAME,
             filters: (!allowed_domains.is_empty()).then_some(Filters { allowed_domains }),
+            search_context_size: search.context,
             user_location: search.place,
         }
     }
@@ -457,6 +513,31 @@ mod tests {
         let excluding = json!({ "tools": [{ GOOGLE: { "excludeDomains": ["b.example"] } }] });
         let blocked = json!({ "type": ANTHROPIC, "name": "web_search", "blocked_domains": ["b.example"] });
         check(Format::Gemini, excluding, &Anthropic, Some((blocked, None, 0)));
+    }
+
+    #[test]
+    fn a_search_that_is_asked_for_beside_tools_is_one_of_them() {
+        let place = json!({ "type": "approximate", "approximate": { "city": "Paris" } });
+        let asked = json!({ OPTIONS: { "search_context_size": "low", "user_location": place } });
+        let place = json!({ "type": "approximate", "city": "Paris" });
+        let anthropic = json!({ "type": ANTHROPIC, "name": "web_search", "user_location": place });
+        let openai = json!({ "type": "web_search", "search_context_size": "low", "user_location": place });
+        let google = json!({ GOOGLE: {} });
+        for (provider, tool, lost) in [
+            (&Anthropic as &'static dyn Provider, anthropic, 2),
+            (&OPENAI_RESPONSES, openai, 1),
+            (&AiStudio, google, 3),
+        ] {
+            check(Format::OpenAi, asked.clone(), provider, Some((tool, None, lost)));
+        }
+        for provider in [&OpenAi as &'static dyn Provider, &Bedrock, &BedrockClaude] {
+            check(Format::OpenAi, asked.clone(), provider, None);
+        }
+        let function =
+            json!({ "type": "function", "function": { "name": "f", "parameters": { "type": "object" } } });
+        let mut both = asked;
+        both["tools"] = json!([function]);
+        check(Format::OpenAi, both, &AiStudio, None);
     }
 
     #[test]
