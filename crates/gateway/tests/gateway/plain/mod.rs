@@ -2,6 +2,7 @@
 
 mod access;
 mod conformance;
+mod files;
 mod mirror;
 mod sticky;
 mod streams;
@@ -13,7 +14,7 @@ use config::{Resources, Severity, Surroundings};
 use gateway::Gateway;
 use testkit::{Received, Reply, Script, Upstream};
 
-use crate::fixture::{Served, options};
+use crate::fixture::{KEY, Served, options};
 
 /// The backends that every configuration of these tests may name: Services with one endpoint each.
 const BACKENDS: [&str; 3] = ["v1", "v2", "v3"];
@@ -49,7 +50,7 @@ impl Setup {
             }
         }
         let surroundings = Surroundings {
-            environment: &|_| None,
+            environment: &|name| name.ends_with("_API_KEY").then(|| KEY.to_owned()),
             reader: &|_| Err("no files".to_owned()),
         };
         let mut resources = Resources::default();
