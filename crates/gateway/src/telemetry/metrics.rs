@@ -25,7 +25,7 @@ use super::{
     attributes::Name,
     histogram::{Bounds, Form, Forms, Histogram},
     labels::{Attempt, GenAi, Limited, Loss, Request, Searched, Target, field},
-    names::Names,
+    names::{Named, Names},
     own::{OwnMetrics, Spending, Unpriced},
     process::Process,
     quotas::QuotaMetrics,
@@ -267,15 +267,22 @@ impl Metrics {
         let failed = !succeeded || outcome != Outcome::Complete;
         let model = facts.model.as_deref().unwrap_or("unknown");
         let response_model = facts.response_model.as_deref().unwrap_or("unknown");
-        let mut labels = GenAi {
-            operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
-            provider: attempt.provider,
-            original_model: self.names.label(model, || facts.runtime().names_model(model)),
-            request_model: self.names.label(&attempt.model, || {
+        let [original_model, request_model, response_model] = [
+            self.names.label(model, || facts.runtime().names_model(model)),
+            self.names.label(&attempt.model, || {
                 // What replaces the client's word is declared.
                 attempt.model != model || facts.runtime().names_model(model)
             }),
-            response_model: self.name(response_model),
+            self.names.label(response_model, || false),
+        ];
+        let ([original_model, request_model, response_model], mapped) =
+            self.together([original_model, request_model, response_model], mapped);
+        let mut labels = GenAi {
+            operation: facts.endpoint.map_or("unknown", |endpoint| endpoint.label),
+            provider: attempt.provider,
+            original_model,
+            request_model,
+            response_model,
             token_type: None,
             error: failed.then(|| error_type(facts, outcome)),
             mapped,
@@ -327,6 +334,21 @@ impl Metrics {
         }
     }
 
+    /// Returns the names of models and the labels from headers, or one name for all that clients choose where too many sets
+    /// of them are told apart already.
+    fn together(&self, models: [Named; 3], mapped: Mapped) -> ([Arc<str>; 3], Mapped) {
+        let values = mapped.iter().map(|(_, value)| value);
+        let free = models.iter().filter_map(Named::free).chain(values);
+        if self.names.together(free) {
+            return (models.map(|model| model.name), mapped);
+        }
+        let models = models.map(|model| match model.free() {
+            Some(_) => Named::other(),
+            None => model.name,
+        });
+        (models, others(&mapped))
+    }
+
     /// Counts what an answer with these labels has cost in money.
     fn record_charge(&self, charge: &Charge, facts: &Facts, labels: &GenAi) {
         let (provider, model) = (labels.provider, Arc::clone(&labels.request_model));
@@ -347,7 +369,7 @@ impl Metrics {
 
     /// Returns the labels that headers and a message of MCP become.
     pub(crate) fn mapped<'a>(&self, named: impl Iterator<Item = (&'a Name, &'a HeaderValue)>) -> Mapped {
-        let mapped: Vec<_> = named
+        let mapped: Vec<(Arc<str>, Arc<str>)> = named
             .map(|(name, value)| {
                 let value = self.name(value.to_str().unwrap_or("?"));
                 (name.label.as_str().into(), value)
@@ -355,9 +377,12 @@ impl Metrics {
             .collect();
         // Nothing is shared by all.
         if mapped.is_empty() {
-            Mapped::default()
-        } else {
-            mapped.into()
+            return Mapped::default();
+        }
+        let values = mapped.iter().map(|(_, value)| value);
+        match self.names.together(values) {
+            true => mapped.into(),
+            false => others(&mapped),
         }
     }
 
@@ -382,8 +407,14 @@ impl Metrics {
 
     /// Returns `name` as a label, if it is among those that are told apart.
     pub(crate) fn name(&self, name: &str) -> Arc<str> {
-        self.names.label(name, || false)
+        self.names.label(name, || false).name
     }
+}
+
+/// Returns the labels that headers become where their values are not told apart.
+fn others(mapped: &[(Arc<str>, Arc<str>)]) -> Mapped {
+    let others = mapped.iter().map(|(name, _)| (Arc::clone(name), Named::other()));
+    others.collect()
 }
 
 /// Returns what failed: more than the constant of the compatibility specification, as it wishes itself.
