@@ -105,6 +105,7 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
         Some(name) => Sampler::parse(name.trim(), variable("OTEL_TRACES_SAMPLER_ARG").as_deref())
             .map_err(TelemetryError::Sampler)?,
     };
+    let queue = number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?;
     Ok(Some(Traces {
         sampler,
         propagators: propagators(variable)?,
@@ -112,8 +113,9 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
         words,
         export,
         bounds: Bounds {
-            queue: number(variable, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?,
-            batch: number(variable, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?,
+            queue,
+            // A batch that the queue has no room for would never be whole.
+            batch: number(variable, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.min(queue),
             delay: millis(variable, "OTEL_BSP_SCHEDULE_DELAY", 5000)?,
         },
     }))

@@ -100,7 +100,7 @@ fn receiver(own: &Own<'_>, path: &str) -> Result<Receiver, TelemetryError> {
     let uri = Uri::try_from(endpoint.trim()).ok();
     let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
     let uri = uri.ok_or_else(|| {
-        fault(
+        own.fault(
             "ENDPOINT",
             format!("{endpoint:?} is not an http:// or https:// address"),
         )

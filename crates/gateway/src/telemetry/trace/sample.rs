@@ -31,7 +31,8 @@ impl Sampler {
             }
             other => {
                 return Err(format!(
-                    "OTEL_TRACES_SAMPLER: {other:?} is not a sampler that is known"
+                    "OTEL_TRACES_SAMPLER: {other:?} is not one of always_on, always_off and traceidratio, nor that with parentbased_ \
+                     before it"
                 ));
             }
         };
