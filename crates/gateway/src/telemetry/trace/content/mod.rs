@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 
 use bytes::Bytes;
 use llm::{Document, Endpoint, Format, Losses, Operation, Site, Target, Upload, chat, provider};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// What was said in one exchange.
@@ -181,6 +182,13 @@ impl<'a> Content<'a> {
         })
     }
 
+    /// Returns the choices of an answer to chat. Nothing else of it is told piece by piece, so nothing else is read.
+    pub(super) fn choices(&self) -> Value {
+        let answer = self.answer.as_deref();
+        let read = answer.and_then(|answer| serde_json::from_str::<Choices>(answer).ok());
+        read.map_or(Value::Null, |read| read.choices)
+    }
+
     /// Returns how many of the tokens of one `half` were of sound, where the answer says it.
     pub(super) fn audio_tokens(&self, half: &str) -> Option<u64> {
         const MEMBER: &str = "audio_tokens";
@@ -191,6 +199,12 @@ impl<'a> Content<'a> {
         };
         usage[half][MEMBER].as_u64()
     }
+}
+
+/// An answer to chat, as far as it is told piece by piece.
+#[derive(Deserialize)]
+struct Choices {
+    choices: Value,
 }
 
 /// Returns the conversation whose tokens are to be counted.

@@ -73,7 +73,7 @@ impl Describe<'_> {
             hide: self.hide,
         };
         match self.label {
-            "chat" => items.choices(&self.content.answered()["choices"], attributes),
+            "chat" => items.choices(&self.content.choices(), attributes),
             "responses" => items.list(0, &self.content.answered()["output"], attributes),
             _ => {
                 if let Some(response) = self.content.response() {
