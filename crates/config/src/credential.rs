@@ -57,6 +57,8 @@ pub enum Source {
     Azure(Azure),
     /// Google.
     Gcp(Gcp),
+    /// An authorization server that is nobody's cloud.
+    Oidc(Oidc),
 }
 
 /// Credentials of AWS.
@@ -175,7 +177,7 @@ pub enum Gcp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
     /// An issuer is asked.
-    Oidc(Oidc),
+    Oidc(Box<Oidc>),
     /// It lies in a file, which somebody keeps up to date.
     File(String),
 }
@@ -195,6 +197,8 @@ pub struct Oidc {
     pub scopes: Vec<String>,
     /// Whom the token is for.
     pub audience: Option<String>,
+    /// The address of what the token is for.
+    pub resource: Option<String>,
 }
 
 /// Where a request may bring its own credential.
@@ -284,6 +288,7 @@ impl fmt::Display for Source {
                 Gcp::Federation { .. } => "Google workload identity federation",
                 Gcp::Default => "Google default credentials",
             },
+            Source::Oidc(_) => "client credentials",
         })
     }
 }

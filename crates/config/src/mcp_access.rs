@@ -35,8 +35,17 @@ pub struct Login {
     pub scopes: String,
     /// The documents that are served, by path.
     pub paths: Vec<(String, Document)>,
-    /// Where the authorization server is.
-    pub issuer: Arc<Remote>,
+    /// What the authorization server says of itself.
+    pub server: Described,
+}
+
+/// What an authorization server says of itself (RFC 8414).
+#[derive(Clone, Debug)]
+pub enum Described {
+    /// It is asked, here.
+    There(Arc<Remote>),
+    /// It is declared, as JSON.
+    Here(Arc<str>),
 }
 
 /// A document about logging in.

@@ -1,6 +1,6 @@
 //! MCPRoutes, resolved: which servers stand behind a path, and how each is called.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::HeaderName;
 use mcp::{name::Prefix, offer::Offer};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Secret,
+    credential::Credential,
     kind::mcp_route::ServerInfo,
     mcp_access::Access,
     snapshot::{Endpoint, Rule, Tls},
@@ -83,8 +84,12 @@ pub struct Backend {
     pub list_timeout: Duration,
     /// How long is waited for everything else.
     pub call_timeout: Duration,
+    /// How long is waited for a call of some tools, by their own names.
+    pub tool_timeouts: BTreeMap<String, Duration>,
     /// How long a list is kept of which the server does not say so itself; zero for not at all.
     pub list_ttl: Duration,
+    /// The most bytes of an event of its streams.
+    pub max_event: usize,
     /// How its endpoints are chosen, tried again, bounded and watched; `None` where no policy says so.
     pub traffic: Option<Arc<Traffic>>,
 }
@@ -139,6 +144,8 @@ pub enum Key {
     Header(HeaderName, Secret),
     /// In a parameter of the query.
     Query(String, Secret),
+    /// A token, which is issued to the gateway.
+    Token(Arc<Credential>),
 }
 
 impl Route {
@@ -153,7 +160,8 @@ impl Route {
             return None;
         };
         let nobody = self.access.login.is_none() && self.access.policies.is_none();
-        (nobody && only.reach.as_ref().is_ok_and(|reach| reach.http().is_some())).then_some(only)
+        let http = only.reach.as_ref().is_ok_and(|reach| reach.http().is_some());
+        (nobody && http && !only.is_shown_token()).then_some(only)
     }
 
     /// Returns the place of the server whose names `prefix` stands before. Its own name may stand there as well.
@@ -199,6 +207,24 @@ impl Backend {
         matches!(self.reach, Ok(Reach::Program(_)))
     }
 
+    /// Returns whether the gateway logs in there itself, where a login of a client would mean nothing.
+    pub fn is_shown_token(&self) -> bool {
+        let http = self.reach.as_ref().ok().and_then(Reach::http);
+        http.is_some_and(|http| http.token().is_some())
+    }
+
+    /// Returns how long is waited for a call, of `tool` if it is one of a tool.
+    pub fn call_timeout(&self, tool: Option<&str>) -> Duration {
+        let own = tool.and_then(|tool| self.tool_timeouts.get(tool));
+        own.copied().unwrap_or(self.call_timeout)
+    }
+
+    /// Returns how long is waited where it is not known which tool is called.
+    pub fn longest_call(&self) -> Duration {
+        let tools = self.tool_timeouts.values().copied();
+        tools.fold(self.call_timeout, Duration::max)
+    }
+
     fn dump(&self) -> Value {
         let (reach, error) = match &self.reach {
             Ok(reach) => (Some(reach.dump()), None),
@@ -218,6 +244,11 @@ impl Backend {
             },
             "listCacheTTL": self.list_ttl.as_secs_f64(),
         });
+        if !self.tool_timeouts.is_empty() {
+            let tools = self.tool_timeouts.iter();
+            let tools: BTreeMap<_, _> = tools.map(|(tool, limit)| (tool, limit.as_secs_f64())).collect();
+            dump["timeouts"]["tools"] = json!(tools);
+        }
         if let Some(traffic) = &self.traffic {
             dump["traffic"] = json!(traffic.policy);
         }
@@ -244,6 +275,14 @@ impl Reach {
 }
 
 impl Http {
+    /// Returns the token that it is shown, if it is one.
+    pub fn token(&self) -> Option<&Credential> {
+        match &self.key {
+            Some(Key::Token(credential)) => Some(credential),
+            Some(Key::Header(..) | Key::Query(..)) | None => None,
+        }
+    }
+
     fn dump(&self) -> Value {
         let endpoints = self.endpoints.iter();
         let endpoints: Vec<Value> = endpoints
@@ -252,6 +291,7 @@ impl Http {
         let key = self.key.as_ref().map(|key| match key {
             Key::Header(name, key) => json!({ "header": name.as_str(), "key": key }),
             Key::Query(name, key) => json!({ "query": name, "key": key }),
+            Key::Token(credential) => json!({ "token": credential.dump() }),
         });
         json!({
             "endpoints": endpoints,

@@ -63,6 +63,9 @@ pub struct MCPRoute {
     /// How long the token of a session may be that clients carry; 16384 by default.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_session_token_bytes: Option<u32>,
+    /// How long an event of a server's stream may be; 4194304 by default.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub max_event_bytes: Option<u32>,
     /// Which clients are served: those that open a session (`legacy`), those that do not (`modern`), or both (`any`).
     pub protocol: Option<Protocol>,
     /// What clients are told that they speak with; the gateway by default, or the only server if its names have no
@@ -254,6 +257,32 @@ pub struct Rename {
 pub struct BackendSecurityPolicy {
     /// An API key.
     pub api_key: Option<ApiKey>,
+    /// A token that the gateway has issued to itself, in place of a key.
+    pub client_credentials: Option<ClientCredentials>,
+}
+
+/// Who the gateway is for an authorization server that issues tokens to programs (RFC 6749, section 4.4).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPClientCredentials")]
+pub struct ClientCredentials {
+    /// The authorization server, below whose address its metadata are.
+    pub issuer: String,
+    /// Where tokens are had; as the metadata say by default.
+    pub token_endpoint: Option<String>,
+    /// The client.
+    #[serde(rename = "clientID")]
+    pub client_id: String,
+    /// The client's secret, under `client-secret`.
+    pub client_secret_ref: SecretRef,
+    /// What the token is for.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub scopes: Vec<String>,
+    /// Whom the token is for, as some authorization servers want to be told.
+    pub audience: Option<String>,
+    /// The address of the server that the token is for (RFC 8707).
+    pub resource: Option<String>,
 }
 
 /// An API key: exactly one of `secretRef` and `inline`.
@@ -285,7 +314,7 @@ pub struct ForwardHeader {
 }
 
 /// How long a server is waited for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "MCPTimeouts")]
 pub struct Timeouts {
@@ -295,6 +324,21 @@ pub struct Timeouts {
     pub list: Option<Duration>,
     /// For everything else; 30m by default.
     pub call: Option<Duration>,
+    /// For calls of single tools.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub tools: Vec<ToolTimeout>,
+}
+
+/// How long a tool is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MCPToolTimeout")]
+pub struct ToolTimeout {
+    /// What the server calls it.
+    pub tool: String,
+    /// How long.
+    pub call: Duration,
 }
 
 /// Which paths are served.

@@ -1,12 +1,17 @@
 //! Who may use an MCPRoute, and what of it.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::security_policy::{
-    ApiKeyAuth, ExtAuth,
-    authentication::{ClaimToHeader, LocalJwks, RemoteJwks},
-    authorization::{Action, JwtClaim},
+use super::{
+    Opaque,
+    security_policy::{
+        ApiKeyAuth, ExtAuth,
+        authentication::{ClaimToHeader, LocalJwks, RemoteJwks},
+        authorization::{Action, JwtClaim},
+    },
 };
 
 /// Who may do what.
@@ -39,6 +44,11 @@ pub struct OAuth {
     pub jwks: Option<Jwks>,
     /// What clients are told of the route.
     pub protected_resource_metadata: ResourceMetadata,
+    /// What clients are told of the authorization server; what it says itself by default.
+    pub authorization_server_metadata: Option<BTreeMap<String, Opaque>>,
+    /// Whether what clients are told lies at the bare paths too, without the route's.
+    #[serde(default)]
+    pub documents_at_root: bool,
     /// Headers in which servers are told claims.
     #[serde(default)]
     #[schemars(length(max = 16))]

@@ -20,7 +20,7 @@ struct Written {
 
 /// Returns where the metadata of the server at `uri` may be (RFC 8414, section 3; OpenID Connect Discovery 1.0,
 /// section 4).
-pub(super) fn places(uri: &Uri) -> Vec<Uri> {
+pub(crate) fn places(uri: &Uri) -> Vec<Uri> {
     let path = uri.path().trim_end_matches('/');
     let paths = [
         format!("{SERVER}{path}"),
@@ -57,4 +57,5 @@ impl Metadata {
 }
 
 const SERVER: &str = "/.well-known/oauth-authorization-server";
-const OPENID: &str = "/.well-known/openid-configuration";
+/// Where a server's description lies below its address, as OpenID Connect has it.
+pub(crate) const OPENID: &str = "/.well-known/openid-configuration";

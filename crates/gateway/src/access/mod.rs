@@ -5,7 +5,7 @@
 //! request that nothing guards costs one look at a flag.
 
 pub(crate) mod egress;
-mod issuer;
+pub(crate) mod issuer;
 pub(crate) mod keys;
 
 use std::sync::Arc;

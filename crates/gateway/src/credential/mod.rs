@@ -241,7 +241,10 @@ impl Credentials {
                 }
                 Ok(None)
             }
-            (Scheme::Header(_), Some(Source::Aws(_) | Source::Azure(_) | Source::Gcp(_))) => {
+            (
+                Scheme::Header(_),
+                Some(Source::Aws(_) | Source::Azure(_) | Source::Gcp(_) | Source::Oidc(_)),
+            ) => {
                 let Some(Live::Token(refresher)) = self.live(credential) else {
                     return Err(CredentialError::Missing);
                 };
@@ -326,7 +329,7 @@ impl Kept {
             (Scheme::Signature(_), source) => {
                 let aws = match source {
                     Some(Source::Aws(aws)) => Some(aws),
-                    Some(Source::Key(_) | Source::Azure(_) | Source::Gcp(_)) | None => None,
+                    Some(Source::Key(_) | Source::Azure(_) | Source::Gcp(_) | Source::Oidc(_)) | None => None,
                 };
                 Live::Signer(Arc::new(Signer::start(policy, aws, world)))
             }
@@ -344,6 +347,14 @@ impl Kept {
                 Live::Token(Arc::new(Refresher::start(policy, refreshes, move || {
                     let (gcp, world) = (Arc::clone(&gcp), Arc::clone(&world));
                     async move { header(gcp::mint(&world, &gcp).await?) }
+                })))
+            }
+            (Scheme::Header(_), Some(Source::Oidc(oidc))) => {
+                let (oidc, world) = (Arc::new(oidc.clone()), Arc::clone(world));
+                let refreshes = world.refreshes.clone();
+                Live::Token(Arc::new(Refresher::start(policy, refreshes, move || {
+                    let (oidc, world) = (Arc::clone(&oidc), Arc::clone(&world));
+                    async move { header(oidc::ask(&world, &oidc).await?) }
                 })))
             }
             (Scheme::Header(_), Some(Source::Key(_) | Source::Aws(_)) | None) => return None,
@@ -405,12 +416,17 @@ impl MintError {
 
 /// Returns the credentials of all backends of `snapshot`, some of them more than once.
 fn declared(snapshot: &Snapshot) -> impl Iterator<Item = &Credential> {
-    snapshot
-        .listeners
-        .values()
+    let listeners = snapshot.listeners.values();
+    let models = listeners
+        .clone()
         .flat_map(|listener| listener.router.rules())
         .flat_map(|rule| rule.candidates.iter())
-        .filter_map(|candidate| candidate.backend.as_ref().ok()?.credential.as_ref())
+        .filter_map(|candidate| candidate.backend.as_ref().ok()?.credential.as_ref());
+    let tools = listeners
+        .flat_map(|listener| listener.mcp.routes())
+        .flat_map(|route| route.backends.iter())
+        .filter_map(|backend| backend.reach.as_ref().ok()?.http()?.token());
+    models.chain(tools)
 }
 
 /// Returns `time` without fractions, which mean nothing here.

@@ -1,13 +1,15 @@
 //! Tokens of one's own, which clouds exchange for theirs.
 
+use bytes::Bytes;
 use config::{
     Secret,
     credential::{Oidc, Token},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{MintError, World, oauth, refresh::Minted};
+use crate::access::issuer::{OPENID, places};
 
 /// What is read of an issuer's description (OpenID Connect Discovery 1.0, section 4).
 #[derive(Deserialize)]
@@ -38,7 +40,8 @@ pub(crate) async fn read(path: &str) -> Result<Secret, MintError> {
     Ok(Secret::new(token))
 }
 
-async fn ask(world: &World, oidc: &Oidc) -> Result<Minted<Secret>, MintError> {
+/// Has the issuer issue a token to the client.
+pub(crate) async fn ask(world: &World, oidc: &Oidc) -> Result<Minted<Secret>, MintError> {
     let endpoint = match &oidc.endpoint {
         Some(endpoint) => endpoint.clone(),
         None => discover(world, &oidc.issuer).await?,
@@ -55,16 +58,41 @@ async fn ask(world: &World, oidc: &Oidc) -> Result<Minted<Secret>, MintError> {
     if let Some(audience) = &oidc.audience {
         fields.push(("audience", audience.as_str()));
     }
+    if let Some(resource) = &oidc.resource {
+        fields.push(("resource", resource.as_str()));
+    }
     oauth::token(&world.http, &endpoint, &fields).await
 }
 
+/// Returns where the issuer says that tokens are had. Servers that know no people may have no OpenID document, but that of
+/// RFC 8414 alone.
 async fn discover(world: &World, issuer: &str) -> Result<String, MintError> {
-    let url = format!("{issuer}/.well-known/openid-configuration");
-    let (status, body) = world.http.get(&url, HeaderMap::new()).await?;
-    if status != StatusCode::OK {
-        return Err(oauth::refusal(status, &body));
+    let mut refusal = None;
+    let openid = format!("{issuer}{OPENID}");
+    let others = issuer
+        .parse()
+        .map(|issuer: Uri| places(&issuer))
+        .unwrap_or_default();
+    let others = others
+        .iter()
+        .map(ToString::to_string)
+        .filter(|place| *place != openid);
+    for place in std::iter::once(openid.clone()).chain(others) {
+        let (status, body) = world.http.get(&place, HeaderMap::new()).await?;
+        if status == StatusCode::OK {
+            return described(issuer, &body);
+        }
+        refusal.get_or_insert_with(|| oauth::refusal(status, &body));
+        if !status.is_client_error() {
+            break;
+        }
     }
-    let description: Description = serde_json::from_slice(&body)
+    Err(refusal.unwrap_or(MintError::Malformed("the issuer has no description")))
+}
+
+/// Returns the endpoint for tokens in the description of `issuer`.
+fn described(issuer: &str, body: &Bytes) -> Result<String, MintError> {
+    let description: Description = serde_json::from_slice(body)
         .map_err(|_| MintError::Malformed("the issuer's description has no issuer and token_endpoint"))?;
     if description.issuer.trim_end_matches('/') != issuer {
         return Err(MintError::Malformed(

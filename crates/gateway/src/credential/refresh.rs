@@ -171,7 +171,8 @@ impl<T: Send + Sync + 'static> Refresher<T> {
             return false;
         }
         drop(state);
-        self.kept.wanted.notify_one();
+        // Whoever comes while it is being renewed has to say no more: a word that is kept would renew it twice.
+        self.kept.wanted.notify_waiters();
         let renewed = timeout(FIRST_WAIT, changed).await.is_ok();
         renewed && !is_current(&self.kept.state.load())
     }
@@ -426,6 +427,18 @@ mod tests {
         let (_, refresher) = issuer(|number| Ok(Minted::new(number, Some(Duration::ZERO))));
         let error = refresher.get().await.expect_err("none is valid");
         assert!(error.to_string().contains("expired"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_are_refused_have_it_renewed_once() {
+        let (count, refresher) = issuer(|number| Ok(Minted::new(number, Some(HOUR))));
+        let refresher = &refresher;
+        let first = refresher.get().await.expect("the first");
+        tokio::time::sleep(SUSPECT_AFTER).await;
+        let refused = (0..100).map(|_| Box::pin(refresher.suspect(&first)));
+        assert!(join(refused).await.into_iter().all(|renewed| renewed));
+        tokio::time::sleep(SUSPECT_AFTER).await;
+        assert_eq!(count.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,6 +37,8 @@ pub(super) struct Answering<'a> {
     pub(super) method: &'a str,
     /// The request, where it is at hand.
     pub(super) request: Option<&'a Request>,
+    /// How long it may take.
+    pub(super) limit: Duration,
 }
 
 /// What came of following a stream.
@@ -98,7 +100,7 @@ impl Answering<'_> {
                 if let Some(request) = self.request {
                     errand::give_up(self.turn, self.backend, &request.id, Some(&events));
                 }
-                return Err(late(self.backend));
+                return Err(self.late());
             };
             let failure = match next {
                 Ok(Some(arrived)) => {
@@ -176,7 +178,7 @@ impl Answering<'_> {
     pub(super) fn asks(&self, asked: Request, events: Box<Events>) -> Result<Said, Box<Refused>> {
         let gone = || Failure::new(&self.backend.name, Fault::BadReply, "it asks whom nobody knows");
         let request = self.request.ok_or_else(gone)?;
-        let inputs = inband::hold(self.turn, self.backend, request, asked, events)?;
+        let inputs = inband::hold(self, request, asked, events)?;
         let result = front::finished(self.turn, &inputs.to_raw(), None);
         Ok(Said::message(request.answer(result).to_raw()))
     }
@@ -247,13 +249,9 @@ impl Answering<'_> {
             method: self.method.to_owned(),
         })
     }
-}
 
-fn late(backend: &Backend) -> Failure {
-    let limit = backend.call_timeout.as_secs_f32();
-    Failure::new(
-        &backend.name,
-        Fault::Timeout,
-        format!("no answer within {limit} s"),
-    )
+    fn late(&self) -> Failure {
+        let reason = format!("no answer within {} s", self.limit.as_secs_f32());
+        Failure::new(&self.backend.name, Fault::Timeout, reason)
+    }
 }

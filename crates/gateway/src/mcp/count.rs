@@ -47,9 +47,12 @@ impl Turn {
     pub(super) fn count_part<T>(&self, backend: &Backend, outcome: &Result<T, Failure>, elapsed: Duration) {
         let error = outcome.as_ref().err().map(|failure| match failure.fault {
             Fault::BadReply => UNSUPPORTED_RESPONSE,
-            Fault::Unreachable | Fault::Timeout | Fault::Status(_) | Fault::Broken | Fault::Overflow => {
-                "internal_error"
-            }
+            Fault::Unreachable
+            | Fault::Timeout
+            | Fault::Status(_)
+            | Fault::Broken
+            | Fault::Overflow
+            | Fault::Credential => "internal_error",
         });
         self.metrics().part(&backend.name, error, elapsed);
         if let Err(failure) = outcome {

@@ -44,7 +44,10 @@ impl Turn {
         let Fault::Status(status) = failure.fault else {
             return None;
         };
-        let alone = self.route.backends.len() == 1
+        let [only] = self.route.backends.as_slice() else {
+            return None;
+        };
+        let alone = !only.is_shown_token()
             && self.route.access.login.is_none()
             && matches!(self.session.owner, Owner::Anyone);
         let challenge = failure.challenge.clone()?;

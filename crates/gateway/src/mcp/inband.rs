@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    answering::Answering,
     call::{Ask, Events, Failure, Fault},
     gather::gather,
     outlet::Outlet,
@@ -49,6 +50,8 @@ pub(crate) struct Holding(Mutex<HashMap<String, Held>>);
 pub(super) struct Held {
     pub(super) entry: Entry,
     pub(super) events: Box<Events>,
+    /// How long the answer may take once it goes on.
+    pub(super) limit: Duration,
     /// What the server asked.
     asked: Request,
     until: Instant,
@@ -158,12 +161,12 @@ pub(super) fn token(turn: &Turn, backend: &Backend, request: &Request, place: Pl
 
 /// Holds the stream of a server that asked something, and returns the question as a result.
 pub(super) fn hold(
-    turn: &Turn,
-    backend: &Backend,
+    answer: &Answering<'_>,
     request: &Request,
     asked: Request,
     events: Box<Events>,
 ) -> Result<Inputs, Failure> {
+    let (turn, backend) = (answer.turn, answer.backend);
     let gone = || Failure::new(&backend.name, Fault::Broken, "its session is gone");
     let entry = turn.entry(&backend.name).ok_or_else(gone)?;
     let name = format!("{:032x}", u128::from_le_bytes(turn.runtime.sessions.draw()));
@@ -172,6 +175,7 @@ pub(super) fn hold(
     let held = Held {
         entry,
         events,
+        limit: answer.limit,
         asked,
         until: Instant::now() + PATIENCE,
     };

@@ -129,7 +129,7 @@ impl Failure {
             Fault::Status(status) => status.is_client_error() && !demands_login(status),
             // Some servers of old say nothing to what they do not know.
             Fault::Timeout => line == Line::Modern,
-            Fault::Unreachable | Fault::Broken | Fault::Overflow => false,
+            Fault::Unreachable | Fault::Broken | Fault::Overflow | Fault::Credential => false,
         }
     }
 }

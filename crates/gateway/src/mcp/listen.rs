@@ -109,8 +109,9 @@ async fn rest(
         backend,
         method,
         request: None,
+        limit: backend.longest_call(),
     };
-    let until = Instant::now() + backend.call_timeout;
+    let until = Instant::now() + answer.limit;
     match turn
         .ask(backend, Ask::Get(Some(event)), backend.list_timeout)
         .await?

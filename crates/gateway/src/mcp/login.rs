@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use config::{mcp_access::Document, mcp_route::Route};
+use config::{
+    mcp_access::{Described, Document},
+    mcp_route::Route,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 
 use super::lent;
@@ -22,7 +25,10 @@ pub(crate) async fn serve(ctx: &mut Ctx, route: &Route, document: Document, head
     ctx.facts.route = Some(Arc::clone(&route.id));
     let found = match (&route.access.login, document) {
         (Some(login), Document::Resource) => Some(Bytes::copy_from_slice(login.document.as_bytes())),
-        (Some(login), Document::Server) => ctx.runtime.keys.document(&login.issuer).await,
+        (Some(login), Document::Server) => match &login.server {
+            Described::There(issuer) => ctx.runtime.keys.document(issuer).await,
+            Described::Here(document) => Some(Bytes::copy_from_slice(document.as_bytes())),
+        },
         (_, Document::Lent) => lent::document(ctx, route, &lent::Seen::of(ctx, head)).await,
         (None, Document::Resource | Document::Server) => None,
     };

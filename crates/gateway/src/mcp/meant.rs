@@ -40,6 +40,14 @@ impl Meant {
         }
     }
 
+    /// Returns the tool, if it is one.
+    pub(super) fn tool(&self) -> Option<&str> {
+        match self {
+            Meant::Tool(own) => Some(own),
+            Meant::Prompt(_) | Meant::Resource(_) => None,
+        }
+    }
+
     /// Returns it as rules want it.
     pub(super) fn borrowed(&self) -> What<'_> {
         match self {

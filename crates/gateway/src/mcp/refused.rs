@@ -155,7 +155,12 @@ impl From<Failure> for Box<Refused> {
     fn from(failure: Failure) -> Self {
         let status = match failure.fault {
             Fault::Status(status) => Some(status.as_u16()),
-            Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::BadReply | Fault::Overflow => None,
+            Fault::Unreachable
+            | Fault::Timeout
+            | Fault::Broken
+            | Fault::BadReply
+            | Fault::Overflow
+            | Fault::Credential => None,
         };
         let message = format!("call to {} failed: {}", failure.backend, failure.reason);
         let plain = status.map_or_else(

@@ -53,6 +53,7 @@ pub(super) async fn serve(
         backend,
         method: &request.method,
         request: Some(request),
+        limit: backend.call_timeout(asked.what.tool()),
     };
     if !is_modern(Some(&entry)) {
         let _open = turn.opening(&request.id, backend);
@@ -91,6 +92,7 @@ pub(super) async fn go_on(
         backend,
         method: &request.method,
         request: Some(request),
+        limit: held.limit,
     };
     let (events, asked) = inband::answer(turn, backend, request, held)
         .await
@@ -98,7 +100,7 @@ pub(super) async fn go_on(
     match asked {
         Some(asked) => answer.asks(asked, events),
         None => {
-            let until = Instant::now() + backend.call_timeout;
+            let until = Instant::now() + answer.limit;
             let concluded = answer.conclude(Reply::Events(events, None), until).await;
             concluded
                 .map_err(|failure| turn.failed(failure))?

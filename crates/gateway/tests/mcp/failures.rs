@@ -1,11 +1,13 @@
 //! Servers that fail, row by row: when they are asked, when a session is opened, when all are asked for a list.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testkit::{Gate, Reply, Upstream, client, upstream::Received};
 
 use crate::{
     served::{PATH, Served, last, plain, request, serve, snapshot},
-    server::{echo, echoed, event, modern, result, start},
+    server::{answer, echo, echoed, event, modern, result, start},
 };
 
 /// How a server replies to a message.
@@ -414,4 +416,48 @@ async fn a_server_without_sessions_is_asked_within_its_time() {
         .modern("tools/call", json!({ "name": "bad__x" }), &json!({}))
         .await;
     assert_eq!(last(&told)["error"]["data"]["reason"], "timeout");
+}
+
+#[tokio::test]
+async fn a_tool_may_take_its_own_time() {
+    let stalls = |message: &Value| (message["method"] == "tools/call").then(|| Reply::new().stall());
+    let upstream = start(
+        "bad",
+        Box::new(move |_, message| stalls(message).or_else(|| echoed(message))),
+    )
+    .await;
+    let more = "timeouts: {call: 1h, tools: [{tool: x, call: 200ms}]}";
+    let mut served = alone(more, &upstream).await;
+    served.open().await;
+    let late = served.call("bad__x").await;
+    let reason = "call to bad failed: no answer within 0.2 s";
+    assert_eq!(late["error"]["message"], reason, "{late}");
+    // Any other tool would be waited for until the client goes away.
+    let other = tokio::time::timeout(Duration::from_secs(1), served.call("bad__y")).await;
+    assert!(other.is_err(), "{other:?}");
+}
+
+#[tokio::test]
+async fn an_event_may_be_so_long() {
+    let long = |message: &Value| {
+        let size = message["params"]["arguments"]["size"].as_u64().unwrap_or(0);
+        let answer = answer(
+            message,
+            json!({ "content": "x".repeat(usize::try_from(size).expect("a size")) }),
+        );
+        Reply::whole(200, &[("content-type", "text/event-stream")], &event("", &answer))
+    };
+    let upstream = calling(long).await;
+    for (route, limit) in [("", 4 * 1024 * 1024), ("  maxEventBytes: 2048\n", 2048)] {
+        let mut served = serve(snapshot(route, &[("bad", upstream.address(), "")])).await;
+        served.open().await;
+        let call = async |size: u64| {
+            let params = json!({ "name": "bad__x", "arguments": { "size": size } });
+            served.ask("tools/call", params).await
+        };
+        let fits = call(limit - 200).await;
+        assert!(fits["result"]["content"].is_string(), "{}", fits["error"]);
+        let reason = &call(limit).await["error"]["data"]["reason"];
+        assert_eq!(*reason, "malformed reply", "{limit}");
+    }
 }

@@ -56,6 +56,53 @@ async fn documents_lead_to_the_authorization_server() {
 }
 
 #[tokio::test]
+async fn what_clients_are_told_of_the_authorization_server_may_be_declared() {
+    let signer = Signer::new("k1");
+    let keys = crate::guarded::issuer(&signer).await;
+    let route = format!(
+        "  securityPolicy:
+    oauth:
+      issuer: https://idp.example/realm
+      protectedResourceMetadata: {{resource: '{RESOURCE}'}}
+      authorizationServerMetadata:
+        authorization_endpoint: https://login.example/authorize
+        jwks_uri: http://{}/keys
+        code_challenge_methods_supported: [S256]
+      documentsAtRoot: true
+",
+        keys.address()
+    );
+    let server = crate::guarded::server().await;
+    let snapshot = crate::served::snapshot(&route, &[("one", server.address(), "")]);
+    let served = crate::served::serve(snapshot).await;
+    let declared = json!({
+        "issuer": "https://idp.example/realm", "authorization_endpoint": "https://login.example/authorize",
+        "jwks_uri": format!("http://{}/keys", keys.address()), "code_challenge_methods_supported": ["S256"],
+    });
+    let resource = json!({
+        "resource": RESOURCE, "authorization_servers": ["https://idp.example/realm"],
+        "bearer_methods_supported": ["header"],
+    });
+    for (path, expected) in [
+        ("/.well-known/oauth-authorization-server/mcp", &declared),
+        ("/.well-known/oauth-authorization-server", &declared),
+        ("/.well-known/openid-configuration", &declared),
+        ("/.well-known/oauth-protected-resource", &resource),
+    ] {
+        let answer = client::get(served.address, path, &[]).await;
+        assert_eq!((answer.status, &answer.json()), (200, expected), "{path}");
+    }
+    // Nobody but the keys' own place is asked.
+    let claims = json!({ "iss": "https://idp.example/realm", "aud": RESOURCE, "sub": "a" });
+    let token = format!("Bearer {}", signer.token(&claims));
+    let headers = [("authorization", token.as_str())];
+    let opened = client::post(served.address, "/mcp", &headers, &initialize()).await;
+    assert_eq!(opened.status, 200, "{}", opened.text());
+    let asked = keys.requests();
+    assert!(asked.iter().all(|request| request.target == "/keys"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn an_authorization_server_that_is_not_there_is_not_made_up() {
     let signer = Signer::new("k1");
     let keys = Signer::keys(&[&signer]).to_string();

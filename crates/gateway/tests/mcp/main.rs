@@ -7,6 +7,7 @@ mod calls;
 mod errors;
 mod failures;
 mod guarded;
+mod issued;
 mod lent;
 mod lists;
 mod login;

@@ -7,12 +7,13 @@
 
 use super::Frame;
 
-/// The most bytes that one event may have; beyond it the stream counts as broken.
+/// The most bytes that one event may have unless it is said otherwise; beyond it the stream counts as broken.
 pub const MAX_EVENT: usize = 16 * 1024 * 1024;
 
 /// A decoder of server-sent events.
 #[derive(Debug, Default)]
 pub struct Sse {
+    limit: Limit,
     /// Bytes of the line that is not complete yet.
     line: Vec<u8>,
     data: String,
@@ -28,6 +29,16 @@ pub struct Sse {
     open: bool,
 }
 
+/// The most bytes that one event may have.
+#[derive(Debug)]
+struct Limit(usize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(MAX_EVENT)
+    }
+}
+
 /// An event with all that its lines said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
@@ -39,11 +50,19 @@ pub struct Event<'a> {
     pub retry: Option<u64>,
 }
 
-/// An event exceeded [`MAX_EVENT`].
+/// An event exceeded what it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
 impl Sse {
+    /// Returns a decoder of events that have at most `limit` bytes.
+    pub fn within(limit: usize) -> Self {
+        Self {
+            limit: Limit(limit),
+            ..Self::default()
+        }
+    }
+
     /// Takes the next bytes and hands every event that they complete to `each`, with the number of bytes of
     /// `bytes` that were read when it was complete.
     ///
@@ -73,7 +92,7 @@ impl Sse {
             }
             let Some(end) = memchr::memchr2(b'\n', b'\r', rest) else {
                 self.open = true;
-                if self.line.len() + self.data.len() + rest.len() > MAX_EVENT {
+                if self.line.len() + self.data.len() + rest.len() > self.limit.0 {
                     return Err(TooLarge);
                 }
                 self.line.extend_from_slice(rest);
@@ -92,7 +111,7 @@ impl Sse {
                 self.line = line;
                 dispatch
             };
-            if self.data.len() > MAX_EVENT {
+            if self.data.len() > self.limit.0 {
                 return Err(TooLarge);
             }
             if dispatch {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::builder::Builder;
 use crate::{
     kind::mcp_security::{OAuth, ResourceMetadata},
-    mcp_access::{Document, Login},
+    mcp_access::{Described, Document, Login},
     mcp_route::METADATA as RESOURCE,
 };
 
@@ -32,7 +32,7 @@ impl Builder<'_> {
             spec.claim_to_headers.len(),
             &format!("{field}.claimToHeaders"),
         );
-        let Some(issuer) = self.issuer(&spec.issuer, &format!("{field}.issuer")) else {
+        let Some((server, named)) = self.server(spec, field) else {
             return (None, None);
         };
         let keys = match &spec.jwks {
@@ -41,11 +41,11 @@ impl Builder<'_> {
                 jwks.local.as_ref(),
                 &format!("{field}.jwks"),
             ),
-            None => Some(Keys::Remote(Arc::clone(&issuer))),
+            None => named.map(Keys::Remote),
         };
         let metadata = &spec.protected_resource_metadata;
         let at = format!("{field}.protectedResourceMetadata");
-        let login = self.login(spec, path, issuer, &at);
+        let login = self.login(spec, path, server, &at);
         let mut told_in = Vec::new();
         for (index, told) in spec.claim_to_headers.iter().enumerate() {
             let at = format!("{field}.claimToHeaders[{index}].header");
@@ -78,6 +78,39 @@ impl Builder<'_> {
         (jwt, login)
     }
 
+    /// Returns what clients are told of the authorization server, and where the keys are that it names. What is declared
+    /// stands in for all that the server would be asked.
+    fn server(&mut self, spec: &OAuth, field: &str) -> Option<(Described, Option<Arc<Remote>>)> {
+        let Some(declared) = &spec.authorization_server_metadata else {
+            let issuer = self.issuer(&spec.issuer, &format!("{field}.issuer"))?;
+            return Some((Described::There(Arc::clone(&issuer)), Some(issuer)));
+        };
+        let field_of = |member: &str| format!("{field}.authorizationServerMetadata{member}");
+        let mut document: Map<String, Value> = declared.clone().into_iter().collect();
+        let own = document.entry("issuer").or_insert_with(|| json!(spec.issuer));
+        if *own != json!(spec.issuer) {
+            // Whoever answers for somebody else could vouch for them (RFC 8414, section 3.3).
+            self.invalid(&field_of(".issuer"), "is not the issuer of the tokens");
+        }
+        let keys = match declared.get("jwks_uri") {
+            _ if spec.jwks.is_some() => None,
+            None => self.issuer(&spec.issuer, &format!("{field}.issuer")),
+            Some(uri) => {
+                let written = uri.as_str().unwrap_or_default();
+                let (uri, id, service) = self.address(written, &field_of(".jwks_uri"))?;
+                let service = self.serve(id, service);
+                Some(self.fetch(Remote {
+                    service,
+                    uri,
+                    keep: None,
+                    issuer: None,
+                }))
+            }
+        };
+        let document = Arc::from(Value::Object(document).to_string());
+        Some((Described::Here(document), keys))
+    }
+
     fn issuer(&mut self, written: &str, field: &str) -> Option<Arc<Remote>> {
         let (uri, id, service) = self.address(written, field)?;
         let service = self.serve(id, service);
@@ -89,7 +122,7 @@ impl Builder<'_> {
         }))
     }
 
-    fn login(&mut self, spec: &OAuth, path: &str, issuer: Arc<Remote>, field: &str) -> Option<Login> {
+    fn login(&mut self, spec: &OAuth, path: &str, server: Described, field: &str) -> Option<Login> {
         let metadata = &spec.protected_resource_metadata;
         self.at_most(
             32,
@@ -125,12 +158,20 @@ impl Builder<'_> {
             self.warn("ResourceElsewhere", &format!("{field}.resource"), message);
             paths.push((format!("{RESOURCE}{resource}"), Document::Resource));
         }
+        if spec.documents_at_root && !served.is_empty() {
+            let bare = [
+                (RESOURCE, Document::Resource),
+                (SERVER, Document::Server),
+                (OPENID, Document::Server),
+            ];
+            paths.extend(bare.map(|(path, document)| (path.to_owned(), document)));
+        }
         Some(Login {
             metadata: format!("{origin}{RESOURCE}{resource}"),
             document: Arc::from(document(metadata, &spec.issuer).to_string()),
             scopes: metadata.scopes_supported.join(" "),
             paths,
-            issuer,
+            server,
         })
     }
 }

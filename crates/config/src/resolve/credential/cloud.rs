@@ -1,6 +1,6 @@
 //! Credentials that are had from a cloud: AWS, Azure, Google, and the tokens that they exchange.
 
-use super::{Fault, Policy, profile};
+use super::{CLIENT_SECRET, Fault, Policy, profile};
 use crate::{
     Secret,
     credential::{Application, Aws, AwsBase, Azure, AzureProof, Gcp, Oidc, Role, Token},
@@ -124,14 +124,15 @@ impl Policy<'_> {
             return fault("oidc.clientID is required; clientIDRef is not served by this version");
         };
         let field = format!("{}.oidc.clientSecret", exchange.at);
-        Ok(Token::Oidc(Oidc {
+        Ok(Token::Oidc(Box::new(Oidc {
             issuer: oidc.provider.issuer.trim_end_matches('/').to_owned(),
             endpoint: oidc.provider.token_endpoint.clone(),
             client: client.to_owned(),
             secret: self.trimmed(&field, &oidc.client_secret, CLIENT_SECRET, notes)?,
             scopes: oidc.scopes.clone(),
             audience: exchange.audience.map(str::to_owned),
-        }))
+            resource: None,
+        })))
     }
 
     /// Returns a value of a Secret without surrounding whitespace, which editors like to add.
@@ -215,9 +216,6 @@ fn session_name(policy: &str) -> String {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
     "ai-gateway-".chars().chain(name).take(64).collect()
 }
-
-/// Where a Secret keeps the secret of a client.
-const CLIENT_SECRET: &str = "client-secret";
 
 const AZURE_SCOPE: &str = "https://cognitiveservices.azure.com/.default";
 const AUTHORITY: &str = "https://login.microsoftonline.com";

@@ -253,5 +253,8 @@ const KIND: &str = "BackendSecurityPolicy";
 /// Where a Secret keeps an API key.
 const API_KEY: &str = "apiKey";
 
+/// Where a Secret keeps the secret of a client.
+pub(super) const CLIENT_SECRET: &str = "client-secret";
+
 /// The service that Bedrock's calls are signed for, whatever the host.
 const SERVICE: &str = "bedrock";

@@ -1,5 +1,6 @@
 //! Which MCP servers stand behind which paths, and how each is called.
 
+mod credential;
 mod offer;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,21 +19,19 @@ use super::{
     backends::{Place, Reach, Trouble},
     listeners::Listeners,
     memory::{Compiled, Memory, Sources},
-    permitted,
     routes::Guards,
-    target,
     targets::Routed,
     traffic,
     validate::Faults,
 };
 use crate::{
-    Key, Resources, Secret,
+    Key,
     kind::{
         ENVOY, GATEWAY_API, MCPRoute,
         ai_gateway_route::HeaderMatchKind,
         mcp_route::{
-            ApiKey, BackendRef, ErrorFormat, FailureMode, OnConfigChange, Pagination, PathMatch, Protocol,
-            Stdio, ToolNamePrefix,
+            BackendRef, ErrorFormat, FailureMode, OnConfigChange, Pagination, PathMatch, Protocol, Stdio,
+            ToolNamePrefix,
         },
     },
     mcp_route::{self, Http, Program, Route},
@@ -147,8 +146,12 @@ fn route(
     notes: &mut Notes,
 ) -> Route {
     let spec = &declared.spec;
+    let max_event = spec.max_event_bytes.and_then(|own| usize::try_from(own).ok());
     let backends = spec.backend_refs.iter().zip(&own.offers).enumerate();
-    let backends = backends.map(|(index, server)| backend(from, key, index, server, notes));
+    let backends = backends.map(|(index, server)| mcp_route::Backend {
+        max_event: max_event.unwrap_or(MAX_EVENT),
+        ..backend(from, key, index, server, notes)
+    });
     let backends = backends.collect();
     let shut = Guards::of(from.resources).cover(KIND, key, &spec.parent_refs);
     if let Some(reason) = &shut {
@@ -195,7 +198,8 @@ fn route(
 
 /// Returns whether the route says itself how long a call to a server may take.
 fn is_timed(reference: &BackendRef) -> bool {
-    reference.timeouts.is_some_and(|timeouts| timeouts.call.is_some())
+    let timeouts = reference.timeouts.as_ref();
+    timeouts.is_some_and(|timeouts| timeouts.call.is_some())
 }
 
 /// Returns what sessions of the route are good for.
@@ -222,7 +226,7 @@ fn backend(
         notes.unresolved(KIND, key, reason, field.clone(), &message);
         message
     });
-    let timeouts = reference.timeouts.unwrap_or_default();
+    let timeouts = reference.timeouts.clone().unwrap_or_default();
     mcp_route::Backend {
         name: Arc::from(reference.name.as_str()),
         prefix: Arc::from(reference.alias.as_ref().unwrap_or(&reference.name).as_str()),
@@ -241,7 +245,13 @@ fn backend(
         open_timeout: timeouts.initialize.map_or(OPEN_TIMEOUT, |own| own.0),
         list_timeout: timeouts.list.map_or(LIST_TIMEOUT, |own| own.0),
         call_timeout: timeouts.call.map_or(CALL_TIMEOUT, |own| own.0),
+        tool_timeouts: timeouts
+            .tools
+            .into_iter()
+            .map(|own| (own.tool, own.call.0))
+            .collect(),
         list_ttl: reference.list_cache_ttl.map_or(Duration::ZERO, |own| own.0),
+        max_event: MAX_EVENT,
         traffic: None,
     }
 }
@@ -262,14 +272,7 @@ fn reach(
     };
     from.permit(&[route], &to, notes)?;
     let (endpoints, tls) = from.endpoints(&to, notes)?;
-    let resources = from.resources;
-    let own = reference
-        .security_policy
-        .as_ref()
-        .and_then(|own| own.api_key.as_ref());
-    let credential = own
-        .map(|own| credential(resources, key, own, notes))
-        .transpose()?;
+    let credential = credential::resolve(from.resources, key, reference, notes)?;
     Ok(mcp_route::Reach::Http(Http {
         id: Arc::from(format!("mcp/{}", to.id())),
         endpoints,
@@ -300,57 +303,6 @@ fn program(stdio: &Stdio) -> Program {
     }
 }
 
-fn credential(
-    resources: &Resources,
-    key: &Key,
-    own: &ApiKey,
-    notes: &mut Notes,
-) -> Result<mcp_route::Key, Trouble> {
-    let value = match (&own.secret_ref, &own.inline) {
-        (None, Some(inline)) => inline.expose().to_owned(),
-        (Some(reference), None) => {
-            let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
-            let from = End {
-                kind: KIND,
-                ..End::route(key)
-            };
-            if !permitted(resources, from, End::secret(&to), notes) {
-                let message = format!("no ReferenceGrant allows the reference to Secret {to}");
-                return Err(("RefNotPermitted", message));
-            }
-            let Some(secret) = resources.secrets.get(&to) else {
-                return Err(("InvalidCredential", format!("Secret {to} does not exist")));
-            };
-            notes.used("Secret", &to);
-            let value = secret.spec.data.get("apiKey");
-            let value =
-                value.ok_or_else(|| ("InvalidCredential", format!("Secret {to} has no key apiKey")))?;
-            value.expose().trim().to_owned()
-        }
-        (Some(_), Some(_)) | (None, None) => {
-            let message = "exactly one of secretRef and inline must be specified";
-            return Err(("InvalidCredential", message.to_owned()));
-        }
-    };
-    if value.is_empty() || value.contains(char::is_control) {
-        let message = "the API key is empty, or holds characters that cannot be sent";
-        return Err(("InvalidCredential", message.to_owned()));
-    }
-    Ok(match (&own.query_param, own.header.as_deref()) {
-        (Some(name), _) => mcp_route::Key::Query(name.clone(), Secret::new(value)),
-        // As in the compatibility specification the prefix belongs to this spelling only.
-        (None, None | Some("Authorization")) => mcp_route::Key::Header(
-            http::header::AUTHORIZATION,
-            Secret::new(format!("Bearer {value}")),
-        ),
-        (None, Some(name)) => {
-            let name = HeaderName::try_from(name)
-                .map_err(|_| ("InvalidCredential", format!("\"{name}\" is not a header name")))?;
-            mcp_route::Key::Header(name, Secret::new(value))
-        }
-    })
-}
-
 /// Checks a route in itself, as the cluster's API would.
 pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
     faults.at_most(16, spec.parent_refs.len(), "spec.parentRefs");
@@ -372,6 +324,12 @@ pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
         !spec.max_session_token_bytes.is_none_or(fits),
         "spec.maxSessionTokenBytes",
         "expected a number from 256 to 1048576",
+    );
+    let fits = |bytes: u32| (1024..=67_108_864).contains(&bytes);
+    faults.add_if(
+        !spec.max_event_bytes.is_none_or(fits),
+        "spec.maxEventBytes",
+        "expected a number from 1024 to 67108864",
     );
     path(spec.path.as_deref(), "spec.path", faults);
     let odd = spec
@@ -432,18 +390,7 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
     );
     path(reference.path.as_deref(), &format!("{field}.path"), faults);
     offer::validate(reference, field, faults);
-    if let Some(key) = reference
-        .security_policy
-        .as_ref()
-        .and_then(|own| own.api_key.as_ref())
-    {
-        let field = format!("{field}.securityPolicy.apiKey");
-        let one = key.secret_ref.is_some() != key.inline.is_some();
-        let message = "exactly one of secretRef or inline must be set";
-        faults.add_if(!one, &field, message);
-        let both = key.header.is_some() && key.query_param.is_some();
-        faults.add_if(both, &field, "only one of header or queryParam can be set");
-    }
+    credential::validate(reference, field, faults);
     faults.at_most(
         32,
         reference.forward_headers.len(),
@@ -454,6 +401,14 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
         let wrong = HeaderName::try_from(own.name.as_str()).is_err();
         let field = format!("{field}.headers[{index}]");
         faults.add_if(wrong, field, "expected the name of a header");
+    }
+    let tools = reference.timeouts.as_ref().map_or(&[][..], |own| &own.tools);
+    faults.at_most(64, tools.len(), format!("{field}.timeouts.tools"));
+    for (index, own) in tools.iter().enumerate() {
+        let field = format!("{field}.timeouts.tools[{index}].tool");
+        faults.filled(&own.tool, field.clone());
+        let twice = tools.iter().take(index).any(|before| before.tool == own.tool);
+        faults.add_if(twice, field, "the tool has another time already");
     }
     if let Some(stdio) = &reference.stdio {
         faults.filled(&stdio.command, format!("{field}.stdio.command"));
@@ -483,6 +438,7 @@ const KIND: &str = "MCPRoute";
 pub(super) const PATH: &str = "/mcp";
 const SESSION_TTL: Duration = Duration::from_secs(24 * 3600);
 const MAX_TOKEN: usize = 16 * 1024;
+const MAX_EVENT: usize = 4 * 1024 * 1024;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use config::mcp_route::Backend;
 use http_body_util::BodyExt;
 use llm::frame::sse::{Event, Sse};
 use mcp::Message;
@@ -49,8 +50,9 @@ pub(in crate::mcp) struct Arrived {
 
 impl Events {
     /// Returns the messages in a body that is a stream of events.
-    pub(super) fn http(backend: &Arc<str>, body: upstream::Reply, busy: Option<Busy>) -> Self {
-        Self::new(backend, From::Http(body, Sse::default()), busy)
+    pub(super) fn http(backend: &Backend, body: upstream::Reply, busy: Option<Busy>) -> Self {
+        let sse = Sse::within(backend.max_event);
+        Self::new(&backend.name, From::Http(body, sse), busy)
     }
 
     /// Returns the messages that a program says.

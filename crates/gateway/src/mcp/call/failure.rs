@@ -34,6 +34,8 @@ pub(in crate::mcp) enum Fault {
     BadReply,
     /// A policy lets it be asked only so much at once.
     Overflow,
+    /// There is no token that it could be shown.
+    Credential,
 }
 
 impl Failure {
@@ -57,6 +59,7 @@ impl Failure {
             Fault::Broken => "broken",
             Fault::BadReply => "malformed",
             Fault::Overflow => "overflow",
+            Fault::Credential => "credential",
         }
     }
 
@@ -69,6 +72,7 @@ impl Failure {
             Fault::Broken => "connection lost".to_owned(),
             Fault::BadReply => "malformed reply".to_owned(),
             Fault::Overflow => "overloaded".to_owned(),
+            Fault::Credential => "no credential".to_owned(),
         }
     }
 }

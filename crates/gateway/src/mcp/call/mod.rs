@@ -9,7 +9,10 @@ mod way;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use config::mcp_route::{Backend, Http, Reach};
+use config::{
+    Credential,
+    mcp_route::{Backend, Http, Reach},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use mcp::{Message, Version, modern::About, session::Entry};
 use policy::traffic::retry;
@@ -18,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::stdio;
 use crate::{
     Runtime, State,
+    credential::{self, brought::Luggage},
     lane::Busy,
     telemetry::trace::Position,
     upstream::{self, CallError, Client},
@@ -150,12 +154,21 @@ impl Caller<'_> {
         while let Some(client) = ways.next().await {
             let error = match client {
                 Ok(client) => {
-                    let request = self.request(reach, &client.host, entry, ask);
-                    let request = request.map_err(|failure| Missed {
+                    let unsayable = |failure| Missed {
                         kind: retry::Failure::Unsayable,
                         failure,
-                    })?;
-                    match client.call(request).await {
+                    };
+                    let called = match reach.token() {
+                        None => {
+                            let request = self.request(reach, &client.host, entry, ask);
+                            client.call(request.map_err(unsayable)?).await
+                        }
+                        Some(credential) => {
+                            let called = self.authorized(credential, &client, reach, entry, ask);
+                            Box::pin(called).await.map_err(unsayable)?
+                        }
+                    };
+                    match called {
                         Ok(response) => {
                             return Ok(Replied {
                                 response,
@@ -179,6 +192,47 @@ impl Caller<'_> {
             }
         }
         Err(last)
+    }
+}
+
+impl Caller<'_> {
+    /// Calls an endpoint that is shown a token, and once more with another if it does not take the one that there was.
+    async fn authorized(
+        &self,
+        credential: &Credential,
+        client: &Arc<Client>,
+        reach: &Http,
+        entry: Option<&Entry>,
+        ask: Ask<'_>,
+    ) -> Result<Result<Response<upstream::Reply>, CallError>, Failure> {
+        let mut again = false;
+        loop {
+            let mut request = self.request(reach, &client.host, entry, ask)?;
+            let mut dressed = credential::Call {
+                headers: request.headers_mut(),
+                method: "",
+                path: "",
+                host: "",
+                body: None,
+            };
+            let credentials = &self.state.credentials;
+            let used = credentials
+                .apply(credential, &Luggage::default(), &mut dressed)
+                .await;
+            let used = used.map_err(|error| {
+                tracing::debug!(backend = %self.backend.name, %error, "a server's token cannot be had");
+                Failure::new(&self.backend.name, Fault::Credential, error.to_string())
+            })?;
+            let called = client.call(request).await;
+            let (Ok(response), Some(used), false) = (&called, used, again) else {
+                return Ok(called);
+            };
+            // A status that is about who calls says that nothing was done.
+            if !used.learn(response.status(), response.headers()).await {
+                return Ok(called);
+            }
+            again = true;
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl Caller<'_> {
             return Ok(Reply::Nothing);
         }
         if media_type(&head.headers) == Some("text/event-stream") {
-            let events = Events::http(&self.backend.name, body, busy);
+            let events = Events::http(self.backend, body, busy);
             return Ok(Reply::Events(Box::new(events), opened));
         }
         let bytes = self.whole(body, MAX_REPLY).await?;
@@ -154,7 +154,7 @@ impl Caller<'_> {
 /// Returns the answer in a stream that was not announced as one.
 fn answer_among(bytes: &[u8]) -> Option<Message> {
     let mut found = None;
-    let mut sse = Sse::default();
+    let mut sse = Sse::within(MAX_REPLY);
     let mut look = |event: Event<'_>| {
         if let Ok(message @ Message::Response(_)) = Message::parse(event.frame.data.as_bytes()) {
             found = Some(message);

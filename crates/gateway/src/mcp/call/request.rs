@@ -120,7 +120,8 @@ impl Caller<'_> {
         let mut path = reach.path.clone();
         // The credential comes last, so that nothing can take its place.
         match &reach.key {
-            None => {}
+            // A token is put on the call when there is one.
+            None | Some(Key::Token(_)) => {}
             Some(Key::Header(name, key)) => {
                 let mut value = HeaderValue::try_from(key.expose()).map_err(|_| self.unfit("its key"))?;
                 value.set_sensitive(true);

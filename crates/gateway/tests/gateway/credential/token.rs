@@ -185,14 +185,15 @@ async fn entra_takes_a_token_of_another_issuer() {
         }
     }))
     .await;
-    let token = Token::Oidc(Oidc {
+    let token = Token::Oidc(Box::new(Oidc {
         issuer: format!("http://{}/own", issuer.address()),
         endpoint: None,
         client: "gateway".to_owned(),
         secret: Secret::new("own-secret"),
         scopes: vec!["one".to_owned(), "two".to_owned()],
+        resource: None,
         audience: Some("api://AzureADTokenExchange".to_owned()),
-    });
+    }));
     let proof = AzureProof::Assertion(application(&issuer), token);
     check(azure(proof), &[], &issuer, "entra-3", 3).await;
 }
