@@ -19,6 +19,7 @@ use crate::simulate;
 
 mod base;
 mod cloud;
+mod dotenv;
 pub(crate) mod environment;
 mod file;
 mod generate;
@@ -183,8 +184,8 @@ impl Source {
         };
         let given = given.iter().filter(|path| !file::is_stdin(path));
         let list = match self {
-            Self::Tools { list, .. } => list.path().map(Path::to_owned),
-            Self::Files { .. } | Self::Environment(_) | Self::Simulated { .. } => None,
+            Self::Tools { list, .. } => list.watched(),
+            Self::Files { .. } | Self::Environment(_) | Self::Simulated { .. } => Vec::new(),
         };
         given.chain(input.attached.keys()).cloned().chain(list).collect()
     }

@@ -4,13 +4,20 @@
 //! `servers`. What is generated is text, and goes through the same parser as a file: variables in it are replaced
 //! there, value by value. What Envoy AI Gateway's MCP proxy is configured with is read as well ([`proxied`]).
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{self, Path, PathBuf},
+};
 
 use config::{Fault, Severity};
 use http::Uri;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Problem, proxied, text_of};
+use super::{
+    Document, Problem,
+    dotenv::{self, Variable},
+    file, proxied, text_of,
+};
 
 /// Where a list of servers is.
 #[derive(Clone, Debug)]
@@ -22,12 +29,31 @@ pub(crate) enum List {
 }
 
 impl List {
+    /// Returns the files whose changes matter: its own, and those of variables that it names.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        let list: Option<Value> = self.text().ok().and_then(|text| serde_json::from_str(&text).ok());
+        let folder = self.folder();
+        let servers = list.as_ref().and_then(servers).into_iter().flatten();
+        let named = servers.filter_map(|(_, server)| env_file(server.as_object()?, &folder));
+        self.path().map(Path::to_owned).into_iter().chain(named).collect()
+    }
+
     /// Returns the file, if it is one.
-    pub(super) fn path(&self) -> Option<&Path> {
+    fn path(&self) -> Option<&Path> {
         match self {
             List::File(path) => Some(path),
             List::Text(_) => None,
         }
+    }
+
+    /// Returns the folder that the list is about: that of its file, which editors keep in a folder of their own.
+    fn folder(&self) -> PathBuf {
+        let folder = self.path().and_then(Path::parent).unwrap_or(Path::new(""));
+        let own = folder.file_name().is_some_and(|name| name == ".vscode");
+        let folder = folder.parent().filter(|_| own).unwrap_or(folder);
+        // Absolute, so that what names it and what is said without it come to the same.
+        let here = || env::current_dir().unwrap_or_default();
+        path::absolute(folder).unwrap_or_else(|_| here().join(folder))
     }
 
     /// Returns what the list is called in messages.
@@ -64,6 +90,7 @@ impl List {
         };
         let mut reader = Reader {
             list: self.name(),
+            folder: self.folder(),
             problems,
         };
         let text = reader.resources(&text)?;
@@ -76,6 +103,8 @@ impl List {
 
 struct Reader<'a> {
     list: String,
+    /// The folder that the list is about.
+    folder: PathBuf,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -97,8 +126,7 @@ impl Reader<'_> {
                 }
             };
         }
-        let servers = list.get("mcpServers").or_else(|| list.get("servers"));
-        let Some(Value::Object(servers)) = servers else {
+        let Some(servers) = servers(&list) else {
             let message = "expected an object with \"mcpServers\"";
             self.say(Severity::Error, "", message.to_owned());
             return None;
@@ -117,7 +145,15 @@ impl Reader<'_> {
                 continue;
             }
             self.remark(&path, server);
-            match reference(name, server) {
+            let variables = self.variables(&path, server);
+            let variables = match variables {
+                Ok(variables) => variables,
+                Err(message) => {
+                    self.say(Severity::Warning, &path, format!("{message}; it is left out"));
+                    continue;
+                }
+            };
+            match reference(name, server, &variables) {
                 Ok((reference, backend)) => {
                     references.push(reference);
                     documents.extend(backend);
@@ -152,6 +188,20 @@ impl Reader<'_> {
         }
     }
 
+    /// Returns the variables of the file that a server names.
+    fn variables(&mut self, path: &str, server: &Map<String, Value>) -> Result<Vec<Variable>, String> {
+        let Some(file) = env_file(server, &self.folder) else {
+            return Ok(Vec::new());
+        };
+        if !server.contains_key("command") {
+            let message = "a server that is no program has no environment; this has no effect";
+            self.say(Severity::Warning, &format!("{path}.envFile"), message.to_owned());
+            return Ok(Vec::new());
+        }
+        let read = text_of(&file).and_then(|text| dotenv::read(&text));
+        read.map_err(|reason| format!("{}: {reason}", file.display()))
+    }
+
     fn say(&mut self, severity: Severity, path: &str, message: String) {
         self.problems.push(Problem::Fault(Fault {
             file: self.list.clone(),
@@ -162,6 +212,33 @@ impl Reader<'_> {
             severity,
         }));
     }
+}
+
+/// Returns the servers of a list.
+fn servers(list: &Value) -> Option<&Map<String, Value>> {
+    list.get("mcpServers")
+        .or_else(|| list.get("servers"))?
+        .as_object()
+}
+
+/// Returns the file of variables that a server names. `folder` is the one that the list is about.
+fn env_file(server: &Map<String, Value>, folder: &Path) -> Option<PathBuf> {
+    let mut written = server.get("envFile")?.as_str()?;
+    let mut path = String::new();
+    while let Some((before, (name, after))) = written
+        .split_once("${")
+        .and_then(|(before, inner)| Some((before, inner.split_once('}')?)))
+    {
+        path.push_str(before);
+        path.push_str(&match name.strip_prefix("env:").unwrap_or(name) {
+            "workspaceFolder" => folder.display().to_string(),
+            "userHome" => env::home_dir().unwrap_or_default().display().to_string(),
+            name => env::var(name).unwrap_or_default(),
+        });
+        written = after;
+    }
+    path.push_str(written);
+    Some(folder.join(file::expand(&path)))
 }
 
 fn joined(documents: &[Value]) -> String {
@@ -179,6 +256,7 @@ const KNOWN: &[&str] = &[
     "command",
     "args",
     "env",
+    "envFile",
     "cwd",
     "disabled",
     "enabled",
@@ -197,8 +275,13 @@ fn route(references: &[Value]) -> Value {
     })
 }
 
-/// Returns the reference to a server, and the Backend that it refers to where there is one.
-fn reference(name: &str, server: &Map<String, Value>) -> Result<(Value, Option<Value>), String> {
+/// Returns the reference to a server, and the Backend that it refers to where there is one. `filed` are the variables
+/// of its file, over which its own `env` goes.
+fn reference(
+    name: &str,
+    server: &Map<String, Value>,
+    filed: &[Variable],
+) -> Result<(Value, Option<Value>), String> {
     let mut reference = json!({ "name": name });
     let include = strings(server, "includeTools");
     let exclude = strings(server, "excludeTools");
@@ -210,7 +293,14 @@ fn reference(name: &str, server: &Map<String, Value>) -> Result<(Value, Option<V
     }
     if let Some(command) = server.get("command").and_then(Value::as_str) {
         let args = strings(server, "args");
-        let mut stdio = json!({ "command": variables(command), "args": args, "env": pairs(server, "env") });
+        let mut env = pairs(server, "env");
+        let own = server.get("env").and_then(Value::as_object);
+        let beside = filed
+            .iter()
+            .filter(|(name, _)| own.is_none_or(|own| !own.contains_key(name)));
+        // What the file says is meant as it is written.
+        env.extend(beside.map(|(name, value)| json!({ "name": name, "value": value.replace('$', "$$") })));
+        let mut stdio = json!({ "command": variables(command), "args": args, "env": env });
         if let Some(cwd) = server.get("cwd").and_then(Value::as_str) {
             stdio["cwd"] = Value::from(variables(cwd));
         }
@@ -230,7 +320,7 @@ fn reference(name: &str, server: &Map<String, Value>) -> Result<(Value, Option<V
     reference["group"] = Value::from("gateway.envoyproxy.io");
     reference["kind"] = Value::from("Backend");
     reference["path"] = Value::from(path);
-    reference["headers"] = pairs(server, "headers");
+    reference["headers"] = Value::from(pairs(server, "headers"));
     Ok((reference, Some(backend)))
 }
 
@@ -286,7 +376,7 @@ fn strings(server: &Map<String, Value>, key: &str) -> Vec<String> {
 }
 
 /// Returns a map as the list of pairs that resources have.
-fn pairs(server: &Map<String, Value>, key: &str) -> Value {
+fn pairs(server: &Map<String, Value>, key: &str) -> Vec<Value> {
     let map = server.get(key).and_then(Value::as_object);
     let pairs = map.into_iter().flatten().filter_map(|(name, value)| {
         let value = match value {
@@ -296,7 +386,7 @@ fn pairs(server: &Map<String, Value>, key: &str) -> Value {
         };
         Some(json!({ "name": name, "value": value }))
     });
-    Value::from(pairs.collect::<Vec<_>>())
+    pairs.collect()
 }
 
 /// Returns `text` with variables as resources have them: VS Code writes `${env:NAME}`.
@@ -360,6 +450,46 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_files_are_those_of_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let editor = folder.path().join(".vscode");
+        std::fs::create_dir(&editor).unwrap();
+        let file = folder.path().join(".env");
+        std::fs::write(&file, "A=1\nB='$x ${Y}'\n").unwrap();
+        let check = |written: &str, said: &str| {
+            let list = editor.join("mcp.json");
+            let server = json!({ "command": "x", "env": { "A": "2" }, "envFile": written });
+            std::fs::write(&list, json!({ "servers": { "s": server } }).to_string()).unwrap();
+            let list = List::File(list);
+            let mut problems = Vec::new();
+            let document = list.document(&mut problems);
+            let said_of = |problem: &Problem| problem.to_string().contains(said);
+            assert_eq!(problems.iter().any(said_of), !said.is_empty(), "{problems:?}");
+            (document, list.watched())
+        };
+        for written in [".env", "${workspaceFolder}/.env", file.to_str().unwrap()] {
+            let (document, watched) = check(written, "");
+            assert_eq!(watched, [editor.join("mcp.json"), file.clone()], "{written}");
+            let document = document.unwrap().text;
+            let route: Value = serde_json::from_str(document.split("\n---\n").next().unwrap()).unwrap();
+            let env = &route["spec"]["backendRefs"][0]["stdio"]["env"];
+            let own = json!({ "name": "A", "value": "2" });
+            assert_eq!(
+                *env,
+                json!([own, { "name": "B", "value": "$$x $${Y}" }]),
+                "{written}"
+            );
+        }
+        assert!(check("none", "none: No such file").0.is_none());
+        std::fs::write(&file, "A").unwrap();
+        assert!(
+            check(".env", "line 1 is no NAME=value; it is left out")
+                .0
+                .is_none()
+        );
+    }
+
+    #[test]
     fn what_cannot_be_served_is_said() {
         let check = |text: &str, said: &str| {
             let (_, problems) = read_list(text);
@@ -387,6 +517,10 @@ mod tests {
         check(
             r#"{"mcpServers":{"a":{"command":"${input:x}"}}}"#,
             "asked for by an editor",
+        );
+        check(
+            r#"{"mcpServers":{"a":{"url":"http://h","envFile":"x"}}}"#,
+            "mcpServers.a.envFile: a server that is no program",
         );
     }
 }
