@@ -5,6 +5,7 @@ use std::{env, ffi::OsStr, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Du
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::Resettable};
 use clap_complete::Shell;
 use config::Secret;
+use http::{HeaderName, HeaderValue};
 use llm::Prefixes;
 
 use crate::source::tools::List;
@@ -61,6 +62,11 @@ pub(crate) enum Command {
     /// answers, so that the gateway can be tried at once. Files are watched: a change is served at once, and a change with a fault is not served
     /// at all and the fault is named.
     Run(Box<Run>),
+    /// Be an MCP server over standard input and output, in front of the servers of an MCPRoute or of a list
+    ///
+    /// For clients that start their servers as programs. The configuration comes from where `run` has it. No port is
+    /// bound: what concerns ports and the access log has no place here. Ends with its input, or with SIGTERM.
+    Mcp(Box<Mcp>),
     /// Check a configuration and say of every resource whether it is served
     ///
     /// Ends with 1 if anything is wrong. Nothing is started and no network is used.
@@ -235,6 +241,20 @@ pub(crate) struct Run {
     pub(crate) strict: bool,
 }
 
+/// How to be an MCP server over standard input and output.
+#[derive(Args, Debug)]
+pub(crate) struct Mcp {
+    /// The path of the MCPRoute that is meant, where there are several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// A header that goes with every message of the client, such as the key that the route asks for; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// How to run.
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
 impl Run {
     /// Returns the list of MCP servers that is to be served.
     pub(crate) fn servers(&self) -> Option<List> {
@@ -348,6 +368,15 @@ pub(crate) enum Output {
     Text,
     /// One JSON document
     Json,
+}
+
+/// Reads a header as `name: value`.
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected \"name: value\"")?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| "the name is none of a header")?;
+    let mut value = HeaderValue::try_from(value.trim()).map_err(|_| "the value cannot stand in a header")?;
+    value.set_sensitive(true);
+    Ok((name, value))
 }
 
 fn level(text: &str) -> Result<String, String> {

@@ -25,6 +25,7 @@ mod seeds;
 mod signal;
 mod simulate;
 mod source;
+mod stdio;
 mod variables;
 
 /// A request is some two hundred small allocations, made and freed on different threads, and a large body or two
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(arguments) => return run::run(arguments),
+        Command::Run(arguments) => return run::run(&arguments, None),
+        Command::Mcp(arguments) => return run::run(&arguments.run, Some(&arguments)),
         Command::Check(arguments) => return check::run(arguments),
         Command::Explain(arguments) => return decision::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(arguments.url)?,

@@ -1,4 +1,4 @@
-//! `tollgate run`: the place where the program is put together.
+//! `tollgate run`, and `tollgate mcp`: the place where the program is put together.
 //!
 //! Source to resources to snapshot to gateway, once at the start and again whenever the source changes. A
 //! configuration is served whole or not at all: what is refused is said with all its reasons, and the one before
@@ -12,17 +12,19 @@ use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
     sync::Arc,
     thread,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use config::{
     Memory, Resolver, Secret, Severity, Snapshot,
     certificate::{Authorities, Certificate},
 };
-use gateway::{AccessRecords, Gateway, LogLevel, Options, Profiling, RedisOptions, Telemetry};
+use gateway::{AccessRecords, Destination, Gateway, LogLevel, Options, Profiling, RedisOptions, Telemetry};
+use tokio::io::BufReader;
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -41,21 +43,27 @@ use crate::{
     signal::{Signal, Signals},
     simulate,
     source::{self, Input, Source, Texts, watch::Watch},
+    stdio::{self, Front},
     variables,
 };
 
-/// Runs the gateway until it is told to stop.
+/// Runs the gateway until it is told to stop; with `talk`, until whoever speaks to it over standard input is done.
 ///
 /// # Errors
 /// If it cannot start.
-pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &Run, talk: Option<&args::Mcp>) -> anyhow::Result<ExitCode> {
+    let taken = arguments.paths.iter().any(|path| source::file::is_stdin(path));
+    let silent = matches!(arguments.access_log, None | Some(args::AccessLog::Off));
+    if talk.is_some() && (taken || !silent || arguments.port.is_some()) {
+        bail!("standard input and output are for messages, and no port is bound");
+    }
     let level = log(&arguments.log_level, arguments.log_format);
     let source = match arguments.servers() {
         Some(list) => Source::tools(list)?,
         None => Source::choose(arguments.paths.clone())?,
     };
-    let seeds = Seeds::read(&arguments)?;
-    let redis = redis(&arguments)?;
+    let seeds = Seeds::read(arguments)?;
+    let redis = redis(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(1, usize::from))
         .enable_all()
@@ -69,15 +77,19 @@ pub(crate) fn run(arguments: Box<Run>) -> anyhow::Result<ExitCode> {
         sessions: seeds.options(),
         redis,
         log_level: Some(level),
-        ..options(&arguments, telemetry)
+        ..options(arguments, telemetry)
     };
-    let code = runtime.block_on(serve(&arguments, source, options, seeds));
+    let options = match talk {
+        None => options,
+        Some(_) => silent_options(options)?,
+    };
+    let code = runtime.block_on(serve((arguments, talk), source, options, seeds));
     runtime.shutdown_background();
     code
 }
 
 async fn serve(
-    arguments: &Run,
+    (arguments, talk): (&Run, Option<&args::Mcp>),
     mut source: Source,
     options: Options,
     mut seeds: Seeds,
@@ -101,6 +113,13 @@ async fn serve(
             return Ok(ExitCode::FAILURE);
         }
     };
+    let front = talk
+        .map(|talk| {
+            let headers = talk.headers.iter().cloned().collect();
+            Front::find(&configuration.snapshot, talk.path.as_deref(), headers)
+        })
+        .transpose()?;
+    let bounds = (options.mcp_max_body, options.drain);
     let gateway = Gateway::start(options).await?;
     let models = banner::models(&configuration.snapshot, arguments.address);
     if let Err(errors) = gateway.install(configuration.snapshot).await {
@@ -114,19 +133,31 @@ async fn serve(
             format.say(Level::WARN, format_args!("tollgate: {note}"));
         }
     }
-    let banner = Banner {
-        addresses: gateway.addresses(),
-        admin: gateway.admin_address(),
-        source: &source,
-        models,
-    };
-    format.say(Level::INFO, banner);
+    if front.is_none() {
+        let banner = Banner {
+            addresses: gateway.addresses(),
+            admin: gateway.admin_address(),
+            source: &source,
+            models,
+        };
+        format.say(Level::INFO, banner);
+    }
     let mut reloader = Reloader::new(arguments, &source, &gateway, (configuration.input, known), loaded);
     // What changed between reading and watching was not heard.
     reloader.look().await;
     seeds.look(&gateway);
+    let mut talking = pin!(async {
+        match front {
+            Some(front) => {
+                let input = BufReader::new(tokio::io::stdin());
+                stdio::serve(Arc::clone(&gateway), front, bounds, input, tokio::io::stdout()).await;
+            }
+            None => std::future::pending().await,
+        }
+    });
     loop {
         tokio::select! {
+            () = &mut talking => break,
             signal = signals.next() => match signal {
                 Signal::Stop => break,
                 Signal::Reload => {
@@ -150,6 +181,31 @@ async fn serve(
 /// Says several things.
 fn say_all(format: LogFormat, level: Level, lines: &[String]) {
     lines.iter().for_each(|line| format.say(level, line));
+}
+
+/// Returns the same for a gateway that is spoken to over standard input and output alone.
+///
+/// # Errors
+/// If something else would be written there.
+fn silent_options(options: Options) -> anyhow::Result<Options> {
+    let Telemetry { traces, metrics, .. } = &options.telemetry;
+    let spans = traces.as_ref().map(|traces| &traces.export);
+    let metrics = metrics.as_ref().map(|push| &push.export);
+    if spans
+        .into_iter()
+        .chain(metrics)
+        .any(|export| export.to == Destination::Console)
+    {
+        bail!(
+            "standard output is for messages: OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER cannot be console"
+        );
+    }
+    Ok(Options {
+        listen: false,
+        admin: None,
+        access_log: gateway::AccessLog::Off,
+        ..options
+    })
 }
 
 fn fault(error: impl std::error::Error + Send + Sync + 'static) -> String {

@@ -43,6 +43,7 @@ use std::{
 use arc_swap::ArcSwap;
 use config::Snapshot;
 use tokio::{
+    io::DuplexStream,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -87,6 +88,9 @@ pub use mcp::SessionOptions;
 pub struct Options {
     /// The address that listeners bind.
     pub address: IpAddr,
+    /// Whether ports are bound at all; without, nobody is served but who comes through [`Gateway::connect`], and standard
+    /// output is left to them.
+    pub listen: bool,
     /// Where the admin listener binds; `None` for none.
     pub admin: Option<SocketAddr>,
     /// What is written about each request to standard output.
@@ -142,6 +146,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            listen: true,
             admin: None,
             access_log: AccessLog::Off,
             telemetry: Telemetry::default(),
@@ -281,7 +286,7 @@ impl Gateway {
                 metrics.own.refreshes.clone(),
             )?),
             metrics,
-            log: Log::new(options.access_log, &options.telemetry.records),
+            log: Log::new(options.access_log, &options.telemetry.records, !options.listen),
             decisions: Decisions::new(options.decisions),
             attributes: Arc::new(options.telemetry.attributes.clone()),
             tracer: options.telemetry.traces.clone().map(Tracer::start),
@@ -334,7 +339,8 @@ impl Gateway {
     /// The ports that could not be bound.
     pub async fn install(self: &Arc<Self>, snapshot: Snapshot) -> Result<(), Vec<BindError>> {
         let _installing = self.installing.lock().await;
-        let ports: Vec<u16> = snapshot.listeners.keys().copied().collect();
+        let ports = snapshot.listeners.keys().copied();
+        let ports: Vec<u16> = ports.filter(|_| self.runtime.options.listen).collect();
         let bound = self
             .server()
             .bind(self.runtime.options.address, ports.iter().copied())?;
@@ -378,6 +384,11 @@ impl Gateway {
     /// Returns the addresses that are served, by declared port; with port 0 the one the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.server().addresses()
+    }
+
+    /// Returns a connection to the port that is declared as `declared`, inside the process and as if from this machine.
+    pub fn connect(self: &Arc<Self>, declared: u16) -> DuplexStream {
+        server::listener::join(server::Port::new(self, declared))
     }
 
     /// Returns the address of the admin listener.

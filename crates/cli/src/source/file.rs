@@ -9,7 +9,7 @@ use std::{
 use super::{Document, Problem};
 
 /// Returns whether `path` stands for standard input.
-pub(super) fn is_stdin(path: &Path) -> bool {
+pub(crate) fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 

@@ -21,7 +21,7 @@ mod base;
 mod cloud;
 mod dotenv;
 pub(crate) mod environment;
-mod file;
+pub(crate) mod file;
 mod generate;
 mod proxied;
 pub(crate) mod tools;

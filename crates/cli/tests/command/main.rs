@@ -12,5 +12,6 @@ mod process;
 mod proxy;
 mod run;
 mod spans;
+mod stdio;
 mod tls;
 mod tools;

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -28,7 +28,7 @@ use hyper_util::{
 use llm::Endpoint;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -55,6 +55,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes buffered for a connection, in each direction.
 const MAX_BUFFER: usize = 256 * 1024;
+
+/// Bytes that a connection inside the process holds, in each direction.
+const JOINED_BUFFER: usize = 64 * 1024;
 
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 1024;
@@ -109,6 +112,21 @@ pub(crate) fn serve(listener: TcpListener, port: Arc<Port>) -> Serving {
         unbound: Some(unbound),
         task: tokio::spawn(accept(listener, port, closed, unbind)),
     }
+}
+
+/// Returns a connection to `port` that goes through no socket, served until it is dropped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a connection carries many requests; it ends with its client"
+)]
+pub(crate) fn join(port: Arc<Port>) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(JOINED_BUFFER);
+    let connection = Connection::new(port, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    tokio::spawn(async move {
+        let graceful = GracefulShutdown::new();
+        serve_connection(&builder(None), ours, connection, graceful.watcher()).await;
+    });
+    theirs
 }
 
 impl Serving {

@@ -56,6 +56,18 @@ pub(crate) struct Connection {
     tunnel: Mutex<Option<Tunnel>>,
 }
 
+impl Port {
+    /// Returns the port that is declared as `declared`.
+    pub(crate) fn new(gateway: &Arc<Gateway>, declared: u16) -> Arc<Self> {
+        Arc::new(Self {
+            gateway: Arc::clone(gateway),
+            declared,
+            closing: AtomicBool::new(false),
+            bounded: AtomicUsize::new(0),
+        })
+    }
+}
+
 impl Connection {
     /// Returns a connection of `peer` that is not encrypted.
     fn new(port: Arc<Port>, peer: SocketAddr) -> Self {
@@ -138,12 +150,7 @@ impl Server {
         keep: impl Fn(u16) -> bool,
     ) -> Vec<oneshot::Receiver<()>> {
         for (declared, listener) in bound.0 {
-            let port = Arc::new(Port {
-                gateway: Arc::clone(gateway),
-                declared,
-                closing: AtomicBool::new(false),
-                bounded: AtomicUsize::new(0),
-            });
+            let port = Port::new(gateway, declared);
             let serving = listener::serve(listener, port);
             info!(address = %serving.address, "listening");
             self.serving.insert(declared, serving);

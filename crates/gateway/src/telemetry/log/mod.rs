@@ -33,14 +33,17 @@ pub(crate) struct Log {
     form: AccessLog,
     /// To the receiver that the process is told of.
     sender: Option<Sender>,
+    /// What is meant for standard output, or for standard error where the former is somebody's else.
     stdout: OnceLock<Arc<Writer>>,
+    aside: bool,
     dropped: Arc<AtomicU64>,
 }
 
 impl Log {
-    pub(crate) fn new(form: AccessLog, records: &AccessRecords) -> Self {
+    pub(crate) fn new(form: AccessLog, records: &AccessRecords, aside: bool) -> Self {
         Self {
             form,
+            aside,
             sender: match records {
                 AccessRecords::Otlp(export) => Some(Sender::start(export.clone())),
                 AccessRecords::Console | AccessRecords::Nowhere => None,
@@ -96,8 +99,13 @@ impl Log {
 
     /// Returns the writer to standard output, which all forms share so that their lines do not mix.
     fn stdout(&self) -> &Arc<Writer> {
-        self.stdout
-            .get_or_init(|| Arc::new(Writer::start(std::io::stdout(), &self.dropped)))
+        self.stdout.get_or_init(|| {
+            Arc::new(if self.aside {
+                Writer::start(std::io::stderr(), &self.dropped)
+            } else {
+                Writer::start(std::io::stdout(), &self.dropped)
+            })
+        })
     }
 }
 
