@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use config::mcp_route::Backend;
-use mcp::{Method, Request, Session, json::Object, name};
+use mcp::{List, Method, Outcome, Request, Response, Session, json::Object, modern, name};
 use tokio::time::Instant;
 
 use super::{
-    call::{Failure, Fault},
+    answering::Followed,
+    call::{Failure, Fault, is_modern},
     initialize::Opened,
     outlet::Said,
     turn::Turn,
@@ -25,16 +26,19 @@ impl Turn {
 
     /// Counts a request that was answered.
     pub(super) fn count(&self, method: Method, request: &Request, said: &Said, began: Instant) {
+        let elapsed = began.elapsed();
         // What all are asked for is timed for each of them.
-        let elapsed = match method {
+        let of_one = match method {
             Method::Initialize | Method::List(_) | Method::SetLevel | Method::Discover | Method::Listen => {
                 None
             }
-            Method::Ping | Method::Named(_) | Method::Resource(_) | Method::Complete => Some(began.elapsed()),
+            Method::Ping | Method::Named(_) | Method::Resource(_) | Method::Complete => Some(elapsed),
         };
         let backend = self.meant(method, request).map(|backend| &backend.name);
         let ended = ended(method, said);
-        self.metrics().request(&request.method, backend, ended, elapsed);
+        let metrics = self.metrics();
+        metrics.request(&request.method, backend, ended, of_one);
+        metrics.served(&request.method, self.session.version.name(), ended, elapsed);
         self.account.note(|account| {
             account.end(ended, said.document.as_deref());
             if let (None, Some(backend)) = (account.backend(), backend) {
@@ -43,8 +47,35 @@ impl Turn {
         });
     }
 
-    /// Counts what came of one backend's part.
-    pub(super) fn count_part<T>(&self, backend: &Backend, outcome: &Result<T, Failure>, elapsed: Duration) {
+    /// Times what one backend was asked.
+    pub(super) fn count_asked(
+        &self,
+        method: &str,
+        backend: &Backend,
+        outcome: &Result<Followed, Failure>,
+        elapsed: Duration,
+    ) {
+        let error = match outcome {
+            Ok(Followed::Answer(Response { outcome, .. }, _)) => match outcome {
+                Outcome::Result(_) => None,
+                Outcome::Error(error) => Ended::Error(modern::code(error).unwrap_or_default()).error(),
+            },
+            Ok(Followed::Later | Followed::Asks(..)) => None,
+            Err(failure) => Some(failure.kind()),
+        };
+        self.metrics().asked(method, &backend.name, error, elapsed);
+    }
+
+    /// Counts what came of one backend's part of a list.
+    pub(super) fn count_part<T>(
+        &self,
+        list: List,
+        backend: &Backend,
+        outcome: &Result<T, Failure>,
+        elapsed: Duration,
+    ) {
+        let kind = outcome.as_ref().err().map(Failure::kind);
+        self.metrics().asked(list.method(), &backend.name, kind, elapsed);
         let error = outcome.as_ref().err().map(|failure| match failure.fault {
             Fault::BadReply => UNSUPPORTED_RESPONSE,
             Fault::Unreachable
@@ -67,6 +98,10 @@ impl Turn {
         opened: &Result<Opened, Failure>,
         elapsed: Duration,
     ) {
+        let kind = opened.as_ref().err().map(Failure::kind);
+        let modern = opened.as_ref().is_ok_and(|opened| is_modern(Some(&opened.entry)));
+        let method = if modern { "server/discover" } else { "initialize" };
+        self.metrics().asked(method, &backend.name, kind, elapsed);
         match opened {
             Ok(opened) => {
                 let capabilities = opened.entry.capabilities;

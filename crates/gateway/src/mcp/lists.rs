@@ -128,7 +128,7 @@ async fn part(
         let asked = pages::one(turn, tell, list, backend, request, page.of(backend)).await;
         asked.map_or_else(|failure| (Err(failure), None), |(whole, next)| (Ok(whole), next))
     };
-    turn.count_part(backend, &whole, began.elapsed());
+    turn.count_part(list, backend, &whole, began.elapsed());
     let whole = Arc::new(whole?);
     if every {
         cache.keep(turn, backend, list, &whole);

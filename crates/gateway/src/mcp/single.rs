@@ -152,11 +152,13 @@ async fn once(
 /// Returns what came of asking the backend this, within its time.
 async fn asked(answer: &Answering<'_>, upstream: &Message) -> Result<Followed, Box<Refused>> {
     let (turn, backend) = (answer.turn, answer.backend);
-    let until = Instant::now() + backend.call_timeout;
-    let followed = match turn.ask(backend, Ask::Post(upstream), backend.call_timeout).await {
+    let began = Instant::now();
+    let until = began + answer.limit;
+    let followed = match turn.ask(backend, Ask::Post(upstream), answer.limit).await {
         Ok(reply) => answer.conclude(reply, until).await,
         Err(failure) => Err(failure),
     };
+    turn.count_asked(answer.method, backend, &followed, began.elapsed());
     followed.map_err(|failure| turn.failed(failure))
 }
 

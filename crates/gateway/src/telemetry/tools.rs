@@ -18,6 +18,11 @@ use crate::Options;
 
 const DURATION: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Those of OpenTelemetry's conventions for MCP.
+const OPERATION: &[f64] = &[
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+];
+
 type Histograms = Family<Labels, Histogram, Bounds>;
 
 /// Everything that is counted of MCP.
@@ -25,6 +30,9 @@ pub(crate) struct ToolMetrics {
     duration: Histograms,
     methods: Family<Labels, Counter>,
     initialization: Histograms,
+    /// What clients ask of the gateway, and the gateway of backends, in the words of OpenTelemetry.
+    served: Histograms,
+    asked: Histograms,
     capabilities: Family<Labels, Counter>,
     progress: Family<Labels, Counter>,
     decisions: Family<Labels, Counter>,
@@ -72,15 +80,30 @@ pub(crate) enum Ended {
 impl ToolMetrics {
     /// Registers everything.
     pub(super) fn new(registry: &mut Registry, forms: &Forms, options: &Options) -> Self {
-        let mut histograms = |name: &str, help: &str| {
-            let family = Histograms::new_with_constructor(forms.of(DURATION));
+        let mut histograms = |bounds, name: &str, help: &str| {
+            let family = Histograms::new_with_constructor(forms.of(bounds));
             registry.register(name, help, family.clone());
             family
         };
-        let duration = histograms("mcp_request_duration", "Time of one MCP request, in seconds");
+        let duration = histograms(
+            DURATION,
+            "mcp_request_duration",
+            "Time of one MCP request, in seconds",
+        );
         let initialization = histograms(
+            DURATION,
             "mcp_initialization_duration_seconds",
             "Time until a session with a backend is open",
+        );
+        let served = histograms(
+            OPERATION,
+            "mcp_server_operation_duration_seconds",
+            "Time from a client's MCP request to its answer",
+        );
+        let asked = histograms(
+            OPERATION,
+            "mcp_client_operation_duration_seconds",
+            "Time from an MCP request to a backend to its answer",
         );
         if options.old_metric_names {
             registry.register(
@@ -120,6 +143,8 @@ impl ToolMetrics {
             duration,
             methods,
             initialization,
+            served,
+            asked,
             capabilities,
             progress,
             decisions,
@@ -192,6 +217,33 @@ impl Counting<'_> {
         }
         labels.named = vec![("mcp_method_name", known(method)), ("status", ended.status())];
         self.metrics.methods.get_or_create(&labels).inc();
+    }
+
+    /// Times a request of a client in a revision, from its arrival to its answer.
+    pub(crate) fn served(&self, method: &str, version: &'static str, ended: Ended, elapsed: Duration) {
+        let named = [
+            ("mcp_method_name", known(method)),
+            ("mcp_protocol_version", version),
+        ];
+        let error = ended.operation_error().map(|error| ("error_type", error));
+        let labels = self.labels(None, named.into_iter().chain(error).collect());
+        let served = self.metrics.served.get_or_create(&labels);
+        served.observe(elapsed.as_secs_f64());
+    }
+
+    /// Times a request to a backend, up to its answer or to what was wrong with it.
+    pub(crate) fn asked(
+        &self,
+        method: &str,
+        backend: &Arc<str>,
+        error: Option<&'static str>,
+        elapsed: Duration,
+    ) {
+        let named = [("mcp_method_name", known(method))].into_iter();
+        let error = error.map(|error| ("error_type", error));
+        let labels = self.labels(Some(backend), named.chain(error).collect());
+        let asked = self.metrics.asked.get_or_create(&labels);
+        asked.observe(elapsed.as_secs_f64());
     }
 
     /// Counts one backend's part of what all were asked for, and what was wrong with it if anything was.
@@ -306,6 +358,14 @@ impl Ended {
         match self {
             Ended::Success | Ended::Failed(_) => None,
             Ended::Error(code) => Some(code),
+        }
+    }
+
+    /// Returns what failed, as OpenTelemetry has it: that a tool says so itself is a kind of its own.
+    pub(crate) fn operation_error(self) -> Option<&'static str> {
+        match self {
+            Ended::Failed(_) => Some("tool_error"),
+            Ended::Success | Ended::Error(_) => self.error(),
         }
     }
 

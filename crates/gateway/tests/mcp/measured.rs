@@ -103,6 +103,22 @@ async fn requests_are_counted_by_method_and_end() {
     )
     .await;
     check("mcp_initialization_duration_seconds_count", &[one], 1.0).await;
+    // The same in the words of OpenTelemetry's conventions: what clients asked, and what servers were.
+    let ours = "mcp_server_operation_duration_seconds_count";
+    let version = "mcp_protocol_version=\"2025-06-18\"";
+    check(ours, &[call, version], 1.0).await;
+    check(ours, &[list, version], 1.0).await;
+    for error in ["error_type=\"tool_error\"", "error_type=\"invalid_param\""] {
+        check(ours, &[call, version, error], 1.0).await;
+    }
+    let theirs = "mcp_client_operation_duration_seconds_count";
+    check(theirs, &[call, one], 1.0).await;
+    check(theirs, &[call, two], 1.0).await;
+    check(theirs, &[list, one], 1.0).await;
+    let initialize = "mcp_method_name=\"initialize\"";
+    check(theirs, &[initialize, one], 1.0).await;
+    let gone = "mcp_backend=\"gone\"";
+    check(theirs, &[initialize, gone, "error_type=\"unreachable\""], 2.0).await;
     let failed = [
         "mcp_backend=\"gone\"",
         "phase=\"initialize\"",

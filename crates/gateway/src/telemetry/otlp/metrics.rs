@@ -259,6 +259,16 @@ const NAMES: &[(&str, &str, &str)] = &[
         "mcp.initialization.duration",
         "s",
     ),
+    (
+        "mcp_server_operation_duration_seconds",
+        "mcp.server.operation.duration",
+        "s",
+    ),
+    (
+        "mcp_client_operation_duration_seconds",
+        "mcp.client.operation.duration",
+        "s",
+    ),
     ("mcp_capabilities_negotiated", "mcp.capabilities.negotiated", ""),
     ("mcp_progress_notifications", "mcp.progress.notifications", ""),
 ];
