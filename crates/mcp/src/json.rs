@@ -174,7 +174,9 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 
 /// Returns the elements of the array that `raw` is; `None` if it is something else.
 pub fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(raw.get()).ok()
+    // Nearly nothing that is asked for is one, and to say why not takes as long as to read what is.
+    let array = raw.get().starts_with('[');
+    array.then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
 /// Returns `value` as raw JSON.

@@ -5,7 +5,6 @@
 //! of one request, so that the lock is never waited for.
 
 use std::{
-    fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -242,11 +241,13 @@ fn named(token: &str) -> Option<String> {
 
 /// Returns a word for a session.
 pub(super) fn word(fingerprint: &Fingerprint) -> String {
-    fingerprint.iter().fold(String::new(), |mut word, byte| {
-        // Writing to memory cannot fail.
-        let _ = write!(word, "{byte:02x}");
-        word
-    })
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+    let digits = fingerprint
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]);
+    let mut word = String::with_capacity(2 * fingerprint.len());
+    word.extend(digits);
+    word
 }
 
 /// Returns as much of a client's word as is told.

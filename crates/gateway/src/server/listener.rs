@@ -260,6 +260,14 @@ async fn serve_stream(
     if !gateway.state.load().encryption.covers(declared) {
         return serve_bounded(&server, stream, connection, watcher).await;
     }
+    // Apart, so that a connection in clear keeps no room for this.
+    Box::pin(serve_encrypted(&server, stream, connection, watcher)).await;
+}
+
+/// Serves a connection that is encrypted first.
+async fn serve_encrypted(server: &Builder, stream: WriteLimit, mut connection: Connection, watcher: Watcher) {
+    let gateway = Arc::clone(&connection.port.gateway);
+    let declared = connection.port.declared;
     let find = |name: &str| gateway.state.load().encryption.find(declared, name);
     match tls::accept(stream, find).await {
         Ok((stream, name)) => {
@@ -267,7 +275,7 @@ async fn serve_stream(
             let told = connection.intake().map(|intake| intake.told).unwrap_or_default();
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             connection.shown = told::of(chain, told);
-            serve_bounded(&server, stream, connection, watcher).await;
+            serve_bounded(server, stream, connection, watcher).await;
         }
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -371,11 +379,14 @@ async fn guard(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let prefixes = &connection.port.gateway.runtime.options.prefixes;
-    let dialect = Endpoint::dialect(&prefixes.canonical(request.uri().path()));
+    let (port, uri) = (Arc::clone(&connection.port), request.uri().clone());
     // Held apart from the connection, so that one on which nothing is asked does not keep room for a request.
     let handler = Box::pin(handle(connection, request));
-    Ok(caught(handler, || refusal::internal(dialect)).await)
+    let answered = caught(handler, || {
+        let prefixes = &port.gateway.runtime.options.prefixes;
+        refusal::internal(Endpoint::dialect(&prefixes.canonical(uri.path())))
+    });
+    Ok(answered.await)
 }
 
 /// Returns what `handler` gives, or `otherwise` if it panics.
