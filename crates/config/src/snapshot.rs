@@ -102,6 +102,8 @@ pub struct Rule {
     pub index: usize,
     /// The rule's name, where it has one.
     pub name: Option<String>,
+    /// Annotations of the route that begin with Envoy Gateway's name, without that; `None` if there are none.
+    pub annotations: Option<Arc<BTreeMap<String, String>>>,
     /// Who may serve it, in the order of the references.
     pub candidates: Arc<[Candidate]>,
     /// Time limits.

@@ -72,6 +72,17 @@ pub struct Authenticate {
     pub jwt: Option<Jwt>,
 }
 
+/// Where a rule was declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// `namespace/name` of its route.
+    pub route: &'a str,
+    /// Its own name.
+    pub rule: Option<&'a str>,
+    /// Annotations of the route, as the reference tells them: those that begin with its own name, without that.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+}
+
 /// What policies say of a request, by their namespaces.
 pub type Metadata = BTreeMap<String, Value>;
 
@@ -87,6 +98,8 @@ pub struct PolicyCtx<'a> {
     pub secured: bool,
     /// The id of the request.
     pub request_id: &'a str,
+    /// The rule that the request is for, where that is known.
+    pub rule: Option<Place<'a>>,
     /// What was verified of whoever calls.
     pub caller: Caller,
     /// Headers for the answer, whatever it will be.
@@ -138,6 +151,7 @@ impl<'a> PolicyCtx<'a> {
             client,
             secured: false,
             request_id: "",
+            rule: None,
             caller: Caller::default(),
             response: HeaderMap::new(),
             metadata: Metadata::new(),
@@ -180,6 +194,11 @@ impl Policies {
     /// Returns how much of a request's body is to be given to [`Policies::identify`]; `None` for nothing.
     pub fn shows(&self) -> Option<usize> {
         self.ext_auth.as_ref()?.body
+    }
+
+    /// Returns whether a service is told which rule a request is for: it cannot be asked before that is known.
+    pub fn tells_rule(&self) -> bool {
+        self.ext_auth.as_ref().is_some_and(|ext_auth| ext_auth.tells_rule)
     }
 
     /// Finds out who calls. `body` is the request's, as far as [`Policies::shows`] asks for it.

@@ -14,7 +14,7 @@ use super::{
     listeners::Listeners,
     memory::{Compiled, Memory, Sources},
     proxies::{Way, Ways},
-    routes::{Guards, Treatment, add},
+    routes::{Guards, Treatment, add, annotations},
     traffic::{self, Own},
 };
 use crate::{
@@ -212,6 +212,7 @@ fn rules(
     let mut compiling = Compiling {
         resources,
         key,
+        annotations: annotations(&route.metadata),
         notes,
     };
     let rules = route.spec.rules.iter().enumerate();
@@ -245,6 +246,7 @@ fn mirrored(rule: &Rule) -> impl Iterator<Item = (usize, &http_route::Mirror)> {
 struct Compiling<'a> {
     resources: &'a Resources,
     key: &'a Key,
+    annotations: Option<Arc<BTreeMap<String, String>>>,
     notes: &'a mut Notes,
 }
 
@@ -283,6 +285,7 @@ impl Compiling<'_> {
             route: Arc::from(self.key.to_string()),
             index,
             name: rule.name.clone(),
+            annotations: self.annotations.clone(),
             candidates: candidates.into(),
             timeouts: Timeouts {
                 request: request.map_or(Some(REPLY), Duration::limit),

@@ -26,7 +26,7 @@ use crate::{
     Key, Resources, Router, Severity, Snapshot,
     host::Host,
     kind::{
-        AIGatewayRoute, Duration, Guard,
+        AIGatewayRoute, Duration, ENVOY, Guard, Metadata,
         ai_gateway_route::{BackendRef, HeaderMatchKind, ParentRef, Rule},
     },
     resources::Declared,
@@ -314,6 +314,7 @@ fn rules(
     let costs = metering::costs(sources.config.as_deref(), key, &route.spec, notes);
     let mut services = sources.references.iter();
     let created = route.metadata.creation_timestamp;
+    let annotations = annotations(&route.metadata);
     let (id, owner) = (Arc::<str>::from(key.to_string()), Arc::from(OWNER));
     let rules = route.spec.rules.iter().enumerate();
     rules
@@ -332,6 +333,7 @@ fn rules(
                     route: Arc::clone(&id),
                     index,
                     name: rule.name.clone(),
+                    annotations: annotations.clone(),
                     candidates,
                     timeouts: timeouts(rule),
                     policies: None,
@@ -355,6 +357,16 @@ fn rules(
             }
         })
         .collect()
+}
+
+/// Returns the annotations that services may be told of.
+pub(super) fn annotations(metadata: &Metadata) -> Option<Arc<BTreeMap<String, String>>> {
+    let told = metadata.annotations.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix(ENVOY)?.strip_prefix('/')?;
+        Some((name.to_owned(), value.clone()))
+    });
+    let told: BTreeMap<String, String> = told.collect();
+    (!told.is_empty()).then(|| Arc::new(told))
 }
 
 fn matches(key: &Key, index: usize, rule: &Rule, notes: &mut Notes) -> Vec<Arc<Match>> {

@@ -91,6 +91,7 @@ mod tests {
                 traffic: None,
                 costs: None,
                 limits: None,
+                annotations: None,
             }),
             listener: Host::Any,
             hosts: Arc::new([Host::Any]),

@@ -29,6 +29,7 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             traffic: None,
             costs: None,
             limits: None,
+            annotations: None,
         }),
         listener: Host::Any,
         hosts: hosts.collect(),

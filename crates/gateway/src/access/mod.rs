@@ -14,7 +14,7 @@ use bytes::Bytes;
 use config::{router::Gate, snapshot::Rule};
 use http::{HeaderMap, Method, header, request::Parts};
 use llm::{ApiError, ErrorKind};
-use policy::{Caller, Policies, PolicyCtx};
+use policy::{Caller, Place, Policies, PolicyCtx};
 use tracing::debug;
 
 use self::egress::Outward;
@@ -103,10 +103,32 @@ pub(crate) async fn ahead(
     let Some(Gate::Same(policies)) = gate else {
         return Ok(());
     };
+    if policies.tells_rule() {
+        return Ok(());
+    }
     let policies = Arc::clone(policies);
     // Whoever is refused is counted for what was asked.
     ctx.facts.endpoint = ctx.endpoint(head.uri.path());
-    Box::pin(admit(ctx, &policies, head, shown)).await
+    Box::pin(admit(ctx, (&policies, None), head, shown)).await
+}
+
+/// Runs the policies that would have run ahead but for telling of the rule: there is none for what was asked, which
+/// nobody is to learn whom they do not let in.
+///
+/// # Errors
+/// What the policies say.
+async fn nowhere(ctx: &mut Ctx, head: &mut Parts, shown: &mut Shown<'_>) -> Result<(), Box<Refusal>> {
+    let gate = ctx
+        .listener()
+        .map(|listener| listener.router.gate(&ctx.facts.host));
+    let Some(Gate::Same(policies)) = gate else {
+        return Ok(());
+    };
+    let policies = Arc::clone(policies);
+    if has_passed(ctx, &policies) {
+        return Ok(());
+    }
+    Box::pin(admit(ctx, (&policies, None), head, shown)).await
 }
 
 /// Returns the rule that serves the request whatever its body says, once its policies have let the request in.
@@ -142,7 +164,13 @@ pub(crate) async fn route(
     shown: &mut Shown<'_>,
 ) -> Result<Arc<Rule>, Box<Refusal>> {
     for _ in 0..MAX_ROUTES {
-        let rule = ctx.route(model, stream, head)?;
+        let rule = match ctx.route(model, stream, head) {
+            Ok(rule) => rule,
+            Err(error) => {
+                nowhere(ctx, head, shown).await?;
+                return Err(error.into());
+            }
+        };
         if !enter(ctx, &rule, head, shown).await? {
             return Ok(rule);
         }
@@ -166,7 +194,7 @@ async fn enter(
     };
     let passed = has_passed(ctx, policies);
     if !passed {
-        Box::pin(admit(ctx, policies, head, shown)).await?;
+        Box::pin(admit(ctx, (policies, Some(rule)), head, shown)).await?;
     }
     policies.strip_credentials(&mut head.headers);
     Ok(!passed && policies.recomputes_route())
@@ -199,7 +227,7 @@ pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Passed>, B
     for policies in asked {
         let (mut head, mut shown) = (head.clone(), Shown::Nothing);
         if !has_passed(ctx, &policies)
-            && let Err(refusal) = Box::pin(admit(ctx, &policies, &mut head, &mut shown)).await
+            && let Err(refusal) = Box::pin(admit(ctx, (&policies, None), &mut head, &mut shown)).await
         {
             refused.get_or_insert(refusal);
             continue;
@@ -215,13 +243,13 @@ pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Passed>, B
     }
 }
 
-/// Holds the request against `policies`.
+/// Holds the request against `policies`; it is known by which rule it would be served, or not.
 ///
 /// # Errors
 /// What the policies say.
 pub(crate) async fn admit(
     ctx: &mut Ctx,
-    policies: &Arc<Policies>,
+    (policies, rule): (&Arc<Policies>, Option<&Rule>),
     head: &mut Parts,
     shown: &mut Shown<'_>,
 ) -> Result<(), Box<Refusal>> {
@@ -237,6 +265,11 @@ pub(crate) async fn admit(
     let mut found = PolicyCtx::new(&outward, now, ctx.client(&head.headers));
     found.secured = ctx.is_secured();
     found.request_id = ctx.request_id().to_str().unwrap_or_default();
+    found.rule = rule.map(|rule| Place {
+        route: &rule.route,
+        rule: rule.name.as_deref(),
+        annotations: rule.annotations.as_deref(),
+    });
     let verdict = policies
         .identify(&mut found, head, &body)
         .await

@@ -56,7 +56,7 @@ pub(super) async fn admit(
     let own = route.access.policies.as_ref();
     for policies in attached.into_iter().chain(own) {
         let before = ctx.access.take();
-        let admitted = access::admit(ctx, policies, head, body).await;
+        let admitted = access::admit(ctx, (policies, None), head, body).await;
         if let (Some(access), Some(before)) = (&mut ctx.access, before) {
             access.join(*before);
         }

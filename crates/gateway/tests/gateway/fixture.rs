@@ -159,6 +159,7 @@ pub(crate) fn snapshot_with(
         traffic: None,
         costs: None,
         limits: None,
+        annotations: None,
     };
     change(&mut rule);
     let wanted = HeaderTest::new(MODEL_HEADER, MODEL, HeaderMatchKind::Exact).expect("a header name");

@@ -4,14 +4,14 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Map, Number, Value as Json, json};
 
 use super::{
     Asked, ExtAuth, Extensions, NoVerdict, PARTIAL_BODY, Pass, Shown, Verdict, denial,
     edit::{Edit, removable, settable},
 };
 use crate::{
-    Egress, grpc,
+    Egress, Place, grpc,
     protobuf::{Fields, Malformed, Message, Value},
 };
 
@@ -70,7 +70,7 @@ impl ExtAuth {
     /// Returns a CheckRequest: attributes = 1.
     fn question(&self, extensions: &Extensions, asked: &Asked<'_>) -> Message {
         let mut question = Message::default();
-        // AttributeContext: source = 1, request = 4, context_extensions = 10.
+        // AttributeContext: source = 1, request = 4, context_extensions = 10, route_metadata_context = 13.
         question.message(1, |attributes| {
             // Peer: address = 1; Address: socket_address = 1; SocketAddress: address = 2, port_value = 3.
             attributes.message(1, |peer| {
@@ -87,6 +87,16 @@ impl ExtAuth {
             });
             for (name, value) in &extensions.0 {
                 attributes.entry(10, name, value);
+            }
+            if let Some(rule) = asked.rule {
+                // Metadata: filter_metadata = 1, by namespace.
+                let said = Map::from_iter([("resources".to_owned(), json!([declared(rule)]))]);
+                attributes.message(13, |metadata| {
+                    metadata.message(1, |entry| {
+                        entry.text(1, ROUTES);
+                        entry.message(2, |object| write_object(object, &said));
+                    });
+                });
             }
         });
         question
@@ -150,6 +160,45 @@ impl ExtAuth {
             Shown::All => true,
             Shown::These(names) => *name == header::AUTHORIZATION || names.contains(name),
         }
+    }
+}
+
+/// Returns what is told of a rule: as the reference has it, of the HTTPRoute that it makes of any route.
+fn declared(place: Place<'_>) -> Json {
+    let (namespace, name) = place.route.split_once('/').unwrap_or_default();
+    let mut told = json!({ "kind": "HTTPRoute", "namespace": namespace, "name": name });
+    if let Some(rule) = place.rule {
+        told["sectionName"] = json!(rule);
+    }
+    if let Some(annotations) = place.annotations {
+        told["annotations"] = json!(annotations);
+    }
+    told
+}
+
+/// Writes a google.protobuf.Struct: fields = 1; an entry has key = 1, value = 2.
+fn write_object(message: &mut Message, object: &Map<String, Json>) {
+    for (name, value) in object {
+        message.message(1, |entry| {
+            entry.text(1, name);
+            entry.message(2, |message| write_json(message, value));
+        });
+    }
+}
+
+/// Writes a google.protobuf.Value: null = 1, number = 2, string = 3, bool = 4, struct = 5, list = 6.
+fn write_json(message: &mut Message, value: &Json) {
+    match value {
+        Json::Null => message.number(1, 0),
+        Json::Number(number) => message.double(2, number.as_f64().unwrap_or_default()),
+        Json::String(text) => message.bytes(3, text.as_bytes()),
+        Json::Bool(is_so) => message.number(4, u64::from(*is_so)),
+        Json::Object(object) => message.message(5, |message| write_object(message, object)),
+        Json::Array(items) => message.message(6, |list| {
+            for item in items {
+                list.message(1, |message| write_json(message, item));
+            }
+        }),
     }
 }
 
@@ -403,6 +452,9 @@ fn number(number: f64) -> Json {
     Number::from_f64(number).map_or(Json::Null, Json::Number)
 }
 
+/// Under which name routes are told of.
+const ROUTES: &str = "envoy-gateway";
+
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// The size of a body of which nothing is known.
@@ -571,6 +623,22 @@ mod tests {
         }
         // Without a word against it, and with status 0, a request is let in.
         passed(read(|_| {}));
+    }
+
+    #[test]
+    fn what_is_written_of_a_rule_is_read() {
+        let annotations = [("team".to_owned(), "a".to_owned())].into();
+        let told = declared(Place {
+            route: "n/r",
+            rule: Some("first"),
+            annotations: Some(&annotations),
+        });
+        let all =
+            json!({ "resources": [told], "more": { "number": 1.5, "yes": true, "none": null, "empty": "" } });
+        let mut message = Message::default();
+        write_object(&mut message, all.as_object().expect("an object"));
+        let read = object(&message.into_bytes(), MAX_DEPTH);
+        assert_eq!(read.map(Json::Object), Ok(all));
     }
 
     #[test]

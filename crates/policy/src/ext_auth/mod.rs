@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 pub use grpc::{Answer, Decision};
 
 use self::edit::Edit;
-use crate::{EgressError, PolicyCtx, Refusal, protobuf::Malformed};
+use crate::{EgressError, Place, PolicyCtx, Refusal, protobuf::Malformed};
 
 /// Who says of a request what a service has said of it.
 pub const NAMESPACE: &str = "envoy.filters.http.ext_authz";
@@ -42,6 +42,8 @@ pub struct ExtAuth {
     pub timeout: Duration,
     /// Whether the route is chosen by its headers too.
     pub recompute_route: bool,
+    /// Whether it is told by gRPC where the rule was declared that a request is for.
+    pub tells_rule: bool,
 }
 
 /// How a service is asked.
@@ -87,6 +89,7 @@ struct Asked<'a> {
     id: &'a str,
     scheme: &'static str,
     body: &'a Bytes,
+    rule: Option<Place<'a>>,
 }
 
 /// What a service has decided.
@@ -144,6 +147,7 @@ impl ExtAuth {
             id: ctx.request_id,
             scheme: if ctx.secured { "https" } else { "http" },
             body,
+            rule: ctx.rule.filter(|_| self.tells_rule),
         };
         let verdict = match &self.protocol {
             Protocol::Http { path, to_upstream } => {
@@ -202,6 +206,7 @@ impl ExtAuth {
             "statusOnError": self.status_on_error.as_u16(),
             "timeout": self.timeout.as_secs_f64(),
             "recomputeRoute": self.recompute_route,
+            "includeRouteMetadata": self.tells_rule,
         })
     }
 

@@ -16,10 +16,6 @@ use crate::kind::{
 impl Builder<'_> {
     /// Returns the service that `spec`, which lies at `field`, names.
     pub(in crate::resolve) fn ext_auth(&mut self, spec: &ext_auth::ExtAuth, field: &str) -> Option<ExtAuth> {
-        if spec.include_route_metadata == Some(true) {
-            let at = format!("{field}.includeRouteMetadata");
-            self.warn("NotSupportedYet", &at, "has no effect in this version");
-        }
         let shown = self.names(&spec.headers_to_ext_auth, &format!("{field}.headersToExtAuth"));
         let (service, protocol, shown) = match (&spec.grpc, &spec.http) {
             (Some(grpc), None) => {
@@ -35,6 +31,10 @@ impl Builder<'_> {
                 if !spec.context_extensions.is_empty() {
                     let at = format!("{field}.contextExtensions");
                     self.warn("NoEffect", &at, "only gRPC services are told these");
+                }
+                if spec.include_route_metadata == Some(true) {
+                    let at = format!("{field}.includeRouteMetadata");
+                    self.warn("NoEffect", &at, "only gRPC services are told this");
                 }
                 let (service, protocol) = self.by_http(http, &format!("{field}.http"))?;
                 (service, protocol, Shown::These(shown))
@@ -66,6 +66,7 @@ impl Builder<'_> {
             status_on_error: self.status(spec.status_on_error, &format!("{field}.statusOnError")),
             timeout: timeout.unwrap_or(TIMEOUT),
             recompute_route: spec.recompute_route == Some(true),
+            tells_rule: spec.include_route_metadata == Some(true) && spec.grpc.is_some(),
         })
     }
 

@@ -127,6 +127,7 @@ impl Builder<'_> {
             status_on_error: StatusCode::FORBIDDEN,
             timeout: external::TIMEOUT,
             recompute_route: false,
+            tells_rule: false,
         })
     }
 }

@@ -129,6 +129,7 @@ fn rule(route: &Arc<str>, traffic: Arc<Traffic>) -> Rule {
         route: Arc::clone(route),
         index: 0,
         name: None,
+        annotations: None,
         candidates: Arc::default(),
         timeouts: Timeouts::default(),
         policies: None,

@@ -37,6 +37,8 @@ struct Asked {
     headers: BTreeMap<String, String>,
     extensions: BTreeMap<String, String>,
     source: String,
+    /// What is told of the route, texts among other bytes.
+    route: Option<String>,
 }
 
 /// How a call is answered.
@@ -123,6 +125,8 @@ async fn read(request: Request<Incoming>) -> Asked {
     let address = within(&within(&attributes, 1).remove(0), 1).remove(0);
     asked.source = text(within(&within(&address, 1).remove(0), 2).remove(0));
     asked.extensions = pairs(within(&attributes, 10));
+    let route = within(&attributes, 13).pop();
+    asked.route = route.map(|route| String::from_utf8_lossy(&route).into_owned());
     let http = within(&within(&attributes, 4).remove(0), 2).remove(0);
     asked.headers = pairs(within(&http, 3));
     for field in [1, 2, 4, 5, 6, 10, 11, 12] {
@@ -208,6 +212,37 @@ extAuth:
 
 async fn guarded(service: &Service, rest: &str) -> Setup {
     serve(&["m"], &asking(service.address, GATEWAY, rest)).await
+}
+
+/// A service may be told of the rule; then it is asked once that is known, and of what has none all the same.
+#[tokio::test]
+async fn a_service_is_told_of_the_route() {
+    let service = Service::start(|asked| match asked.headers.get("x-ask").map(String::as_str) {
+        Some("in") => message(|_| {}),
+        _ => message(|answer| answer.message(1, |status| status.varint(1, 7))),
+    })
+    .await;
+    for (rest, told) in [("includeRouteMetadata: true", true), ("timeout: 20s", false)] {
+        let setup = guarded(&service, rest).await;
+        for (model, ask, status) in [
+            ("m", "in", 200),
+            ("m", "out", 403),
+            ("unknown", "in", 404),
+            ("unknown", "out", 403),
+        ] {
+            let answer = setup.ask(model, &[("x-ask", ask)]).await;
+            assert_eq!(answer.status, status, "{rest} {model} {ask}: {}", answer.text());
+            let asked = service.asked();
+            let route = asked.last().and_then(|asked| asked.route.clone());
+            assert_eq!(route.is_some(), told && model == "m", "{rest} {model} {ask}");
+            for text in ["envoy-gateway", "HTTPRoute", "default", "only"] {
+                assert!(
+                    route.as_ref().is_none_or(|route| route.contains(text)),
+                    "{route:?}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]
