@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use config::Credential;
 use http::{HeaderMap, StatusCode, header, response::Parts};
-use llm::{ApiError, ErrorKind, Losses};
+use llm::{ApiError, Losses};
 
 use super::{
     arriving::Arriving,
@@ -170,7 +170,7 @@ impl Attempt<'_> {
         }
         let bytes = read?;
         if shared.read.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > MAX_REPLY {
-            let error = ApiError::new(ErrorKind::BadUpstream, "the upstream's replies exceed 64 MiB");
+            let error = ApiError::bad_reply("the upstream's replies exceed 64 MiB");
             return Err(Refused::new(Cause::BadReply, error).into());
         }
         Ok((head.headers, bytes))
