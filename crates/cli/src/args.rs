@@ -97,6 +97,7 @@ impl Command {
     pub(crate) fn log_format(&self) -> LogFormat {
         match self {
             Command::Run(arguments) => arguments.log_format,
+            Command::Mcp(arguments) => arguments.run.log_format,
             Command::Check(_)
             | Command::Explain(_)
             | Command::Config
