@@ -1,6 +1,6 @@
 //! What is resolved again, after edits, is what is resolved from scratch.
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use config::{
     Memory, Report, Resolver, Resources, Snapshot, Surroundings, parse, parse_again, resolve,
@@ -49,6 +49,67 @@ proptest! {
             }
             again.check(&documents);
         }
+    }
+}
+
+/// What stays is the same value as before, and what changes is not.
+#[test]
+fn plain_routes_that_stay_are_not_compiled_again() {
+    let (mut memory, mut resolver) = (Memory::default(), Resolver::default());
+    let mut resolved = |documents: &[&str]| {
+        let text = documents.join("\n---\n");
+        let surroundings = Surroundings {
+            environment: &|_| None,
+            reader: &|_| Err("no such file".to_owned()),
+        };
+        let mut resources = Resources::default();
+        let _ = memory.turn([text.as_str()]);
+        let faults = parse_again("input.yaml", &text, &surroundings, &mut memory, &mut resources);
+        assert_eq!(faults, []);
+        resolver.resolve(&resources, LOADED).0
+    };
+    let kept = |before: &Snapshot, after: &Snapshot| -> Vec<String> {
+        let rules = |snapshot: &Snapshot| -> Vec<Arc<Rule>> {
+            let listeners = snapshot.listeners.values();
+            listeners
+                .flat_map(|listener| listener.router.rules().cloned())
+                .collect()
+        };
+        let known = rules(before);
+        let is_kept = |rule: &Arc<Rule>| {
+            let plain = rule.plain.as_ref().map(Arc::as_ptr);
+            known
+                .iter()
+                .any(|known| known.plain.as_ref().map(Arc::as_ptr) == plain)
+        };
+        let kept: BTreeSet<String> = rules(after)
+            .iter()
+            .filter(|rule| is_kept(rule))
+            .map(|rule| rule.route.to_string())
+            .collect();
+        kept.into_iter().collect()
+    };
+    let base = [GATEWAY, BACKEND, CLUSTER_SERVICE, SLICE, PLAIN_ROUTE, PLAIN_OTHER];
+    let both = ["default/also", "default/plain"].map(str::to_owned).to_vec();
+    let (also, plain) = (both[..1].to_vec(), both[1..].to_vec());
+    let mut before = resolved(&base);
+    for (at, document, expected) in [
+        (0, GATEWAY, &both),
+        // One of them is another route, and then a backend of one is.
+        (5, PLAIN_OTHER_BROKEN, &plain),
+        (5, PLAIN_OTHER, &plain),
+        (3, SLICE_MOVED, &plain),
+        (3, SLICE, &plain),
+        (4, PLAIN_ROUTE_MOVED, &also),
+        // Both call this one.
+        (4, PLAIN_ROUTE, &also),
+        (1, BACKEND_MOVED, &Vec::new()),
+    ] {
+        let mut documents = base;
+        documents[at] = document;
+        let after = resolved(&documents);
+        assert_eq!(&kept(&before, &after), expected, "{document}");
+        before = after;
     }
 }
 
