@@ -141,10 +141,9 @@ impl ApiError {
         Self::new(ErrorKind::InvalidRequest, message)
     }
 
-    /// Returns a 502: the upstream's answer cannot be understood. What `message` quotes of it is left out, since errors are
-    /// repeated where answers must not be.
-    pub fn bad_reply(message: impl AsRef<str>) -> Self {
-        Self::new(ErrorKind::BadReply, unquoted(message.as_ref()))
+    /// Returns a 502: the upstream's answer cannot be understood.
+    pub fn bad_reply(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BadReply, message)
     }
 
     /// Returns an upstream's error, with its `status` preserved.
@@ -153,6 +152,26 @@ impl ApiError {
             status,
             ..Self::new(ErrorKind::of_status(status), message)
         }
+    }
+
+    /// Returns the message with nothing between its quotation marks, for where what was asked and answered must not be
+    /// repeated.
+    pub fn unquoted(&self) -> String {
+        let mut out = String::with_capacity(self.message.len());
+        let mut chars = self.message.chars();
+        let mut quoted = false;
+        while let Some(char) = chars.next() {
+            match char {
+                '"' => {
+                    quoted = !quoted;
+                    out.push_str(if quoted { "\"…" } else { "\"" });
+                }
+                '\\' if quoted => drop(chars.next()),
+                _ if quoted => {}
+                _ => out.push(char),
+            }
+        }
+        out
     }
 
     /// Returns the error with the member of the request that is at fault.
@@ -174,25 +193,6 @@ impl ApiError {
     }
 }
 
-/// Returns `text` with nothing between its quotation marks.
-fn unquoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    let mut quoted = false;
-    while let Some(char) = chars.next() {
-        match char {
-            '"' => {
-                quoted = !quoted;
-                out.push_str(if quoted { "\"…" } else { "\"" });
-            }
-            '\\' if quoted => drop(chars.next()),
-            _ if quoted => {}
-            _ => out.push(char),
-        }
-    }
-    out
-}
-
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_quoted_is_left_out() {
         let check = |message: &str, expected: &str| {
-            assert_eq!(ApiError::bad_reply(message).message, expected);
+            assert_eq!(ApiError::bad_reply(message).unquoted(), expected);
         };
         check("no choices", "no choices");
         check(

@@ -165,7 +165,8 @@ impl Refused {
                 ErrorType::upstreams(&self.error)
             },
             status: self.error.status.as_u16(),
-            reason: self.cause.is_own().then(|| self.error.message.clone()),
+            // What cannot be understood is quoted where it stands.
+            reason: self.cause.is_own().then(|| self.error.unquoted()),
         }
     }
 

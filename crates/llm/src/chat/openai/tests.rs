@@ -335,7 +335,7 @@ fn relays_overhear_errors_and_odd_replies() {
         let error = OpenAi
             .listen_response(body, &mut observed)
             .expect_err("no object");
-        assert_eq!(error.kind, ErrorKind::BadUpstream);
+        assert_eq!(error.kind, ErrorKind::BadReply);
     }
 }
 

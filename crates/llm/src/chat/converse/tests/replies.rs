@@ -48,7 +48,7 @@ fn a_reply_without_an_answer_is_an_error() {
     }
     let bad = ErrorKind::BadUpstream;
     for broken in ["", "[]", "{}", r#"{"output":{"message":{"content":5}}}"#] {
-        check(broken, bad, "cannot be read");
+        check(broken, ErrorKind::BadReply, "cannot be read");
     }
     check(
         r#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#,

@@ -230,7 +230,7 @@ fn a_broken_stream_ends_with_an_error() {
     }
     let start = || binary(&[("messageStart", json!({"role": "assistant"})), text(0, "Hi")]);
     let failed = |name: &str| [start(), exception(name, &json!({"message": "it is so"}))].concat();
-    let bad = ErrorKind::BadUpstream;
+    let (bad, unreadable) = (ErrorKind::BadUpstream, ErrorKind::BadReply);
     check(vec![], bad, 502, "before the answer was complete");
     check(start(), bad, 502, "before the answer was complete");
     check(
@@ -261,7 +261,7 @@ fn a_broken_stream_ends_with_an_error() {
     check(failed("novelException"), bad, 502, "it is so");
     check(
         event("messageStart", &json!("no object")),
-        bad,
+        unreadable,
         502,
         "cannot be read",
     );
@@ -270,7 +270,7 @@ fn a_broken_stream_ends_with_an_error() {
             "contentBlockDelta",
             json!({"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{"}}}),
         )]),
-        bad,
+        unreadable,
         502,
         "belong to none",
     );
@@ -278,7 +278,7 @@ fn a_broken_stream_ends_with_an_error() {
     if let Some(last) = corrupt.last_mut() {
         *last ^= 1;
     }
-    check(corrupt, bad, 502, "corrupt");
+    check(corrupt, unreadable, 502, "corrupt");
 }
 
 #[test]

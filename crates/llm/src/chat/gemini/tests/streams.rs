@@ -143,8 +143,8 @@ fn a_broken_stream_ends_with_an_error() {
     );
     check(&[said(), busy, last("STOP")], ErrorKind::Unavailable, 503);
     check(&[json!({"error": "odd"})], ErrorKind::BadUpstream, 502);
-    check(&[json!("not json"), last("STOP")], ErrorKind::BadUpstream, 502);
-    check(&[json!({"candidates": 5})], ErrorKind::BadUpstream, 502);
+    check(&[json!("not json"), last("STOP")], ErrorKind::BadReply, 502);
+    check(&[json!({"candidates": 5})], ErrorKind::BadReply, 502);
 }
 
 fn begin() -> Event {

@@ -210,15 +210,15 @@ fn a_broken_stream_ends_with_an_error() {
         ErrorKind::BadUpstream,
         502,
     );
-    check(&[json!("not json"), stop()], ErrorKind::BadUpstream, 502);
+    check(&[json!("not json"), stop()], ErrorKind::BadReply, 502);
     check(
         &[start(json!({})), text(3, "text_delta"), stop()],
-        ErrorKind::BadUpstream,
+        ErrorKind::BadReply,
         502,
     );
     check(
         &[start(json!({})), open, text(0, "text_delta"), stop()],
-        ErrorKind::BadUpstream,
+        ErrorKind::BadReply,
         502,
     );
 }

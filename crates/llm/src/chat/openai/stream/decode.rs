@@ -172,6 +172,6 @@ fn unreadable(error: &serde_json::Error) -> ApiError {
 }
 
 /// Returns a 502.
-pub(super) fn bad(message: impl AsRef<str>) -> ApiError {
+pub(super) fn bad(message: impl Into<String>) -> ApiError {
     ApiError::bad_reply(message)
 }

@@ -168,7 +168,7 @@ fn endings_are_told_apart() {
     }
     let said = delta(json!({"content": "a"}));
     let done = json!("[DONE]");
-    let bad = Some(ErrorKind::BadUpstream);
+    let (bad, unreadable) = (Some(ErrorKind::BadUpstream), Some(ErrorKind::BadReply));
     check(&[said.clone(), finish("stop"), done.clone()], End::Clean, None);
     check(&[said.clone(), finish("stop")], End::Clean, None);
     check(&[said.clone(), finish("stop")], End::Cut, None);
@@ -176,7 +176,7 @@ fn endings_are_told_apart() {
     check(std::slice::from_ref(&said), End::Clean, bad);
     check(std::slice::from_ref(&said), End::Cut, bad);
     check(&[], End::Clean, bad);
-    check(&[said.clone(), json!("{\"choices\": [")], End::Clean, bad);
+    check(&[said.clone(), json!("{\"choices\": [")], End::Clean, unreadable);
     let error = |code: Value| json!({"error": {"message": "m", "code": code}});
     check(
         &[said.clone(), error(json!(429))],
@@ -194,7 +194,7 @@ fn endings_are_told_apart() {
         Some(ErrorKind::InvalidRequest),
     );
     let nameless = delta(json!({"tool_calls": [{"index": 0, "id": "a", "function": {"arguments": "{}"}}]}));
-    check(&[nameless, finish("tool_calls"), done], End::Clean, bad);
+    check(&[nameless, finish("tool_calls"), done], End::Clean, unreadable);
 }
 
 #[test]

@@ -26,17 +26,17 @@ fn refuses_replies_that_are_none() {
         assert_eq!(error.kind, kind, "{error}");
         assert!(error.message.contains(message), "{error}");
     }
-    check("<html>", ErrorKind::BadUpstream, "cannot be read");
-    check("{}", ErrorKind::BadUpstream, "no output");
-    check(r#"{"output":5}"#, ErrorKind::BadUpstream, "cannot be read");
+    check("<html>", ErrorKind::BadReply, "cannot be read");
+    check("{}", ErrorKind::BadReply, "no output");
+    check(r#"{"output":5}"#, ErrorKind::BadReply, "cannot be read");
     check(
         r#"{"output":[{"type":"message","content":7}]}"#,
-        ErrorKind::BadUpstream,
+        ErrorKind::BadReply,
         "cannot be read",
     );
     check(
         r#"{"status":"in_progress","output":[]}"#,
-        ErrorKind::BadUpstream,
+        ErrorKind::BadReply,
         "not complete",
     );
     check(
@@ -206,5 +206,5 @@ fn a_listener_passes_what_it_cannot_read() {
         Some(ErrorKind::Internal),
     );
     let array = Responses.listen_response(b"[]", &mut Observed::default());
-    assert_eq!(array.unwrap_err().kind, ErrorKind::BadUpstream);
+    assert_eq!(array.unwrap_err().kind, ErrorKind::BadReply);
 }

@@ -153,13 +153,13 @@ fn a_stream_that_fails_says_so() {
         "before the answer was complete",
     );
     check(&[], ErrorKind::BadUpstream, "before the answer was complete");
-    check(&[json!("{")], ErrorKind::BadUpstream, "cannot be read");
+    check(&[json!("{")], ErrorKind::BadReply, "cannot be read");
     check(
         &[json!({"type": "response.completed"})],
-        ErrorKind::BadUpstream,
+        ErrorKind::BadReply,
         "cannot be read",
     );
-    check(&[added(0, json!("x"))], ErrorKind::BadUpstream, "cannot be read");
+    check(&[added(0, json!("x"))], ErrorKind::BadReply, "cannot be read");
 }
 
 #[test]
