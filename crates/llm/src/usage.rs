@@ -157,6 +157,19 @@ impl Tier {
 
     /// Returns the tier that `raw`, a member of a reply at `path`, names; what is not known is a loss.
     pub(crate) fn hear(raw: Option<&RawValue>, path: &Path<'_>, losses: &mut Losses) -> Option<Self> {
+        /// A reply that has only begun repeats what was asked for.
+        const UNDECIDED: &[&str] = &["\"auto\"", "\"unspecified\"", "\"TRAFFIC_TYPE_UNSPECIFIED\""];
+
+        let raw = raw?;
+        let known = Tier::overhear(raw);
+        if known.is_none() && !UNDECIDED.contains(&raw.get()) {
+            losses.unread(path);
+        }
+        known
+    }
+
+    /// Returns the tier that `raw`, a member of a reply, names, if it is known.
+    pub(crate) fn overhear(raw: &RawValue) -> Option<Self> {
         const ALL: &[(&str, Tier)] = &[
             ("\"default\"", Tier::Default),
             ("\"standard\"", Tier::Default),
@@ -172,14 +185,7 @@ impl Tier {
             ("\"batch\"", Tier::Batch),
         ];
 
-        /// A reply that has only begun repeats what was asked for.
-        const UNDECIDED: &[&str] = &["\"auto\"", "\"unspecified\"", "\"TRAFFIC_TYPE_UNSPECIFIED\""];
-
-        let raw = raw?.get();
-        let known = ALL.iter().find(|(word, _)| *word == raw);
-        if known.is_none() && !UNDECIDED.contains(&raw) {
-            losses.unread(path);
-        }
+        let known = ALL.iter().find(|(word, _)| *word == raw.get());
         known.map(|(_, tier)| *tier)
     }
 }

@@ -260,7 +260,7 @@ impl<'a> Counts<'a> {
             output: self.output_tokens,
             reasoning: self.thinking(),
             search_units: None,
-            tier: self.tier,
+            tier: self.tier.or_else(|| self.service_tier.and_then(Tier::overhear)),
         });
     }
 
@@ -276,7 +276,7 @@ impl<'a> Counts<'a> {
             output: self.output_tokens,
             reasoning: self.thinking(),
             search_units: None,
-            tier: self.tier,
+            tier: self.tier.or_else(|| self.service_tier.and_then(Tier::overhear)),
         });
         settle(usage);
     }

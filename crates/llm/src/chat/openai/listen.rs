@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{error, wire};
 use crate::{
-    ApiError, Observed,
+    ApiError, Observed, Tier,
     chat::{Listen, Verdict},
     frame::Frame,
     json::{Object, Path},
@@ -114,6 +114,8 @@ struct Heard<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
     error: Option<&'a RawValue>,
     #[serde(borrow)]
     choices: Option<Vec<Step<'a>>>,
@@ -155,6 +157,8 @@ impl<'a> Heard<'a> {
             }
             observed.meaningful = observed.meaningful || step.delta.is_some_and(is_meaningful);
         }
+        let tier = self.service_tier.and_then(Tier::overhear);
+        observed.usage.tier = tier.or(observed.usage.tier);
         match self.usage.and_then(wire::read_usage) {
             Some(usage) => {
                 observed.usage.merge(&usage);

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{error, wire};
 use crate::{
-    ApiError, Observed,
+    ApiError, Observed, Tier,
     chat::{Listen, Verdict, openai},
     frame::Frame,
     json::{Object, Path, Typed},
@@ -113,6 +113,8 @@ fn note(reply: &wire::Reply<'_>, observed: &mut Observed) {
     if let Some(usage) = reply.usage.and_then(wire::usage) {
         observed.usage.merge(&usage);
     }
+    let tier = reply.service_tier.and_then(Tier::overhear);
+    observed.usage.tier = tier.or(observed.usage.tier);
     if observed.stored.is_none() && reply.store.is_none_or(|store| store.get() != "false") {
         observed.stored = reply.id.and_then(wire::text).map(Cow::into_owned);
     }
