@@ -8,7 +8,7 @@ use config::Secret;
 use http::{HeaderName, HeaderValue};
 use llm::Prefixes;
 
-use crate::source::tools::List;
+use crate::{level, source::tools::List};
 
 /// An AI gateway: every client dialect on one side, every model provider on the other.
 #[derive(Debug, Parser)]
@@ -381,10 +381,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
 }
 
 fn level(text: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    level::filter(text).map(|_| text.to_owned())
 }
 
 /// Reads a duration as resources have it: `30s`, `1m30s`, `500ms`; a bare number is in seconds.

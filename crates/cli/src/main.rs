@@ -20,6 +20,7 @@ mod decision;
 mod explain;
 mod healthcheck;
 mod heap;
+mod level;
 mod run;
 mod seeds;
 mod signal;

@@ -38,7 +38,7 @@ use tracing_subscriber::{
 use crate::{
     args::{self, LogFormat, Run},
     banner::{self, Banner},
-    heap,
+    heap, level,
     seeds::Seeds,
     signal::{Signal, Signals},
     simulate,
@@ -315,9 +315,9 @@ fn log(level: &str, format: LogFormat) -> LogLevel {
     let written = written.with_filter(filter.and(discreet));
     tracing_subscriber::registry().with(written).init();
     LogLevel::new(level, move |level| {
-        let filter = EnvFilter::builder().parse(level);
-        let filter = filter.map_err(|error| error.to_string())?;
-        handle.reload(filter).map_err(|error| error.to_string())
+        handle
+            .reload(level::filter(level)?)
+            .map_err(|error| error.to_string())
     })
 }
 

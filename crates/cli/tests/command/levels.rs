@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr};
 use serde_json::{Value, json};
 use testkit::{Client, Reply, Script, Upstream, client, fixture};
 
-use crate::process::{Gateway, finish, tollgate};
+use crate::process::{Gateway, PATIENCE, finish, tollgate};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -19,6 +19,9 @@ async fn talkative() -> Upstream {
             ("x-amzn-session-token", "mark-token"),
         ];
         let asked = String::from_utf8_lossy(&request.body);
+        if asked.contains("mark-odd") {
+            return Reply::whole(200, &headers, &json!({ "choices": "mark-answer" }).to_string());
+        }
         if request.target.ends_with("/chat/completions") && !asked.contains("mark-refused") {
             let mut answer = fixture::openai::response("gpt");
             answer["choices"][0]["message"]["content"] = "mark-answer".into();
@@ -69,6 +72,14 @@ fn requests() -> Vec<(&'static str, Value)> {
             json!({ "model": model, "messages": said, "system": "mark-said", "max_tokens": 9 }),
         ),
         (
+            "/anthropic/v1/messages",
+            json!({ "model": model, "messages": "mark-malformed", "max_tokens": 9 }),
+        ),
+        (
+            "/anthropic/v1/messages",
+            json!({ "model": model, "messages": [{ "role": "user", "content": "mark-odd" }], "max_tokens": 9 }),
+        ),
+        (
             "/anthropic/v1/messages/count_tokens",
             json!({ "model": model, "messages": said, "system": "mark-said" }),
         ),
@@ -109,6 +120,22 @@ async fn check(level: &str, talks: bool) {
         client::post(gateway.address, path, &headers, request).await;
     }
     assert!(!upstream.requests().is_empty());
+    // A record follows its answer.
+    let recorded = async {
+        loop {
+            let recent = client::get(gateway.admin, "/debug/requests", &[]).await.json();
+            if recent.as_array().unwrap().len() == requests.len() {
+                return recent;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let recent = tokio::time::timeout(PATIENCE, recorded).await.unwrap();
+    for told in recent.as_array().unwrap() {
+        let id = told["id"].as_str().unwrap();
+        let told = client::get(gateway.admin, &format!("/debug/requests/{id}"), &[]).await;
+        assert!(!told.text().contains("mark-"), "{}", told.text());
+    }
     gateway.signal("TERM");
     assert_eq!(gateway.ended(), 0);
     let said = gateway.rest();
@@ -165,7 +192,9 @@ async fn the_level_changes_while_the_process_runs() {
         .iter()
         .filter(|line| line.contains("attempt refused"));
     assert_eq!(before.count(), 1, "nothing was said before: {:#?}", gateway.heard);
-    assert_eq!(level(admin, "PUT", "=,=").await.0, 400);
+    for none in ["=,=", "loud", "", "warn,gateway"] {
+        assert_eq!(level(admin, "PUT", none).await.0, 400, "{none}");
+    }
     assert_eq!(level(admin, "POST", "warn").await.0, 405);
     assert_eq!(level(admin, "GET", "").await, (200, "debug\n".to_owned()));
     assert_eq!(level(admin, "PUT", "error").await, (200, "error\n".to_owned()));

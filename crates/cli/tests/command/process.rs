@@ -10,7 +10,7 @@ use std::{
 };
 
 /// How long anything may take, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway that runs until it is dropped.
 pub(crate) struct Gateway {

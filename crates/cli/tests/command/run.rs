@@ -331,6 +331,7 @@ fn a_wrong_call_ends_with_2() {
         &["run", "--port", "70000"],
         &["run", "--drain", "soon"],
         &["run", "--log-level", "=,="],
+        &["run", "--log-level", "loud"],
         &["check", "--output", "xml"],
     ] {
         let (code, out, err) = finish(tollgate(arguments, &[]), "");
