@@ -58,6 +58,9 @@ pub enum AttributesError {
     /// Not a header.
     #[error("\"{1}\" at position {0} is not a header name")]
     Header(usize, String),
+    /// A label that metrics cannot have, since they have it already, or nobody can read it.
+    #[error("\"{0}\" cannot be a label of metrics: {1}")]
+    Label(String, &'static str),
 }
 
 impl HeaderAttributes {
@@ -84,7 +87,36 @@ impl HeaderAttributes {
                 attributes.set(header, signal, attribute);
             }
         }
+        attributes.check_labels()?;
         Ok(attributes)
+    }
+
+    /// Checks that metrics can have the labels beside their own ones: a scraper takes nothing at all of what has a label
+    /// twice.
+    fn check_labels(&self) -> Result<(), AttributesError> {
+        let mut names: Vec<&Name> = Vec::new();
+        for row in &self.rows {
+            let Some(Some(name)) = row.names.get(Signal::Metrics as usize) else {
+                continue;
+            };
+            let fault = if OWN_LABELS.contains(&name.label.as_str()) {
+                "they have it already"
+            } else if name.label.starts_with(|first: char| first.is_ascii_digit()) {
+                "it begins with a digit"
+            } else if name.label.starts_with("__") {
+                "such names are Prometheus's own"
+            } else if names
+                .iter()
+                .any(|known| known.label == name.label && known.attribute != name.attribute)
+            {
+                "another attribute is the same label"
+            } else {
+                names.push(name);
+                continue;
+            };
+            return Err(AttributesError::Label(name.attribute.clone(), fault));
+        }
+        Ok(())
     }
 
     fn set(&mut self, header: HeaderName, signal: Signal, attribute: String) {
@@ -156,16 +188,24 @@ impl HeaderAttributes {
         Captured(all)
     }
 
-    /// Returns what `captured` means for `signal`.
+    /// Returns what `captured` means for `signal`, each name once: of several headers with one name the last counts.
     pub(crate) fn of<'a>(
         &'a self,
         signal: Signal,
         captured: &'a Captured,
     ) -> impl Iterator<Item = (&'a Name, &'a HeaderValue)> {
-        captured.0.iter().filter_map(move |(at, value)| {
-            let name = self.rows.get(*at)?.names.get(signal as usize)?.as_ref()?;
-            Some((name, value))
-        })
+        let name = move |at: usize| self.rows.get(at)?.names.get(signal as usize)?.as_ref();
+        captured
+            .0
+            .iter()
+            .enumerate()
+            .filter_map(move |(place, (at, value))| {
+                let own = name(*at)?;
+                let mut later = captured.0.iter().skip(place + 1);
+                let counts =
+                    later.all(|(at, _)| name(*at).is_none_or(|name| name.attribute != own.attribute));
+                counts.then_some((own, value))
+            })
     }
 }
 
@@ -204,6 +244,36 @@ fn pairs(list: &str) -> Result<Vec<(HeaderName, String)>, AttributesError> {
     });
     pairs.collect()
 }
+
+/// The labels of families that have labels from headers too.
+const OWN_LABELS: &[&str] = &[
+    "action",
+    "backend",
+    "capability_side",
+    "capability_type",
+    "cost",
+    "currency",
+    "error_type",
+    "gen_ai_operation_name",
+    "gen_ai_original_model",
+    "gen_ai_provider_name",
+    "gen_ai_request_model",
+    "gen_ai_response_model",
+    "gen_ai_token_type",
+    "le",
+    "mcp_backend",
+    "mcp_method_name",
+    "operation",
+    "otel_scope_name",
+    "otel_scope_schema_url",
+    "otel_scope_version",
+    "outcome",
+    "phase",
+    "provider",
+    "reason",
+    "route",
+    "status",
+];
 
 /// What spans and records have where nothing is said of them.
 const SESSION: &str = "agent-session-id:session.id";
@@ -252,6 +322,52 @@ mod tests {
         check("a", AttributesError::NoColon(1, "a".to_owned()));
         check("a:b, :c", AttributesError::EmptySide(2, ":c".to_owned()));
         check("a b:c", AttributesError::Header(1, "a b".to_owned()));
+    }
+
+    /// A scraper takes nothing at all of what has a label twice, or one that it cannot read.
+    #[test]
+    fn what_cannot_be_a_label_is_named() {
+        let check = |list: &str, faulty: Option<&str>| {
+            let read = HeaderAttributes::parse(Some(list), None, None, None);
+            let found = read.err().map(|error| match error {
+                AttributesError::Label(attribute, _) => attribute,
+                other => other.to_string(),
+            });
+            assert_eq!(found.as_deref(), faulty, "{list}");
+            // Spans and records have no labels.
+            assert!(HeaderAttributes::parse(None, Some(list), None, Some(list)).is_ok());
+        };
+        check("a:team.id,b:user.id", None);
+        check("a:gen_ai.request.model", Some("gen_ai.request.model"));
+        check("a:le", Some("le"));
+        check("a:route", Some("route"));
+        check("a:1st", Some("1st"));
+        check("a:__name__", Some("__name__"));
+        check("a:team.id,b:team-id", Some("team-id"));
+        check("a:team.id,b:team.id", None);
+    }
+
+    #[test]
+    fn of_several_headers_with_one_name_the_last_counts() {
+        let list = Some("x-old:team,x-new:team,x-user:user");
+        let attributes = HeaderAttributes::parse(list, None, None, None).expect("a list");
+        let check = |names: &[&'static str], expected: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.insert(*name, HeaderValue::from_static(name));
+            }
+            let captured = attributes.capture(&headers);
+            let found = attributes.of(Signal::Metrics, &captured);
+            let found: Vec<_> = found
+                .map(|(name, value)| (name.attribute.as_str(), value.to_str().expect("text")))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        check(&["x-old"], &[("team", "x-old")]);
+        check(
+            &["x-old", "x-new", "x-user"],
+            &[("team", "x-new"), ("user", "x-user")],
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ const MAX_NAMES: usize = 4096;
 const MAX_NAME: usize = 256;
 
 /// The most sets of such names that are told apart: a few names make many sets.
-const MAX_SETS: usize = 16 * 1024;
+const MAX_SETS: usize = MAX_NAMES;
 
 /// What all names are called beyond that.
 const OTHER: &str = "_other";
