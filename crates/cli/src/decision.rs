@@ -323,7 +323,13 @@ fn amount(value: &Value) -> String {
 /// Returns a value as a person reads it. What clients have chosen must not move the cursor.
 fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.escape_debug().to_string(),
+        Value::String(text) => text.chars().fold(String::new(), |mut said, char| {
+            match char {
+                '"' | '\'' => said.push(char),
+                other => said.extend(other.escape_debug()),
+            }
+            said
+        }),
         Value::Null => "-".to_owned(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }

@@ -43,6 +43,13 @@ async fn a_request_is_explained() {
         (code, told["attempts"][0]["outcome"].as_str()),
         (0, Some("answered"))
     );
+    // What clients choose may have quotes, and moves no cursor.
+    let unknown = serde_json::json!({"model": "a\u{1b}b", "messages": []});
+    let named = [("x-request-id", "unknown")];
+    let answer = client::post(gateway.address, "/v1/chat/completions", &named, &unknown).await;
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    let (_, said, _) = explain(&["unknown"]);
+    assert!(said.contains("the model \"a\\u{1b}b\" is not"), "{said}");
     let (code, said, complaint) = explain(&["another"]);
     assert_eq!((code, said.as_str()), (1, ""));
     assert!(complaint.contains("no such request"), "{complaint}");

@@ -67,6 +67,7 @@ async fn json_records_keep_types_and_say_null() {
         "cluster": "%UPSTREAM_CLUSTER%",
         "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "absent": "%REQ(X-ABSENT)%",
+        "id": "%REQ(X-REQUEST-ID)%",
         "session": "%DYNAMIC_METADATA(io.envoy.ai_gateway:session.id)%",
         "answered": "%DYNAMIC_METADATA(io.envoy.ai_gateway:response_model)%",
         "total": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_total_token)%",
@@ -83,10 +84,13 @@ async fn json_records_keep_types_and_say_null() {
     let mut record: Value = serde_json::from_str(line).expect("JSON");
     assert!(record["total"].as_u64() > Some(0), "{record}");
     record["total"] = Value::Null;
+    // The client has sent none.
+    let id = record["id"].take();
+    assert!(id.as_str().is_some_and(|id| id.len() >= 16), "{id}");
     let expected = json!({
         "model": "m", "path": CHAT, "status": 200, "both": "HTTP/1.1 -", "agent": "sdk",
         "kind": "application/json", "details": "via_upstream", "cluster": "default/backend-0",
-        "client": "127.0.0.1", "absent": null, "session": "s-1", "answered": "gpt", "total": null,
+        "client": "127.0.0.1", "absent": null, "id": null, "session": "s-1", "answered": "gpt", "total": null,
         "route": "default/route", "cost": 36, "money": 0.000_092, "currency": "USD",
     });
     assert_eq!(record, expected);

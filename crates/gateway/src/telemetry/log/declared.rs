@@ -16,6 +16,7 @@ use policy::access_log::{AccessLog, Condition, Header, Operator, Request};
 use super::{Log, Sender, Writer, record::Tools, told::Told};
 use crate::{
     facts::{Facts, Outcome},
+    headers,
     server::Connection,
     telemetry::otlp::{Destination, Export, Receiver},
 };
@@ -173,6 +174,8 @@ impl Details {
         if let Some(Ok(model)) = model {
             request.insert(MODEL, model);
         }
+        // It is the client's, or one of the gateway's own.
+        request.insert(headers::REQUEST_ID, facts.request_id.clone());
         let backend = Tools::of(facts).and_then(|tools| HeaderValue::try_from(tools.backend?).ok());
         if let Some(backend) = backend {
             request.insert(BACKEND, backend);
