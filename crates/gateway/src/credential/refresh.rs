@@ -232,6 +232,8 @@ impl<T> Kept<T> {
                     }
                 });
             refreshes.count(policy, minted.is_ok());
+            // Before anybody hears how it went: what is said after that is about this one.
+            let wanted = self.wanted.notified();
             let wait = match minted {
                 Ok(minted) => {
                     if failures > 0 {
@@ -253,7 +255,7 @@ impl<T> Kept<T> {
                     back_off(failures)
                 }
             };
-            let _ = timeout(jittered(wait), self.wanted.notified()).await;
+            let _ = timeout(jittered(wait), wanted).await;
         }
     }
 
