@@ -190,6 +190,7 @@ fn requests(rest: &str, query: &str, runtime: &Runtime) -> Response<Full<Bytes>>
     if !runtime.decisions.are_kept() {
         return text(StatusCode::NOT_FOUND, "no decisions are kept: see --decisions\n");
     }
+    runtime.ended.tell();
     let Some(id) = rest.strip_prefix('/').filter(|id| !id.is_empty()) else {
         let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
         let limit = limit.map_or(Ok(DEFAULT_LIMIT), str::parse);

@@ -90,8 +90,9 @@ pub(crate) struct Facts {
     pub(crate) captured: Captured,
     /// Kept until the end, where a policy bounds how long the client's connection is used.
     pub(crate) under_way: Option<UnderWay>,
+    /// How and when it ended; `None` until then.
+    ended: Option<(Outcome, Instant)>,
     runtime: Arc<Runtime>,
-    emitted: bool,
 }
 
 /// What is known of one attempt.
@@ -193,7 +194,7 @@ impl Facts {
                 .map(|tracer| Trace::open(&tracer.settings, &head.headers)),
             trail: (runtime.decisions.are_kept() || runtime.tracer.is_some()).then(Box::default),
             runtime: Arc::clone(runtime),
-            emitted: false,
+            ended: None,
         })
     }
 
@@ -243,8 +244,14 @@ impl Facts {
     pub(crate) fn per_token(&self) -> Option<f64> {
         let attempt = self.attempt.as_ref()?;
         let after_first = self.usage.output.filter(|output| *output > 1)? - 1;
-        let elapsed = attempt.start.elapsed().checked_sub(attempt.first_token?)?;
+        let elapsed = self.ended().saturating_duration_since(attempt.start);
+        let elapsed = elapsed.checked_sub(attempt.first_token?)?;
         Some(elapsed.as_secs_f64() / after_first as f64)
+    }
+
+    /// Returns when it has ended; now, if it has not.
+    pub(crate) fn ended(&self) -> Instant {
+        self.ended.map_or_else(Instant::now, |(_, at)| at)
     }
 
     /// Counts what could not be translated for the last attempt, or by its answer.
@@ -275,6 +282,10 @@ impl Facts {
         }
         self.request_id = headers::value_apart(&self.request_id);
         self.user_agent = self.user_agent.as_ref().map(headers::value_apart);
+        self.captured = self.captured.apart();
+        if let Some(details) = &mut self.details {
+            details.stand_apart();
+        }
     }
 
     /// Returns what all requests share.
@@ -287,30 +298,46 @@ impl Facts {
         &self.runtime.limiter
     }
 
-    /// Settles what is owed, writes the access record, counts, and keeps what was decided; the one place where that
-    /// happens.
+    /// Ends the request: settles what is owed, and has it told of. The one place where that happens.
     pub(crate) fn emit(mut self: Box<Self>, outcome: Outcome) {
-        self.record(outcome);
+        self.end(outcome);
+        let runtime = Arc::clone(&self.runtime);
+        runtime.ended.push(self);
     }
 
-    fn record(&mut self, outcome: Outcome) {
-        if !std::mem::replace(&mut self.emitted, true) {
-            if let Some(meter) = self.meter.take() {
-                self.bill = Some(Box::new(meter.settle(self, outcome)));
+    /// Settles what is owed. What the request holds on to beyond its record is let go of.
+    fn end(&mut self, outcome: Outcome) {
+        if let Some(meter) = self.meter.take() {
+            self.bill = Some(Box::new(meter.settle(self, outcome)));
+        }
+        self.runtime.metrics.in_flight.dec();
+        self.under_way = None;
+        // The connection reads its next request into the same bytes, once nobody else holds them.
+        self.stand_apart();
+        self.ended = Some((outcome, Instant::now()));
+    }
+
+    /// Writes the access record, counts, and keeps what was decided.
+    pub(crate) fn tell(mut self: Box<Self>) {
+        self.record();
+    }
+
+    fn record(&mut self) {
+        let Some((outcome, ended)) = self.ended else {
+            return;
+        };
+        let elapsed = ended.saturating_duration_since(self.start);
+        self.runtime.metrics.record(self, outcome);
+        self.runtime.log.record(self, outcome, elapsed);
+        if let Some(trail) = self.trail.take() {
+            let mut trace = self.trace.take();
+            if let Some(trace) = &mut trace {
+                trace.said(self.tools.iter().map(Shared::said));
             }
-            let elapsed = self.start.elapsed();
-            self.runtime.metrics.record(self, outcome);
-            self.runtime.log.record(self, outcome, elapsed);
-            if let Some(trail) = self.trail.take() {
-                let mut trace = self.trace.take();
-                if let Some(trace) = &mut trace {
-                    trace.said(self.tools.iter().map(Shared::said));
-                }
-                let decision = Arc::new(Decision::new(self, trail, outcome, elapsed));
-                self.runtime.decisions.keep(&decision);
-                if let Some((tracer, trace)) = self.runtime.tracer.as_ref().zip(trace) {
-                    tracer.take(trace, &decision);
-                }
+            let decision = Arc::new(Decision::new(self, trail, outcome, elapsed));
+            self.runtime.decisions.keep(&decision);
+            if let Some((tracer, trace)) = self.runtime.tracer.as_ref().zip(trace) {
+                tracer.take(trace, &decision);
             }
         }
     }
@@ -318,6 +345,9 @@ impl Facts {
 
 impl Drop for Facts {
     fn drop(&mut self) {
-        self.record(Outcome::Dropped);
+        if self.ended.is_none() {
+            self.end(Outcome::Dropped);
+            self.record();
+        }
     }
 }

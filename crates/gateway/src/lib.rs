@@ -60,6 +60,7 @@ use crate::{
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
         decision::Decisions,
+        ended::Ended,
         histogram::Form,
         log::{Log, declared::Logs},
         metrics::Metrics,
@@ -219,6 +220,8 @@ pub(crate) struct Runtime {
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,
     pub(crate) decisions: Decisions,
+    /// Requests that log, metrics, decisions and spans are still to tell of.
+    pub(crate) ended: Ended,
     pub(crate) attributes: Arc<HeaderAttributes>,
     pub(crate) tracer: Option<Tracer>,
     pub(crate) retries: Budget,
@@ -288,6 +291,7 @@ impl Gateway {
             metrics,
             log: Log::new(options.access_log, &options.telemetry.records, !options.listen),
             decisions: Decisions::new(options.decisions),
+            ended: Ended::start(),
             attributes: Arc::new(options.telemetry.attributes.clone()),
             tracer: options.telemetry.traces.clone().map(Tracer::start),
             retries: Budget::default(),
@@ -415,6 +419,7 @@ impl Gateway {
         server::drain::drain(&self.runtime, serving).await;
         self.runtime.programs.end().await;
         self.runtime.limiter.flush(LIMIT_FLUSH).await;
+        self.runtime.ended.tell();
         self.runtime.log.flush(LOG_FLUSH);
         self.state.load().logs.flush(LOG_FLUSH);
         if let Some(tracer) = &self.runtime.tracer {
@@ -450,6 +455,7 @@ impl Drop for Gateway {
 impl Runtime {
     /// Returns all metrics as text, histograms in `form`.
     pub(crate) fn encode_metrics(&self, form: Form) -> Result<String, std::fmt::Error> {
+        self.ended.tell();
         let spans = self.tracer.as_ref().map_or(0, Tracer::dropped);
         let installed = self.installed.borrow();
         let records = installed.as_ref().map_or(0, |state| state.logs.dropped());

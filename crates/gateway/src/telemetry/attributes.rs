@@ -6,6 +6,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp::json::{self, Object};
 
+use crate::headers;
+
 /// Which headers become which attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderAttributes {
@@ -211,15 +213,13 @@ impl HeaderAttributes {
 
 impl Captured {
     /// Returns the same values in bytes of their own.
-    pub(crate) fn copied(&self) -> Self {
-        let copies = self.0.iter().map(|(at, value)| (*at, copied(value)));
-        Self(copies.collect())
+    pub(crate) fn apart(&self) -> Self {
+        let apart = self
+            .0
+            .iter()
+            .map(|(at, value)| (*at, headers::value_apart(value)));
+        Self(apart.collect())
     }
-}
-
-/// Returns the same value in bytes of its own: a header's may be a slice of all that was read with it.
-pub(super) fn copied(value: &HeaderValue) -> HeaderValue {
-    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 fn pairs(list: &str) -> Result<Vec<(HeaderName, String)>, AttributesError> {
@@ -374,7 +374,7 @@ mod tests {
     fn a_copy_holds_on_to_nothing() {
         let head = bytes::Bytes::from(b"user-agent: curl/8".to_vec());
         let value = HeaderValue::from_maybe_shared(head.slice(12..)).unwrap();
-        let copy = copied(&value);
+        let copy = headers::value_apart(&value);
         drop(value);
         assert!(head.is_unique(), "the copy is a slice of the head");
         assert_eq!(copy, "curl/8");

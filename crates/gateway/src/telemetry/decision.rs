@@ -21,7 +21,7 @@ use llm::{Endpoint, Losses, Severity, Usage, chat::FinishReason};
 use serde_json::{Map, Value, json};
 
 use super::{
-    attributes::{Captured, HeaderAttributes, Signal, copied},
+    attributes::{Captured, HeaderAttributes, Signal},
     error_type::ErrorType,
     log::finish_name,
     tools::Ended,
@@ -140,8 +140,8 @@ impl Decision {
             method: facts.method.clone(),
             path: facts.uri.path().into(),
             host: std::mem::take(&mut facts.host),
-            id: copied(&facts.request_id),
-            user_agent: facts.user_agent.as_ref().map(copied),
+            id: std::mem::replace(&mut facts.request_id, HeaderValue::from_static("")),
+            user_agent: facts.user_agent.take(),
             endpoint: facts.endpoint,
             model: facts.model.take(),
             streamed: facts.streamed,
@@ -161,7 +161,7 @@ impl Decision {
             route: facts.route.clone(),
             messages: facts.tools.iter().map(Shared::take).collect(),
             version: facts.version,
-            captured: facts.captured.copied(),
+            captured: std::mem::take(&mut facts.captured),
             attributes: Arc::clone(facts.attributes()),
         }
     }

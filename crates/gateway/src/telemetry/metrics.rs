@@ -228,7 +228,6 @@ impl Metrics {
 
     /// Counts one request.
     pub(crate) fn record(&self, facts: &Facts, outcome: Outcome) {
-        self.in_flight.dec();
         let unknown = if facts.plain { "plain" } else { "unknown" };
         let mapped = self.mapped(facts.metric_attributes());
         let labels = Request {
@@ -287,7 +286,7 @@ impl Metrics {
             error: failed.then(|| error_type(facts, outcome)),
             mapped,
         };
-        let elapsed = attempt.start.elapsed();
+        let elapsed = facts.ended().saturating_duration_since(attempt.start);
         self.duration
             .get_or_create(&labels)
             .observe(elapsed.as_secs_f64());

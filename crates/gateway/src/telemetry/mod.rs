@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod decision;
+pub(crate) mod ended;
 pub(crate) mod error_type;
 pub(crate) mod exposition;
 mod families;

@@ -168,6 +168,12 @@ impl Details {
         self.response = pick(headers, &self.declared.response);
     }
 
+    /// Lets go of the bytes that the headers came in.
+    pub(crate) fn stand_apart(&mut self) {
+        self.request = headers::apart(&self.request);
+        self.response = headers::apart(&self.response);
+    }
+
     pub(super) fn record(&self, facts: &Facts, outcome: Outcome, elapsed: Duration) {
         let mut request = self.request.clone();
         let model = facts.model.as_deref().map(HeaderValue::from_str);
