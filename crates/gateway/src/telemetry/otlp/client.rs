@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     runtime::Runtime,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -123,7 +123,8 @@ impl Client {
             });
             match sent {
                 Err(error) if error.is_passing() && attempt < ATTEMPTS => {
-                    self.runtime.block_on(tokio::time::sleep(pause));
+                    // A time begins on the runtime that tells it.
+                    self.runtime.block_on(async { sleep(pause).await });
                     pause *= 2;
                     attempt += 1;
                 }
@@ -280,4 +281,60 @@ fn connector(tls: &Tls, grpc: bool) -> Result<(TlsConnector, ServerName<'static>
     let name = ServerName::try_from(bare(&tls.hostname).to_owned())
         .map_err(|_| SendError::Setup(format!("{:?} cannot be the name of a certificate", tls.hostname)))?;
     Ok((TlsConnector::from(Arc::new(config)), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    fn client(port: u16) -> Client {
+        let receiver = Receiver {
+            uri: format!("http://127.0.0.1:{port}/v1/traces")
+                .parse()
+                .expect("an address"),
+            grpc: false,
+            headers: HeaderMap::new(),
+            timeout: Duration::from_secs(20),
+            compressed: false,
+            tls: None,
+        };
+        Client::new(receiver).expect("a client")
+    }
+
+    /// Exporters are threads without a runtime of their own: a receiver that is away must not end them.
+    #[test]
+    fn what_is_not_taken_is_sent_again() {
+        let receiver = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = receiver.local_addr().expect("an address").port();
+        let takes = thread::spawn(move || {
+            drop(receiver.accept());
+            let (mut connection, _) = receiver.accept().expect("a second call");
+            let mut read = Vec::new();
+            while !read.ends_with(b"spans") {
+                let mut piece = [0; 256];
+                let count = connection.read(&mut piece).expect("a request");
+                assert!(count > 0, "a whole request");
+                read.extend_from_slice(&piece[..count]);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            connection.write_all(answer).expect("a reader");
+        });
+        assert!(client(port).send(Service::Traces, b"spans".to_vec()).is_ok());
+        takes.join().expect("two calls");
+    }
+
+    #[test]
+    fn a_receiver_that_is_not_there_is_an_error() {
+        let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = gone.local_addr().expect("an address").port();
+        drop(gone);
+        let sent = client(port).send(Service::Traces, b"spans".to_vec());
+        assert!(matches!(sent, Err(SendError::Connect(_))), "{sent:?}");
+    }
 }
