@@ -432,10 +432,57 @@ mod tests {
             json!([{ "methods": [{ "value": "GET" }, { "value": "POST" }], "path": { "value": "/v1" } }]),
             Some("rule-2-method-0_rule-2-method-0_rule-2-path-0_rule-2-path-0_"),
         );
+        check(
+            json!([{ "sourceCIDR": { "value": "192.168.0.0/16", "invert": true } }]),
+            Some("masked_remote_address_invert:192.168.0.0/16_"),
+        );
+        check(
+            json!([{ "sourceCIDR": { "value": "192.168.0.0/16", "type": "Distinct", "invert": true } }]),
+            Some("masked_remote_address_invert:192.168.0.0/16_remote_address_10.1.2.3_"),
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-plan", "type": "RegularExpression", "value": "g.*", "invert": true }] }]),
+            None,
+        );
+        check(
+            json!([{ "headers": [{ "name": "x-absent", "value": "free", "invert": true }] }]),
+            Some("rule-2-match-0_rule-2-match-0_"),
+        );
+        check(
+            json!([{ "methods": [{ "value": "POST", "invert": true }] }]),
+            None,
+        );
+        check(
+            json!([{ "methods": [{ "value": "GET", "invert": true }] }]),
+            Some("rule-2-method-0_rule-2-method-0_"),
+        );
+        for (kind, value, invert, holds) in [
+            ("Exact", "/v1/chat/completions", false, true),
+            ("Exact", "/v1", false, false),
+            ("Exact", "/v1", true, true),
+            ("RegularExpression", "/v1/.*", false, true),
+            ("RegularExpression", "/v1", false, false),
+            ("PathPrefix", "/v1/chat", true, false),
+        ] {
+            let path = json!({ "type": kind, "value": value, "invert": invert });
+            let found = holds.then_some("rule-2-path-0_rule-2-path-0_");
+            check(json!([{ "path": path }]), found);
+        }
         check(json!([{ "path": { "value": "/v" } }]), None);
         check(
             json!([{ "queryParams": [{ "name": "tier", "type": "Distinct" }] }]),
             Some("rule-2-match-0_a_"),
+        );
+        check(
+            json!([
+                { "headers": [{ "name": "x-plan", "type": "Distinct" }] },
+                { "queryParams": [{ "name": "tier", "type": "RegularExpression", "value": "a|b" }] },
+            ]),
+            Some("rule-2-match-0_gold_rule-2-match-1_rule-2-match-1_"),
+        );
+        check(
+            json!([{ "queryParams": [{ "name": "tier", "value": "b" }] }]),
+            None,
         );
     }
 

@@ -215,6 +215,70 @@ fn limits_come_with_requests() {
     );
 }
 
+/// A unit of its own is a window of its own, and what was used of another stays there.
+#[test]
+fn limits_come_in_units_of_their_own() {
+    let mut rules = token_rule(10);
+    rules[0]["limit"]["fromMetadata"] = json!({ "namespace": "authz", "key": "limit" });
+    let mut client = Client::new(rules, &Switches::default());
+    let own = |requests: Value, unit: &str| {
+        said(json!({ "limit": { "requests_per_unit": requests, "unit": unit } }))
+    };
+    client.metadata = own(json!(20.0), "HOUR");
+    assert_eq!(client.run("a", &tokens(5, 0)), 4);
+    client.metadata = own(json!(30), "HOUR");
+    assert_eq!(client.run("a", &tokens(5, 0)), 2, "what was used stays");
+    client.metadata = own(json!(20), "MINUTE");
+    assert_eq!(client.run("a", &tokens(5, 0)), 4, "another window");
+    for (user, requests, unit) in [
+        ("b", json!("20"), "HOUR"),
+        ("c", json!(20.5), "HOUR"),
+        ("d", json!(20), "hour"),
+    ] {
+        client.metadata = own(requests, unit);
+        assert_eq!(
+            client.run(user, &tokens(5, 0)),
+            2,
+            "{user}: the limit of the rule"
+        );
+    }
+    // Nothing is left of nothing, so that a tenant is suspended at once.
+    client.metadata = own(json!(0), "DAY");
+    assert_eq!(client.run("suspended", &tokens(0, 0)), 0);
+}
+
+/// What a request counts when it arrives may be somebody else's word; what is no such number counts nothing.
+#[test]
+fn requests_count_what_is_said_of_them() {
+    let weight = json!({ "from": "Metadata", "metadata": { "namespace": "authz", "key": "weight" } });
+    let rule = |cost: Value| json!([{ "limit": { "requests": 10, "unit": "Hour" }, "cost": cost }]);
+    let mut client = Client::new(rule(json!({ "request": weight })), &Switches::default());
+    let mut check = |weight: Value, used: &[u64]| {
+        client.metadata = said(json!({ "weight": weight }));
+        assert!(client.begin("a", &tokens(1, 1)).is_ok(), "{weight}");
+        let found: Vec<u64> = client.counters().into_iter().map(|(_, used)| used).collect();
+        assert_eq!(found, used, "{weight}");
+    };
+    for none in [
+        Value::Null,
+        json!("4"),
+        json!(-1),
+        json!(0.5),
+        json!(1_000_000_001_u64),
+        json!(0),
+    ] {
+        check(none, &[]);
+    }
+    check(json!(4), &[4]);
+    check(json!(6.0), &[10]);
+    client.metadata = said(json!({ "weight": 1 }));
+    assert!(client.begin("a", &tokens(1, 1)).is_err());
+    // A number for each answer, whatever its tokens are.
+    let fixed = json!({ "request": { "from": "Number", "number": 0 }, "response": { "from": "Number", "number": 5 } });
+    let mut client = Client::new(rule(fixed), &Switches::default());
+    assert_eq!(client.run("a", &tokens(100, 100)), 2);
+}
+
 #[test]
 fn every_rule_counts_and_each_can_refuse() {
     let mut shadow = token_rule(1)[0].clone();
