@@ -291,8 +291,7 @@ struct Counted {
     prompt_tokens_details: Option<Prompt>,
     completion_tokens_details: Option<Completion>,
     prompt_cache_hit_tokens: Option<Count>,
-    #[serde(rename = "total_tokens")]
-    _total_tokens: Silent,
+    total_tokens: Option<Count>,
     #[serde(rename = "prompt_cache_miss_tokens")]
     _prompt_cache_miss_tokens: Silent,
 }
@@ -317,8 +316,11 @@ impl Counted {
         let prompt = self.prompt_tokens_details.unwrap_or_default();
         let cache_read = count(prompt.cached_tokens.or(self.prompt_cache_hit_tokens));
         let cache_write = count(prompt.cache_creation_input_tokens.or(prompt.cache_write_tokens));
+        let whole = count(self.prompt_tokens);
+        // Some leave what was thought out of the answer and count it in the total alone.
+        let beside = count(self.total_tokens).map(|total| total.saturating_sub(whole.unwrap_or(total)));
         let usage = Usage {
-            input: count(self.prompt_tokens).map(|prompt| {
+            input: whole.map(|prompt| {
                 prompt
                     .saturating_sub(cache_read.unwrap_or(0))
                     .saturating_sub(cache_write.unwrap_or(0))
@@ -326,7 +328,7 @@ impl Counted {
             cache_read,
             cache_write,
             cache_write_hour: None,
-            output: count(self.completion_tokens),
+            output: count(self.completion_tokens).map(|written| written.max(beside.unwrap_or(0))),
             reasoning: count(
                 self.completion_tokens_details
                     .unwrap_or_default()

@@ -259,5 +259,20 @@ fn counts_are_read_wherever_they_are() {
         json!({"prompt_tokens": 3, "prompt_cache_hit_tokens": 2, "prompt_tokens_details": null}),
         [Some(1), Some(2), None, None, None],
     );
+    // What was thought is part of the answer, and the total knows it.
+    check(
+        json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 12,
+            "completion_tokens_details": {"reasoning_tokens": 7}}),
+        [Some(3), None, None, Some(9), Some(7)],
+    );
+    check(
+        json!({"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12,
+            "completion_tokens_details": {"reasoning_tokens": 7}}),
+        [Some(3), None, None, Some(9), Some(7)],
+    );
+    check(
+        json!({"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 0}),
+        [Some(3), None, None, Some(9), None],
+    );
     check(Value::Null, [None; 5]);
 }
