@@ -70,7 +70,12 @@ impl Budget {
                 return None;
             }
             self.until = said + STEP;
-            let more = more(facts, &observed.usage, self.until);
+            let most = facts.meter.as_ref().and_then(|meter| meter.estimate.output);
+            // Who says how long an answer may be is not sent a longer one: nothing is to be held beyond that.
+            let until = most
+                .filter(|most| *most >= said)
+                .map_or(self.until, |most| most.min(self.until));
+            let more = more(facts, &observed.usage, until);
             if more.is_empty() {
                 return None;
             }
