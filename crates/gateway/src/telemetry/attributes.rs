@@ -6,6 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp::json::{self, Object};
 
+use super::log::MEMBERS;
 use crate::headers;
 
 /// Which headers become which attributes.
@@ -63,6 +64,9 @@ pub enum AttributesError {
     /// A label that metrics cannot have, since they have it already, or nobody can read it.
     #[error("\"{0}\" cannot be a label of metrics: {1}")]
     Label(String, &'static str),
+    /// A member that access records have already: a reader of JSON takes one of two, and nobody knows which.
+    #[error("\"{0}\" cannot be a member of access records: they have it already")]
+    Member(String),
 }
 
 impl HeaderAttributes {
@@ -90,7 +94,22 @@ impl HeaderAttributes {
             }
         }
         attributes.check_labels()?;
+        attributes.check_members()?;
         Ok(attributes)
+    }
+
+    /// Checks that `list` is one of pairs, whatever they are for.
+    pub(super) fn check_pairs(list: &str) -> Result<(), AttributesError> {
+        pairs(list).map(drop)
+    }
+
+    fn check_members(&self) -> Result<(), AttributesError> {
+        let of_logs = |row: &Row| row.names.get(Signal::Logs as usize).cloned().flatten();
+        let mut names = self.rows.iter().filter_map(of_logs);
+        match names.find(|name| MEMBERS.contains(&name.attribute.as_str())) {
+            Some(name) => Err(AttributesError::Member(name.attribute)),
+            None => Ok(()),
+        }
     }
 
     /// Checks that metrics can have the labels beside their own ones: a scraper takes nothing at all of what has a label
@@ -334,8 +353,8 @@ mod tests {
                 other => other.to_string(),
             });
             assert_eq!(found.as_deref(), faulty, "{list}");
-            // Spans and records have no labels.
-            assert!(HeaderAttributes::parse(None, Some(list), None, Some(list)).is_ok());
+            // Spans have no labels.
+            assert!(HeaderAttributes::parse(None, Some(list), None, None).is_ok());
         };
         check("a:team.id,b:user.id", None);
         check("a:gen_ai.request.model", Some("gen_ai.request.model"));
@@ -345,6 +364,20 @@ mod tests {
         check("a:__name__", Some("__name__"));
         check("a:team.id,b:team-id", Some("team-id"));
         check("a:team.id,b:team.id", None);
+    }
+
+    #[test]
+    fn what_records_have_already_is_named() {
+        let check = |logs: &str, faulty: Option<&str>| {
+            let read = HeaderAttributes::parse(None, None, None, Some(logs));
+            let expected = faulty.map(|name| AttributesError::Member(name.to_owned()));
+            assert_eq!(read.err(), expected, "{logs}");
+        };
+        check("a:team.id,b:session.id", None);
+        check("a:response_code", Some("response_code"));
+        check("a:team,b:mcp.tool.name", Some("mcp.tool.name"));
+        assert!(HeaderAttributes::parse(Some("a:outcome"), None, None, None).is_err());
+        assert!(HeaderAttributes::parse(Some("a:team"), Some("a:attempts"), None, None).is_ok());
     }
 
     #[test]

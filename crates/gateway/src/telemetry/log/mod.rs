@@ -24,7 +24,7 @@ use crate::{
 };
 use members::Line;
 use record::Record;
-pub(super) use record::finish_name;
+pub(super) use record::{MEMBERS, finish_name};
 pub(crate) use sender::{LogRecord, Sender};
 pub(crate) use writer::Writer;
 

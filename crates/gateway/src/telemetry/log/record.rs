@@ -256,6 +256,52 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The names of all members, which no header becomes.
+pub(in crate::telemetry) const MEMBERS: &[&str] = &[
+    ":authority",
+    "attempts",
+    "bytes_received",
+    "bytes_sent",
+    "costs",
+    "duration",
+    "error",
+    "gen_ai.operation.name",
+    "gen_ai.provider.name",
+    "gen_ai.request.model",
+    "gen_ai.request.model_override",
+    "gen_ai.response.finish_reason",
+    "gen_ai.response.model",
+    "gen_ai.usage.audio_seconds",
+    "gen_ai.usage.cached_input_tokens",
+    "gen_ai.usage.cost",
+    "gen_ai.usage.cost_currency",
+    "gen_ai.usage.estimated",
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.reasoning_tokens",
+    "gen_ai.usage.search_units",
+    "gen_ai.usage.total_tokens",
+    "jsonrpc.request.id",
+    "losses",
+    "mcp.method.name",
+    "mcp.provider.name",
+    "mcp.resource.uri",
+    "mcp.session.id",
+    "mcp.tool.name",
+    "method",
+    "outcome",
+    "protocol",
+    "request.path",
+    "response_code",
+    "route_name",
+    "rpc.response.status_code",
+    "start_time",
+    "time_to_first_token",
+    "upstream_cluster",
+    "user-agent",
+    "x-request-id",
+];
+
 /// Returns the costs in the order of their names, which are told apart.
 fn costs(facts: &Facts) -> Vec<(&str, u64)> {
     let costs = facts.bill.iter().flat_map(|bill| &bill.costs);
