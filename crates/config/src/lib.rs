@@ -22,6 +22,7 @@ pub mod resources;
 pub mod router;
 pub mod secret;
 pub mod snapshot;
+pub mod words;
 
 pub use credential::Credential;
 pub use kind::schema;

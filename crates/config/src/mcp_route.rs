@@ -13,6 +13,7 @@ use crate::{
     kind::mcp_route::ServerInfo,
     mcp_access::Access,
     snapshot::{Endpoint, Rule, Tls},
+    words::Vocabularies,
 };
 
 /// Where clients look for what a server says of itself to those who want to log in (RFC 9728, section 3).
@@ -57,6 +58,8 @@ pub struct Route {
     pub max_token: usize,
     /// Stands for the route where a policy treats its requests: limits, faults, and how large they may be.
     pub treated: Option<Arc<Rule>>,
+    /// In which words spans tell of its messages; `None` for those of the process.
+    pub words: Option<Vocabularies>,
     /// Who may use it, and what of it.
     pub access: Access,
     /// Why nobody may use it: something that restricts access to it cannot be honoured.

@@ -31,6 +31,7 @@ use crate::{
     intake::Intake,
     plain::Plain,
     router::McpRouter,
+    words::Vocabularies,
 };
 
 /// Everything that was declared, resolved.
@@ -116,6 +117,10 @@ pub struct Rule {
     pub traffic: Option<Arc<Traffic>>,
     /// What is counted for each reply; `None` for nothing.
     pub costs: Option<Arc<Costs>>,
+    /// What models cost in money of which their backend does not say so; `None` where nobody says.
+    pub prices: Option<Arc<Prices>>,
+    /// In which words spans tell of its requests; `None` for those of the process.
+    pub words: Option<Vocabularies>,
     /// How much is let through; `None` for everything.
     pub limits: Option<Arc<Limits>>,
 }
@@ -440,6 +445,12 @@ impl Rule {
         }
         if let Some(costs) = &self.costs {
             dump["costs"] = costs.keys().collect();
+        }
+        if let Some(prices) = &self.prices {
+            dump["prices"] = json!(prices.to_string());
+        }
+        if let Some(words) = self.words {
+            dump["words"] = json!(words.names());
         }
         if let Some(limits) = &self.limits {
             dump["limits"] = limits.rules.iter().map(|rule| &*rule.id).collect();

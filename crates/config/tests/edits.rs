@@ -196,7 +196,7 @@ fn same_rule(rule: &Rule, wanted: &Rule) {
 const SLOTS: &[&[&str]] = &[
     &[GATEWAY, GATEWAY_COUNTING, NOTHING],
     &[CLOSED_GATEWAY, NOTHING],
-    &[CONFIG, CONFIG_PRICED, CONFIG_BROKEN, NOTHING],
+    &[CONFIG, CONFIG_PRICED, CONFIG_PAID, CONFIG_BROKEN, NOTHING],
     &[BACKEND, BACKEND_MOVED, BACKEND_BROKEN, NOTHING],
     &[SERVICE, SERVICE_DRESSED, SERVICE_ELSEWHERE, NOTHING],
     &[FAR_SERVICE, NOTHING],
@@ -239,6 +239,10 @@ spec: {gatewayClassName: c, listeners: [{name: http, protocol: HTTP, port: 8081}
 const CONFIG: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: GatewayConfig
 metadata: {name: all}
+spec: {globalLLMRequestCosts: [{metadataKey: total, type: TotalToken}]}";
+const CONFIG_PAID: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: GatewayConfig
+metadata: {name: all, annotations: {tollgate.dev/prices: 'USD; input=1'}}
 spec: {globalLLMRequestCosts: [{metadataKey: total, type: TotalToken}]}";
 const CONFIG_PRICED: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: GatewayConfig

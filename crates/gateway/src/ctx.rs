@@ -31,6 +31,9 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How many known names an error about an unknown one suggests.
 const SUGGESTIONS: usize = 3;
 
+/// How much of a model is told that nobody serves: a client chooses how long its name is.
+const MAX_UNKNOWN: usize = 200;
+
 /// One request on its way through the gateway.
 pub(crate) struct Ctx {
     /// What is served, loaded once: a request never sees two snapshots.
@@ -245,10 +248,17 @@ impl Ctx {
         let listener = self.listener();
         let rule = listener.and_then(|listener| listener.router.route(&asked));
         let Some(rule) = rule.cloned() else {
-            return Err(unknown_model(listener, host, model));
+            let error = unknown_model(listener, host, model);
+            self.facts.model = Some(model.chars().take(MAX_UNKNOWN).collect());
+            self.facts.streamed = stream;
+            return Err(error);
         };
         self.facts.model = Some(model.to_owned());
         self.facts.streamed = stream;
+        self.facts.route = Some(Arc::clone(&rule.route));
+        if let Some(trace) = &mut self.facts.trace {
+            trace.say_in(rule.words);
+        }
         if let Some(trail) = &mut self.facts.trail {
             trail.rule = Some(Arc::clone(&rule));
         }
@@ -385,7 +395,7 @@ fn unknown_model(listener: Option<&Listener>, host: &str, model: &str) -> ApiErr
     } else {
         format!("; did you mean {}?", nearest.join(", "))
     };
-    let shown: String = model.chars().take(200).collect();
+    let shown: String = model.chars().take(MAX_UNKNOWN).collect();
     ApiError::new(
         ErrorKind::NotFound,
         format!("the model \"{shown}\" is not served here{hint}"),

@@ -43,7 +43,8 @@ pub(crate) struct Facts {
     pub(crate) request_id: HeaderValue,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) endpoint: Option<&'static Endpoint>,
-    /// The model in the client's words; `None` until a route was found for it.
+    /// The model in the client's words, or how it begins where no route is for it; `None` until one was
+    /// looked for.
     pub(crate) model: Option<String>,
     pub(crate) streamed: bool,
     pub(crate) route: Option<Arc<str>>,
@@ -106,6 +107,8 @@ pub(crate) struct Attempted {
     pub(crate) start: Instant,
     /// The upstream's address, as its calls name it.
     pub(crate) host: Option<HeaderValue>,
+    /// How many bytes it was sent in place of the client's own.
+    pub(crate) replaced: Option<usize>,
     /// From the start of the attempt to the first bytes of a streamed reply.
     pub(crate) first_token: Option<Duration>,
 }

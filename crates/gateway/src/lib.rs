@@ -77,7 +77,7 @@ pub use crate::{
         level::LogLevel,
         otlp::{Bounds, Destination, Export, Push, Receiver, SendError},
         settings::{AccessRecords, Telemetry, TelemetryError},
-        trace::{Hide, Limits, Propagator, Sampler, Traces, Vocabulary, Words},
+        trace::{Hide, Limits, Propagator, Sampler, Speech, Traces},
     },
 };
 

@@ -297,6 +297,8 @@ impl Compiling<'_> {
             plain: Some(Arc::new(plain)),
             traffic: None,
             costs: None,
+            prices: None,
+            words: None,
             limits: None,
         }
     }

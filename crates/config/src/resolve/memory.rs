@@ -49,7 +49,7 @@ pub(super) struct Sources<R> {
     /// What each reference leads to, in order, or why it leads nowhere.
     pub(super) references: Vec<Result<Arc<R>, String>>,
     /// What its Gateways have for all routes.
-    pub(super) config: Option<Arc<GatewayConfig>>,
+    pub(super) config: Option<Declared<GatewayConfig>>,
 }
 
 /// What a route comes to, wherever it is attached.
@@ -176,9 +176,14 @@ impl<R> Sources<R> {
             (Err(one), Err(other)) => one == other,
             (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
         };
+        let config = match (&self.config, &other.config) {
+            (Some(one), Some(other)) => {
+                Arc::ptr_eq(&one.spec, &other.spec) && Arc::ptr_eq(&one.metadata, &other.metadata)
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         let (own, others) = (&self.references, &other.references);
-        own.len() == others.len()
-            && own.iter().zip(others).all(same)
-            && self.config.as_ref().map(Arc::as_ptr) == other.config.as_ref().map(Arc::as_ptr)
+        own.len() == others.len() && own.iter().zip(others).all(same) && config
     }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use policy::{
-    cost::Costs,
+    cost::{
+        Costs,
+        prices::{Prices, PricesError},
+    },
     quota::{Owner, Quota, Together},
     rate_limit::{
         Switches,
@@ -15,7 +18,7 @@ use policy::{
     },
 };
 
-use super::{Notes, ordered, parameters::GATEWAY_CONFIG, target};
+use super::{Notes, ordered, parameters::GATEWAY_CONFIG, schemas::PRICES, target};
 use crate::{
     Key, Resources, Severity,
     kind::{AI, AIGatewayRoute, GatewayConfig, QuotaPolicy},
@@ -41,6 +44,10 @@ const BUCKETS: &str = "tollgate.dev/quota-buckets";
 pub(super) fn check(resources: &Resources, notes: &mut Notes) {
     let kind = "GatewayConfig";
     for (key, declared) in &resources.gateway_configs {
+        if let Some(Err(error)) = priced(declared) {
+            let field = format!("metadata.annotations[{PRICES}]");
+            notes.refuse(kind, key, "InvalidPrices", field, error.to_string());
+        }
         let mut keys = BTreeSet::new();
         for (index, cost) in declared.spec.global_llm_request_costs.iter().enumerate() {
             let field = |name: &str| format!("spec.globalLLMRequestCosts[{index}].{name}");
@@ -75,13 +82,24 @@ pub(super) fn costs(
     Some(Arc::new(costs)).filter(|costs| !costs.is_empty())
 }
 
+/// Returns what models cost in money of which their backends do not say so, where the Gateways of a route have `config`.
+pub(super) fn prices(config: Option<&Declared<GatewayConfig>>) -> Option<Arc<Prices>> {
+    // What is wrong with it is said of the resource that it stands in.
+    priced(config?)?.ok().map(Arc::new)
+}
+
+fn priced(config: &Declared<GatewayConfig>) -> Option<Result<Prices, PricesError>> {
+    let written = config.metadata.annotations.get(PRICES)?;
+    Some(Prices::parse(written))
+}
+
 /// Returns the GatewayConfig of a route: that of the first of its Gateways that has one.
 pub(super) fn config<'r>(
     resources: &'r Resources,
     key: &Key,
     route: &AIGatewayRoute,
     notes: &Notes,
-) -> Option<&'r Arc<GatewayConfig>> {
+) -> Option<&'r Declared<GatewayConfig>> {
     if resources.gateway_configs.is_empty() {
         return None;
     }
@@ -93,7 +111,7 @@ pub(super) fn config<'r>(
         let accepted = notes.accepts("GatewayConfig", &config);
         resources.gateway_configs.get(&config).filter(|_| accepted)
     });
-    configs.next().map(|config| &config.spec)
+    configs.next()
 }
 
 /// Returns the quotas, by AIServiceBackend.

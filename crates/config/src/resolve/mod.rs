@@ -38,6 +38,7 @@ mod reference;
 mod routes;
 mod schemas;
 mod services;
+mod spans;
 mod targets;
 mod terms;
 mod traffic;

@@ -18,7 +18,7 @@ use super::{
     memory::{Compiled, Memory, Sources},
     metering, permitted,
     proxies::Ways,
-    target,
+    spans, target,
     targets::{Routed, Site},
     traffic::{self, Own},
 };
@@ -311,7 +311,10 @@ fn rules(
     sources: &Sources<Service>,
     notes: &mut Notes,
 ) -> Vec<Entry> {
-    let costs = metering::costs(sources.config.as_deref(), key, &route.spec, notes);
+    let config = sources.config.as_ref();
+    let costs = metering::costs(config.map(|config| &*config.spec), key, &route.spec, notes);
+    let prices = metering::prices(config);
+    let words = spans::words(KIND, key, &route.metadata, notes);
     let mut services = sources.references.iter();
     let created = route.metadata.creation_timestamp;
     let annotations = annotations(&route.metadata);
@@ -340,6 +343,8 @@ fn rules(
                     plain: None,
                     traffic: None,
                     costs: costs.clone(),
+                    prices: prices.clone(),
+                    words,
                     limits: None,
                 }),
                 listener: Host::Any,

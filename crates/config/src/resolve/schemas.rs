@@ -13,7 +13,7 @@ pub(super) const FLAGS: &str = "tollgate.dev/anthropic-beta";
 /// Says what models of a backend can, over what is known of them.
 pub(super) const ABILITIES: &str = "tollgate.dev/capabilities";
 
-/// Says what models of a backend cost in money.
+/// Says what models of a backend cost in money, or those of all backends.
 pub(super) const PRICES: &str = "tollgate.dev/prices";
 
 /// What a schema stands for.

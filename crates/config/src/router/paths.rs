@@ -90,6 +90,8 @@ mod tests {
                 plain: is_plain.then(Arc::<Plain>::default),
                 traffic: None,
                 costs: None,
+                prices: None,
+                words: None,
                 limits: None,
                 annotations: None,
             }),

@@ -28,6 +28,8 @@ fn entry(route: &str, index: usize, hosts: &[&str], matches: &[&[(&str, &str)]])
             plain: None,
             traffic: None,
             costs: None,
+            prices: None,
+            words: None,
             limits: None,
             annotations: None,
         }),

@@ -63,6 +63,14 @@ impl Asked<'_> {
         }
     }
 
+    /// Returns whether an upstream is sent something else than the client's own bytes.
+    pub(super) fn is_replaced_by(&self, body: &Bytes) -> bool {
+        match self {
+            Asked::Document(inbound) => inbound.bytes().as_ptr_range() != body.as_ptr_range(),
+            Asked::Form(_) => true,
+        }
+    }
+
     /// Returns whether the client wants a stream, as far as is known.
     pub(super) fn stream(&self) -> bool {
         match self {

@@ -121,6 +121,7 @@ impl Attempt<'_> {
             start: std::time::Instant::now(),
             host: None,
             first_token: None,
+            replaced: None,
         });
         let target = Target {
             provider: backend.provider,
@@ -171,6 +172,9 @@ impl Attempt<'_> {
             return Box::pin(self.ask_each(ctx, several, reply, losses)).await;
         }
         let (mut request, body) = self.request(&client.host, head, payload)?;
+        if let Some((attempt, body)) = ctx.facts.attempt.as_mut().zip(body.as_ref()) {
+            attempt.replaced = self.asked.is_replaced_by(body).then_some(body.len());
+        }
         if let Some(trace) = &mut ctx.facts.trace {
             trace.call(ctx.facts.attempts, request.headers_mut());
         }

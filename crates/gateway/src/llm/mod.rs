@@ -85,7 +85,6 @@ async fn attempts(
     let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
     let codings = client_headers.get(header::ACCEPT_ENCODING).cloned();
     headers::to_upstream(&mut client_headers, ctx.request_id());
-    ctx.facts.route = Some(Arc::clone(&rule.route));
     ctx.facts.tells_losses = lossy(rule) != Lossy::Untold;
     let holder = ctx.holder.take();
     let has_it = |candidate: &Candidate| {

@@ -103,6 +103,9 @@ pub(crate) async fn serve(
     mut body: Given,
 ) -> Answer {
     ctx.facts.route = Some(Arc::clone(&route.id));
+    if let Some(trace) = &mut ctx.facts.trace {
+        trace.say_in(route.words);
+    }
     if let Some(answer) = policies.as_ref().and_then(|policies| preflight(policies, &head)) {
         return answer;
     }

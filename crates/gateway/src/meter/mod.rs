@@ -64,6 +64,8 @@ pub(crate) struct Bill {
     pub(crate) estimated: bool,
     /// The costs, by name.
     pub(crate) costs: Vec<(Arc<str>, u64)>,
+    /// What it has cost the quota of its backend's model; `None` without one.
+    pub(crate) quota: Option<u64>,
     /// What it has cost in money; `None` where that is not known.
     pub(crate) charge: Option<Charge>,
 }
@@ -95,10 +97,11 @@ impl Bill {
 pub(crate) fn meters(rule: &Rule) -> bool {
     rule.costs.is_some()
         || rule.limits.is_some()
+        || rule.prices.is_some()
         || rule
             .candidates
             .iter()
-            .any(|candidate| quota(candidate).is_some() || prices(candidate).is_some())
+            .any(|candidate| quota(candidate).is_some() || own_prices(candidate).is_some())
 }
 
 /// Begins to meter a request, and holds it against the limits of `rule`. What the client is to be told of them is
@@ -199,7 +202,8 @@ pub(crate) async fn attempt(
     ctx.runtime.limiter.settle(before, None, now);
     let Some((backend, quota)) = quota(candidate) else {
         meter.decision = meter.decision.map(Decision::pass);
-        meter.prices = prices(candidate).cloned();
+        let model = candidate.model.as_deref().unwrap_or(asked.model());
+        meter.prices = prices(rule, candidate, model).cloned();
         return Ok(());
     };
     let usage = expected(ctx, usage);
@@ -225,7 +229,7 @@ pub(crate) async fn attempt(
     unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
         meter.attempt = admitted.ticket;
-        meter.prices = prices(candidate).cloned();
+        meter.prices = prices(rule, candidate, model).cloned();
     }
     Ok(())
 }
@@ -283,6 +287,7 @@ impl Meter {
             .and_then(|prices| prices.of(&attempted.model, usage, facts.seconds));
         let subject = subject(facts, attempted, usage, spent);
         limiter.settle(ticket, Some(&subject), now);
+        bill.quota = attempt.costs(&subject);
         limiter.settle(attempt, Some(&subject), now);
         for (key, number, failure) in costs.iter().flat_map(|costs| costs.of(&subject)) {
             if let Some(failure) = failure {
@@ -354,7 +359,18 @@ fn quota(candidate: &Candidate) -> Option<(&Arc<str>, &policy::quota::Quota)> {
     Some((&backend.id, backend.quota.as_deref()?))
 }
 
-fn prices(candidate: &Candidate) -> Option<&Arc<Prices>> {
+/// Returns the list that has prices for `model`: the backend's own, or else that of the Gateways. Where neither has any, the
+/// backend's says so.
+fn prices<'a>(rule: &'a Rule, candidate: &'a Candidate, model: &str) -> Option<&'a Arc<Prices>> {
+    let own = own_prices(candidate);
+    let usual = rule.prices.as_ref();
+    match own {
+        Some(own) if own.has(model) => Some(own),
+        own => usual.filter(|usual| own.is_none() || usual.has(model)).or(own),
+    }
+}
+
+fn own_prices(candidate: &Candidate) -> Option<&Arc<Prices>> {
     candidate.backend.as_ref().ok()?.prices.as_ref()
 }
 
@@ -374,7 +390,7 @@ fn request<'a>(
         .and_then(|candidate| candidate.model.as_deref())
         .unwrap_or(model);
     let spent = candidate
-        .and_then(prices)
+        .and_then(|candidate| prices(rule, candidate, asked))
         .and_then(|prices| prices.of(asked, usage, None));
     Request {
         subject: selector::Subject {

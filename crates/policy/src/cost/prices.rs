@@ -136,6 +136,11 @@ impl Prices {
         &self.currency
     }
 
+    /// Returns whether the list has prices for `model`.
+    pub fn has(&self, model: &str) -> bool {
+        self.entries.iter().any(|entry| entry.fits(model))
+    }
+
     /// Returns what an answer of `model` has cost that has used `usage` and `seconds` of audio; `None` if the model has no
     /// prices.
     pub fn of(&self, model: &str, usage: &Usage, seconds: Option<u64>) -> Option<Spent> {

@@ -164,6 +164,11 @@ impl Ticket {
         self.0.append(other.0);
     }
 
+    /// Returns what an answer that has used `spent` costs, by the last of those whom it is owed to.
+    pub fn costs(&self, spent: &cost::Subject<'_>) -> Option<u64> {
+        Some(self.0.askers.last()?.costs(spent))
+    }
+
     /// Returns whether an answer may be cut off that goes on beyond what is held for it.
     pub fn cuts(&self) -> bool {
         self.0.askers.iter().any(|asker| asker.cuts)

@@ -20,6 +20,7 @@ use super::{
     listeners::Listeners,
     memory::{Compiled, Memory, Sources},
     routes::Guards,
+    spans,
     targets::Routed,
     traffic,
     validate::Faults,
@@ -190,6 +191,7 @@ fn route(
         max_token: spec
             .max_session_token_bytes
             .map_or(MAX_TOKEN, |own| usize::try_from(own).unwrap_or(MAX_TOKEN)),
+        words: spans::words(KIND, key, &declared.metadata, notes),
         access: access::own(from, key, spec, access, notes),
         shut,
         treated: None,

@@ -135,6 +135,8 @@ fn rule(route: &Arc<str>, traffic: Arc<Traffic>) -> Rule {
         policies: None,
         plain: None,
         costs: None,
+        prices: None,
+        words: None,
         limits: traffic.limits.clone(),
         traffic: Some(traffic),
     }

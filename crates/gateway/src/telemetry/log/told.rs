@@ -135,6 +135,8 @@ impl Told<'_> {
             "model_name_override" => json!(attempt.map(|attempt| attempt.model.as_str())),
             "route_name" => json!(facts.route.as_deref()),
             "response_model" => json!(facts.response_model),
+            "content_length" => json!(attempt.and_then(|attempt| attempt.replaced)),
+            "quota_cost" => json!(facts.bill.as_ref().and_then(|bill| bill.quota)),
             "token_latency_ttft" => {
                 let first = attempt.and_then(|attempt| attempt.first_token);
                 json!(first.map(|first| u64::try_from(first.as_millis()).ok()))

@@ -5,11 +5,13 @@ mod receiver;
 
 use std::time::Duration;
 
+use config::words::Vocabularies;
+
 use self::receiver::export;
 use super::{
     attributes::{AttributesError, HeaderAttributes},
     otlp::{Bounds, Destination, Export, Push},
-    trace::{Hide, Limits, Propagator, Sampler, Traces, Vocabulary, Words, is_true},
+    trace::{Hide, Limits, Propagator, Sampler, Speech, Traces, is_true},
 };
 
 /// What is told of requests beside the access log.
@@ -82,24 +84,34 @@ fn attributes(variable: Variable<'_>) -> Result<HeaderAttributes, TelemetryError
     let lists = LISTS.map(|name| (name, variable(name)));
     // Each is read alone first, so that an error can name it.
     for (name, list) in &lists {
-        HeaderAttributes::parse(list.as_deref(), Some(""), None, Some(""))
+        HeaderAttributes::check_pairs(list.as_deref().unwrap_or_default())
             .map_err(|error| TelemetryError::Attributes(name, error))?;
     }
     let [base, spans, metrics, logs] = lists.map(|(_, list)| list);
-    HeaderAttributes::parse(
+    let all = HeaderAttributes::parse(
         base.as_deref(),
         spans.as_deref(),
         metrics.as_deref(),
         logs.as_deref(),
-    )
-    .map_err(|error| TelemetryError::Attributes(LISTS[0], error))
+    );
+    all.map_err(|error| {
+        let of_base = HeaderAttributes::parse(base.as_deref(), Some(""), None, Some(""));
+        let name = if of_base.err().as_ref() == Some(&error) {
+            LISTS[0]
+        } else if matches!(error, AttributesError::Member(_)) {
+            LISTS[3]
+        } else {
+            LISTS[2]
+        };
+        TelemetryError::Attributes(name, error)
+    })
 }
 
 fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
     let Some(export) = export(variable, "TRACES", "v1/traces", &["none"])? else {
         return Ok(None);
     };
-    let words = words(variable)?;
+    let speech = speech(variable)?;
     let sampler = match variable("OTEL_TRACES_SAMPLER") {
         None => Sampler::default(),
         Some(name) => Sampler::parse(name.trim(), variable("OTEL_TRACES_SAMPLER_ARG").as_deref())
@@ -109,8 +121,8 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
     Ok(Some(Traces {
         sampler,
         propagators: propagators(variable)?,
-        limits: limits(variable, &words)?,
-        words,
+        limits: limits(variable)?,
+        speech,
         export,
         bounds: Bounds {
             queue,
@@ -121,37 +133,23 @@ fn traces(variable: Variable<'_>) -> Result<Option<Traces>, TelemetryError> {
     }))
 }
 
-/// Reads one vocabulary, or both in the order in which they are named.
-fn words(variable: Variable<'_>) -> Result<Words, TelemetryError> {
+/// Reads what spans say: one vocabulary, or both in the order in which they are named.
+fn speech(variable: Variable<'_>) -> Result<Speech, TelemetryError> {
     let name = "AI_GATEWAY_TRACING_SEMCONV";
-    let vocabulary = |written: &str| match written.trim() {
-        "openinference" => Ok(Vocabulary::OpenInference(Hide::from_environment(variable))),
-        "gen_ai" => {
-            let capture = variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT");
-            Ok(Vocabulary::GenAi(
-                capture.is_some_and(|capture| is_true(&capture)),
-            ))
-        }
-        other => {
-            let message = format!("{other:?} is not one of openinference and gen_ai");
-            Err(TelemetryError::Variable(name.to_owned(), message))
-        }
-    };
-    let written = variable(name).unwrap_or_else(|| "openinference".to_owned());
-    let (first, second) = match written.split_once(',') {
-        Some((first, second)) => (vocabulary(first)?, Some(vocabulary(second)?)),
-        None => (vocabulary(&written)?, None),
-    };
-    if second.as_ref() == Some(&first) {
-        let message = format!("{written:?} names one vocabulary twice");
-        return Err(TelemetryError::Variable(name.to_owned(), message));
-    }
-    Ok(Words { first, second })
+    let usual = variable(name).map(|written| Vocabularies::parse(&written));
+    let usual = usual.transpose();
+    let content = variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT");
+    Ok(Speech {
+        usual: usual
+            .map_err(|message| TelemetryError::Variable(name.to_owned(), message))?
+            .unwrap_or_default(),
+        hide: Hide::from_environment(variable),
+        content: content.is_some_and(|content| is_true(&content)),
+    })
 }
 
-/// Reads how much a span may hold (OpenTelemetry, "Attribute Limits" and "Span Limits"). Conversations are told message by
-/// message, in more attributes than the limit that is usual.
-fn limits(variable: Variable<'_>, words: &Words) -> Result<Limits, TelemetryError> {
+/// Reads how much a span may hold (OpenTelemetry, "Attribute Limits" and "Span Limits").
+fn limits(variable: Variable<'_>) -> Result<Limits, TelemetryError> {
     let first = |names: [&'static str; 2]| names.into_iter().find(|name| variable(name).is_some());
     let count = first(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"]);
     let count = count.map(|name| number(variable, name, 0)).transpose()?;
@@ -160,10 +158,7 @@ fn limits(variable: Variable<'_>, words: &Words) -> Result<Limits, TelemetryErro
         "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
     ]);
     Ok(Limits {
-        attributes: match words.tell_messages() {
-            true => usize::MAX,
-            false => count.unwrap_or(USUAL),
-        },
+        attributes: count.unwrap_or(USUAL),
         length: length.map_or(Ok(usize::MAX), |name| number(variable, name, usize::MAX))?,
         events: number(variable, "OTEL_SPAN_EVENT_COUNT_LIMIT", USUAL)?,
     })

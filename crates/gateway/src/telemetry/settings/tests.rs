@@ -1,5 +1,7 @@
 //! Variables as they are set, and what they come to.
 
+use config::words::Vocabulary;
+
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Telemetry, TelemetryError> {
@@ -150,30 +152,9 @@ fn what_cannot_be_honoured_is_named() {
     check("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "lowmemory");
     check("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "fine");
     check("OTEL_AIGW_SPAN_REQUEST_HEADER_ATTRIBUTES", "a");
-}
-
-/// Conversations are told message by message, in more attributes than the usual limit.
-#[test]
-fn spans_have_limits_but_for_conversations() {
-    let check = |variables: &[(&str, &str)], expected: usize| {
-        let all = [&[("OTEL_TRACES_EXPORTER", "console")], variables].concat();
-        let traces = read(&all).expect("sound variables").traces.expect("spans");
-        assert_eq!(traces.limits.attributes, expected, "{variables:?}");
-    };
-    let count = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "7");
-    let conventions = ("AI_GATEWAY_TRACING_SEMCONV", "gen_ai");
-    let hides = [
-        ("OPENINFERENCE_HIDE_INPUTS", "t"),
-        ("OPENINFERENCE_HIDE_OUTPUTS", "1"),
-    ];
-    check(&[], usize::MAX);
-    check(&[count], usize::MAX);
-    check(&[conventions], USUAL);
-    check(&[conventions, count], 7);
-    check(&[conventions, ("OTEL_ATTRIBUTE_COUNT_LIMIT", "9")], 9);
-    check(&hides, USUAL);
-    // What is no truth value counts as unset.
-    check(&[hides[0], ("OPENINFERENCE_HIDE_OUTPUTS", "yes")], usize::MAX);
+    check("OTEL_AIGW_REQUEST_HEADER_ATTRIBUTES", "a:outcome");
+    check("OTEL_AIGW_LOG_REQUEST_HEADER_ATTRIBUTES", "a:outcome");
+    check("OTEL_AIGW_METRICS_REQUEST_HEADER_ATTRIBUTES", "a:route");
 }
 
 #[test]
@@ -183,9 +164,10 @@ fn vocabularies_stand_in_the_order_of_their_names() {
             ("OTEL_TRACES_EXPORTER", "console"),
             ("AI_GATEWAY_TRACING_SEMCONV", written),
         ];
-        let words = read(&all).expect("sound variables").traces.expect("spans").words;
-        let conventions = |vocabulary: &Vocabulary| matches!(vocabulary, Vocabulary::GenAi(_));
-        let found = (conventions(&words.first), words.second.as_ref().map(conventions));
+        let traces = read(&all).expect("sound variables").traces.expect("spans");
+        let usual = traces.speech.usual;
+        let conventions = |vocabulary: Vocabulary| vocabulary == Vocabulary::GenAi;
+        let found = (conventions(usual.first), usual.second.map(conventions));
         assert_eq!(found, (first, second), "{written:?}");
     };
     check("", false, None);

@@ -4,7 +4,7 @@ use http::StatusCode;
 use llm::Format;
 
 use super::{
-    Trace, Vocabulary,
+    Trace, Vocabulary, Words,
     content::Content,
     genai, nanos, openinference,
     span::{Attributes, Kind, Span, Status},
@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct Exchange<'a> {
     pub(super) trace: &'a Trace,
     pub(super) decision: &'a Decision,
+    pub(super) words: Words,
 }
 
 impl Exchange<'_> {
@@ -48,7 +49,7 @@ impl Exchange<'_> {
             }
             None => Content::default(),
         };
-        span.say(&trace.settings.words, |span, vocabulary| match vocabulary {
+        span.say(&self.words, |span, vocabulary| match vocabulary {
             Vocabulary::OpenInference(hide) => openinference::describe(span, self, &content, hide),
             Vocabulary::GenAi(capture) => genai::describe(span, self, &content, *capture),
         });
@@ -92,7 +93,7 @@ impl Exchange<'_> {
         let candidate = candidates.find(|candidate| candidate.id == tried.candidate);
         let backend = candidate.and_then(|candidate| candidate.backend.as_ref().ok());
         let mut attributes = Attributes::default();
-        if self.trace.settings.words.have_openinference() {
+        if self.words.have_openinference() {
             attributes.set("openinference.span.kind", "CHAIN");
         }
         attributes.set("tollgate.candidate", &*tried.candidate);

@@ -19,6 +19,7 @@ mod vocabulary;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use config::words::Vocabularies;
 use http::{HeaderMap, HeaderValue};
 use mcp::{
     Message,
@@ -34,7 +35,8 @@ pub(crate) use hide::is_true;
 pub(crate) use queue::Tracer;
 pub use sample::Sampler;
 use span::Span;
-pub use vocabulary::{Vocabulary, Words};
+pub use vocabulary::Speech;
+use vocabulary::{Vocabulary, Words};
 
 use super::{
     decision::Decision,
@@ -52,7 +54,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Traces {
     /// In which words.
-    pub words: Words,
+    pub speech: Speech,
     /// Of which requests.
     pub sampler: Sampler,
     /// How places in traces travel.
@@ -68,7 +70,7 @@ pub struct Traces {
 /// How much a span may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many attributes.
+    /// How many attributes; none where messages are told one by one, which takes more than is usual.
     pub attributes: usize,
     /// How many characters a text has.
     pub length: usize,
@@ -81,6 +83,8 @@ pub(crate) struct Trace {
     settings: Arc<Traces>,
     place: Place,
     parent: Option<[u8; 8]>,
+    /// The vocabularies that the route names.
+    words: Option<Vocabularies>,
     /// The spans of the attempts.
     attempts: Vec<[u8; 8]>,
     request: Option<Bytes>,
@@ -97,6 +101,7 @@ pub(crate) struct Trace {
 pub(crate) struct Position {
     place: Place,
     parent: Option<[u8; 8]>,
+    words: Option<Vocabularies>,
     settings: Arc<Traces>,
 }
 
@@ -108,6 +113,7 @@ impl Trace {
             place: settings.below(from.as_ref()),
             parent: from.map(|place| place.span),
             settings: Arc::clone(settings),
+            words: None,
             attempts: Vec::new(),
             request: None,
             answer: Vec::new(),
@@ -115,6 +121,11 @@ impl Trace {
             kept: 0,
             truncated: false,
         })
+    }
+
+    /// Has the request told of in the vocabularies that its route names.
+    pub(crate) fn say_in(&mut self, words: Option<Vocabularies>) {
+        self.words = words;
     }
 
     /// Returns whether there will be a span.
@@ -134,6 +145,7 @@ impl Trace {
         let mut position = Position {
             place: self.place.clone(),
             parent: self.parent,
+            words: self.words,
             settings: Arc::clone(&self.settings),
         };
         if let Some(from) = &from {
@@ -207,17 +219,18 @@ impl Trace {
 
     /// Returns the spans of the request and of its attempts, within their limits.
     fn spans(&self, decision: &Decision) -> Vec<Span> {
-        let mut spans = self.whole_spans(decision);
-        spans
-            .iter_mut()
-            .for_each(|span| span.limit(&self.settings.limits));
+        let words = self.settings.speech.words(self.words);
+        let limits = self.settings.limits(&words);
+        let mut spans = self.whole_spans(decision, words);
+        spans.iter_mut().for_each(|span| span.limit(&limits));
         spans
     }
 
-    fn whole_spans(&self, decision: &Decision) -> Vec<Span> {
+    fn whole_spans(&self, decision: &Decision, words: Words) -> Vec<Span> {
         let exchange = Exchange {
             trace: self,
             decision,
+            words,
         };
         if !decision.messages.is_empty() {
             let messages = decision.messages.iter().zip(&self.said);
@@ -239,6 +252,17 @@ impl Trace {
 }
 
 impl Traces {
+    /// Returns how much a span may hold that speaks in these words.
+    fn limits(&self, words: &Words) -> Limits {
+        Limits {
+            attributes: match words.tell_messages() {
+                true => usize::MAX,
+                false => self.limits.attributes,
+            },
+            ..self.limits
+        }
+    }
+
     fn extract(&self, headers: &HeaderMap) -> Option<Place> {
         let mut propagators = self.propagators.iter();
         propagators.find_map(|propagator| propagator.extract(headers))
@@ -264,7 +288,7 @@ impl Position {
 
     /// Returns whether what tools answer is told.
     pub(crate) fn tells_content(&self) -> bool {
-        self.is_sampled() && self.settings.words.tell_content()
+        self.is_sampled() && self.settings.speech.words(self.words).tell_content()
     }
 
     /// Writes where a call stands that is made for the message into its headers.
@@ -332,3 +356,6 @@ fn text(value: &HeaderValue) -> &str {
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

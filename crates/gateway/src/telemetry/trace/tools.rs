@@ -58,13 +58,10 @@ pub(super) fn span(exchange: &Exchange<'_>, message: &Account, said: &Said) -> O
         events: Vec::new(),
         status: Status::Unset,
     };
-    span.say(
-        &exchange.trace.settings.words,
-        |span, vocabulary| match vocabulary {
-            Vocabulary::OpenInference(_) => describe.plain(span),
-            Vocabulary::GenAi(capture) => describe.conventional(span, *capture, &at),
-        },
-    );
+    span.say(&exchange.words, |span, vocabulary| match vocabulary {
+        Vocabulary::OpenInference(_) => describe.plain(span),
+        Vocabulary::GenAi(capture) => describe.conventional(span, *capture, &at),
+    });
     for (name, value) in exchange.decision.attributes_of(&message.captured) {
         span.attributes.set(name.to_owned(), text(value));
     }
@@ -209,7 +206,7 @@ impl Describe<'_> {
 
     /// Says how it ended.
     fn end(&self, span: &mut Span) {
-        let words = &self.exchange.trace.settings.words;
+        let words = &self.exchange.words;
         let conventional = words.have_conventions();
         let Some(ended) = self.message.ended else {
             // What wants no answer has ended with its request.
@@ -247,7 +244,7 @@ impl Describe<'_> {
     }
 
     fn failed(&self, span: &mut Span, kind: &'static str, message: &str) {
-        if self.exchange.trace.settings.words.have_conventions() {
+        if self.exchange.words.have_conventions() {
             span.attributes.set("error.type", kind);
         }
         let mut attributes = Attributes::default();

@@ -1,23 +1,53 @@
-//! The words of spans: one vocabulary, or two at once for those who go over from one to the other.
+//! The words of spans: those of one vocabulary, or of two at once for those who go over from one to the other.
+
+use config::words::{self, Vocabularies};
 
 use super::hide::Hide;
 
-/// The words of spans.
+/// What spans say, and what they leave out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
-    /// What gives spans their names, kinds and status.
-    pub first: Vocabulary,
+pub struct Speech {
+    /// The vocabularies where a route names none.
+    pub usual: Vocabularies,
+    /// What OpenInference leaves out.
+    pub hide: Hide,
+    /// Whether OpenTelemetry's conventions tell content.
+    pub content: bool,
+}
+
+/// The words of a span.
+pub(super) struct Words {
+    /// What gives it its name, kind and status.
+    pub(super) first: Vocabulary,
     /// What tells attributes and events too.
-    pub second: Option<Vocabulary>,
+    pub(super) second: Option<Vocabulary>,
 }
 
 /// One vocabulary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Vocabulary {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Vocabulary {
     /// That of OpenInference.
     OpenInference(Hide),
     /// That of OpenTelemetry; `true` where content is recorded.
     GenAi(bool),
+}
+
+impl Speech {
+    /// Returns the words for requests of a route that names `own`.
+    pub(super) fn words(&self, own: Option<Vocabularies>) -> Words {
+        let Vocabularies { first, second } = own.unwrap_or(self.usual);
+        Words {
+            first: self.vocabulary(first),
+            second: second.map(|second| self.vocabulary(second)),
+        }
+    }
+
+    fn vocabulary(&self, named: words::Vocabulary) -> Vocabulary {
+        match named {
+            words::Vocabulary::OpenInference => Vocabulary::OpenInference(self.hide.clone()),
+            words::Vocabulary::GenAi => Vocabulary::GenAi(self.content),
+        }
+    }
 }
 
 impl Words {
@@ -37,7 +67,7 @@ impl Words {
     }
 
     /// Returns whether messages are told one by one.
-    pub(crate) fn tell_messages(&self) -> bool {
+    pub(super) fn tell_messages(&self) -> bool {
         self.any(|vocabulary| match vocabulary {
             Vocabulary::OpenInference(hide) => hide.tells_messages(),
             Vocabulary::GenAi(_) => false,
