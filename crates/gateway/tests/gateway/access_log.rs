@@ -7,11 +7,16 @@ use config::{
     snapshot::{DeclaredLog, Timeouts},
 };
 use gateway::{Gateway, Options, Telemetry};
-use policy::{access_log::AccessLog, cost::Costs};
+use policy::{
+    access_log::AccessLog,
+    cost::Costs,
+    quota::{Owner, Quota, Together},
+    rate_limit::Switches,
+};
 use serde_json::{Value, json};
 use testkit::{Reply, Upstream, client, fixture};
 
-use crate::fixture::{CHAT, MODEL, openai, options, snapshot_with};
+use crate::fixture::{CHAT, MODEL, To, openai, options, snapshot_with};
 
 /// Returns the lines that a request leaves in a log with `setting`, whose file is put in.
 async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &str)]) -> Vec<String> {
@@ -25,9 +30,16 @@ async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &s
     let costs: Vec<_> = serde_json::from_value(costs).expect("costs");
     let (costs, faults) = Costs::parse(&costs, &[]);
     assert_eq!(faults, []);
-    let to = openai(&upstream).priced("USD; input=2, output=10");
+    let to = To {
+        model: Some("up".to_owned()),
+        ..openai(&upstream).priced("USD; input=2, output=10")
+    };
     let mut snapshot = snapshot_with(Timeouts::default(), [to], |rule| {
         rule.costs = Some(Arc::new(costs.clone()));
+        let candidates = Arc::make_mut(&mut rule.candidates).iter_mut();
+        for backend in candidates.flat_map(|candidate| &mut candidate.backend) {
+            Arc::make_mut(backend).quota = Some(Arc::new(quota(&backend.id.clone())));
+        }
     });
     let files = vec![path.display().to_string()];
     let log = AccessLog::parse(setting.format.as_ref(), &setting.matches, files).expect("a sound setting");
@@ -54,6 +66,23 @@ async fn lines(name: &str, mut setting: Value, model: &str, headers: &[(&str, &s
     written.lines().map(str::to_owned).collect()
 }
 
+/// Returns a quota of the model `up` in which an answer counts by half.
+fn quota(backend: &str) -> Quota {
+    let mut quota = Quota::default();
+    let owner = Owner {
+        backend,
+        policy: "default/quota",
+        switches: &Switches::default(),
+        together: Together::Any,
+    };
+    let limit =
+        json!({"costExpression": "total_tokens / 2u", "defaultBucket": {"limit": 1000, "duration": "1y"}});
+    let written = json!({"modelName": "up", "quota": limit});
+    let written = serde_json::from_value(written).expect("a quota");
+    quota.limit(owner, &written).expect("well-formed");
+    quota
+}
+
 #[tokio::test]
 async fn json_records_keep_types_and_say_null() {
     let setting = json!({"format": {"type": "JSON", "json": {
@@ -74,6 +103,9 @@ async fn json_records_keep_types_and_say_null() {
         "route": "%ROUTE_NAME%",
         "cost": "%DYNAMIC_METADATA(io.envoy.ai_gateway:in_all)%",
         "money": "%DYNAMIC_METADATA(io.envoy.ai_gateway:usage_cost)%",
+        "quota": "%DYNAMIC_METADATA(io.envoy.ai_gateway:quota_cost)%",
+        "sent": "%DYNAMIC_METADATA(io.envoy.ai_gateway:content_length)%",
+        "override": "%DYNAMIC_METADATA(io.envoy.ai_gateway:model_name_override)%",
         "currency": "%DYNAMIC_METADATA(io.envoy.ai_gateway:usage_cost_currency)%",
     }}});
     let headers = [("user-agent", "sdk"), ("agent-session-id", "s-1")];
@@ -84,6 +116,9 @@ async fn json_records_keep_types_and_say_null() {
     let mut record: Value = serde_json::from_str(line).expect("JSON");
     assert!(record["total"].as_u64() > Some(0), "{record}");
     record["total"] = Value::Null;
+    let mut sent = fixture::openai::request(MODEL, false);
+    sent["model"] = json!("up");
+    assert_eq!(record["sent"].take(), json!(sent.to_string().len()));
     // The client has sent none.
     let id = record["id"].take();
     assert!(id.as_str().is_some_and(|id| id.len() >= 16), "{id}");
@@ -92,6 +127,7 @@ async fn json_records_keep_types_and_say_null() {
         "kind": "application/json", "details": "via_upstream", "cluster": "default/backend-0",
         "client": "127.0.0.1", "absent": null, "id": null, "session": "s-1", "answered": "gpt", "total": null,
         "route": "default/route", "cost": 36, "money": 0.000_092, "currency": "USD",
+        "quota": 9, "sent": null, "override": "up",
     });
     assert_eq!(record, expected);
 }
@@ -113,7 +149,9 @@ async fn text_records_are_lines() {
 async fn conditions_choose_requests() {
     let of_models = json!({"matches": ["request.headers['x-ai-eg-model'] != ''"]});
     assert_eq!(lines("of-models", of_models.clone(), MODEL, &[]).await.len(), 1);
-    assert_eq!(lines("of-none", of_models, "unknown", &[]).await.len(), 0);
+    // Nobody serves it, and the client has named it all the same.
+    assert_eq!(lines("of-none", of_models.clone(), "unknown", &[]).await.len(), 1);
+    assert_eq!(lines("of-nothing", of_models, "", &[]).await.len(), 0);
     let of_errors = json!({"matches": ["response.code >= 400", "request.headers['x-team'] == 'red'"]});
     let red = [("x-team", "red")];
     assert_eq!(

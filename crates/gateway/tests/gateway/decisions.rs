@@ -122,6 +122,13 @@ async fn a_refusal_says_why() {
     let refusal = told["refusal"].as_str().expect("a refusal");
     assert!(refusal.contains("\"nothing\" is not served here"), "{told}");
     assert_eq!(told["attempts"], json!([]));
+    assert_eq!(told["model"], "nothing");
+    let long = "long".repeat(1000);
+    assert_eq!(ask(&served, "long", &long).await, 404);
+    assert_eq!(decision(&served, "long").await["model"], long[..200]);
+    // Whoever makes up names makes no series.
+    let metrics = served.admin("/metrics").await;
+    assert!(!metrics.text().contains("nothing"), "{}", metrics.text());
     assert_eq!(ask(&served, "rejected", MODEL).await, 400);
     let told = decision(&served, "rejected").await;
     assert_eq!(told["attempts"][0]["outcome"], "rejected");

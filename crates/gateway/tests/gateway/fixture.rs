@@ -158,6 +158,8 @@ pub(crate) fn snapshot_with(
         plain: None,
         traffic: None,
         costs: None,
+        prices: None,
+        words: None,
         limits: None,
         annotations: None,
     };

@@ -7,11 +7,14 @@ mod operations;
 mod places;
 mod tools;
 
-use std::{fs::File, process::Stdio};
+use std::{
+    fs::{self, File},
+    process::Stdio,
+};
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
-use testkit::{Upstream, client};
+use testkit::{Reply, Upstream, client, fixture};
 
 use crate::process::Gateway;
 
@@ -265,4 +268,98 @@ async fn every_signal_reaches_a_receiver() {
         let text = String::from_utf8_lossy(&call.body);
         assert!(text.contains("ai-gateway"), "{path}");
     }
+}
+
+/// A route names the vocabulary of its spans, whatever the variable says, and others have that of the process.
+#[tokio::test]
+async fn a_route_chooses_its_words() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, written) = (folder.path().join("all.yaml"), folder.path().join("spans"));
+    fs::write(&file, routes(&upstream)).unwrap();
+    let stdout = Stdio::from(File::create(&written).unwrap());
+    let arguments = [file.to_str().unwrap(), "--access-log", "off"];
+    let variables = [
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("AI_GATEWAY_TRACING_SEMCONV", "gen_ai"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "9"),
+    ];
+    let mut gateway = Gateway::start_to(stdout, &arguments, &variables);
+    for model in ["usual", "own", "both"] {
+        let request = fixture::openai::request(model, false);
+        let answer = client::post(gateway.address, "/v1/chat/completions", &[], &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), 0);
+    let written = fs::read_to_string(&written).unwrap();
+    let spans = written
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let spans: Vec<Value> = spans.filter(|span| span["name"] != "attempt").collect();
+    let check = |name: &str, has: [bool; 2]| {
+        let span = spans.iter().find(|span| span["name"] == name);
+        let attributes = span.unwrap_or_else(|| panic!("{name}: {spans:?}"))["attributes"].as_object();
+        let attributes = attributes.unwrap();
+        let found =
+            ["gen_ai.operation.name", "openinference.span.kind"].map(|name| attributes.contains_key(name));
+        assert_eq!(found, has, "{attributes:?}");
+        // Only where messages are told one by one there is no limit.
+        assert_eq!(attributes.len() > 9, has[1], "{attributes:?}");
+    };
+    check("chat usual", [true, false]);
+    check("ChatCompletion", [false, true]);
+    check("chat both", [true, true]);
+}
+
+/// Returns routes for three models of which two have words of their own.
+fn routes(upstream: &Upstream) -> String {
+    let address = upstream.address();
+    let mut yaml = format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: gateway}}
+spec:
+  gatewayClassName: tollgate
+  listeners: [{{name: http, protocol: HTTP, port: 1975}}]
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIServiceBackend
+metadata: {{name: up}}
+spec:
+  schema: {{name: OpenAI}}
+  backendRef: {{group: gateway.envoyproxy.io, kind: Backend, name: up}}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {{name: up}}
+spec:
+  endpoints: [{{ip: {{address: {}, port: {}}}}}]
+",
+        address.ip(),
+        address.port()
+    );
+    for (model, words) in [
+        ("usual", ""),
+        ("own", "openinference"),
+        ("both", "gen_ai,openinference"),
+    ] {
+        let words = match words {
+            "" => String::new(),
+            words => format!(", annotations: {{tollgate.dev/tracing-semconv: \"{words}\"}}"),
+        };
+        yaml.push_str(&format!(
+            "---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: AIGatewayRoute
+metadata: {{name: {model}{words}}}
+spec:
+  parentRefs: [{{name: gateway}}]
+  rules:
+    - matches: [{{headers: [{{name: x-ai-eg-model, value: {model}}}]}}]
+      backendRefs: [{{name: up}}]
+"
+        ));
+    }
+    yaml
 }

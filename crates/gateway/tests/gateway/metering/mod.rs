@@ -6,6 +6,8 @@ mod declared;
 mod money;
 mod outcomes;
 mod quotas;
+mod refusals;
+mod unreachable;
 
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use policy::{
 use serde_json::{Value, json};
 use testkit::{Client, Reply, Upstream, fixture};
 
-use crate::fixture::{CHAT, MESSAGES, MODEL, Served, To, messages, openai, options, snapshot_with};
+use crate::fixture::{CHAT, MODEL, Served, To, openai, options, snapshot_with};
 
 /// The tokens of the answers in [`fixture`].
 const OPENAI_TOKENS: u64 = fixture::USAGE.0 + fixture::USAGE.1;
@@ -208,20 +210,6 @@ async fn costs_are_counted_and_explained() {
     assert_eq!(told["limits"], json!(["default/policy/rule/0"]));
     let costs = json!({ "estimated": false, "charged": { "llm_total_token": OPENAI_TOKENS } });
     assert_eq!(told["costs"], costs);
-}
-
-#[tokio::test]
-async fn a_refusal_speaks_the_clients_format() {
-    let upstream = Upstream::start(Reply::json(200, &fixture::messages::response("claude"))).await;
-    let rules = json!([{ "limit": { "requests": 0, "unit": "Hour" } }]);
-    let served = Declared::limit(rules).serve([messages(&upstream)]).await;
-    let answer = served
-        .post(MESSAGES, &fixture::messages::request(MODEL, false))
-        .await;
-    assert_eq!(answer.status, 429);
-    assert_eq!(answer.json()["type"], "error");
-    assert_eq!(answer.json()["error"]["type"], "rate_limit_error");
-    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gateway::Gateway;
 use policy::{
-    cost::Costs,
+    cost::{Costs, prices::Prices},
     rate_limit::{Limits, Switches, switch},
 };
 use serde_json::{Value, json};
@@ -60,6 +60,45 @@ async fn a_tier_of_service_has_a_factor() {
     let served = serve([openai(&upstream).priced(PRICES)]).await;
     assert_eq!(ask(&served).await, 200);
     assert_eq!(costs(&served).await["money"]["total"], json!(0.000_046));
+}
+
+/// What a backend does not say of a model its Gateway may, and where neither does the model has no price.
+#[tokio::test]
+async fn a_gateway_has_prices_for_models_of_which_backends_say_nothing() {
+    const NONE: &str = "USD; other: input=1";
+    for (own, usual, expected) in [
+        (None, PRICES, Some("USD")),
+        (Some(NONE), "EUR; m: input=2, output=10", Some("EUR")),
+        (Some(PRICES), "EUR; m: input=7", Some("USD")),
+        (Some(NONE), NONE, None),
+        (None, NONE, None),
+    ] {
+        let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+        let to = openai(&upstream);
+        let to = match own {
+            Some(own) => to.priced(own),
+            None => to,
+        };
+        let snapshot = snapshot_with(Default::default(), [to], |rule| {
+            rule.prices = Some(Arc::new(Prices::parse(usual).expect("prices")));
+        });
+        let gateway = Gateway::start(options()).await.expect("the admin port is free");
+        gateway.install(snapshot).await.expect("the port is free");
+        let address = *gateway.addresses().first().expect("one listener");
+        let served = Served { gateway, address };
+        assert_eq!(ask(&served).await, 200);
+        let money = costs(&served).await["money"].clone();
+        match expected {
+            Some(currency) => {
+                let found = (&money["total"], &money["currency"]);
+                assert_eq!(found, (&json!(AMOUNT), &json!(currency)), "{own:?} {usual}");
+            }
+            None => {
+                assert_eq!(money, Value::Null, "{own:?} {usual}");
+                served.metric_reaches("tollgate_unpriced_total", &[], 1.0).await;
+            }
+        }
+    }
 }
 
 /// Whoever answers is paid, by its own list, and nobody for a failure.
