@@ -22,7 +22,7 @@ use crate::Runtime;
 /// How long streams that were told to end may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Tells open streams that the time to drain is over.
+/// Tells open streams that the time to drain is over, or connections that their listener closes.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     over: AtomicBool,
@@ -69,7 +69,8 @@ impl Stop {
         }
     }
 
-    fn tell(&self) {
+    /// Tells whoever waits, now or later.
+    pub(super) fn tell(&self) {
         self.over.store(true, Ordering::Release);
         self.notify.notify_waiters();
     }

@@ -15,16 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use config::intake::Intake;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
-};
 use llm::Endpoint;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -37,36 +29,24 @@ use tokio::{
 use tracing::{debug, error, warn};
 
 use super::{
-    Connection, Port, proxied,
+    Connection, Port,
+    drain::{Stop, Stopped},
+    http::Http,
+    proxied,
     stall::WriteLimit,
     tls, told,
-    usage::{self, Usage},
+    usage::Usage,
 };
 use crate::{BindError, body::Body, handle::handle, refusal, upstream::keep_alive};
 
 /// How many connections the system may queue.
 const BACKLOG: i32 = 4096;
 
-/// After this long without a frame an HTTP/2 client is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(60);
-
 /// How long a client may take nothing of what it is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Bytes buffered for a connection, in each direction.
-const MAX_BUFFER: usize = 256 * 1024;
-
 /// Bytes that a connection inside the process holds, in each direction.
 const JOINED_BUFFER: usize = 64 * 1024;
-
-/// Requests that one HTTP/2 connection may have open.
-const MAX_STREAMS: u32 = 1024;
-
-/// Bytes that a client may send on one HTTP/2 stream before it is read.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// Bytes that a client may send on one HTTP/2 connection before they are read.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// How long connections are kept for one more request when the listener closes.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
@@ -123,8 +103,8 @@ pub(crate) fn join(port: Arc<Port>) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(JOINED_BUFFER);
     let connection = Connection::new(port, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     tokio::spawn(async move {
-        let graceful = GracefulShutdown::new();
-        serve_connection(&builder(None), ours, connection, graceful.watcher()).await;
+        let closing = Arc::new(Stop::default()).wait();
+        serve_connection(&Http::of(None), ours, connection, closing).await;
     });
     theirs
 }
@@ -171,8 +151,8 @@ async fn accept(
     mut closed: oneshot::Receiver<()>,
     unbind: oneshot::Sender<()>,
 ) {
-    let server = Arc::new(builder(None));
-    let graceful = GracefulShutdown::new();
+    let http = Arc::new(Http::of(None));
+    let closing = Arc::new(Stop::default());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -189,10 +169,10 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 connections.spawn(serve_stream(
-                    Arc::clone(&server),
+                    Arc::clone(&http),
                     stream,
                     Connection::new(Arc::clone(&port), peer),
-                    graceful.watcher(),
+                    closing.wait(),
                 ));
             }
             Err(error) => {
@@ -211,41 +191,12 @@ async fn accept(
     if timeout(LAST_REQUEST, answered).await.is_ok() {
         return;
     }
-    graceful.shutdown().await;
+    closing.tell();
     while connections.join_next().await.is_some() {}
 }
 
-type Builder = auto::Builder<TokioExecutor>;
-
-/// Returns how HTTP is spoken, where a policy says otherwise as it says.
-fn builder(intake: Option<&Intake>) -> Builder {
-    let streams = intake.map(|intake| intake.streams).unwrap_or_default();
-    let idle = intake.and_then(|intake| intake.idle);
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(idle.unwrap_or(usage::IDLE))
-        .max_buf_size(MAX_BUFFER)
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(streams.ping_every.unwrap_or(PING_EVERY))
-        .max_concurrent_streams(streams.at_once.unwrap_or(MAX_STREAMS))
-        .initial_stream_window_size(streams.window.unwrap_or(STREAM_WINDOW))
-        .initial_connection_window_size(streams.connection_window.unwrap_or(CONNECTION_WINDOW));
-    if let Some(limit) = streams.pong_within {
-        server.http2().keep_alive_timeout(limit);
-    }
-    server
-}
-
 /// Serves what one client sends, once it is known whose the connection is, and it is encrypted where it is to be.
-async fn serve_stream(
-    server: Arc<Builder>,
-    mut stream: TcpStream,
-    mut connection: Connection,
-    watcher: Watcher,
-) {
+async fn serve_stream(http: Arc<Http>, mut stream: TcpStream, mut connection: Connection, closing: Stopped) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -258,14 +209,14 @@ async fn serve_stream(
     };
     let stream = WriteLimit::new(stream, first, WRITE_TIMEOUT);
     if !gateway.state.load().encryption.covers(declared) {
-        return serve_bounded(&server, stream, connection, watcher).await;
+        return serve_bounded(&http, stream, connection, closing).await;
     }
     // Apart, so that a connection in clear keeps no room for this.
-    Box::pin(serve_encrypted(&server, stream, connection, watcher)).await;
+    Box::pin(serve_encrypted(&http, stream, connection, closing)).await;
 }
 
 /// Serves a connection that is encrypted first.
-async fn serve_encrypted(server: &Builder, stream: WriteLimit, mut connection: Connection, watcher: Watcher) {
+async fn serve_encrypted(http: &Http, stream: WriteLimit, mut connection: Connection, closing: Stopped) {
     let gateway = Arc::clone(&connection.port.gateway);
     let declared = connection.port.declared;
     let find = |name: &str| gateway.state.load().encryption.find(declared, name);
@@ -275,7 +226,7 @@ async fn serve_encrypted(server: &Builder, stream: WriteLimit, mut connection: C
             let told = connection.intake().map(|intake| intake.told).unwrap_or_default();
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             connection.shown = told::of(chain, told);
-            serve_bounded(server, stream, connection, watcher).await;
+            serve_bounded(http, stream, connection, closing).await;
         }
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -309,10 +260,10 @@ async fn begin(stream: &mut TcpStream, connection: &mut Connection) -> io::Resul
 
 /// Serves a connection, within the bounds of the policy that holds for it.
 async fn serve_bounded(
-    server: &Builder,
+    http: &Http,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     mut connection: Connection,
-    watcher: Watcher,
+    closing: Stopped,
 ) {
     let intake = connection.intake();
     let port = Arc::clone(&connection.port);
@@ -330,11 +281,11 @@ async fn serve_bounded(
     };
     let usage = Usage::of(intake.as_deref());
     connection.usage = Some(Arc::clone(&usage));
-    let own = intake.as_deref().map(|intake| builder(Some(intake)));
-    let server = own.as_ref().unwrap_or(server);
+    let own = intake.as_deref().map(|intake| Box::new(Http::of(Some(intake))));
+    let http = own.as_deref().unwrap_or(http);
     tokio::select! {
         biased;
-        () = serve_connection(server, stream, connection, watcher) => {}
+        () = serve_connection(http, stream, connection, closing) => {}
         () = usage.ended() => debug!("connection used for long enough"),
     }
 }
@@ -357,16 +308,15 @@ impl Drop for Bounded<'_> {
 }
 
 async fn serve_connection(
-    server: &Builder,
+    http: &Http,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     connection: Connection,
-    watcher: Watcher,
+    closing: Stopped,
 ) {
     let connection = Arc::new(connection);
     let of_request = Arc::clone(&connection);
     let service = service_fn(move |request| guard(Arc::clone(&of_request), request));
-    let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(serving.into_owned()).await {
+    if let Err(error) = http.serve(stream, service, closing).await {
         debug!(%error, "connection ended");
     }
     if let Some(tunnel) = connection.take_tunnel() {

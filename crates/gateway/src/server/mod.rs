@@ -2,6 +2,7 @@
 
 mod clients;
 pub(crate) mod drain;
+mod http;
 pub(crate) mod listener;
 mod proxied;
 mod stall;
@@ -19,8 +20,8 @@ use std::{
     },
 };
 
+use ::http::HeaderValue;
 use config::intake::Intake;
-use http::HeaderValue;
 use tokio::{net::TcpListener, sync::oneshot};
 use tracing::info;
 
