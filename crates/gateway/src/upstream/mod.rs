@@ -8,6 +8,7 @@ mod http2;
 mod named;
 mod outgoing;
 mod proxy;
+mod quiet;
 mod reply;
 pub(crate) mod verify;
 
@@ -268,9 +269,21 @@ impl Client {
         match &self.shared {
             // Only HTTP/1.1 connections switch to other protocols (RFC 9113, section 8.6).
             Some(shared) if !request.headers().contains_key(header::UPGRADE) => {
-                self.call_shared(shared, request).await
+                self.call_shared(shared, request, Manner::Usual).await
             }
-            Some(_) | None => self.call_alone(None, request).await,
+            Some(_) | None => self.call_alone(None, request, Manner::Usual).await,
+        }
+    }
+
+    /// Sends `request`, which has no body, and returns the head of the reply, on which nothing is said for most of the
+    /// time: it takes little memory.
+    ///
+    /// # Cancel safety
+    /// As for [`Client::call`].
+    pub(crate) async fn listen(&self, request: Request<Outgoing>) -> Result<Response<Reply>, CallError> {
+        match &self.shared {
+            Some(shared) => self.call_shared(shared, request, Manner::Quiet).await,
+            None => self.call_alone(None, request, Manner::Quiet).await,
         }
     }
 
@@ -278,13 +291,14 @@ impl Client {
         &self,
         shared: &http2::Pool,
         mut request: Request<Outgoing>,
+        manner: Manner,
     ) -> Result<Response<Reply>, CallError> {
         let mut moves = 0;
         loop {
             let open = match shared.way(&self.connector).await? {
                 http2::Way::Shared(open) => open,
                 http2::Way::Alone(io) => {
-                    let replied = self.call_alone(io, request).await;
+                    let replied = self.call_alone(io, request, manner).await;
                     if let Err(CallError::Connect(_)) = &replied {
                         shared.doubt();
                     }
@@ -307,10 +321,12 @@ impl Client {
         &self,
         io: Option<Io>,
         mut request: Request<Outgoing>,
+        manner: Manner,
     ) -> Result<Response<Reply>, CallError> {
-        let io = match io {
-            Some(io) => io,
-            None => {
+        let io = match (io, manner) {
+            (Some(io), _) => io,
+            (None, Manner::Quiet) => self.connector.connect(Offer::Http1).await?,
+            (None, Manner::Usual) => {
                 while let Some(mut connection) = self.alone.take() {
                     if !connection.is_usable().await {
                         continue;
@@ -324,6 +340,10 @@ impl Client {
                 self.connector.connect(Offer::Http1).await?
             }
         };
+        if manner == Manner::Quiet {
+            let replied = quiet::send(io, &request).await.map_err(broken)?;
+            return Ok(replied.map(|body| Reply::Quiet(Box::new(body))));
+        }
         let connection = http1::Connection::open(io).await?;
         let replied = self.alone.send(connection, request).await;
         replied
@@ -346,8 +366,17 @@ impl Client {
     }
 }
 
+/// How a call is made on a connection of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// On one that is kept for others.
+    Usual,
+    /// On one for this call alone, which is to take little memory.
+    Quiet,
+}
+
 /// Returns what it means that a connection broke before the reply.
-fn broken(error: hyper::Error) -> CallError {
+fn broken<E: std::error::Error + Into<Broken> + 'static>(error: E) -> CallError {
     match verify::unwelcome(&error) {
         Some(error) => CallError::Connect(error),
         None => CallError::Reset(error.into()),

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Io, http1, http2, outgoing::Unsent};
+use super::{Io, http1, http2, outgoing::Unsent, quiet};
 
 /// The body of a reply. Dropping one that is not wholly read tells the upstream that nobody wants the rest.
 pub(crate) enum Reply {
@@ -16,6 +16,8 @@ pub(crate) enum Reply {
     Alone(http1::Arriving),
     /// Over a connection that others share.
     Shared(Box<http2::Arriving>),
+    /// Over a connection of its own, on which nothing is said for most of the time.
+    Quiet(Box<quiet::Arriving>),
 }
 
 /// A reply, or the request before it, did not come to its end.
@@ -27,6 +29,9 @@ pub(crate) enum Broken {
     /// The stream broke, or the connection that it is part of.
     #[error(transparent)]
     Stream(#[from] h2::Error),
+    /// The connection of a quiet reply broke, or it is none.
+    #[error(transparent)]
+    Quiet(#[from] quiet::Broken),
     /// What was to be sent did not come to its end.
     #[error(transparent)]
     Request(#[from] Unsent),
@@ -38,7 +43,7 @@ impl Reply {
     pub(crate) async fn into_io(self) -> Option<(Io, Bytes)> {
         match self {
             Reply::Alone(arriving) => arriving.into_io().await,
-            Reply::Shared(_) => None,
+            Reply::Shared(_) | Reply::Quiet(_) => None,
         }
     }
 }
@@ -51,6 +56,7 @@ impl Body for Reply {
         match self.get_mut() {
             Reply::Alone(arriving) => arriving.poll(cx).map_err(Broken::Connection),
             Reply::Shared(arriving) => arriving.poll(cx),
+            Reply::Quiet(arriving) => arriving.poll(cx).map_err(Broken::Quiet),
         }
     }
 
@@ -58,6 +64,7 @@ impl Body for Reply {
         match self {
             Reply::Alone(arriving) => arriving.body.is_end_stream(),
             Reply::Shared(arriving) => arriving.is_end_stream(),
+            Reply::Quiet(arriving) => arriving.is_end_stream(),
         }
     }
 
@@ -65,6 +72,7 @@ impl Body for Reply {
         match self {
             Reply::Alone(arriving) => arriving.body.size_hint(),
             Reply::Shared(arriving) => arriving.size_hint(),
+            Reply::Quiet(_) => SizeHint::default(),
         }
     }
 }

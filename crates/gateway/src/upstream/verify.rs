@@ -103,8 +103,8 @@ pub(super) fn refused(error: io::Error) -> ConnectError {
 
 /// Returns what it means that a connection broke before the reply, if the reason is the certificate that the upstream
 /// was shown: that is told only once the handshake is done (RFC 8446, section 4.4.2.4).
-pub(super) fn unwelcome(error: &hyper::Error) -> Option<ConnectError> {
-    let mut cause = std::error::Error::source(error);
+pub(super) fn unwelcome(error: &(dyn std::error::Error + 'static)) -> Option<ConnectError> {
+    let mut cause = error.source();
     while let Some(error) = cause {
         let inner = error
             .downcast_ref::<io::Error>()

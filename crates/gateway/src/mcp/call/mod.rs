@@ -13,7 +13,7 @@ use config::{
     Credential,
     mcp_route::{Backend, Http, Reach},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use mcp::{Message, Version, modern::About, session::Entry};
 use policy::traffic::retry;
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +24,7 @@ use crate::{
     credential::{self, brought::Luggage},
     lane::Busy,
     telemetry::trace::Position,
-    upstream::{self, CallError, Client},
+    upstream::{self, CallError, Client, Outgoing},
 };
 
 pub(super) use events::Events;
@@ -48,6 +48,20 @@ pub(super) enum Ask<'a> {
     Get(Option<&'a str>),
     /// To end the session.
     Delete,
+}
+
+impl Ask<'_> {
+    /// Sends what asks this to an endpoint.
+    async fn send(
+        self,
+        client: &Client,
+        request: Request<Outgoing>,
+    ) -> Result<Response<upstream::Reply>, CallError> {
+        match self {
+            Ask::Get(_) => client.listen(request).await,
+            Ask::Post(_) | Ask::Delete => client.call(request).await,
+        }
+    }
 }
 
 /// A backend and what is needed to call it.
@@ -161,7 +175,7 @@ impl Caller<'_> {
                     let called = match reach.token() {
                         None => {
                             let request = self.request(reach, &client.host, entry, ask);
-                            client.call(request.map_err(unsayable)?).await
+                            ask.send(&client, request.map_err(unsayable)?).await
                         }
                         Some(credential) => {
                             let called = self.authorized(credential, &client, reach, entry, ask);
@@ -223,7 +237,7 @@ impl Caller<'_> {
                 tracing::debug!(backend = %self.backend.name, %error, "a server's token cannot be had");
                 Failure::new(&self.backend.name, Fault::Credential, error.to_string())
             })?;
-            let called = client.call(request).await;
+            let called = ask.send(client, request).await;
             let (Ok(response), Some(used), false) = (&called, used, again) else {
                 return Ok(called);
             };
