@@ -546,15 +546,31 @@ impl Candidate {
             Err(error) => (None, Some(error)),
         };
         let removed: Vec<&str> = self.headers.remove.iter().map(HeaderName::as_str).collect();
-        let set: Vec<&str> = self.headers.set.iter().map(|(name, _)| name.as_str()).collect();
-        let paths: Vec<&str> = self.body.set.iter().map(|(path, _)| path.as_str()).collect();
+        let names = |list: &[(HeaderName, _)]| list.iter().map(|(name, _)| name.to_string()).collect();
+        let paths = |list: &[(String, _)]| list.iter().map(|(path, _)| path.clone()).collect();
+        let (of_headers, of_body) = (&self.headers, &self.body);
+        let lists: [(&str, Vec<String>, Vec<String>); 3] = [
+            ("set", names(&of_headers.set), paths(&of_body.set)),
+            ("default", names(&of_headers.default), paths(&of_body.default)),
+            ("append", names(&of_headers.append), paths(&of_body.append)),
+        ];
+        let (mut headers, mut body) = (json!({ "remove": removed }), json!({ "remove": of_body.remove }));
+        for (member, names, paths) in lists {
+            // What files of the reference do not have is shown where there is any.
+            if member == "set" || !names.is_empty() {
+                headers[member] = names.into();
+            }
+            if member == "set" || !paths.is_empty() {
+                body[member] = paths.into();
+            }
+        }
         json!({
             "id": self.id,
             "weight": self.weight,
             "priority": self.priority,
             "model": self.model,
-            "headers": { "remove": removed, "set": set },
-            "body": { "remove": self.body.remove, "set": paths },
+            "headers": headers,
+            "body": body,
             "backend": backend,
             "error": error,
         })

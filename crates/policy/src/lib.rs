@@ -23,6 +23,7 @@ pub mod quota;
 pub mod rate_limit;
 pub mod tools;
 pub mod traffic;
+pub mod value;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 

@@ -7,6 +7,7 @@ use config::{Credential, snapshot::Candidate};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::Full;
 use llm::{ApiError, ErrorKind, Losses, Observed, Target, chat::FinishReason};
+use policy::value::Known;
 
 use super::{
     arriving::Arriving,
@@ -171,7 +172,7 @@ impl Attempt<'_> {
             };
             return Box::pin(self.ask_each(ctx, several, reply, losses)).await;
         }
-        let (mut request, body) = self.request(&client.host, head, payload)?;
+        let (mut request, body) = self.request(ctx, &client.host, head, payload)?;
         if let Some((attempt, body)) = ctx.facts.attempt.as_mut().zip(body.as_ref()) {
             attempt.replaced = self.asked.is_replaced_by(body).then_some(body.len());
         }
@@ -253,12 +254,14 @@ impl Attempt<'_> {
     /// body is returned too where it is held.
     pub(super) fn request(
         &self,
+        ctx: &Ctx,
         host: &HeaderValue,
         head: Head,
         payload: Payload,
     ) -> Result<(Request<Outgoing>, Option<Bytes>), Box<Refused>> {
         let unresolved =
             |message: String| Refused::new(Cause::Unresolved, ApiError::new(ErrorKind::Internal, message));
+        let known = self.known(ctx);
         let mut headers = self.headers.clone();
         for (name, value) in head.replaces {
             match value {
@@ -269,20 +272,24 @@ impl Attempt<'_> {
         for (name, value) in &head.headers {
             headers.entry(name).or_insert_with(|| value.clone());
         }
-        self.candidate.headers.apply(&mut headers);
+        headers.insert(header::CONTENT_TYPE, head.content_type.clone());
+        let changed = self.candidate.headers.apply(&mut headers, &known);
+        changed.map_err(|error| unresolved(format!("the headers cannot be changed as declared: {error}")))?;
         headers.insert(header::HOST, host.clone());
-        headers.insert(header::CONTENT_TYPE, head.content_type);
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         let (body, held) = match payload {
             Payload::Document(body) => {
-                let changed = self.candidate.body.apply(body);
+                let changed = self.candidate.body.apply(body, &known);
                 let body = changed.map_err(|error| {
                     unresolved(format!("the body cannot be changed as declared: {error}"))
                 })?;
                 (Outgoing::Whole(Full::new(body.clone())), Some(body))
             }
-            // The declared changes are those of a JSON document.
-            Payload::Form(pull) => (Outgoing::Form(pull), None),
+            // The declared changes are those of a JSON document, and its type says where the parts of a form end.
+            Payload::Form(pull) => {
+                headers.insert(header::CONTENT_TYPE, head.content_type);
+                (Outgoing::Form(pull), None)
+            }
         };
         let uri = Uri::try_from(head.path)
             .map_err(|_| unresolved("the upstream's path is not a valid one".to_owned()))?;
@@ -291,6 +298,24 @@ impl Attempt<'_> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok((request, held))
+    }
+
+    /// Returns what declared changes may take from the request.
+    fn known<'k>(&'k self, ctx: &'k Ctx) -> Known<'k> {
+        let model = self.asked.model();
+        let route = ctx.facts.route.as_deref();
+        let backend = self.candidate.backend.as_ref().ok();
+        Known {
+            headers: self.headers,
+            caller: ctx.access.as_deref().map(|admitted| &admitted.caller),
+            metadata: &self.luggage.metadata,
+            model,
+            upstream_model: self.candidate.model.as_deref().unwrap_or(model),
+            backend: backend.map(|backend| &*backend.id).unwrap_or_default(),
+            route: route.unwrap_or_default(),
+            client: ctx.client(self.headers),
+            request_id: ctx.request_id(),
+        }
     }
 
     async fn read(

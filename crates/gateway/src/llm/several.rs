@@ -142,7 +142,7 @@ impl Attempt<'_> {
         body: Payload,
     ) -> Result<(HeaderMap, Bytes), Failure> {
         let mut alarm = Alarm::new(self.limits.next());
-        let (mut request, body) = self.request(&shared.client.host, head, body)?;
+        let (mut request, body) = self.request(ctx, &shared.client.host, head, body)?;
         request.headers_mut().extend(shared.traced.clone());
         let used = match shared.credential {
             Some(credential) => {

@@ -25,6 +25,7 @@ mod matrix;
 mod measured;
 mod metering;
 mod models;
+mod mutation;
 mod names;
 mod own;
 mod plain;

@@ -15,15 +15,20 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use self::spec::BodyMutation;
+use self::spec::{BodyMutation, BodySet};
+use crate::value::{Content, Known, Origin};
 
-/// Body changes, checked and merged: removals first, then settings.
+/// Body changes, checked and merged, in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Body {
     /// Paths of members to remove.
     pub remove: Vec<String>,
     /// Paths of members and the JSON text each is to have.
-    pub set: Vec<(String, String)>,
+    pub set: Vec<(String, Content<String>)>,
+    /// Paths of members and the JSON text each is to have where it is not there.
+    pub default: Vec<(String, Content<String>)>,
+    /// Paths of lists and the JSON text of what is added to each.
+    pub append: Vec<(String, Content<String>)>,
 }
 
 /// Why a body could not be changed; the request must not be sent without the change.
@@ -33,27 +38,37 @@ pub struct BodyError {
     /// The path of the change that failed.
     pub path: String,
     /// Why it failed.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl Body {
     /// Checks what a resource says.
     ///
     /// # Errors
-    /// If a path is empty or a value looks like JSON and is none.
-    pub fn parse(spec: &BodyMutation) -> Result<Self, BodyError> {
+    /// The member that is wrong, as `set[0]`, and why: a path is none, a value looks like JSON and is none, or it is not
+    /// said what the value is.
+    pub fn parse(spec: &BodyMutation) -> Result<Self, (String, BodyError)> {
         let mut body = Self::default();
-        for path in &spec.remove {
-            segments(path)?;
+        for (index, path) in spec.remove.iter().enumerate() {
+            segments(path).map_err(|error| (format!("remove[{index}]"), error))?;
             body.remove(path);
         }
-        for set in &spec.set {
-            segments(&set.path)?;
-            let value = json(&set.value).ok_or_else(|| BodyError {
-                path: set.path.clone(),
-                reason: "the value looks like JSON and is none; put a string in quotes of its own",
-            })?;
-            body.set(&set.path, value);
+        let lists = [
+            (&spec.set, &mut body.set, "set"),
+            (&spec.default, &mut body.default, "default"),
+            (&spec.append, &mut body.append, "append"),
+        ];
+        for (written, parsed, member) in lists {
+            for (index, own) in written.iter().enumerate() {
+                let at = |error| (format!("{member}[{index}]"), error);
+                segments(&own.path).map_err(at)?;
+                let value = content(own).map_err(at)?;
+                if member == "append" {
+                    parsed.push((own.path.clone(), value));
+                } else {
+                    put(parsed, &own.path, value);
+                }
+            }
         }
         Ok(body)
     }
@@ -65,23 +80,26 @@ impl Body {
             merged.remove(path);
         }
         for (path, value) in &over.set {
-            merged.set(path, value.clone());
+            put(&mut merged.set, path, value.clone());
         }
+        for (path, value) in &over.default {
+            put(&mut merged.default, path, value.clone());
+        }
+        merged.append.extend_from_slice(&over.append);
         merged
     }
 
-    /// Returns `body` with the changes applied; the same bytes if there are none.
+    /// Returns `body` with the changes applied; the same bytes if there are none. A member that is set to what the
+    /// request does not have is removed.
     ///
     /// # Errors
     /// If a change cannot be made, because the body is not a JSON object or a path leads nowhere.
-    pub fn apply(&self, body: Bytes) -> Result<Bytes, BodyError> {
-        let changes = self.remove.iter().map(|path| (path, Change::Remove));
-        let changes = changes.chain(self.set.iter().map(|(path, value)| (path, Change::Set(value))));
+    pub fn apply(&self, body: Bytes, known: &Known<'_>) -> Result<Bytes, BodyError> {
         let mut text: Option<String> = None;
-        for (path, change) in changes {
-            let fail = |reason| BodyError {
-                path: path.clone(),
-                reason,
+        for (path, change) in self.changes(known) {
+            let fail = |reason: &'static str| BodyError {
+                path: path.to_owned(),
+                reason: reason.into(),
             };
             let current = match &text {
                 Some(text) => text.as_str(),
@@ -91,10 +109,28 @@ impl Body {
             if !raw.get().starts_with('{') {
                 return Err(fail(NOT_AN_OBJECT));
             }
-            let changed = edit(raw, &segments(path)?, change).map_err(fail)?;
+            let changed = edit(raw, &segments(path)?, &change).map_err(fail)?;
             text = changed.or(text);
         }
         Ok(text.map_or(body, Bytes::from))
+    }
+
+    /// Returns the changes in the order in which they are made.
+    fn changes<'a>(&'a self, known: &'a Known<'_>) -> impl Iterator<Item = (&'a str, Change<'a>)> {
+        let remove = self.remove.iter().map(|path| (path.as_str(), Change::Remove));
+        let set = self.set.iter().map(|(path, content)| {
+            let change = value(content, known).map_or(Change::Remove, Change::Set);
+            (path.as_str(), change)
+        });
+        let default = self.default.iter().filter_map(|(path, content)| {
+            let value = value(content, known)?;
+            Some((path.as_str(), Change::Default(value)))
+        });
+        let append = self.append.iter().filter_map(|(path, content)| {
+            let value = value(content, known)?;
+            Some((path.as_str(), Change::Append(value)))
+        });
+        remove.chain(set).chain(default).chain(append)
     }
 
     fn remove(&mut self, path: &str) {
@@ -102,24 +138,65 @@ impl Body {
             self.remove.push(path.to_owned());
         }
     }
+}
 
-    fn set(&mut self, path: &str, value: String) {
-        match self.set.iter_mut().find(|(known, _)| known == path) {
-            Some((_, known)) => *known = value,
-            None => self.set.push((path.to_owned(), value)),
-        }
+/// Puts a value in the place of the one of that path.
+fn put(list: &mut Vec<(String, Content<String>)>, path: &str, value: Content<String>) {
+    match list.iter_mut().find(|(known, _)| known == path) {
+        Some((_, known)) => *known = value,
+        None => list.push((path.to_owned(), value)),
+    }
+}
+
+/// Returns what a member is to be, as JSON text.
+fn content(written: &BodySet) -> Result<Content<String>, BodyError> {
+    let fail = |reason: Cow<'static, str>| BodyError {
+        path: written.path.clone(),
+        reason,
+    };
+    match (&written.value, &written.json, &written.value_from) {
+        (Some(value), None, None) => json(value).map(Content::Written).ok_or_else(|| {
+            fail("the value looks like JSON and is none; put a string in quotes of its own".into())
+        }),
+        (None, Some(value), None) => Ok(Content::Written(value.to_string())),
+        (None, None, Some(from)) => Origin::parse(from)
+            .map(Content::Drawn)
+            .map_err(|error| fail(error.to_string().into())),
+        _ => Err(fail(
+            "exactly one of value, json and valueFrom must be specified".into(),
+        )),
+    }
+}
+
+/// Returns the JSON text of a value; `None` if the request does not have it.
+fn value<'a>(content: &'a Content<String>, known: &Known<'_>) -> Option<Cow<'a, str>> {
+    match content {
+        Content::Written(text) => Some(text.as_str().into()),
+        Content::Drawn(origin) => origin.json(known).map(|value| value.to_string().into()),
     }
 }
 
 /// What is done at the end of a path.
-#[derive(Clone, Copy)]
 enum Change<'a> {
     Remove,
-    Set(&'a str),
+    Set(Cow<'a, str>),
+    Default(Cow<'a, str>),
+    Append(Cow<'a, str>),
+}
+
+impl Change<'_> {
+    /// Returns the JSON text that stands where there is nothing yet.
+    fn anew(&self) -> Option<String> {
+        match self {
+            Change::Remove => None,
+            Change::Set(text) | Change::Default(text) => Some(text.clone().into_owned()),
+            Change::Append(text) => Some(format!("[{text}]")),
+        }
+    }
 }
 
 /// Returns `raw` with the change made below it; `None` if there is nothing to change.
-fn edit(raw: &RawValue, path: &[String], change: Change<'_>) -> Result<Option<String>, &'static str> {
+fn edit(raw: &RawValue, path: &[String], change: &Change<'_>) -> Result<Option<String>, &'static str> {
     let Some((name, rest)) = path.split_first() else {
         return Ok(None);
     };
@@ -128,7 +205,9 @@ fn edit(raw: &RawValue, path: &[String], change: Change<'_>) -> Result<Option<St
         Some(b'[') => edit_array(raw, name, rest, change),
         Some(_) | None => match change {
             Change::Remove => Ok(None),
-            Change::Set(_) => Err("the path leads into a value that has no members"),
+            Change::Set(_) | Change::Default(_) | Change::Append(_) => {
+                Err("the path leads into a value that has no members")
+            }
         },
     }
 }
@@ -137,7 +216,7 @@ fn edit_object(
     raw: &RawValue,
     name: &str,
     rest: &[String],
-    change: Change<'_>,
+    change: &Change<'_>,
 ) -> Result<Option<String>, &'static str> {
     let Members(members) = serde_json::from_str(raw.get()).map_err(|_| "malformed JSON")?;
     let mut found = members.iter().filter(|(known, _)| known == name);
@@ -170,14 +249,16 @@ fn edit_array(
     raw: &RawValue,
     name: &str,
     rest: &[String],
-    change: Change<'_>,
+    change: &Change<'_>,
 ) -> Result<Option<String>, &'static str> {
     let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "malformed JSON")?;
-    let index: Option<usize> = name.parse().ok();
+    let index = index(name, items.len());
     let Some(index) = index.filter(|index| *index <= items.len()) else {
         return match change {
             Change::Remove => Ok(None),
-            Change::Set(_) => Err("the path names no element of the array"),
+            Change::Set(_) | Change::Default(_) | Change::Append(_) => {
+                Err("the path names no element of the array")
+            }
         };
     };
     let value = match changed(items.get(index).copied(), rest, change)? {
@@ -206,22 +287,46 @@ enum Outcome {
     Now(String),
 }
 
-/// Returns what becomes of a member that is `value` now, or absent.
-fn changed(value: Option<&RawValue>, rest: &[String], change: Change<'_>) -> Result<Outcome, &'static str> {
-    match (value, rest, change) {
-        (None, _, Change::Remove) => Ok(Outcome::Same),
-        (Some(_), [], Change::Remove) => Ok(Outcome::Gone),
-        (_, [], Change::Set(text)) => Ok(Outcome::Now(text.to_owned())),
-        (Some(value), _, _) => Ok(edit(value, rest, change)?.map_or(Outcome::Same, Outcome::Now)),
-        (None, _, Change::Set(text)) => Ok(Outcome::Now(rest.iter().rev().fold(
-            text.to_owned(),
-            |inner, name| {
-                let mut out = Writer::new('{', inner.len());
-                out.member(name, &inner);
-                out.finish('}')
-            },
-        ))),
+/// Returns which element a name stands for (RFC 6901, section 4): digits, or `-` for the one after the last.
+fn index(name: &str, length: usize) -> Option<usize> {
+    if name == "-" {
+        return Some(length);
     }
+    let strict = name == "0" || !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
+    strict.then(|| name.parse().ok()).flatten()
+}
+
+/// Returns what becomes of a member that is `value` now, or absent.
+fn changed(value: Option<&RawValue>, rest: &[String], change: &Change<'_>) -> Result<Outcome, &'static str> {
+    let Some(value) = value else {
+        let Some(text) = change.anew() else {
+            return Ok(Outcome::Same);
+        };
+        return Ok(Outcome::Now(rest.iter().rev().fold(text, |inner, name| {
+            let mut out = Writer::new('{', inner.len());
+            out.member(name, &inner);
+            out.finish('}')
+        })));
+    };
+    if !rest.is_empty() {
+        return Ok(edit(value, rest, change)?.map_or(Outcome::Same, Outcome::Now));
+    }
+    match change {
+        Change::Remove => Ok(Outcome::Gone),
+        Change::Set(text) => Ok(Outcome::Now(text.clone().into_owned())),
+        Change::Default(_) => Ok(Outcome::Same),
+        Change::Append(text) => appended(value, text).map(Outcome::Now),
+    }
+}
+
+/// Returns the list `raw` with one more element.
+fn appended(raw: &RawValue, text: &str) -> Result<String, &'static str> {
+    let before = raw
+        .get()
+        .strip_suffix(']')
+        .ok_or("the path leads to a value that is no list")?;
+    let comma = if before.trim_end() == "[" { "" } else { "," };
+    Ok(format!("{before}{comma}{text}]"))
 }
 
 /// Writes an object or array of values that are JSON already.
@@ -292,8 +397,38 @@ impl<'de> Deserialize<'de> for Members<'de> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Splits a path at its dots; `\.` is a dot within a name, `\\` a backslash.
+/// Splits a path: a JSON Pointer if it begins with a slash, else names joined by dots.
 fn segments(path: &str) -> Result<Vec<String>, BodyError> {
+    let (segments, reason) = match path.strip_prefix('/') {
+        Some(pointer) => (
+            pointer.split('/').map(unescaped).collect(),
+            "a \"~\" in a JSON Pointer is followed by 0 or 1",
+        ),
+        None => (dotted(path), "a path is names joined by single dots"),
+    };
+    segments.ok_or_else(|| BodyError {
+        path: path.to_owned(),
+        reason: reason.into(),
+    })
+}
+
+/// Returns the name that a part of a JSON Pointer stands for (RFC 6901, section 3).
+fn unescaped(part: &str) -> Option<String> {
+    let mut pieces = part.split('~');
+    let mut name = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (char, rest) = match piece.strip_prefix('0') {
+            Some(rest) => ('~', rest),
+            None => ('/', piece.strip_prefix('1')?),
+        };
+        name.push(char);
+        name.push_str(rest);
+    }
+    Some(name)
+}
+
+/// Splits a path at its dots; `\.` is a dot within a name, `\\` a backslash.
+fn dotted(path: &str) -> Option<Vec<String>> {
     let mut segments = vec![String::new()];
     let mut escaped = false;
     for c in path.chars() {
@@ -307,13 +442,7 @@ fn segments(path: &str) -> Result<Vec<String>, BodyError> {
             (_, _, None) => {}
         }
     }
-    if escaped || segments.iter().any(String::is_empty) {
-        return Err(BodyError {
-            path: path.to_owned(),
-            reason: "a path is names joined by single dots",
-        });
-    }
-    Ok(segments)
+    (!escaped && segments.iter().all(|segment| !segment.is_empty())).then_some(segments)
 }
 
 /// Returns the JSON that `value` stands for: itself if it looks like JSON, else a string. `None` if it looks
@@ -337,25 +466,57 @@ const NOT_AN_OBJECT: &str = "the body is not a JSON object";
 
 #[cfg(test)]
 mod tests {
-    use super::{spec::BodySet, *};
+    use http::HeaderMap;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::value::{
+        spec::ValueFrom,
+        tests::{claim, with_known},
+    };
+
+    fn written(path: &str, value: &str) -> BodySet {
+        BodySet {
+            path: path.to_owned(),
+            value: Some(value.to_owned()),
+            ..BodySet::default()
+        }
+    }
+
+    fn typed(path: &str, json: Value) -> BodySet {
+        BodySet {
+            path: path.to_owned(),
+            json: Some(json),
+            ..BodySet::default()
+        }
+    }
+
+    fn drawn(path: &str, value_from: ValueFrom) -> BodySet {
+        BodySet {
+            path: path.to_owned(),
+            value_from: Some(value_from),
+            ..BodySet::default()
+        }
+    }
 
     fn mutation(set: &[(&str, &str)], remove: &[&str]) -> BodyMutation {
         BodyMutation {
-            set: set
-                .iter()
-                .map(|(path, value)| BodySet {
-                    path: (*path).to_owned(),
-                    value: (*value).to_owned(),
-                })
-                .collect(),
+            set: set.iter().map(|(path, value)| written(path, value)).collect(),
             remove: remove.iter().map(|path| (*path).to_owned()).collect(),
+            ..BodyMutation::default()
         }
     }
 
     #[track_caller]
     fn check(set: &[(&str, &str)], remove: &[&str], body: &str, expected: Result<&str, &str>) {
-        let changes = Body::parse(&mutation(set, remove)).expect("the changes are well-formed");
-        let found = changes.apply(Bytes::copy_from_slice(body.as_bytes()));
+        check_all(&mutation(set, remove), body, expected);
+    }
+
+    #[track_caller]
+    fn check_all(mutation: &BodyMutation, body: &str, expected: Result<&str, &str>) {
+        let changes = Body::parse(mutation).expect("the changes are well-formed");
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let found = with_known(&HeaderMap::new(), |known| changes.apply(body, known));
         let found = found.map_err(|error| error.to_string());
         let found = found
             .as_ref()
@@ -411,6 +572,94 @@ mod tests {
     }
 
     #[test]
+    fn pointers() {
+        check(
+            &[("/a.b/c", "1"), ("/~1~0", "2")],
+            &["/m/0"],
+            r#"{"a.b":{},"m":[1,2]}"#,
+            Ok(r#"{"a.b":{"c":1},"m":[2],"/~":2}"#),
+        );
+        check(&[("/m/-", "3")], &[], r#"{"m":[1]}"#, Ok(r#"{"m":[1,3]}"#));
+        check(&[("/", "1")], &[], "{}", Ok(r#"{"":1}"#));
+        let none = "the path names no element of the array";
+        for path in ["/m/01", "/m/+0", "/m/x", "m.00"] {
+            let message = format!("{path}: {none}");
+            check(&[(path, "1")], &[], r#"{"m":[0]}"#, Err(&message));
+        }
+    }
+
+    #[test]
+    fn defaults_and_additions() {
+        let default = |set: BodySet| BodyMutation {
+            default: vec![set],
+            ..BodyMutation::default()
+        };
+        let append = |set: BodySet| BodyMutation {
+            append: vec![set],
+            ..BodyMutation::default()
+        };
+        check_all(&default(written("n", "1")), "{}", Ok(r#"{"n":1}"#));
+        check_all(
+            &default(written("n", "1")),
+            r#"{"n": null}"#,
+            Ok(r#"{"n": null}"#),
+        );
+        check_all(
+            &default(written("a.b", "1")),
+            r#"{"a":{}}"#,
+            Ok(r#"{"a":{"b":1}}"#),
+        );
+        check_all(&append(written("l", "x")), "{}", Ok(r#"{"l":["x"]}"#));
+        check_all(&append(written("l", "x")), r#"{"l":[ ]}"#, Ok(r#"{"l":[ "x"]}"#));
+        check_all(&append(written("l", "x")), r#"{"l":[1]}"#, Ok(r#"{"l":[1,"x"]}"#));
+        let message = "l: the path leads to a value that is no list";
+        for body in [r#"{"l":null}"#, r#"{"l":"]"}"#, r#"{"l":{}}"#] {
+            check_all(&append(written("l", "x")), body, Err(message));
+        }
+        let both = BodyMutation {
+            default: vec![written("n", "2"), written("m", "3")],
+            ..mutation(&[("n", "1")], &["m"])
+        };
+        check_all(&both, r#"{"m":0}"#, Ok(r#"{"n":1,"m":3}"#));
+    }
+
+    #[test]
+    fn types() {
+        let set = |set: Vec<BodySet>| BodyMutation {
+            set,
+            ..BodyMutation::default()
+        };
+        let all = set(vec![
+            typed("a", json!("true")),
+            typed("b", json!(0.5)),
+            typed("c", json!({"d": [null]})),
+            typed("e", Value::Null),
+        ]);
+        check_all(
+            &all,
+            "{}",
+            Ok(r#"{"a":"true","b":0.5,"c":{"d":[null]},"e":null}"#),
+        );
+        let all = set(vec![
+            drawn("user", claim("sub")),
+            drawn("org", claim("org.id")),
+            drawn("teams", claim("teams")),
+            drawn("gone", claim("absent")),
+        ]);
+        check_all(
+            &all,
+            r#"{"gone":1,"user":"forged"}"#,
+            Ok(r#"{"user":"u1","org":7,"teams":["a","b"]}"#),
+        );
+        let all = BodyMutation {
+            default: vec![drawn("a", claim("absent"))],
+            append: vec![drawn("b", claim("absent"))],
+            ..BodyMutation::default()
+        };
+        check_all(&all, "{}", Ok("{}"));
+    }
+
+    #[test]
     fn failures() {
         check(&[("a", "1")], &[], "[1]", Err("a: the body is not a JSON object"));
         check(
@@ -448,6 +697,25 @@ mod tests {
         for path in ["", "a..b", ".a", "a.", r"a\"] {
             assert!(Body::parse(&mutation(&[], &[path])).is_err(), "{path}");
         }
+        for path in ["/a~2", "/~"] {
+            assert!(Body::parse(&mutation(&[], &[path])).is_err(), "{path}");
+        }
+        let both = BodySet {
+            json: Some(json!(1)),
+            ..written("a", "1")
+        };
+        let neither = BodySet {
+            path: "a".to_owned(),
+            ..BodySet::default()
+        };
+        for set in [both, neither, drawn("a", ValueFrom::default())] {
+            let spec = BodyMutation {
+                append: vec![written("b", "1"), set],
+                ..BodyMutation::default()
+            };
+            let (place, _) = Body::parse(&spec).expect_err("it is not said what the value is");
+            assert_eq!(place, "append[1]");
+        }
     }
 
     #[test]
@@ -456,9 +724,10 @@ mod tests {
         let route = Body::parse(&mutation(&[("a", "3")], &["x", "y"])).expect("well-formed");
         let merged = backend.overlaid(&route);
         assert_eq!(merged.remove, ["x", "y"]);
+        let text = |text: &str| Content::Written(text.to_owned());
         assert_eq!(
             merged.set,
-            [("a".to_owned(), "3".to_owned()), ("b".to_owned(), "2".to_owned())]
+            [("a".to_owned(), text("3")), ("b".to_owned(), text("2"))]
         );
     }
 }

@@ -4,8 +4,14 @@
 use std::{collections::BTreeSet, fmt};
 
 use policy::{
-    body::{Body, spec::BodyMutation},
-    headers::{Headers, spec::HeaderMutation},
+    body::{
+        Body,
+        spec::{BodyMutation, BodySet},
+    },
+    headers::{
+        Headers,
+        spec::{HeaderMutation, HeaderSet},
+    },
 };
 
 use super::{Notes, intake, mcp, traffic};
@@ -384,19 +390,37 @@ fn mutations(
 ) {
     if let Some(headers) = headers {
         let field = format_args!("{field}.headerMutation");
-        faults.at_most(16, headers.set.len(), format_args!("{field}.set"));
-        faults.at_most(16, headers.remove.len(), format_args!("{field}.remove"));
-        if let Err(error) = Headers::parse(headers) {
-            faults.add(field, error.to_string());
+        let names = |list: &[HeaderSet]| list.iter().map(|own| own.name.to_ascii_lowercase()).collect();
+        let removed = headers.remove.iter().map(|name| name.to_ascii_lowercase());
+        changed("set", names(&headers.set), field, faults);
+        changed("remove", removed.collect(), field, faults);
+        changed("default", names(&headers.default), field, faults);
+        faults.at_most(16, headers.append.len(), format_args!("{field}.append"));
+        if let Err((member, error)) = Headers::parse(headers) {
+            faults.add(format_args!("{field}.{member}"), error.to_string());
         }
     }
     if let Some(body) = body {
         let field = format_args!("{field}.bodyMutation");
-        faults.at_most(16, body.set.len(), format_args!("{field}.set"));
-        faults.at_most(16, body.remove.len(), format_args!("{field}.remove"));
-        if let Err(error) = Body::parse(body) {
-            faults.add(field, error.to_string());
+        let paths = |list: &[BodySet]| list.iter().map(|own| own.path.clone()).collect();
+        changed("set", paths(&body.set), field, faults);
+        changed("remove", body.remove.clone(), field, faults);
+        changed("default", paths(&body.default), field, faults);
+        faults.at_most(16, body.append.len(), format_args!("{field}.append"));
+        if let Err((member, error)) = Body::parse(body) {
+            faults.add(format_args!("{field}.{member}"), error.to_string());
         }
+    }
+}
+
+/// One list of changes: it is not too long, and names each thing once.
+fn changed(member: &str, names: Vec<String>, field: fmt::Arguments<'_>, faults: &mut Faults) {
+    let field = format_args!("{field}.{member}");
+    faults.at_most(16, names.len(), field);
+    let mut seen = BTreeSet::new();
+    for (index, name) in names.iter().enumerate() {
+        let at = format_args!("{field}[{index}]");
+        faults.add_if(!seen.insert(name), at, format_args!("\"{name}\" is named twice"));
     }
 }
 
