@@ -111,6 +111,19 @@ fn plain_routes_that_stay_are_not_compiled_again() {
         assert_eq!(&kept(&before, &after), expected, "{document}");
         before = after;
     }
+    let mut before = resolved(&[&base[..], &[PLAIN_ROUTE_EXTENDED, FILTER]].concat());
+    let extended = vec!["default/extended".to_owned()];
+    for (filter, expected) in [
+        (FILTER, [both.clone(), extended.clone()].concat()),
+        (FILTER_OTHER, both.clone()),
+        (FILTER_OTHER, [both.clone(), extended].concat()),
+    ] {
+        let after = resolved(&[&base[..], &[PLAIN_ROUTE_EXTENDED, filter]].concat());
+        let mut kept = kept(&before, &after);
+        kept.sort_by_key(|route| route == "default/extended");
+        assert_eq!(kept, expected, "{filter}");
+        before = after;
+    }
 }
 
 /// Reads and resolves one text after the other.
@@ -429,6 +442,16 @@ spec:
     - {name: cluster, port: 80, filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [x-b]}}]}
     retry: {attempts: 1}
   - backendRefs: [{name: cluster, port: 80}]";
+const PLAIN_ROUTE_EXTENDED: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: extended}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - matches: [{path: {value: /extended}}]
+    filters:
+    - {type: ExtensionRef, extensionRef: {group: gateway.envoyproxy.io, kind: HTTPRouteFilter, name: extends}}
+    backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: one}]";
 const PLAIN_OTHER: &str = "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: also}

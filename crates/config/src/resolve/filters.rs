@@ -334,4 +334,4 @@ fn injected(
     })
 }
 
-const FILTER: &str = "HTTPRouteFilter";
+pub(super) const FILTER: &str = "HTTPRouteFilter";

@@ -21,7 +21,7 @@ use crate::{
     Key, Resources, Severity,
     host::Host,
     kind::{
-        Duration, HTTPRoute,
+        Duration, ENVOY, HTTPRoute, HTTPRouteFilter,
         ai_gateway_route::HeaderMatchKind,
         http_route::{self, BackendRef, FilterKind, Match, Method, PathMatchKind, Rule},
         reference::BackendObjectRef,
@@ -82,7 +82,12 @@ pub(super) fn resolve(
                 said: said.into(),
             }
         };
-        let compiled = match route.spec.rules.iter().any(extends) {
+        let mut extensions = route
+            .spec
+            .rules
+            .iter()
+            .flat_map(|rule| extensions(resources, key, rule));
+        let compiled = match extensions.any(|(_, filter)| filter.is_some_and(leads_on)) {
             // What such a filter means lies elsewhere.
             true => compile(&sources),
             false => memory.plain.route(key, route, sources, compile),
@@ -138,6 +143,12 @@ impl Resolving<'_, '_> {
     fn sources(&mut self, route: &Declared<HTTPRoute>) -> Sources<Backend> {
         let mut sources = Sources::none();
         for (index, rule) in route.spec.rules.iter().enumerate() {
+            for (named, filter) in extensions(self.reach.resources, self.key, rule) {
+                self.notes.used(filters::FILTER, &named);
+                sources
+                    .filters
+                    .push(filter.map(|filter| Arc::clone(&filter.spec)));
+            }
             for (at, written) in mirrored(rule) {
                 let field = format!("spec.rules[{index}].filters[{at}].requestMirror.backendRef");
                 let backend = self.backend(&field, &written.backend_ref);
@@ -229,11 +240,34 @@ fn rules(
         .collect()
 }
 
-/// Returns whether a rule has a filter that lies elsewhere.
-fn extends(rule: &Rule) -> bool {
-    let of_backends = rule.backend_refs.iter().flat_map(|reference| &reference.filters);
-    let mut filters = rule.filters.iter().chain(of_backends);
-    filters.any(|filter| filter.extension_ref.is_some())
+/// Returns the HTTPRouteFilters that a rule names, as far as they are there.
+fn extensions<'r>(
+    resources: &'r Resources,
+    key: &'r Key,
+    rule: &'r Rule,
+) -> impl Iterator<Item = (Key, Option<&'r Declared<HTTPRouteFilter>>)> {
+    let named = rule
+        .filters
+        .iter()
+        .filter_map(|filter| filter.extension_ref.as_ref());
+    let known = named.filter(|named| (named.group.as_str(), named.kind.as_str()) == (ENVOY, filters::FILTER));
+    known.map(|named| {
+        let key = Key::new(&key.namespace, &named.name);
+        let filter = resources.http_route_filters.get(&key);
+        (key, filter)
+    })
+}
+
+/// Returns whether a filter says more than stands in it: what that is lies elsewhere again, or is told of the filter.
+fn leads_on(filter: &Declared<HTTPRouteFilter>) -> bool {
+    let HTTPRouteFilter {
+        url_rewrite: _,
+        direct_response,
+        credential_injection,
+        matches,
+    } = &*filter.spec;
+    let body = direct_response.as_ref().and_then(|direct| direct.body.as_ref());
+    credential_injection.is_some() || matches.is_some() || body.is_some_and(|body| body.value_ref.is_some())
 }
 
 /// Returns whom a rule is mirrored to, with the places of the filters.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Condition, Key,
-    kind::{AIGatewayRoute, GatewayConfig, HTTPRoute, MCPRoute, Metadata},
+    kind::{AIGatewayRoute, GatewayConfig, HTTPRoute, HTTPRouteFilter, MCPRoute, Metadata},
     resources::Declared,
     router::Entry,
     snapshot::Backend,
@@ -48,6 +48,8 @@ struct Turns<K, V> {
 pub(super) struct Sources<R> {
     /// What each reference leads to, in order, or why it leads nowhere.
     pub(super) references: Vec<Result<Arc<R>, String>>,
+    /// The filters that it names, in order, as far as they are there.
+    pub(super) filters: Vec<Option<Arc<HTTPRouteFilter>>>,
     /// What its Gateways have for all routes.
     pub(super) config: Option<Declared<GatewayConfig>>,
 }
@@ -165,6 +167,7 @@ impl<R> Sources<R> {
     pub(super) fn none() -> Self {
         Self {
             references: Vec::new(),
+            filters: Vec::new(),
             config: None,
         }
     }
@@ -184,6 +187,13 @@ impl<R> Sources<R> {
             (Some(_), None) | (None, Some(_)) => false,
         };
         let (own, others) = (&self.references, &other.references);
-        own.len() == others.len() && own.iter().zip(others).all(same) && config
+        let filters = |sources: &Self| -> Vec<Option<*const HTTPRouteFilter>> {
+            let filters = sources.filters.iter();
+            filters.map(|filter| filter.as_ref().map(Arc::as_ptr)).collect()
+        };
+        own.len() == others.len()
+            && own.iter().zip(others).all(same)
+            && filters(self) == filters(other)
+            && config
     }
 }

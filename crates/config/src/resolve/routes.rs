@@ -299,6 +299,7 @@ fn sources(
     }
     Sources {
         references,
+        filters: Vec::new(),
         config: metering::config(resources, key, route, notes).cloned(),
     }
 }
