@@ -10,6 +10,7 @@
 
 mod case;
 mod contender;
+mod limiter;
 mod load;
 mod machine;
 mod mcp;
@@ -149,7 +150,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Cases => {
             let names: Vec<String> = CASES
                 .iter()
-                .map(|case| format!("{:24}{}\n", case.name, case.title))
+                .map(|case| (case.name, case.title))
+                .chain(run::OTHERS.iter().copied())
+                .map(|(name, title)| format!("{name:24}{title}\n"))
                 .collect();
             print(&names.concat())
         }

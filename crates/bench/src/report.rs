@@ -286,6 +286,12 @@ impl Results {
         for result in telling.filter(|result| result.case.field == case::Field::Telling) {
             verdicts.extend(told(result));
         }
+        verdicts.extend(self.limiter.map(|time| Verdict {
+            target: "CPU of holding a request against a limit in memory, by itself".to_owned(),
+            limit: case::limit::LIMIT.as_secs_f64() * 1e6,
+            measured: time.as_secs_f64() * 1e6,
+            unit: "µs",
+        }));
         for start in self.starts.iter().filter(|start| start.contender == TOLLGATE) {
             verdicts.push(Verdict {
                 target: "ready after start".to_owned(),

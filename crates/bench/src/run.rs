@@ -17,6 +17,7 @@ use anyhow::{Context, bail};
 use crate::{
     case::{CASES, Case, Field},
     contender::{self, Contender, Counters, FEW, Kind, MANY, RELAYED, Running, TRANSLATED, Telling},
+    limiter,
     load::{Load, Outcome},
     process::{Memory, Process},
     script,
@@ -44,6 +45,8 @@ pub(crate) struct Results {
     pub(crate) cases: Vec<CaseResult>,
     pub(crate) starts: Vec<Start>,
     pub(crate) memory: Vec<MemoryResult>,
+    /// What the limiter takes for a request by itself; `None` where it was not asked for.
+    pub(crate) limiter: Option<Duration>,
     /// Name and version of the programs that took part.
     pub(crate) versions: Vec<(&'static str, String)>,
     /// Name of those that did not, and why.
@@ -112,6 +115,16 @@ pub(crate) const TOLLGATE_REDIS: &str = "tollgate-redis";
 pub(crate) const TOLLGATE_SILENT: &str = "tollgate-silent";
 /// The name of the row that exports spans.
 pub(crate) const TOLLGATE_TRACED: &str = "tollgate-traced";
+
+/// What is measured beside the cases.
+pub(crate) const OTHERS: &[(&str, &str)] = &[
+    ("limiter", "a limit in memory, by itself"),
+    (
+        "start",
+        "until the first answer, memory after it, reload of one route",
+    ),
+    ("memory", "memory with large requests in flight"),
+];
 
 const STARTS: usize = 7;
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -182,7 +195,8 @@ pub(crate) fn set_manner(address: SocketAddr, manner: Manner) -> anyhow::Result<
 
 /// Measures everything that `plan` asks for.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
-    let mut names = CASES.iter().map(|case| case.name).chain(["start", "memory"]);
+    let others = OTHERS.iter().map(|(name, _)| *name);
+    let mut names = CASES.iter().map(|case| case.name).chain(others);
     if !names.any(|name| plan.wants(name)) {
         bail!("no case is called like {:?}; `bench cases` lists them", plan.only);
     }
@@ -197,6 +211,10 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
     measure_cases(plan, &mock, &running, &mut results)?;
     drop(running);
     mock.set(Manner::default())?;
+    if plan.wants("limiter") {
+        progress("limiter");
+        results.limiter = Some(limiter::measure()?);
+    }
     if plan.wants("start") {
         for contender in contenders.iter().filter(|contender| !contender.varies()) {
             progress(&format!("start: {}", contender.name));

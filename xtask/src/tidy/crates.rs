@@ -56,7 +56,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "bench",
-        knows: &["llm", "testkit"],
+        knows: &["llm", "policy", "testkit"],
         free_of: &["reqwest"],
     },
     Row {
