@@ -1,7 +1,7 @@
 //! The vocabularies in which spans tell what requests were about.
 
 /// One vocabulary, or two at once for those who go over from one to the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vocabularies {
     /// What gives spans their names, kinds and status.
     pub first: Vocabulary,
@@ -39,15 +39,6 @@ impl Vocabularies {
     pub fn names(self) -> String {
         let second = self.second.map(|second| format!(",{}", second.name()));
         format!("{}{}", self.first.name(), second.unwrap_or_default())
-    }
-}
-
-impl Default for Vocabularies {
-    fn default() -> Self {
-        Self {
-            first: Vocabulary::default(),
-            second: None,
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use llm::{Inbound, Operation, upload};
 
 use crate::{
     access::{self, Shown},
+    apart,
     body::{self, Body},
     ctx::Ctx,
     given::Given,
@@ -68,7 +69,7 @@ async fn serve(
     }
     if let Some((route, policies)) = ctx.tools(&head) {
         // Held apart, as are uploads: every request keeps room for the largest of those that are not.
-        return Ok(Box::pin(mcp::serve(ctx, &route, policies, head, body)).await);
+        return Ok(apart::begun(|| mcp::serve(ctx, &route, policies, head, body)).await);
     }
     if let Some(answer) = access::preflight(ctx, &head) {
         return Ok(answer);
@@ -117,7 +118,7 @@ async fn serve(
             crate::llm::serve(ctx, &rule, Asked::Document(&inbound), head.headers).await
         }
         Operation::Upload(upload) => {
-            Box::pin(crate::llm::upload::serve(ctx, place.endpoint, upload, head, body)).await
+            apart::begun(|| crate::llm::upload::serve(ctx, place.endpoint, upload, head, body)).await
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod apart;
 mod body;
 mod coding;
 mod credential;

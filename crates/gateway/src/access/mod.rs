@@ -19,7 +19,7 @@ use tracing::debug;
 
 use self::egress::Outward;
 use crate::{
-    body,
+    apart, body,
     ctx::Ctx,
     given::Given,
     llm::upload,
@@ -109,7 +109,7 @@ pub(crate) async fn ahead(
     let policies = Arc::clone(policies);
     // Whoever is refused is counted for what was asked.
     ctx.facts.endpoint = ctx.endpoint(head.uri.path());
-    Box::pin(admit(ctx, (&policies, None), head, shown)).await
+    apart::begun(|| admit(ctx, (&policies, None), head, shown)).await
 }
 
 /// Runs the policies that would have run ahead but for telling of the rule: there is none for what was asked, which
@@ -128,7 +128,7 @@ async fn nowhere(ctx: &mut Ctx, head: &mut Parts, shown: &mut Shown<'_>) -> Resu
     if has_passed(ctx, &policies) {
         return Ok(());
     }
-    Box::pin(admit(ctx, (&policies, None), head, shown)).await
+    apart::begun(|| admit(ctx, (&policies, None), head, shown)).await
 }
 
 /// Returns the rule that serves the request whatever its body says, once its policies have let the request in.
@@ -194,7 +194,7 @@ async fn enter(
     };
     let passed = has_passed(ctx, policies);
     if !passed {
-        Box::pin(admit(ctx, (policies, Some(rule)), head, shown)).await?;
+        apart::begun(|| admit(ctx, (policies, Some(rule)), head, shown)).await?;
     }
     policies.strip_credentials(&mut head.headers);
     Ok(!passed && policies.recomputes_route())
@@ -227,7 +227,7 @@ pub(crate) async fn passed(ctx: &mut Ctx, head: &Parts) -> Result<Vec<Passed>, B
     for policies in asked {
         let (mut head, mut shown) = (head.clone(), Shown::Nothing);
         if !has_passed(ctx, &policies)
-            && let Err(refusal) = Box::pin(admit(ctx, (&policies, None), &mut head, &mut shown)).await
+            && let Err(refusal) = apart::begun(|| admit(ctx, (&policies, None), &mut head, &mut shown)).await
         {
             refused.get_or_insert(refusal);
             continue;

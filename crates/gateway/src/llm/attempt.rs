@@ -18,6 +18,7 @@ use super::{
     several::Several,
 };
 use crate::{
+    apart,
     body::Pieces,
     coding::{self, Coding, Decoder},
     credential::{Call, Used, brought::Luggage},
@@ -170,7 +171,7 @@ impl Attempt<'_> {
                     .collect(),
                 patience,
             };
-            return Box::pin(self.ask_each(ctx, several, reply, losses)).await;
+            return apart::begun(|| self.ask_each(ctx, several, reply, losses)).await;
         }
         let (mut request, body) = self.request(ctx, &client.host, head, payload)?;
         if let Some((attempt, body)) = ctx.facts.attempt.as_mut().zip(body.as_ref()) {

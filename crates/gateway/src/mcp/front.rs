@@ -29,7 +29,7 @@ use super::{
     run, single, subscribe,
     turn::{Own, Turn},
 };
-use crate::{ctx::Ctx, refusal::Answer};
+use crate::{apart, ctx::Ctx, refusal::Answer};
 
 /// Serves a message of a client that keeps no session.
 pub(super) async fn serve(
@@ -74,7 +74,7 @@ pub(super) async fn serve(
     turn.introduce();
     let outlet = Outlet::default();
     let said = outlet.clone();
-    let work: Work = Box::pin(async move {
+    let work: Work = apart::begun(move || async move {
         let began = Instant::now();
         let answer = dispatch(&mut turn, &said, method, &request).await;
         let answer = answer.unwrap_or_else(|refused| refusal(*refused, &request.id));

@@ -27,6 +27,7 @@ use super::{
     initialize::Opened,
     turn::{NOTE_TIMEOUT, Turn, own_notification, own_request},
 };
+use crate::apart;
 
 /// The lines that backends spoke, by where they are.
 #[derive(Default)]
@@ -51,7 +52,7 @@ const MAX_KNOWN: usize = 4096;
 pub(super) async fn open(turn: &Turn, backend: &Backend, limit: Duration) -> Result<Opened, Failure> {
     let began = Instant::now();
     turn.account.call(&backend.name, "", true);
-    let opened = Box::pin(in_either(turn, backend, limit)).await;
+    let opened = apart::begun(|| in_either(turn, backend, limit)).await;
     let session = opened.as_ref().map_or("", |opened| opened.entry.session.as_str());
     let failure = opened.as_ref().err().map(Failure::kind);
     turn.account.called(&backend.name, session, failure);

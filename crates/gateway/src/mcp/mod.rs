@@ -69,7 +69,7 @@ use self::{
 };
 use crate::{
     access::Shown,
-    body,
+    apart, body,
     ctx::Ctx,
     fault,
     given::Given,
@@ -110,7 +110,7 @@ pub(crate) async fn serve(
         return answer;
     }
     let mut shown = Shown::Given(&mut body);
-    let who = match Box::pin(who::admit(ctx, route, policies.as_ref(), &mut head, &mut shown)).await {
+    let who = match apart::begun(|| who::admit(ctx, route, policies.as_ref(), &mut head, &mut shown)).await {
         Ok(who) => who,
         Err(refused) => {
             body::turn_away(&head.headers, body).await;
@@ -119,7 +119,7 @@ pub(crate) async fn serve(
     };
     let told = match &route.treated {
         None => None,
-        Some(rule) => match Box::pin(let_through(ctx, rule, &head.headers)).await {
+        Some(rule) => match apart::begun(|| let_through(ctx, rule, &head.headers)).await {
             Ok(told) => told,
             Err(refused) => {
                 body::turn_away(&head.headers, body).await;
@@ -325,7 +325,8 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
             let token = turn.token.clone();
             let outlet = Outlet::default();
             let said = outlet.clone();
-            let work: Work = Box::pin(async move { dispatch(&turn, &said, method, &request).await });
+            let work: Work =
+                apart::begun(move || async move { dispatch(&turn, &said, method, &request).await });
             Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
         }
         Message::Notification(notification) => {
@@ -366,7 +367,7 @@ async fn batch(
     let token = turn.token.clone();
     let outlet = Outlet::default();
     let said = outlet.clone();
-    let work: Work = Box::pin(async move {
+    let work: Work = apart::begun(move || async move {
         let answers = gather(requests.iter().map(|(turn, request)| async {
             let method = Method::find(&request.method);
             let method = method.filter(|method| method.is_of(Version::NEWEST_LEGACY));
@@ -421,7 +422,7 @@ async fn get(ctx: &mut Ctx, mut turn: Turn) -> Result<Answer, Box<Refused>> {
     let token = turn.token.clone();
     let outlet = Outlet::default();
     let said = outlet.clone();
-    let work: Work = Box::pin(async move {
+    let work: Work = apart::begun(move || async move {
         let served = listen::serve(&turn, &said, wanted).await;
         served.unwrap_or_else(|refused| refused.said(None, turn.route.plain_errors))
     });

@@ -21,7 +21,7 @@ use super::{
     who::Who,
 };
 use crate::{
-    Runtime, State,
+    Runtime, State, apart,
     facts::Facts,
     telemetry::{attributes::Signal, tools::Mapped},
 };
@@ -171,7 +171,7 @@ impl Turn {
         limit: Duration,
     ) -> Result<Reply, Failure> {
         // Streams last: what it takes to ask is not to lie in them for as long as they do.
-        Box::pin(self.reply_to(backend, ask, limit)).await
+        apart::begun(|| self.reply_to(backend, ask, limit)).await
     }
 
     async fn reply_to(&self, backend: &Backend, ask: Ask<'_>, limit: Duration) -> Result<Reply, Failure> {

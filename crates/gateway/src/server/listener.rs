@@ -37,7 +37,7 @@ use super::{
     tls, told,
     usage::Usage,
 };
-use crate::{BindError, body::Body, handle::handle, refusal, upstream::keep_alive};
+use crate::{BindError, apart, body::Body, handle::handle, refusal, upstream::keep_alive};
 
 /// How many connections the system may queue.
 const BACKLOG: i32 = 4096;
@@ -212,7 +212,7 @@ async fn serve_stream(http: Arc<Http>, mut stream: TcpStream, mut connection: Co
         return serve_bounded(&http, stream, connection, closing).await;
     }
     // Apart, so that a connection in clear keeps no room for this.
-    Box::pin(serve_encrypted(&http, stream, connection, closing)).await;
+    apart::begun(|| serve_encrypted(&http, stream, connection, closing)).await;
 }
 
 /// Serves a connection that is encrypted first.
@@ -331,7 +331,7 @@ async fn guard(
 ) -> Result<Response<Body>, Infallible> {
     let (port, uri) = (Arc::clone(&connection.port), request.uri().clone());
     // Held apart from the connection, so that one on which nothing is asked does not keep room for a request.
-    let handler = Box::pin(handle(connection, request));
+    let handler = apart::begun(|| handle(connection, request));
     let answered = caught(handler, || {
         let prefixes = &port.gateway.runtime.options.prefixes;
         refusal::internal(Endpoint::dialect(&prefixes.canonical(uri.path())))

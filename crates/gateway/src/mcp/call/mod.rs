@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::stdio;
 use crate::{
-    Runtime, State,
+    Runtime, State, apart,
     credential::{self, brought::Luggage},
     lane::Busy,
     telemetry::trace::Position,
@@ -133,7 +133,7 @@ impl Caller<'_> {
                     let called = self.call(clients, reach, entry, ask).await;
                     called.map_err(|missed| missed.failure)?
                 }
-                Some(traffic) => Box::pin(self.managed(traffic, reach, entry, ask)).await?,
+                Some(traffic) => apart::begun(|| self.managed(traffic, reach, entry, ask)).await?,
             };
             self.read(replied, entry, ask).await
         };
@@ -178,8 +178,9 @@ impl Caller<'_> {
                             ask.send(&client, request.map_err(unsayable)?).await
                         }
                         Some(credential) => {
-                            let called = self.authorized(credential, &client, reach, entry, ask);
-                            Box::pin(called).await.map_err(unsayable)?
+                            let called =
+                                apart::begun(|| self.authorized(credential, &client, reach, entry, ask));
+                            called.await.map_err(unsayable)?
                         }
                     };
                     match called {
