@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use config::intake::{EscapedSlashes, Intake};
+use percent_encoding::percent_decode_str;
 
 /// A path, made unambiguous.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,16 +35,18 @@ impl Slashes {
 }
 
 impl<'p> Path<'p> {
-    /// Resolves dots, and does with slashes what is to be done.
+    /// Reads what need not be escaped, resolves dots, and does with slashes what is to be done.
     pub(crate) fn of(path: &'p str, slashes: &Slashes) -> Self {
         if !ESCAPES.iter().any(|(escape, _)| path.contains(escape)) {
             return Path::Here(normal(path, slashes));
         }
         match slashes.escaped {
-            EscapedSlashes::Keep => Path::Here(normal(path, slashes)),
+            EscapedSlashes::Keep | EscapedSlashes::Unescape => Path::Here(normal(path, slashes)),
             EscapedSlashes::Refuse => Path::Refused,
-            EscapedSlashes::Unescape => Path::Here(normal(path, slashes).into_owned().into()),
-            EscapedSlashes::Redirect => Path::Elsewhere(joined(&unescaped(path), slashes.keep).into_owned()),
+            EscapedSlashes::Redirect => {
+                let path = unescaped(&plain(path));
+                Path::Elsewhere(joined(&path, slashes.keep).into_owned())
+            }
         }
     }
 }
@@ -57,16 +60,54 @@ fn unescaped(path: &str) -> String {
 
 /// Returns the path as it is matched, whatever is to become of the request.
 pub(crate) fn normal<'p>(path: &'p str, slashes: &Slashes) -> Cow<'p, str> {
+    let mut path = plain(path);
     let reads = slashes.escaped == EscapedSlashes::Unescape;
     if reads && ESCAPES.iter().any(|(escape, _)| path.contains(escape)) {
-        return Cow::Owned(joined(&unescaped(path), slashes.keep).into_owned());
+        path = Cow::Owned(unescaped(&path));
     }
-    joined(path, slashes.keep)
+    match path {
+        Cow::Borrowed(path) => joined(path, slashes.keep),
+        Cow::Owned(path) => Cow::Owned(joined(&path, slashes.keep).into_owned()),
+    }
+}
+
+/// Reads the escapes of what need not be escaped: `/%61` is `/a` to whoever serves it, so it is to whoever matches it.
+/// A backslash is a slash, and a percent sign that escapes nothing is escaped, so that it cannot become another escape.
+fn plain(path: &str) -> Cow<'_, str> {
+    if !path.contains(['%', '\\']) {
+        return Cow::Borrowed(path);
+    }
+    let mut read = String::with_capacity(path.len() + 2);
+    let mut rest = path;
+    while let Some(at) = rest.find(['%', '\\']) {
+        let (before, after) = rest.split_at(at);
+        read.push_str(before);
+        let escape = after.get(..3).filter(|escape| escape.starts_with('%'));
+        let byte = escape.and_then(|escape| percent_decode_str(escape).next().zip(Some(escape)));
+        match byte {
+            Some((b'%', escape)) if !escape.eq_ignore_ascii_case("%25") => read.push_str("%25"),
+            Some((byte, _)) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                read.push(char::from(byte));
+                rest = after.get(3..).unwrap_or_default();
+                continue;
+            }
+            Some((_, escape)) => {
+                read.push_str(escape);
+                rest = after.get(3..).unwrap_or_default();
+                continue;
+            }
+            None if after.starts_with('%') => read.push_str("%25"),
+            None => read.push('/'),
+        }
+        rest = after.get(1..).unwrap_or_default();
+    }
+    read.push_str(rest);
+    Cow::Owned(read)
 }
 
 /// Resolves dots, and joins slashes that follow one another unless those are to be kept.
 fn joined(path: &str, keep: bool) -> Cow<'_, str> {
-    let suspect = path.contains("//") || path.contains("/.") || path.contains("/%2");
+    let suspect = path.contains("//") || path.contains("/.");
     if !suspect || !path.starts_with('/') {
         return Cow::Borrowed(path);
     }
@@ -93,10 +134,9 @@ fn joined(path: &str, keep: bool) -> Cow<'_, str> {
     Cow::Owned(format!("/{}", segments.join("/")))
 }
 
-/// Returns how many dots a segment consists of, one or two, escaped or not.
+/// Returns how many dots a segment consists of, one or two.
 fn dots(segment: &str) -> Option<usize> {
-    let plain = segment.replace("%2e", ".").replace("%2E", ".");
-    matches!(plain.as_str(), "." | "..").then_some(plain.len())
+    matches!(segment, "." | "..").then_some(segment.len())
 }
 
 #[cfg(test)]
@@ -117,6 +157,13 @@ mod tests {
             ("/../../a", "/a"),
             ("/.hidden/..x", "/.hidden/..x"),
             ("/a%20b", "/a%20b"),
+            ("/adm%69n/%7Ea", "/admin/~a"),
+            ("/a%252e", "/a%252e"),
+            ("/a/%2%65%2%65/b", "/a/%252e%252e/b"),
+            ("/%zz/%4", "/%25zz/%254"),
+            ("/é%C3%A9", "/é%C3%A9"),
+            ("/a%é1", "/a%25é1"),
+            ("/a\\..\\b", "/b"),
             ("*", "*"),
         ] {
             assert_eq!(
@@ -125,7 +172,11 @@ mod tests {
                 "{path}"
             );
         }
-        for (path, expected) in [("/public%2f..%2fadmin", "/admin"), ("/a%5Cb", "/a/b")] {
+        for (path, expected) in [
+            ("/public%2f..%2fadmin", "/admin"),
+            ("/a%5Cb", "/a/b"),
+            ("/%2e%2e%2f%61", "/a"),
+        ] {
             let found = Path::of(path, &Slashes::default());
             assert_eq!(found, Path::Elsewhere(expected.to_owned()), "{path}");
         }
