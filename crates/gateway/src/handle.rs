@@ -22,6 +22,7 @@ use crate::{
     apart,
     body::{self, Body},
     ctx::Ctx,
+    framing,
     given::Given,
     kept,
     llm::Asked,
@@ -58,6 +59,7 @@ async fn serve(
     mut head: http::request::Parts,
     mut body: Given,
 ) -> Result<Answer, Box<Refusal>> {
+    framing::check(&head)?;
     ctx.directed()?;
     ctx.taken(&head)?;
     if ctx.is_health_check(&head) {

@@ -12,6 +12,7 @@ mod credential;
 mod ctx;
 mod facts;
 mod fault;
+mod framing;
 mod given;
 mod handle;
 mod headers;
