@@ -68,6 +68,7 @@ impl Ctx {
         let named = listener.filter(|listener| listener.mcp.is_named());
         let named = named.and_then(|_| head.headers.remove(ROUTE_HEADER));
         headers::strip_reserved(&mut head.headers);
+        headers::strip_named_by_client(&mut head.headers);
         let intake = listener
             .and_then(|listener| listener.intake(connection.secured.as_deref()))
             .cloned();

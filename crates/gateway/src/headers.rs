@@ -58,6 +58,29 @@ pub(crate) fn strip_reserved(headers: &mut HeaderMap) {
     remove_where(headers, is_reserved);
 }
 
+/// Removes the headers that a client's `connection` names, and their names there: whoever adds one of that name later
+/// adds it for good, and the client cannot say that upstreams are not to see it. What a request cannot do without stays.
+pub(crate) fn strip_named_by_client(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let (mut kept, mut named) = (Vec::new(), Vec::new());
+    for name in named_by_connection(headers) {
+        if matches!(name.as_str(), "close" | "http2-settings") || is_hop_by_hop(name.as_str()) {
+            kept.push(name);
+        } else if !matches!(name.as_str(), "host" | "content-length") {
+            named.push(name);
+        }
+    }
+    for name in named {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+    for name in kept {
+        headers.append(header::CONNECTION, HeaderValue::from(name));
+    }
+}
+
 /// Changes a client's headers as the policy for clients says, before anything is made of them.
 pub(crate) fn early(headers: &mut HeaderMap, intake: &Intake) {
     if intake.underscores == Underscores::LeaveOut {
@@ -184,16 +207,18 @@ fn is_upstreams_own(name: &str) -> bool {
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
+        .collect()
 }
 
 /// Joins repeated headers into one line, because some readers look at one line only.
@@ -252,6 +277,25 @@ mod tests {
             ("x-mine", "1"),
         ];
         check(strip_reserved, &before, &[("x-mine", "1")]);
+    }
+
+    #[test]
+    fn what_clients_keep_to_their_connection_is_gone_at_once() {
+        let before = [
+            ("connection", "X-User, keep-alive,, Upgrade"),
+            ("connection", "host, close"),
+            ("x-user", "1"),
+            ("host", "a"),
+            ("upgrade", "websocket"),
+        ];
+        let after = [
+            ("connection", "keep-alive"),
+            ("connection", "upgrade"),
+            ("connection", "close"),
+            ("host", "a"),
+            ("upgrade", "websocket"),
+        ];
+        check(strip_named_by_client, &before, &after);
     }
 
     #[test]

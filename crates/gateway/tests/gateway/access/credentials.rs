@@ -15,7 +15,12 @@ async fn clients_are_known_by_their_keys() {
     setup
         .check("m", &[("authorization", "Bearer sk-client-two")], 200)
         .await;
-    let forged = [("x-gateway-key", "sk-client-one"), ("x-client-id", "two")];
+    // Nor can a client have what was verified of it kept to its own connection.
+    let forged = [
+        ("x-gateway-key", "sk-client-one"),
+        ("x-client-id", "two"),
+        ("connection", "keep-alive, x-client-id"),
+    ];
     setup.check("m", &forged, 200).await;
     let requests = setup.upstream.requests();
     let clients: Vec<&str> = requests
