@@ -134,6 +134,10 @@ pub(crate) fn to_plain_upstream(headers: &mut HeaderMap) {
 
 /// Takes off an upstream's headers what concerns its connection alone, and what only the gateway may say.
 pub(crate) fn to_plain_client(headers: &mut HeaderMap) {
+    // Its pieces say how long a body is that comes in pieces (RFC 9112, section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     strip_named_by_connection(headers);
     remove_where(headers, |name| {
         name != "trailer" && is_hop_by_hop(name) || is_reserved(name)
@@ -277,6 +281,13 @@ mod tests {
             ("x-mine", "1"),
         ];
         check(strip_reserved, &before, &[("x-mine", "1")]);
+    }
+
+    #[test]
+    fn lengths_of_bodies_in_pieces_are_not_believed() {
+        let before = [("transfer-encoding", "chunked"), ("content-length", "2"), ("x-a", "1")];
+        check(to_plain_client, &before, &[("x-a", "1")]);
+        check(to_plain_client, &before[1..], &before[1..]);
     }
 
     #[test]
