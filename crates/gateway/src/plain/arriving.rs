@@ -104,6 +104,7 @@ struct State {
     bytes: AtomicU64,
     ended: OnceLock<Instant>,
     too_large: OnceLock<()>,
+    broken: OnceLock<()>,
 }
 
 impl Progress {
@@ -122,12 +123,22 @@ impl Progress {
         self.0.too_large.get().is_some()
     }
 
+    /// Returns whether the client broke off, or sent what is no body.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.broken.get().is_some()
+    }
+
     fn add(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn end(&self) {
         self.0.ended.get_or_init(Instant::now);
+    }
+
+    fn cut(&self, error: hyper::Error) -> Cut {
+        self.0.broken.get_or_init(|| ());
+        Cut::Client(error)
     }
 }
 
@@ -234,7 +245,7 @@ impl Kept {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 self.forget();
-                return Poll::Ready(Some(Err(Cut::Client(error))));
+                return Poll::Ready(Some(Err(progress.cut(error))));
             }
         };
         let length = frame.data_ref().map_or(0, Bytes::len);
@@ -324,7 +335,7 @@ impl Body for Arriving {
         if frame.is_none() || body.is_end_stream() {
             progress.end();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Cut::Client)))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| progress.cut(error))))
     }
 
     fn is_end_stream(&self) -> bool {

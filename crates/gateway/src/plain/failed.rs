@@ -1,11 +1,11 @@
 //! Why a backend brought no reply, and what the client is told of it.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header};
 use policy::traffic::retry::Failure;
 use tracing::debug;
 
-use super::text;
+use super::{TEXT, text};
 use crate::{
     headers,
     refusal::{Answer, Content},
@@ -27,6 +27,8 @@ pub(super) enum Failed {
     Silent,
     /// The request is larger than a policy lets it be.
     TooLarge,
+    /// The client broke off, or sent what is no body.
+    Broken,
 }
 
 impl Failed {
@@ -39,7 +41,7 @@ impl Failed {
             Failed::Overflow => Failure::Overflow,
             Failed::Timeout => Failure::Timeout,
             Failed::Deadline => Failure::Deadline,
-            Failed::Silent | Failed::TooLarge => Failure::Client,
+            Failed::Silent | Failed::TooLarge | Failed::Broken => Failure::Client,
         }
     }
 
@@ -52,7 +54,7 @@ impl Failed {
             Failed::Overflow => "overflow",
             Failed::Timeout => "timeout",
             Failed::Deadline => "deadline",
-            Failed::Silent | Failed::TooLarge => "client",
+            Failed::Silent | Failed::TooLarge | Failed::Broken => "client",
         }
     }
 
@@ -64,6 +66,7 @@ impl Failed {
             Failed::Timeout | Failed::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Failed::Silent => StatusCode::REQUEST_TIMEOUT,
             Failed::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Failed::Broken => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -75,6 +78,7 @@ impl Failed {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 debug!(%error, cause, "no reply");
                 let mut answer = text(status, "");
+                answer.headers.insert(header::CONTENT_TYPE, TEXT);
                 answer.content = Content::Whole(Bytes::from(format!("{error}\n")));
                 return answer;
             }
@@ -87,6 +91,7 @@ impl Failed {
             Failed::Timeout | Failed::Deadline => "upstream request timeout",
             Failed::Silent => "the request did not arrive in time",
             Failed::TooLarge => "the request body is too large",
+            Failed::Broken => "the request body is malformed or was broken off",
         };
         text(status, message)
     }

@@ -78,6 +78,7 @@ impl Limits {
             match timeout_at(until, &mut call).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(_)) if progress.is_too_large() => return Err(Failed::TooLarge),
+                Ok(Err(_)) if progress.is_broken() => return Err(Failed::Broken),
                 Ok(Err(error)) => return Err(Failed::Call(error)),
                 Err(_) if ended.is_some() => return Err(late),
                 Err(_) => {}

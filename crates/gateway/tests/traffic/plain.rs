@@ -336,3 +336,19 @@ async fn requests_are_limited() {
         assert_eq!(site.get(&[]).await.status, expected);
     }
 }
+
+/// A request that its client breaks off, or that is none, says nothing of whoever would have served it.
+#[tokio::test]
+async fn what_clients_spoil_is_held_against_nobody() {
+    let upstream = named("one").await;
+    let policy = "healthCheck: { panicThreshold: 0, passive: { consecutiveGatewayErrors: 1, consecutiveLocalOriginFailures: 1, consecutive5XxErrors: 1, splitExternalLocalOriginErrors: true, maxEjectionPercent: 100 } }";
+    for policy in [policy.to_owned(), format!("{policy}\n  {TWICE}")] {
+        let site = Site::start("", &policy, &[at(&upstream)]).await;
+        let mut client = Client::connect(site.0.address).await;
+        let request = "POST /page HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
+        client.send(request).await.expect("sent");
+        let refused = client.answer().await.expect("an answer");
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert_eq!(site.get(&[]).await.status, 200);
+    }
+}
