@@ -12,8 +12,8 @@ use crate::source::Source;
 
 /// The facts of a start.
 pub(crate) struct Banner<'a> {
-    /// Where clients are served.
-    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where clients are served, and whether connections are encrypted there.
+    pub(crate) addresses: Vec<(SocketAddr, bool)>,
     /// Where the admin listener is.
     pub(crate) admin: Option<SocketAddr>,
     /// Where the configuration came from.
@@ -27,7 +27,7 @@ impl fmt::Display for Banner<'_> {
         let listening: Vec<_> = self
             .addresses
             .iter()
-            .map(|address| format!("http://{address}"))
+            .map(|(address, encrypted)| format!("http{}://{address}", if *encrypted { "s" } else { "" }))
             .collect();
         write!(
             f,
@@ -39,7 +39,8 @@ impl fmt::Display for Banner<'_> {
             write!(f, " (admin http://{admin})")?;
         }
         write!(f, "\nconfiguration: {}\nmodels: {}", self.source, self.summary())?;
-        if let Some(address) = self.addresses.first() {
+        // Where all is encrypted, it takes a name from a certificate to call, which is not known here.
+        if let Some((address, _)) = self.addresses.iter().find(|(_, encrypted)| !encrypted) {
             f.write_str("\ntry:")?;
             for line in self.lines(reachable(*address)) {
                 write!(f, "\n  {line}")?;

@@ -122,6 +122,8 @@ async fn serve(
     let bounds = (options.mcp_max_body, options.drain);
     let gateway = Gateway::start(options).await?;
     let models = banner::models(&configuration.snapshot, arguments.address);
+    let listeners = configuration.snapshot.listeners.values();
+    let encrypted: Vec<bool> = listeners.map(|listener| listener.tls.is_some()).collect();
     if let Err(errors) = gateway.install(configuration.snapshot).await {
         let errors: Vec<_> = errors.into_iter().map(fault).collect();
         say_all(format, Level::ERROR, &errors);
@@ -135,7 +137,7 @@ async fn serve(
     }
     if front.is_none() {
         let banner = Banner {
-            addresses: gateway.addresses(),
+            addresses: gateway.addresses().into_iter().zip(encrypted).collect(),
             admin: gateway.admin_address(),
             source: &source,
             models,

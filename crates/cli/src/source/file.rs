@@ -80,7 +80,12 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
         let file = entry.path();
         // A volume of a cluster keeps the real files under names with dots and links to them.
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if !hidden && is_resource(&file) && fs::metadata(&file).is_ok_and(|metadata| metadata.is_file()) {
+        // A link that leads nowhere is read, so that it is said; what it stood for may have guarded something.
+        let is_read = || match fs::metadata(&file) {
+            Ok(metadata) => metadata.is_file(),
+            Err(_) => fs::symlink_metadata(&file).is_ok(),
+        };
+        if !hidden && is_resource(&file) && is_read() {
             files.push(file);
         }
     }
@@ -135,15 +140,20 @@ mod tests {
         fs::create_dir(&empty).unwrap();
         let mut problems = Vec::new();
         let missing = folder.path().join("missing.yaml");
-        assert_eq!(read(&[missing, latin, empty], "", &mut problems), []);
+        let links = folder.path().join("links");
+        fs::create_dir(&links).unwrap();
+        std::os::unix::fs::symlink(&missing, links.join("dangling.yaml")).unwrap();
+        assert_eq!(read(&[missing, latin, empty, links], "", &mut problems), []);
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        for (line, part) in
-            lines
-                .iter()
-                .zip(["missing.yaml: error: cannot be read", "latin.yaml", "holds no"])
-        {
+        let parts = [
+            "missing.yaml: error: cannot be read",
+            "latin.yaml",
+            "holds no",
+            "dangling.yaml: error: cannot be read",
+        ];
+        for (line, part) in lines.iter().zip(parts) {
             assert!(line.contains(part), "{line}");
         }
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 4);
     }
 }
