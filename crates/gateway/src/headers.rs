@@ -285,7 +285,11 @@ mod tests {
 
     #[test]
     fn lengths_of_bodies_in_pieces_are_not_believed() {
-        let before = [("transfer-encoding", "chunked"), ("content-length", "2"), ("x-a", "1")];
+        let before = [
+            ("transfer-encoding", "chunked"),
+            ("content-length", "2"),
+            ("x-a", "1"),
+        ];
         check(to_plain_client, &before, &[("x-a", "1")]);
         check(to_plain_client, &before[1..], &before[1..]);
     }

@@ -90,7 +90,7 @@ pub(crate) enum CallError {
     #[error("the upstream refused the request unseen")]
     Refused(#[source] h2::Error),
     /// The upstream may have seen the call.
-    #[error("the upstream closed the connection without a reply")]
+    #[error("{}", .0.as_told())]
     Reset(#[source] Broken),
 }
 

@@ -37,6 +37,17 @@ pub(crate) enum Broken {
     Request(#[from] Unsent),
 }
 
+impl Broken {
+    /// Returns what became of a call whose reply did not begin.
+    pub(super) fn as_told(&self) -> &'static str {
+        match self {
+            Broken::Connection(error) if error.is_parse() => "the upstream's reply is not one of HTTP",
+            Broken::Connection(_) | Broken::Stream(_) => "the upstream closed the connection without a reply",
+            Broken::Request(_) => "the request did not come to its end",
+        }
+    }
+}
+
 impl Reply {
     /// Returns the connection of a reply that switches to another protocol, and what was already read from it; `None`
     /// if it does not.

@@ -194,3 +194,37 @@ async fn draining_lets_a_reply_finish_or_breaks_it_off() {
         "it does not look whole"
     );
 }
+
+#[tokio::test]
+async fn replies_that_say_two_lengths_or_none() {
+    let two =
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let garbled = "the upstream's reply is not one of HTTP\n";
+    for (raw, expected) in [(two, (200, "abc")), ("hello\r\n\r\n", (502, garbled))] {
+        let setup = Setup::answering(EVERYTHING, move |_| Reply::new().raw(raw)).await;
+        let answer = client::get(setup.served.address, "/a", &[]).await;
+        assert_eq!((answer.status, answer.text().as_str()), expected, "{raw}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_could_mean_two_things() {
+    let setup = Setup::answering(EVERYTHING, |_| Reply::whole(200, &[], "")).await;
+    for (request, expected) in [
+        ("GET /a HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\n\r\n", 400),
+        ("GET http://u:p@a/a HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n", 405),
+        (
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+        ("GET /a HTTP/1.0\r\n\r\n", 200),
+    ] {
+        let mut client = Client::connect(setup.served.address).await;
+        client.send(request).await.expect("sent");
+        let answer = client.answer().await.expect("an answer");
+        assert_eq!(answer.status, expected, "{request}: {}", answer.text());
+    }
+    assert_eq!(setup.upstreams[0].requests().len(), 1);
+}
