@@ -74,7 +74,8 @@ impl Connection {
     fn new(port: Arc<Port>, peer: SocketAddr) -> Self {
         Self {
             port,
-            peer,
+            // Where both families are served, those of the older one come as a part of the newer one.
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
             local: None,
             secured: None,
             shown: None,

@@ -1,8 +1,14 @@
 //! What crosses the gateway in headers, and what does not.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use gateway::Options;
 use testkit::{Reply, Upstream, client, fixture};
 
-use crate::fixture::{CHAT, KEY, MODEL, openai, serve, to};
+use crate::{
+    access,
+    fixture::{CHAT, KEY, MODEL, openai, options, serve, to},
+};
 
 #[tokio::test]
 async fn nothing_leaks_upstream() {
@@ -96,4 +102,30 @@ async fn nothing_leaks_to_the_client() {
     }
     assert_eq!(answer.header("content-length"), body.len().to_string());
     assert!(!answer.text().contains(KEY));
+}
+
+/// Where both families of addresses are served, one of the older is told as what it is, not as a part of the newer.
+#[tokio::test]
+async fn a_client_is_told_by_its_own_address() {
+    let everywhere = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    if std::net::TcpListener::bind((everywhere, 0)).is_err() {
+        return;
+    }
+    let route = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: site}
+spec:
+  parentRefs: [{name: gateway}]
+  rules: [{backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: backend}]}]
+";
+    let options = Options {
+        address: everywhere,
+        ..options()
+    };
+    let setup = access::serve_with(options, &[], route).await;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, setup.served.address.port()));
+    assert_eq!(client::get(address, "/page", &[]).await.status, 200);
+    let received = &setup.upstream.requests()[0];
+    assert_eq!(received.header("x-forwarded-for"), "127.0.0.1");
 }
