@@ -1,5 +1,6 @@
 //! JSON-RPC 2.0 messages whose parameters and results nobody has looked into.
 
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -156,39 +157,39 @@ impl Message {
 
     /// Returns the message as a document.
     pub fn to_raw(&self) -> Box<RawValue> {
-        let mut object = Object::default();
-        object.set("jsonrpc", json::raw("2.0"));
-        match self {
-            Message::Request(request) => {
-                object.set("id", request.id.0.clone());
-                object.set("method", json::raw(&request.method));
-                if let Some(params) = &request.params {
-                    object.set("params", params.clone());
-                }
-            }
-            Message::Notification(notification) => {
-                object.set("method", json::raw(&notification.method));
-                if let Some(params) = &notification.params {
-                    object.set("params", params.clone());
-                }
-            }
-            Message::Response(response) => {
-                let null = || RawValue::NULL.to_owned();
-                let id = response.id.as_ref().map_or_else(null, |id| id.0.clone());
-                object.set("id", id);
-                match &response.outcome {
-                    Outcome::Result(result) => object.set("result", result.clone()),
-                    Outcome::Error(error) => object.set("error", error.clone()),
-                }
-            }
-        }
-        object.to_raw()
+        json::raw(self)
     }
 
     /// Returns the message as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let document: Box<str> = self.to_raw().into();
-        document.into_string().into_bytes()
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("jsonrpc", "2.0")?;
+        let (method, params) = match self {
+            Message::Request(request) => {
+                map.serialize_entry("id", &request.id.0)?;
+                (&request.method, &request.params)
+            }
+            Message::Notification(notification) => (&notification.method, &notification.params),
+            Message::Response(response) => {
+                map.serialize_entry("id", &response.id.as_ref().map(Id::raw))?;
+                match &response.outcome {
+                    Outcome::Result(result) => map.serialize_entry("result", result)?,
+                    Outcome::Error(error) => map.serialize_entry("error", error)?,
+                }
+                return map.end();
+            }
+        };
+        map.serialize_entry("method", method)?;
+        if let Some(params) = params {
+            map.serialize_entry("params", params)?;
+        }
+        map.end()
     }
 }
 

@@ -186,7 +186,12 @@ fn ended(method: Method, said: &Said) -> Ended {
         let code = error.get("code").and_then(|code| code.get().parse().ok());
         return Ended::Error(code.unwrap_or_default());
     }
-    let failed = || Some(answer.object("result")?.get("isError")?.get() == "true");
+    let failed = || {
+        let result = answer.get("result")?;
+        // Nearly none says so, which is told sooner than by reading all that it says.
+        let says = result.get().contains("isError").then(|| Object::parse(result));
+        Some(says??.get("isError")?.get() == "true")
+    };
     if matches!(method, Method::Named(_)) && failed().unwrap_or_default() {
         let validating = answer
             .get("result")

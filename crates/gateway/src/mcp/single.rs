@@ -143,8 +143,9 @@ async fn once(
     params: Box<RawValue>,
 ) -> Result<Said, Box<Refused>> {
     let upstream = Message::Request(Request {
+        id: request.id.clone(),
+        method: request.method.clone(),
         params: Some(params),
-        ..request.clone()
     });
     asked(answer, &upstream).await?.said(answer, request)
 }
