@@ -271,8 +271,9 @@ fn no_session(route: &Route, owner: Owner) -> Session {
 fn resumed(turn: Turn) -> Result<Turn, Box<Refused>> {
     // One that was not agreed on is let pass: SDKs keep what they agreed on for themselves.
     checks::version(&turn.headers)?;
-    let token = checks::text(&turn.headers, &SESSION).map(str::to_owned);
+    let token = turn.headers.get(SESSION).filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| Refused::bad(RpcError::invalid_request("missing session ID")))?;
+    let token = token.to_str().map_err(|_| Refused::no_session())?.to_owned();
     turn.resume(&token)
 }
 
