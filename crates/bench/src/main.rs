@@ -52,8 +52,6 @@ struct Arguments {
 enum Command {
     /// Measure every case and judge the targets.
     Run(RunArguments),
-    /// Measure MCP: calls, lists, sessions and idle streams, behind the gateway and without it.
-    Mcp(mcp::Plan),
     /// Serve as the mock upstream.
     Upstream {
         /// Port on 127.0.0.1.
@@ -105,7 +103,7 @@ struct RunArguments {
     /// The binary of Redis.
     #[arg(long)]
     redis: Option<PathBuf>,
-    /// Only the cases with this in their name; `start` and `memory` count as cases.
+    /// Only the cases with this in their name; `start`, `memory` and those of `mcp-` count as cases.
     #[arg(long)]
     only: Vec<String>,
     /// How often each contender gets its turn.
@@ -134,7 +132,6 @@ struct RunArguments {
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Run(arguments) => measure(arguments),
-        Command::Mcp(plan) => print(&mcp::measure(&plan)?),
         Command::Upstream { port } => upstream::serve(port).map(|()| ExitCode::SUCCESS),
         Command::Resources {
             port,
@@ -153,6 +150,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 .map(|case| (case.name, case.title))
                 .chain(run::OTHERS.iter().copied())
                 .map(|(name, title)| format!("{name:24}{title}\n"))
+                .chain(mcp::names().map(|name| format!("{name}\n")))
                 .collect();
             print(&names.concat())
         }

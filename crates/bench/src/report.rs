@@ -18,12 +18,12 @@ const MB: f64 = (1 << 20) as f64;
 
 /// One target of the project, judged.
 #[derive(Debug)]
-struct Verdict {
-    target: String,
+pub(crate) struct Verdict {
+    pub(crate) target: String,
     /// The most that is allowed, and what was measured; in `unit`.
-    limit: f64,
-    measured: f64,
-    unit: &'static str,
+    pub(crate) limit: f64,
+    pub(crate) measured: f64,
+    pub(crate) unit: &'static str,
 }
 
 impl Verdict {
@@ -54,12 +54,13 @@ struct Summary {
 }
 
 impl Row {
-    fn median(&self, of: impl Fn(&Figures) -> f64) -> f64 {
+    /// Returns the median of a figure.
+    pub(crate) fn median(&self, of: impl Fn(&Figures) -> f64) -> f64 {
         median(&self.rounds.iter().map(of).collect::<Vec<_>>())
     }
 
     /// Returns the median of a figure's ratio to that of `other` in the same round.
-    fn ratio(&self, other: Option<&Row>, of: impl Fn(&Figures) -> f64) -> f64 {
+    pub(crate) fn ratio(&self, other: Option<&Row>, of: impl Fn(&Figures) -> f64) -> f64 {
         let rounds = other.map(|other| other.rounds.as_slice()).unwrap_or_default();
         median(
             &self
@@ -99,7 +100,8 @@ impl CaseResult {
     }
 }
 
-fn cpu(round: &Figures) -> f64 {
+/// Returns the processor time per request of a round.
+pub(crate) fn cpu(round: &Figures) -> f64 {
     round.cpu.unwrap_or(f64::NAN)
 }
 
@@ -113,6 +115,7 @@ impl Results {
             .flat_map(|row| &row.rounds);
         rounds.into_iter().any(|round| !round.errors.is_empty())
             || self.memory.iter().any(|memory| !memory.errors.is_empty())
+            || self.mcp.errors().next().is_some()
     }
 
     /// Returns the report for a terminal.
@@ -147,6 +150,13 @@ impl Results {
                 if let Some(error) = memory.errors.first() {
                     line(&mut text, format_args!("  {}: {error}", memory.contender));
                 }
+            }
+        }
+        if !self.mcp.is_empty() {
+            text.push_str("\nmcp: through the gateway, and at the server itself\n");
+            text.push_str(&table(&self.mcp.rows()));
+            if let Some(error) = self.mcp.errors().next() {
+                line(&mut text, format_args!("  {error}"));
             }
         }
         text.push_str("\ntargets\n");
@@ -199,7 +209,12 @@ impl Results {
             ];
             line(&mut text, format_args!("| {} |", cells.join(" | ")));
         }
-        for rows in [self.start_rows(), self.memory_rows(), self.verdict_rows()] {
+        for rows in [
+            self.start_rows(),
+            self.memory_rows(),
+            self.mcp.rows(),
+            self.verdict_rows(),
+        ] {
             if let Some((head, rows)) = rows.split_first().filter(|(_, rows)| !rows.is_empty()) {
                 line(
                     &mut text,
@@ -236,6 +251,7 @@ impl Results {
             "cases": cases.collect::<Value>(),
             "starts": starts.collect::<Value>(),
             "memory": memory.collect::<Value>(),
+            "mcp": self.mcp.json(),
             "verdicts": verdicts.collect::<Value>(),
         })
     }
@@ -332,6 +348,7 @@ impl Results {
                 unit: "bodies",
             });
         }
+        verdicts.extend(self.mcp.verdicts());
         verdicts
     }
 
@@ -502,12 +519,13 @@ fn row_json(result: &CaseResult, row: &Row) -> Value {
     })
 }
 
-fn cells<const N: usize>(texts: [&str; N]) -> Vec<String> {
+/// Returns the cells of a row.
+pub(crate) fn cells<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }
 
 /// Shows a figure of which the fraction only matters when it is small.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value.is_nan() {
         "–".to_owned()
     } else if value.abs() < 100.0 {
@@ -517,7 +535,8 @@ fn number(value: f64) -> String {
     }
 }
 
-fn ratio(value: f64) -> String {
+/// Shows a figure of which the fraction matters.
+pub(crate) fn ratio(value: f64) -> String {
     if value.is_nan() {
         "–".to_owned()
     } else {

@@ -19,6 +19,7 @@ use crate::{
     contender::{self, Contender, Counters, FEW, Kind, MANY, RELAYED, Running, TRANSLATED, Telling},
     limiter,
     load::{Load, Outcome},
+    mcp,
     process::{Memory, Process},
     script,
     upstream::Manner,
@@ -47,6 +48,7 @@ pub(crate) struct Results {
     pub(crate) memory: Vec<MemoryResult>,
     /// What the limiter takes for a request by itself; `None` where it was not asked for.
     pub(crate) limiter: Option<Duration>,
+    pub(crate) mcp: mcp::Measured,
     /// Name and version of the programs that took part.
     pub(crate) versions: Vec<(&'static str, String)>,
     /// Name of those that did not, and why.
@@ -196,7 +198,8 @@ pub(crate) fn set_manner(address: SocketAddr, manner: Manner) -> anyhow::Result<
 /// Measures everything that `plan` asks for.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
     let others = OTHERS.iter().map(|(name, _)| *name);
-    let mut names = CASES.iter().map(|case| case.name).chain(others);
+    let names = CASES.iter().map(|case| case.name).chain(others);
+    let mut names = names.chain(mcp::names());
     if !names.any(|name| plan.wants(name)) {
         bail!("no case is called like {:?}; `bench cases` lists them", plan.only);
     }
@@ -251,11 +254,27 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
             }
         }
     }
+    let wants_mcp = mcp::names().any(|name| plan.wants(name));
+    if let Some(binary) = plan.tollgate.as_deref().filter(|_| wants_mcp) {
+        mock.set(Manner::default())?;
+        results.mcp = mcp::measure(plan, binary, &dir, &mock)?;
+    }
     Ok(results)
 }
 
+impl Row {
+    /// Returns a row in which nothing was measured yet.
+    pub(crate) fn of(contender: &'static str) -> Self {
+        Self {
+            contender,
+            rounds: Vec::new(),
+        }
+    }
+}
+
 impl Plan {
-    fn wants(&self, name: &str) -> bool {
+    /// Returns whether the case called `name` is to be played.
+    pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
 }
@@ -347,14 +366,8 @@ fn measure_cases(
             ..Manner::default()
         })?;
         let field: Vec<_> = running.iter().filter(|(name, _)| case.field.has(name)).collect();
-        let mut rows = vec![Row {
-            contender: DIRECT,
-            rounds: Vec::new(),
-        }];
-        rows.extend(field.iter().map(|(contender, _)| Row {
-            contender,
-            rounds: Vec::new(),
-        }));
+        let mut rows = vec![Row::of(DIRECT)];
+        rows.extend(field.iter().map(|(contender, _)| Row::of(contender)));
         let rounds = plan.rounds * case.field.precision();
         for round in 1..=rounds {
             progress(&format!("{}: round {round} of {rounds}", case.name));
@@ -505,7 +518,8 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn progress(line: &str) {
+/// Says what is measured now.
+pub(crate) fn progress(line: &str) {
     // Nobody may be listening, and the report does not depend on it.
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,8 +1,9 @@
 //! MCP, measured: calls, lists and sessions by few and many clients, and streams on which nothing is said.
 //!
-//! There is no other proxy in this field, so every case is measured with and without the gateway, and what counts is
-//! the difference. A list without it is that of one server.
+//! There is no other proxy in this field, so every case is played with and without the gateway, in turns, and what counts
+//! is the difference. A list without it is that of one server.
 
+mod report;
 pub(crate) mod server;
 
 use std::{
@@ -10,8 +11,9 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::Path,
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -23,28 +25,29 @@ use crate::{
     contender,
     load::Load,
     process::Process,
-    run::{Figures, Mock, figures},
+    run::{DIRECT, Figures, Mock, Plan, Row, TOLLGATE, figures, progress},
 };
 use server::{SAID, Server};
 
-/// What is measured, and how much.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Plan {
-    /// The gateway's binary, of a release build.
-    #[arg(long)]
-    tollgate: PathBuf,
-    /// Only the cases with this in their name; `idle` is a case.
-    #[arg(long)]
-    only: Vec<String>,
-    /// Length of one measurement.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// Where configurations and logs go.
-    #[arg(long, default_value = "target/bench")]
-    dir: PathBuf,
+/// What was measured of MCP.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    cases: Vec<CaseResult>,
+    /// Bytes of a stream on which nothing is said.
+    idle: Option<f64>,
+}
+
+/// One kind of request by so many clients, of the server itself and through the gateway.
+#[derive(Debug)]
+struct CaseResult {
+    case: &'static Case,
+    clients: usize,
+    direct: Row,
+    through: Row,
 }
 
 /// One kind of request.
+#[derive(Debug)]
 struct Case {
     name: &'static str,
     path: &'static str,
@@ -58,35 +61,35 @@ const TOOLS: usize = 10;
 
 const CASES: &[Case] = &[
     Case {
-        name: "call-json",
+        name: "mcp-call-json",
         path: "/one",
         method: "tools/call",
         stream: false,
         backends: 1,
     },
     Case {
-        name: "call-sse",
+        name: "mcp-call-sse",
         path: "/sse",
         method: "tools/call",
         stream: true,
         backends: 1,
     },
     Case {
-        name: "list-8",
+        name: "mcp-list-8",
         path: "/eight",
         method: "tools/list",
         stream: false,
         backends: 8,
     },
     Case {
-        name: "list-32",
+        name: "mcp-list-32",
         path: "/many",
         method: "tools/list",
         stream: false,
         backends: 32,
     },
     Case {
-        name: "initialize",
+        name: "mcp-initialize",
         path: "/one",
         method: "initialize",
         stream: false,
@@ -97,62 +100,61 @@ const CASES: &[Case] = &[
 const CLIENTS: &[usize] = &[1, 16, 256];
 const STREAMS: usize = 1000;
 
-/// The most that the gateway may add to a call by 16 clients: at the median, and at the 99th percentile.
-const ADDED: (f64, f64) = (150.0, 2000.0);
-/// The most memory of a stream on which nothing is said.
-const IDLE: f64 = 20.0 * 1024.0;
+/// The name of the case with streams on which nothing is said.
+const IDLE: &str = "mcp-idle";
 
-/// Measures all of it; returns the table.
-pub(crate) fn measure(plan: &Plan) -> anyhow::Result<String> {
-    fs::create_dir_all(&plan.dir)?;
-    let mock = Mock::start(&plan.dir)?;
-    let (gateway, address) = start(plan, mock.address)?;
-    let wanted =
-        |name: &str| plan.only.is_empty() || plan.only.iter().any(|only| name.contains(only.as_str()));
-    let mut out = format!(
-        "{:12}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}\n",
-        "case", "clients", "a second", "p50 us", "p99 us", "+p50 us", "+p99 us", "CPU us"
-    );
-    for case in CASES.iter().filter(|case| wanted(case.name)) {
+/// How long a process is let come to rest before its memory is read.
+const REST: Duration = Duration::from_secs(1);
+
+/// Returns the names of all cases.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    CASES.iter().map(|case| case.name).chain([IDLE])
+}
+
+/// Measures what `plan` asks for, with the gateway `binary` in front of servers that `mock` plays.
+pub(crate) fn measure(plan: &Plan, binary: &Path, dir: &Path, mock: &Mock) -> anyhow::Result<Measured> {
+    let (gateway, address) = start(binary, dir, mock.address)?;
+    let mut measured = Measured::default();
+    // First: what a busy process has let go of would stand in for what streams take.
+    if plan.wants(IDLE) {
+        progress(IDLE);
+        measured.idle = Some(idle(address, &gateway)?);
+    }
+    for case in CASES.iter().filter(|case| plan.wants(case.name)) {
         for clients in CLIENTS {
-            let direct = case.run(plan, mock.address, &case.direct(), *clients, None)?;
-            let through = case.run(plan, address, case.path, *clients, Some(&gateway))?;
-            let added = (through.p50 - direct.p50, through.p99 - direct.p99);
-            let judged = case.method == "tools/call" && *clients == 16;
-            let missed = judged && (added.0 > ADDED.0 || added.1 > ADDED.1);
-            writeln!(
-                out,
-                "{:12}{clients:>8}{:>12.0}{:>12.0}{:>12.0}{:>12.0}{:>12.0}{:>12.1}{}",
-                case.name,
-                through.rate,
-                through.p50,
-                through.p99,
-                added.0,
-                added.1,
-                through.cpu.unwrap_or(f64::NAN),
-                if missed { "  MISSED" } else { "" },
-            )?;
+            progress(&format!("{}: {clients} clients", case.name));
+            let mut result = CaseResult {
+                case,
+                clients: *clients,
+                direct: Row::of(DIRECT),
+                through: Row::of(TOLLGATE),
+            };
+            for round in 0..plan.rounds {
+                let mut turns = [(&mut result.direct, None), (&mut result.through, Some(&gateway))];
+                // What the machine does more and more, or less and less, meets both alike.
+                if round % 2 == 1 {
+                    turns.reverse();
+                }
+                for (row, gateway) in turns {
+                    let figures = match gateway {
+                        None => case.run(plan, mock.address, &case.direct(), *clients, None),
+                        Some(gateway) => case.run(plan, address, case.path, *clients, Some(gateway)),
+                    };
+                    row.rounds.push(figures?);
+                }
+            }
+            measured.cases.push(result);
         }
     }
-    if wanted("idle") {
-        let each = idle(address, &gateway)?;
-        let word = if each > IDLE { "  MISSED" } else { "" };
-        writeln!(
-            out,
-            "{:12}{STREAMS:>8}{:>12.1} KiB a stream{word}",
-            "idle",
-            each / 1024.0
-        )?;
-    }
-    Ok(out)
+    Ok(measured)
 }
 
 /// Starts the gateway in front of mock servers at `upstream`.
-fn start(plan: &Plan, upstream: SocketAddr) -> anyhow::Result<(Process, SocketAddr)> {
+fn start(binary: &Path, dir: &Path, upstream: SocketAddr) -> anyhow::Result<(Process, SocketAddr)> {
     let address = contender::free_address()?;
-    let resources = plan.dir.join("mcp.yaml");
+    let resources = dir.join("mcp.yaml");
     fs::write(&resources, yaml(address.port(), upstream)?)?;
-    let mut command = Command::new(&plan.tollgate);
+    let mut command = Command::new(binary);
     command.arg("run").arg(&resources);
     command.args([
         "--admin-port",
@@ -160,7 +162,7 @@ fn start(plan: &Plan, upstream: SocketAddr) -> anyhow::Result<(Process, SocketAd
         "--access-log",
         "json",
     ]);
-    let mut process = Process::start(command, &plan.dir, "tollgate-mcp")?;
+    let mut process = Process::start(command, dir, "tollgate-mcp")?;
     let opens = body("initialize");
     contender::answers_to(address, "/one", &opens, || process.ended()).context("the gateway")?;
     Ok((process, address))
@@ -236,23 +238,19 @@ impl Case {
                 .map(|_| open(address, path))
                 .collect::<Result<_, _>>()?,
         };
-        let measured = Duration::try_from_secs_f64(plan.seconds)?;
         let load = Load {
             path: path.to_owned(),
             body: body(self.method),
             sessions,
             fault,
             connections: clients,
-            warm_up: measured / 10,
-            measured,
+            warm_up: plan.warm_up,
+            measured: plan.measured,
             ..Load::chat(address, Bytes::new(), self.stream)
         };
         let (before, outcome) = load.run(|| gateway.map(Process::cpu))?;
         let after = gateway.map(Process::cpu);
         let cpu = before.zip(after).map(|(before, after)| after.since(&before));
-        if let Some(error) = outcome.errors.first() {
-            bail!("{} by {clients}: {error}", self.name);
-        }
         Ok(figures(outcome, cpu, gateway.map(Process::memory)))
     }
 }
@@ -303,6 +301,7 @@ fn idle(address: SocketAddr, gateway: &Process) -> anyhow::Result<f64> {
     let sessions: Vec<String> = (0..STREAMS)
         .map(|_| open(address, "/one"))
         .collect::<Result<_, _>>()?;
+    thread::sleep(REST);
     let before = gateway.memory().resident;
     let mut streams = Vec::with_capacity(STREAMS);
     for session in &sessions {
@@ -317,7 +316,9 @@ fn idle(address: SocketAddr, gateway: &Process) -> anyhow::Result<f64> {
         }
         streams.push(stream);
     }
+    thread::sleep(REST);
     let after = gateway.memory().resident;
+    drop(streams);
     Ok(after.saturating_sub(before) as f64 / STREAMS as f64)
 }
 
