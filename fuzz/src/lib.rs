@@ -134,6 +134,28 @@ pub fn check_response(data: &[u8]) {
     }
 }
 
+/// Reads `data` as a message of an endpoint picker.
+///
+/// # Panics
+/// If a message is read that is malformed, or one that can be read cannot be read beside fields that nobody knows.
+pub fn process_response(data: &[u8]) {
+    use policy::{
+        ext_proc::{Told, destinations},
+        protobuf::{Fields, Message},
+    };
+
+    let broken = Fields::of(data).any(|field| field.is_err());
+    let told = Told::decode(&data.to_vec().into());
+    assert!(!broken || told.is_err(), "{data:?}");
+    let mut unknown = Message::default();
+    unknown.text(5000, "unknown");
+    let longer = [data, &unknown.into_bytes()].concat();
+    if let Ok(told) = told {
+        destinations(told.destination().unwrap_or_default());
+        assert_eq!(Told::decode(&longer.into()), Ok(told));
+    }
+}
+
 /// Reads what `request` says for itself, and tells a server.
 ///
 /// # Panics

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     check_response, converse, documents, event_stream, mcp_message, mcp_sealed, mcp_token, multipart,
-    request, resources, shallow, sse, stream,
+    process_response, request, resources, shallow, sse, stream,
 };
 
 /// Holds `law` against the seeds of `target`, cut off and with bytes changed.
@@ -91,6 +91,11 @@ fn shallow_objects() {
 #[test]
 fn answers_of_authorization_services() {
     check("check_response", check_response);
+}
+
+#[test]
+fn answers_of_endpoint_pickers() {
+    check("process_response", process_response);
 }
 
 #[test]

@@ -4,15 +4,14 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use serde_json::{Map, Number, Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use super::{
-    Asked, ExtAuth, Extensions, NoVerdict, PARTIAL_BODY, Pass, Shown, Verdict, denial,
-    edit::{Edit, removable, settable},
-};
+use super::{Asked, ExtAuth, Extensions, NoVerdict, PARTIAL_BODY, Pass, Shown, Verdict, denial, edit::Edit};
 use crate::{
     Egress, Place, grpc,
-    protobuf::{Fields, Malformed, Message, Value},
+    header_edit::{HeaderEdit, Written, code, removable},
+    protobuf::{Fields, Malformed, Message},
+    structure,
 };
 
 /// What a service answers: a CheckResponse.
@@ -94,7 +93,7 @@ impl ExtAuth {
                 attributes.message(13, |metadata| {
                     metadata.message(1, |entry| {
                         entry.text(1, ROUTES);
-                        entry.message(2, |object| write_object(object, &said));
+                        entry.message(2, |object| structure::write(object, &said));
                     });
                 });
             }
@@ -176,32 +175,6 @@ fn declared(place: Place<'_>) -> Json {
     told
 }
 
-/// Writes a google.protobuf.Struct: fields = 1; an entry has key = 1, value = 2.
-fn write_object(message: &mut Message, object: &Map<String, Json>) {
-    for (name, value) in object {
-        message.message(1, |entry| {
-            entry.text(1, name);
-            entry.message(2, |message| write_json(message, value));
-        });
-    }
-}
-
-/// Writes a google.protobuf.Value: null = 1, number = 2, string = 3, bool = 4, struct = 5, list = 6.
-fn write_json(message: &mut Message, value: &Json) {
-    match value {
-        Json::Null => message.number(1, 0),
-        Json::Number(number) => message.double(2, number.as_f64().unwrap_or_default()),
-        Json::String(text) => message.bytes(3, text.as_bytes()),
-        Json::Bool(is_so) => message.number(4, u64::from(*is_so)),
-        Json::Object(object) => message.message(5, |message| write_object(message, object)),
-        Json::Array(items) => message.message(6, |list| {
-            for item in items {
-                list.message(1, |message| write_json(message, item));
-            }
-        }),
-    }
-}
-
 /// Returns the name of a version of HTTP that Envoy uses.
 fn protocol(version: Version) -> &'static str {
     match version {
@@ -228,7 +201,7 @@ impl Answer {
                 (1, status) => answer.code = code(status)?,
                 (2, denied) => answer.decision = Decision::Denied(Denied::decode(denied.as_bytes()?)?),
                 (3, ok) => answer.decision = Decision::Ok(Let::decode(ok.as_bytes()?)?),
-                (4, said) => answer.metadata = object(said.as_bytes()?, MAX_DEPTH)?,
+                (4, said) => answer.metadata = structure::read(said.as_bytes()?)?,
                 _ => {}
             }
         }
@@ -254,9 +227,12 @@ impl Let {
         let mut removed = Vec::new();
         for field in Fields::of(bytes) {
             match field? {
-                (2, option) => ok.edits.extend(Written::decode(option.as_bytes()?)?.edit()),
-                (3, said) => ok.metadata = object(said.as_bytes()?, MAX_DEPTH)?,
-                (5, name) => removed.extend(removable(name.as_text()?).map(Edit::Remove)),
+                (2, option) => ok
+                    .edits
+                    .extend(Written::decode(option.as_bytes()?)?.edit().map(Edit::Header)),
+                (3, said) => ok.metadata = structure::read(said.as_bytes()?)?,
+                (5, name) => removed
+                    .extend(removable(name.as_text()?).map(|name| Edit::Header(HeaderEdit::Remove(name)))),
                 (6, option) => ok.response.extend(Written::decode(option.as_bytes()?)?.header()),
                 (7, pair) => {
                     let (name, value) = pair_of(pair.as_bytes()?)?;
@@ -324,67 +300,6 @@ impl Denied {
     }
 }
 
-/// A header as a service writes it: a HeaderValueOption.
-#[derive(Debug, Default)]
-struct Written<'a> {
-    name: &'a str,
-    value: &'a [u8],
-    append: Option<bool>,
-    action: u64,
-}
-
-impl<'a> Written<'a> {
-    /// Reads a HeaderValueOption: header = 1, append = 2, append_action = 3.
-    fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut written = Self::default();
-        for field in Fields::of(bytes) {
-            match field? {
-                // HeaderValue: key = 1, value = 2, raw_value = 3.
-                (1, header) => {
-                    for field in Fields::of(header.as_bytes()?) {
-                        match field? {
-                            (1, name) => written.name = name.as_text()?,
-                            (2 | 3, value) => written.value = value.as_bytes()?,
-                            _ => {}
-                        }
-                    }
-                }
-                (2, append) => written.append = Some(code(append)? != 0),
-                (3, action) => written.action = action.as_number()?,
-                _ => {}
-            }
-        }
-        Ok(written)
-    }
-
-    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
-        settable(self.name, self.value)
-    }
-
-    /// Returns how the request is changed. What says neither overwrites, as it always has for such services.
-    fn edit(&self) -> Option<Edit> {
-        let (name, value) = self.header()?;
-        Some(match (self.append, self.action) {
-            (Some(true), _) => Edit::Append(name, value),
-            (None, ADD_IF_ABSENT) => Edit::Fill(name, value),
-            (None, OVERWRITE_IF_EXISTS) => Edit::Replace(name, value),
-            (Some(false) | None, _) => Edit::Set(name, value),
-        })
-    }
-}
-
-/// Reads the number of a google.rpc.Status, an HttpStatus or a BoolValue: all have it as 1.
-fn code(message: Value<'_>) -> Result<i32, Malformed> {
-    let mut code = 0;
-    for field in Fields::of(message.as_bytes()?) {
-        if let (1, value) = field? {
-            // Numbers below 0 are written with all 64 bits.
-            code = value.as_number()? as i32;
-        }
-    }
-    Ok(code)
-}
-
 /// Reads two texts: key = 1, value = 2.
 fn pair_of(bytes: &[u8]) -> Result<(&str, &str), Malformed> {
     let mut pair = ("", "");
@@ -398,60 +313,6 @@ fn pair_of(bytes: &[u8]) -> Result<(&str, &str), Malformed> {
     Ok(pair)
 }
 
-/// Reads a google.protobuf.Struct: fields = 1; an entry has key = 1, value = 2.
-fn object(bytes: &[u8], depth: usize) -> Result<Map<String, Json>, Malformed> {
-    let mut object = Map::new();
-    for field in Fields::of(bytes) {
-        let (1, entry) = field? else { continue };
-        let (mut name, mut value) = ("", Json::Null);
-        for field in Fields::of(entry.as_bytes()?) {
-            match field? {
-                (1, key) => name = key.as_text()?,
-                (2, written) => value = json(written.as_bytes()?, depth)?,
-                _ => {}
-            }
-        }
-        object.insert(name.to_owned(), value);
-    }
-    Ok(object)
-}
-
-/// Reads a google.protobuf.Value: null = 1, number = 2, string = 3, bool = 4, struct = 5, list = 6.
-fn json(bytes: &[u8], depth: usize) -> Result<Json, Malformed> {
-    let depth = depth.checked_sub(1).ok_or(Malformed)?;
-    let mut read = Json::Null;
-    for field in Fields::of(bytes) {
-        read = match field? {
-            (2, value) => number(value.as_double()?),
-            (3, value) => Json::String(value.as_text()?.to_owned()),
-            (4, value) => Json::Bool(value.as_number()? != 0),
-            (5, value) => Json::Object(object(value.as_bytes()?, depth)?),
-            (6, value) => Json::Array(list(value.as_bytes()?, depth)?),
-            _ => continue,
-        };
-    }
-    Ok(read)
-}
-
-/// Reads a google.protobuf.ListValue: values = 1.
-fn list(bytes: &[u8], depth: usize) -> Result<Vec<Json>, Malformed> {
-    let mut values = Vec::new();
-    for field in Fields::of(bytes) {
-        if let (1, value) = field? {
-            values.push(json(value.as_bytes()?, depth)?);
-        }
-    }
-    Ok(values)
-}
-
-/// Returns a number as JSON has it; one without a fraction is whole.
-fn number(number: f64) -> Json {
-    if number.fract() == 0.0 && number.abs() < MAX_WHOLE {
-        return Json::Number(Number::from(number as i64));
-    }
-    Number::from_f64(number).map_or(Json::Null, Json::Number)
-}
-
 /// Under which name routes are told of.
 const ROUTES: &str = "envoy-gateway";
 
@@ -460,21 +321,12 @@ const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// The size of a body of which nothing is known.
 const UNKNOWN: i64 = -1;
 
-/// `HeaderAppendAction` of HeaderValueOption, as far as it is not the default.
-const ADD_IF_ABSENT: u64 = 1;
-const OVERWRITE_IF_EXISTS: u64 = 3;
-
-/// How deep what a service says may be.
-const MAX_DEPTH: usize = 64;
-
-/// Up to here numbers with fractions hold every whole number.
-const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::header_edit::{ADD_IF_ABSENT, OVERWRITE_IF_EXISTS};
 
     /// Writes a HeaderValueOption.
     fn option(
@@ -633,23 +485,10 @@ mod tests {
             rule: Some("first"),
             annotations: Some(&annotations),
         });
-        let all =
-            json!({ "resources": [told], "more": { "number": 1.5, "yes": true, "none": null, "empty": "" } });
+        let all = json!({ "resources": [told] });
         let mut message = Message::default();
-        write_object(&mut message, all.as_object().expect("an object"));
-        let read = object(&message.into_bytes(), MAX_DEPTH);
+        structure::write(&mut message, all.as_object().expect("an object"));
+        let read = structure::read(&message.into_bytes());
         assert_eq!(read.map(Json::Object), Ok(all));
-    }
-
-    #[test]
-    fn what_is_too_deep_is_none() {
-        let mut nested = Vec::new();
-        for _ in 0..=MAX_DEPTH {
-            let mut value = Message::default();
-            value.message(6, |list| list.bytes(1, &nested));
-            nested = value.into_bytes();
-        }
-        assert_eq!(json(&nested, MAX_DEPTH), Err(Malformed));
-        assert!(json(&nested, MAX_DEPTH + 2).is_ok());
     }
 }

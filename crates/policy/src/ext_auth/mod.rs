@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 pub use grpc::{Answer, Decision};
 
 use self::edit::Edit;
-use crate::{EgressError, Place, PolicyCtx, Refusal, protobuf::Malformed};
+use crate::{EgressError, Place, PolicyCtx, Refusal, header_edit::HeaderEdit, protobuf::Malformed};
 
 /// Who says of a request what a service has said of it.
 pub const NAMESPACE: &str = "envoy.filters.http.ext_authz";
@@ -165,7 +165,13 @@ impl ExtAuth {
                 }
                 // Nobody has vouched for what a client says in these headers.
                 Pass {
-                    edits: self.vouched_for().iter().cloned().map(Edit::Remove).collect(),
+                    edits: self
+                        .vouched_for()
+                        .iter()
+                        .cloned()
+                        .map(HeaderEdit::Remove)
+                        .map(Edit::Header)
+                        .collect(),
                     ..Pass::default()
                 }
             }

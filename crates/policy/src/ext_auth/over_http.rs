@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 
 use super::{Asked, ExtAuth, NoVerdict, PARTIAL_BODY, Pass, Shown, Verdict, denial, edit::Edit};
-use crate::{Egress, is_reserved};
+use crate::{Egress, header_edit::HeaderEdit, is_reserved};
 
 impl ExtAuth {
     /// Asks the service about `asked`.
@@ -68,10 +68,15 @@ fn verdict(response: Response<Bytes>, to_upstream: &[HeaderName]) -> Result<Verd
     if head.status != StatusCode::OK {
         return Ok(Verdict::Out(denial(head.status, for_client(&head.headers), body)));
     }
-    let mut edits: Vec<Edit> = to_upstream.iter().cloned().map(Edit::Remove).collect();
+    let mut edits: Vec<Edit> = to_upstream
+        .iter()
+        .cloned()
+        .map(HeaderEdit::Remove)
+        .map(Edit::Header)
+        .collect();
     for name in to_upstream {
         let values = head.headers.get_all(name).iter().cloned();
-        edits.extend(values.map(|value| Edit::Append(name.clone(), value)));
+        edits.extend(values.map(|value| Edit::Header(HeaderEdit::Append(name.clone(), value))));
     }
     Ok(Verdict::In(Pass {
         edits,
