@@ -13,6 +13,7 @@ pub mod event_stream;
 pub mod fixture;
 pub mod http2;
 pub mod issuer;
+pub mod picker;
 pub mod provider;
 pub mod script;
 pub mod signer;
@@ -21,6 +22,7 @@ pub mod tunnel;
 pub mod upstream;
 
 pub use client::Client;
+pub use picker::Picker;
 pub use provider::{Cloud, Provider};
 pub use script::{Gate, Reply, Script};
 pub use tunnel::Tunnel;
