@@ -346,6 +346,10 @@ fn chat(target: &Target<'_>) -> Option<(String, String)> {
 
 /// Returns where `path` is called at each endpoint of a backend.
 fn urls(backend: &Backend, path: &str) -> Vec<String> {
+    if let Some(picker) = &backend.picker {
+        let named = picker.authority.to_str().unwrap_or_default();
+        return vec![format!("{path} at the endpoint that {named} names")];
+    }
     let scheme = if backend.tls.is_some() { "https" } else { "http" };
     let urls = backend.endpoints.iter().map(|endpoint| {
         let host = if endpoint.host.contains(':') {

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use crate::kind::{
     AIGatewayRoute, AIServiceBackend, Backend, BackendSecurityPolicy, BackendTLSPolicy, BackendTrafficPolicy,
     ClientTrafficPolicy, ConfigMapData, EndpointSlice, EnvoyProxy, Gateway, GatewayClass, GatewayConfig,
-    Guard, HTTPRoute, HTTPRouteFilter, MCPRoute, Metadata, Namespace, QuotaPolicy, ReferenceGrant,
-    SecretData, SecurityPolicy, Service,
+    Guard, HTTPRoute, HTTPRouteFilter, InferencePool, MCPRoute, Metadata, Namespace, QuotaPolicy,
+    ReferenceGrant, SecretData, SecurityPolicy, Service,
 };
 use crate::places::Places;
 
@@ -85,6 +85,8 @@ pub struct Resources {
     pub http_routes: Map<HTTPRoute>,
     /// HTTPRouteFilters.
     pub http_route_filters: Map<HTTPRouteFilter>,
+    /// InferencePools.
+    pub inference_pools: Map<InferencePool>,
     /// Services.
     pub services: Map<Service>,
     /// EndpointSlices.

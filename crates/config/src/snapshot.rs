@@ -5,17 +5,19 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use llm::{Operation, Site, provider::Provider};
 use policy::{
     Policies, Remote,
     access_log::{AccessLog, Form},
     body::Body,
     cost::{Costs, prices::Prices},
+    ext_proc::BodyMode,
     headers::Headers,
     quota::Quota,
     rate_limit::Limits,
@@ -153,7 +155,8 @@ pub struct Backend {
     pub provider: &'static dyn Provider,
     /// Where its API lies.
     pub site: Site,
-    /// Network addresses; never empty. One is picked at random for each attempt, or by the client's address.
+    /// Network addresses; never empty but where a picker knows them. One is picked at random for each attempt, or by the
+    /// client's address.
     pub endpoints: Vec<Endpoint>,
     /// Whether requests of one client go to one endpoint.
     pub is_sticky: bool,
@@ -165,6 +168,27 @@ pub struct Backend {
     pub quota: Option<Arc<Quota>>,
     /// What its models cost in money; `None` where nobody says.
     pub prices: Option<Arc<Prices>>,
+    /// Set where somebody is asked at which endpoint a request is served.
+    pub picker: Option<Arc<Picker>>,
+}
+
+/// Who says at which endpoint of an InferencePool a request is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picker {
+    /// The service that is asked; it is among those that policies ask.
+    pub service: Arc<str>,
+    /// Whom calls name as who is asked.
+    pub authority: HeaderValue,
+    /// How it sees bodies.
+    pub body: BodyMode,
+    /// Whether it may change what it sees.
+    pub may_change_modes: bool,
+    /// Whether any endpoint will do where it does not answer.
+    pub fails_open: bool,
+    /// Whom it may pick, where that is known.
+    pub subset: Option<Vec<String>>,
+    /// What is spoken in clear with those that it picks.
+    pub protocol: Protocol,
 }
 
 /// A network address of an upstream.
@@ -252,6 +276,8 @@ pub struct Tls {
     pub protocols: Vec<String>,
     /// What is agreed to besides.
     pub terms: Terms,
+    /// Whether any certificate will do.
+    pub unverified: bool,
 }
 
 impl Tls {
@@ -264,6 +290,7 @@ impl Tls {
             certificate: None,
             protocols: Vec::new(),
             terms: Terms::default(),
+            unverified: false,
         }
     }
 }
@@ -323,10 +350,12 @@ impl PartialEq for Backend {
             credential,
             quota,
             prices,
+            picker,
         } = self;
         (id, provider.id(), site) == (&other.id, other.provider.id(), &other.site)
             && (endpoints, is_sticky, tls) == (&other.endpoints, &other.is_sticky, &other.tls)
-            && (credential, quota, prices) == (&other.credential, &other.quota, &other.prices)
+            && (credential, quota, prices, picker)
+                == (&other.credential, &other.quota, &other.prices, &other.picker)
     }
 }
 
@@ -528,6 +557,9 @@ impl Tls {
         if !self.protocols.is_empty() {
             dump["protocols"] = json!(self.protocols);
         }
+        if self.unverified {
+            dump["unverified"] = json!(true);
+        }
         if self.terms != Terms::default() {
             let version = |version| match version {
                 TlsVersion::Tls12 => "1.2",
@@ -540,6 +572,12 @@ impl Tls {
 }
 
 impl Candidate {
+    /// Returns whether a picker names its endpoints.
+    pub fn is_picked(&self) -> bool {
+        let backend = self.backend.as_ref();
+        backend.is_ok_and(|backend| backend.picker.is_some())
+    }
+
     fn dump(&self) -> Value {
         let (backend, error) = match &self.backend {
             Ok(backend) => (Some(&backend.id), None),
@@ -597,6 +635,14 @@ impl Endpoint {
         }
     }
 
+    /// Returns the address as it stands in an authority: IPv6 addresses in brackets.
+    pub fn written(&self) -> String {
+        match self.host.parse() {
+            Ok(address) => SocketAddr::new(address, self.port).to_string(),
+            Err(_) => self.address(),
+        }
+    }
+
     fn dump(&self) -> Value {
         let mut dump = match &self.socket {
             Some(path) => json!({ "socket": path }),
@@ -637,6 +683,16 @@ impl Backend {
         }
         if let Some(prices) = &self.prices {
             dump["prices"] = json!(prices.to_string());
+        }
+        if let Some(picker) = &self.picker {
+            dump["picker"] = json!({
+                "authority": picker.authority.to_str().unwrap_or_default(),
+                "body": picker.body.name(),
+                "mayChangeModes": picker.may_change_modes,
+                "failsOpen": picker.fails_open,
+                "subset": picker.subset,
+                "h2c": picker.protocol == Protocol::Http2,
+            });
         }
         dump
     }

@@ -23,6 +23,7 @@ mod llm;
 mod mcp;
 mod meter;
 mod models;
+mod picker;
 mod plain;
 mod profile;
 mod refusal;
@@ -58,6 +59,7 @@ use crate::{
     lane::{Lanes, Records, retry::Budget},
     limit::Limiter,
     mcp::{Errands, Holding, Programs, Sessions},
+    picker::{Parting, Pods},
     plain::mirror::Mirrors,
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
@@ -227,6 +229,9 @@ pub(crate) struct Runtime {
     pub(crate) attributes: Arc<HeaderAttributes>,
     pub(crate) tracer: Option<Tracer>,
     pub(crate) retries: Budget,
+    /// The connections to endpoints that pickers name.
+    pub(crate) pods: Pods,
+    pub(crate) partings: Arc<Parting>,
     /// What is known of endpoints that policies speak of.
     pub(crate) records: Records,
     pub(crate) limiter: Limiter,
@@ -297,6 +302,8 @@ impl Gateway {
             attributes: Arc::new(options.telemetry.attributes.clone()),
             tracer: options.telemetry.traces.clone().map(Tracer::start),
             retries: Budget::default(),
+            pods: Pods::default(),
+            partings: Arc::default(),
             records: Records::default(),
             limiter: Limiter::start(options.redis.as_ref())?,
             mirrors: Mirrors::default(),

@@ -26,6 +26,7 @@ pub mod http2;
 pub mod http_route;
 pub mod http_route_access;
 pub mod http_route_filter;
+pub mod inference_pool;
 pub mod mcp_route;
 pub mod mcp_security;
 pub mod metadata;
@@ -57,6 +58,7 @@ pub use gateway_config::GatewayConfig;
 pub use guard::Guard;
 pub use http_route::HTTPRoute;
 pub use http_route_filter::HTTPRouteFilter;
+pub use inference_pool::InferencePool;
 pub use mcp_route::MCPRoute;
 pub use metadata::Metadata;
 pub use namespace::Namespace;
@@ -209,6 +211,7 @@ pub fn schema() -> Value {
         ("HTTPRoute", reference::<HTTPRoute>(&mut generator)),
         ("HTTPRouteFilter", reference::<HTTPRouteFilter>(&mut generator)),
         ("Service", reference::<Service>(&mut generator)),
+        ("InferencePool", reference::<InferencePool>(&mut generator)),
     ];
     let metadata = reference::<Metadata>(&mut generator);
     let documents = [

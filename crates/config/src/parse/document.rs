@@ -180,6 +180,7 @@ impl<'a> Reader<'a> {
             "ReferenceGrant" => self.typed(document, |resources| &mut resources.reference_grants),
             "HTTPRoute" => self.typed(document, |resources| &mut resources.http_routes),
             "HTTPRouteFilter" => self.typed(document, |resources| &mut resources.http_route_filters),
+            "InferencePool" => self.typed(document, |resources| &mut resources.inference_pools),
             "Service" => self.typed(document, |resources| &mut resources.services),
             "EndpointSlice" => self.endpoint_slice(document),
             "ConfigMap" => self.config_map(document),

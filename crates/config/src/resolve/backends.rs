@@ -100,7 +100,7 @@ fn service(
     let resolved = reach
         .reach(&from, &key.namespace, &spec.backend_ref, notes)
         .and_then(|(endpoints, tls)| {
-            let credential = credential(reach.resources, key, reach.policies)?;
+            let credential = credential_of(reach.resources, key, &reach.policies.credentials)?;
             Ok((endpoints, tls, credential))
         });
     match resolved {
@@ -118,6 +118,7 @@ fn service(
                 credential: credential.map(|credential| dressed(credential, provider)),
                 quota: reach.policies.quotas.get(key).cloned(),
                 prices: prices.map(Arc::new),
+                picker: None,
             })
         }
         Err((reason, message)) => {
@@ -293,8 +294,16 @@ impl Reach<'_> {
     }
 }
 
-fn credential(resources: &Resources, key: &Key, policies: &Policies) -> Result<Option<Credential>, Trouble> {
-    match policies.credentials.get(key) {
+/// Returns what calls carry to the backend `key`, of those that policies give to backends of its kind.
+///
+/// # Errors
+/// Why that cannot be honoured.
+pub(super) fn credential_of(
+    resources: &Resources,
+    key: &Key,
+    credentials: &BTreeMap<Key, Result<Credential, String>>,
+) -> Result<Option<Credential>, Trouble> {
+    match credentials.get(key) {
         Some(Ok(credential)) => Ok(Some(credential.clone())),
         Some(Err(message)) => Err(("InvalidCredential", message.clone())),
         None if unreadable(resources, "BackendSecurityPolicy", &key.namespace) => {

@@ -13,15 +13,17 @@ use super::{
     filters::{self, Scope},
     listeners::Listeners,
     memory::{Compiled, Memory, Sources},
+    pools::Pools,
     proxies::{Way, Ways},
     routes::{Guards, Treatment, add, annotations},
+    target,
     traffic::{self, Own},
 };
 use crate::{
     Key, Resources, Severity,
     host::Host,
     kind::{
-        Duration, ENVOY, HTTPRoute, HTTPRouteFilter,
+        Duration, ENVOY, HTTPRoute, HTTPRouteFilter, INFERENCE,
         ai_gateway_route::HeaderMatchKind,
         http_route::{self, BackendRef, FilterKind, Match, Method, PathMatchKind, Rule},
         reference::BackendObjectRef,
@@ -36,7 +38,7 @@ use crate::{
 pub(super) fn resolve(
     reach: &Reach<'_>,
     memory: &mut Memory,
-    (listeners, ways): (&Listeners, &Ways<'_>),
+    (listeners, pools, ways): (&Listeners, &Pools, &Ways<'_>),
     access: &mut Access,
     traffic: &mut traffic::Policies<'_>,
     entries: &mut BTreeMap<u16, Vec<Entry>>,
@@ -68,6 +70,7 @@ pub(super) fn resolve(
         }
         let mut resolving = Resolving {
             reach,
+            pools,
             key,
             way: ways.of(&route.spec.parent_refs, key),
             known: &mut known,
@@ -129,6 +132,7 @@ type Known<'a> = BTreeMap<(Option<&'a Key>, String), Result<Arc<Backend>, Troubl
 /// One route on its way.
 struct Resolving<'a, 'r> {
     reach: &'a Reach<'a>,
+    pools: &'a Pools,
     key: &'a Key,
     /// How the backends of its Gateway are called, and which Gateway that is.
     way: Option<(&'r Key, &'r Way)>,
@@ -156,11 +160,34 @@ impl Resolving<'_, '_> {
             }
             for (at, reference) in rule.backend_refs.iter().enumerate() {
                 let field = format!("spec.rules[{index}].backendRefs[{at}]");
-                let backend = self.backend(&field, &reference.target());
+                let backend = match is_pool(reference) {
+                    true => self.pool(&field, reference),
+                    false => self.backend(&field, &reference.target()),
+                };
                 sources.references.push(backend);
             }
         }
         sources
+    }
+
+    /// Returns the pool that a reference leads to; says so if it leads nowhere. Its port has no meaning there.
+    fn pool(&mut self, field: &str, reference: &BackendRef) -> Result<Arc<Backend>, String> {
+        let to = target(
+            reference.namespace.as_deref(),
+            &reference.name,
+            &self.key.namespace,
+        );
+        let from = End::http_route(self.key);
+        let reached = self.pools.reached(self.reach, from, &to, self.notes);
+        let reached = reached.and_then(|service| {
+            let backend = service.backend.clone();
+            backend.map_err(|message| ("BackendNotUsable", message))
+        });
+        reached.map_err(|(reason, message)| {
+            self.notes
+                .unresolved(KIND, self.key, reason, field.to_owned(), &message);
+            message
+        })
     }
 
     /// Returns what a reference leads to; says so if it leads nowhere.
@@ -203,6 +230,7 @@ impl Resolving<'_, '_> {
                 credential: None,
                 quota: None,
                 prices: None,
+                picker: None,
             };
             Ok(self.memory.backend(known.0, &id, backend))
         });
@@ -268,6 +296,11 @@ fn leads_on(filter: &Declared<HTTPRouteFilter>) -> bool {
     } = &*filter.spec;
     let body = direct_response.as_ref().and_then(|direct| direct.body.as_ref());
     credential_injection.is_some() || matches.is_some() || body.is_some_and(|body| body.value_ref.is_some())
+}
+
+/// Returns whether a reference is to a pool.
+fn is_pool(reference: &BackendRef) -> bool {
+    reference.group.as_deref() == Some(INFERENCE) && reference.kind.as_deref() == Some("InferencePool")
 }
 
 /// Returns whom a rule is mirrored to, with the places of the filters.

@@ -26,6 +26,7 @@ pub(super) struct Memory {
     /// The age of models of which nothing is said.
     loaded: u64,
     services: Backends,
+    pools: Backends,
     backends: Turns<(Option<Key>, String), Arc<Backend>>,
     pub(super) models: Shelf<AIGatewayRoute, Service, Arc<[Entry]>>,
     pub(super) plain: Shelf<HTTPRoute, Backend, Arc<[Entry]>>,
@@ -84,14 +85,16 @@ impl Memory {
         }
     }
 
-    /// Puts the backends of before in the place of equal ones.
-    pub(super) fn settle(&mut self, backends: &mut Backends) {
-        for (key, service) in &mut *backends {
-            if let Some(known) = self.services.get(key).filter(|known| *known == service) {
-                *service = Arc::clone(known);
+    /// Puts the backends and the pools of before in the place of equal ones.
+    pub(super) fn settle(&mut self, backends: &mut Backends, pools: &mut Backends) {
+        for (known, all) in [(&mut self.services, backends), (&mut self.pools, pools)] {
+            for (key, service) in &mut *all {
+                if let Some(known) = known.get(key).filter(|known| *known == service) {
+                    *service = Arc::clone(known);
+                }
             }
+            known.clone_from(all);
         }
-        self.services.clone_from(backends);
     }
 
     /// Returns the backend of before if it is equal to `backend`, which routes of a Gateway call by this id.

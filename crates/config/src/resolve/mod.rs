@@ -3,7 +3,7 @@
 //! 1. `validate`: is each resource well-formed in itself?
 //! 2. `listeners`: which ports are served? `intake`: how are clients taken there?
 //! 3. `policies`: which credential and which encryption does each backend have?
-//! 4. `backends`: which backends can be called, and how?
+//! 4. `backends`: which backends can be called, and how? `pools`: which pods are, and who picks among them?
 //! 5. `proxies`: which of them are reached through a proxy?
 //! 6. `access`, `traffic`: which policies guard what, and how are upstreams treated?
 //! 7. `mcp`: which MCP servers stand behind which paths?
@@ -33,6 +33,7 @@ mod metering;
 mod notes;
 mod parameters;
 mod policies;
+mod pools;
 mod proxies;
 mod reference;
 mod routes;
@@ -90,7 +91,8 @@ fn passes(resources: &Resources, loaded: u64, memory: &mut Memory) -> (Snapshot,
     let mut backends = backends::resolve(&reach, &mut notes);
     let ways = proxies::of_gateways(resources, &mut notes);
     proxies::resolve(resources, &ways, &mut backends, &mut notes);
-    memory.settle(&mut backends);
+    let mut pools = pools::resolve(&reach, &mut notes);
+    memory.settle(&mut backends, &mut pools.backends);
     let mut access = access::resolve(&reach, &mut notes);
     let mut logs = access_logs::resolve(&reach, &listeners, &mut notes);
     let mut traffic = traffic::resolve(resources, &mut notes);
@@ -99,7 +101,7 @@ fn passes(resources: &Resources, loaded: u64, memory: &mut Memory) -> (Snapshot,
         &reach,
         (loaded, memory),
         listeners,
-        (&backends, &ways),
+        (&backends, &pools, &ways),
         &mut access,
         traffic,
         &mut notes,
@@ -108,6 +110,7 @@ fn passes(resources: &Resources, loaded: u64, memory: &mut Memory) -> (Snapshot,
         snapshot.listeners.entry(port).or_default().mcp = McpRouter::new(rows);
     }
     snapshot.outside = access.finish(&mut notes);
+    snapshot.outside.join(pools.outside());
     for (port, listener) in &mut snapshot.listeners {
         listener.access_logs = logs.remove(port);
     }

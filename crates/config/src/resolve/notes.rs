@@ -54,6 +54,7 @@ impl Notes {
         notes.add("SecurityPolicy", &resources.security_policies);
         notes.add("HTTPRoute", &resources.http_routes);
         notes.add("HTTPRouteFilter", &resources.http_route_filters);
+        notes.add("InferencePool", &resources.inference_pools);
         notes.add("Service", &resources.services);
         notes.add("EndpointSlice", &resources.endpoint_slices);
         notes.add("ConfigMap", &resources.config_maps);

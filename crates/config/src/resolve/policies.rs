@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Policies {
     /// By AIServiceBackend.
     pub(super) credentials: BTreeMap<Key, Result<Credential, String>>,
+    /// By InferencePool.
+    pub(super) pool_credentials: BTreeMap<Key, Result<Credential, String>>,
     /// By what a BackendTLSPolicy is for.
     tls: BTreeMap<Encrypted, Result<Tls, String>>,
     /// By AIServiceBackend.
@@ -86,17 +88,27 @@ fn read(
 }
 
 pub(super) fn resolve(resources: &Resources, notes: &mut Notes) -> Policies {
+    let [credentials, pool_credentials] = credentials(resources, notes);
     Policies {
-        credentials: credentials(resources, notes),
+        credentials,
+        pool_credentials,
         tls: tls(resources, notes),
         quotas: metering::quotas(resources, notes),
     }
 }
 
-fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result<Credential, String>> {
+/// What policies give to backends of one kind.
+#[derive(Default)]
+struct Given {
+    /// The policies for each.
+    targeted: BTreeMap<Key, Vec<Key>>,
+    credentials: BTreeMap<Key, Result<Credential, String>>,
+}
+
+/// Returns what AIServiceBackends and what InferencePools are called with.
+fn credentials(resources: &Resources, notes: &mut Notes) -> [BTreeMap<Key, Result<Credential, String>>; 2] {
     let kind = "BackendSecurityPolicy";
-    let mut targeted: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
-    let mut credentials: BTreeMap<Key, Result<Credential, String>> = BTreeMap::new();
+    let (mut backends, mut pools) = (Given::default(), Given::default());
     for (key, policy) in ordered(kind, &resources.backend_security_policies, notes) {
         let accepted = notes.accepts(kind, key);
         let credential = if accepted {
@@ -110,41 +122,48 @@ fn credentials(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Result
         for (index, reference) in policy.spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{index}]");
             let to = Key::new(&key.namespace, &reference.name);
-            match (reference.group.as_str(), reference.kind.as_str()) {
-                (AI, "AIServiceBackend") if resources.ai_service_backends.contains_key(&to) => {
-                    notes.used(kind, key);
-                    if accepted {
-                        targeted.entry(to.clone()).or_default().push(key.clone());
-                    }
-                    credentials.entry(to).or_insert_with(|| credential.clone());
-                }
-                (AI, "AIServiceBackend") => {
-                    let message = format!("AIServiceBackend {to} does not exist");
-                    notes.unattached(kind, key, Severity::Warning, field, message);
-                }
-                (INFERENCE, _) => {
-                    let message = "InferencePools are not served by this version";
-                    notes.unsupported(kind, key, Severity::Warning, field.as_str(), message);
-                    notes.used(kind, key);
-                }
+            let (given, exists) = match (reference.group.as_str(), reference.kind.as_str()) {
+                (AI, "AIServiceBackend") => (&mut backends, resources.ai_service_backends.contains_key(&to)),
+                (INFERENCE, "InferencePool") => (&mut pools, resources.inference_pools.contains_key(&to)),
                 // Refused already: no other target is well-formed.
-                (_, _) => {}
+                (_, _) => continue,
+            };
+            if !exists {
+                let message = format!("{} {to} does not exist", reference.kind);
+                notes.unattached(kind, key, Severity::Warning, field, message);
+                continue;
             }
+            notes.used(kind, key);
+            if accepted {
+                given.targeted.entry(to.clone()).or_default().push(key.clone());
+            }
+            given.credentials.entry(to).or_insert_with(|| credential.clone());
         }
     }
-    for (backend, policies) in targeted {
-        if policies.len() > 1 {
-            let names: Vec<String> = policies.iter().map(Key::to_string).collect();
-            let message = format!("multiple BackendSecurityPolicies found: {}", names.join(", "));
-            notes.refuse("AIServiceBackend", &backend, "Conflicted", None, &message);
-            for policy in &policies {
-                let message = format!("AIServiceBackend {backend} has other policies too, so none is used");
-                notes.refuse(kind, policy, "Conflicted", "spec.targetRefs".to_owned(), message);
+    [
+        backends.settle("AIServiceBackend", notes),
+        pools.settle("InferencePool", notes),
+    ]
+}
+
+impl Given {
+    /// Returns the credentials; a backend that several policies are for is not called.
+    fn settle(mut self, of: &'static str, notes: &mut Notes) -> BTreeMap<Key, Result<Credential, String>> {
+        let kind = "BackendSecurityPolicy";
+        for (backend, policies) in self.targeted {
+            if policies.len() > 1 {
+                let names: Vec<String> = policies.iter().map(Key::to_string).collect();
+                let message = format!("multiple BackendSecurityPolicies found: {}", names.join(", "));
+                notes.refuse(of, &backend, "Conflicted", None, &message);
+                for policy in &policies {
+                    let message = format!("{of} {backend} has other policies too, so none is used");
+                    notes.refuse(kind, policy, "Conflicted", "spec.targetRefs".to_owned(), message);
+                }
+                self.credentials.insert(backend, Err(message));
             }
-            credentials.insert(backend, Err(message));
         }
+        self.credentials
     }
-    credentials
 }
 
 fn tls(resources: &Resources, notes: &mut Notes) -> BTreeMap<Encrypted, Result<Tls, String>> {
@@ -264,5 +283,6 @@ fn encryption(
         certificate: None,
         protocols: Vec::new(),
         terms: Terms::default(),
+        unverified: false,
     })
 }

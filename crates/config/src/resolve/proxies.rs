@@ -75,7 +75,9 @@ pub(super) fn resolve(resources: &Resources, ways: &Ways<'_>, backends: &mut Bac
         let Some((_, way)) = ways.of(&route.spec.parent_refs, key) else {
             continue;
         };
-        for reference in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
+        let references = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+        // Pods of pools are called directly.
+        for reference in references.filter(|reference| reference.kind.is_none()) {
             let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
             match reached.entry(to) {
                 Entry::Vacant(entry) => {

@@ -4,7 +4,7 @@ use super::Notes;
 use crate::{
     Key, Resources,
     kind::{
-        AI, ENVOY, GATEWAY_API,
+        AI, ENVOY, GATEWAY_API, INFERENCE,
         reference::{LocalRef, SecretRef},
     },
     resources::{Declared, Map},
@@ -87,6 +87,14 @@ impl<'a> End<'a> {
         Self {
             group: ENVOY,
             kind: "HTTPRouteFilter",
+            key,
+        }
+    }
+
+    pub(super) fn pool(key: &'a Key) -> Self {
+        Self {
+            group: INFERENCE,
+            kind: "InferencePool",
             key,
         }
     }

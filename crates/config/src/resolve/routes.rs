@@ -17,13 +17,14 @@ use super::{
     listeners::Listeners,
     memory::{Compiled, Memory, Sources},
     metering, permitted,
+    pools::Pools,
     proxies::Ways,
     spans, target,
     targets::{Routed, Site},
     traffic::{self, Own},
 };
 use crate::{
-    Key, Resources, Router, Severity, Snapshot,
+    Key, Resources, Router, Snapshot,
     host::Host,
     kind::{
         AIGatewayRoute, Duration, ENVOY, Guard, Metadata,
@@ -38,7 +39,7 @@ pub(super) fn resolve(
     reach: &Reach<'_>,
     (loaded, memory): (u64, &mut Memory),
     listeners: Listeners,
-    (backends, ways): (&Backends, &Ways<'_>),
+    (backends, pools, ways): (&Backends, &Pools, &Ways<'_>),
     access: &mut Access,
     mut traffic: traffic::Policies<'_>,
     notes: &mut Notes,
@@ -62,7 +63,7 @@ pub(super) fn resolve(
         if !notes.accepts(KIND, key) {
             continue;
         }
-        let sources = sources(resources, key, &route.spec, backends, notes);
+        let sources = sources(reach, key, &route.spec, (backends, pools), notes);
         let compiled = memory.models.route(key, route, sources, |sources| {
             let (rules, said) = notes.hear(|notes| rules(loaded, key, route, sources, notes));
             Compiled {
@@ -94,7 +95,7 @@ pub(super) fn resolve(
     http_routes::resolve(
         reach,
         memory,
-        (&listeners, ways),
+        (&listeners, pools, ways),
         access,
         &mut traffic,
         &mut entries,
@@ -284,23 +285,23 @@ fn closed(entry: &Entry, reason: &str) -> Entry {
 
 /// Returns what a route is made of besides its declaration; says of references that they lead nowhere.
 fn sources(
-    resources: &Resources,
+    reach: &Reach<'_>,
     key: &Key,
     route: &AIGatewayRoute,
-    backends: &Backends,
+    known: (&Backends, &Pools),
     notes: &mut Notes,
 ) -> Sources<Service> {
     let mut references = Vec::new();
     for (index, rule) in route.rules.iter().enumerate() {
         for (at, reference) in rule.backend_refs.iter().enumerate() {
             let field = || format!("spec.rules[{index}].backendRefs[{at}]");
-            references.push(service(resources, key, &field, reference, backends, notes));
+            references.push(service(reach, key, &field, reference, known, notes));
         }
     }
     Sources {
         references,
         filters: Vec::new(),
-        config: metering::config(resources, key, route, notes).cloned(),
+        config: metering::config(reach.resources, key, route, notes).cloned(),
     }
 }
 
@@ -454,25 +455,28 @@ fn candidate(
 
 /// Returns what the reference leads to; says so if it leads nowhere.
 fn service(
-    resources: &Resources,
+    reach: &Reach<'_>,
     key: &Key,
     field: &dyn Fn() -> String,
     reference: &BackendRef,
-    backends: &Backends,
+    (backends, pools): (&Backends, &Pools),
     notes: &mut Notes,
 ) -> Result<Arc<Service>, String> {
     let to = target(reference.namespace.as_deref(), &reference.name, &key.namespace);
+    // No other kind is well-formed.
     if reference.kind.is_some() {
-        let message = "InferencePools are not served by this version";
-        notes.unsupported(KIND, key, Severity::Error, field().as_str(), message);
-        return Err(format!("InferencePool {to}: {message}"));
+        let reached = pools.reached(reach, End::route(key), &to, notes);
+        return reached.map_err(|(reason, message)| {
+            notes.unresolved(KIND, key, reason, field(), &message);
+            message
+        });
     }
     let Some(service) = backends.get(&to) else {
         let message = format!("AIServiceBackend {to} not found");
         notes.unresolved(KIND, key, "BackendNotFound", field(), &message);
         return Err(message);
     };
-    if !permitted(resources, End::route(key), End::service(&to), notes) {
+    if !permitted(reach.resources, End::route(key), End::service(&to), notes) {
         let message = format!(
             "cross-namespace reference to AIServiceBackend {to} not permitted: no valid ReferenceGrant"
         );

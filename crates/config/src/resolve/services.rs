@@ -34,6 +34,41 @@ impl<'r> Services<'r> {
         affinity == Some("ClientIP")
     }
 
+    /// Returns the addresses of the ready pods of a namespace that have `labels`, as far as EndpointSlices tell: of those
+    /// whose own labels, or whose Service's, are these, or whose Service selects by these. `None` where there is none such.
+    pub(super) fn selected(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        notes: &mut Notes,
+    ) -> Option<Vec<String>> {
+        let mut found: Option<Vec<String>> = None;
+        for (key, slice) in &self.resources.endpoint_slices {
+            let own = &slice.metadata.labels;
+            let service = own.get(SERVICE_NAME);
+            let service = service.map(|service| Key::new(namespace, service));
+            let service = service.and_then(|service| self.resources.services.get(&service));
+            let is_meant = || {
+                let of_service = service.is_some_and(|service| {
+                    has(&service.metadata.labels, labels) || selects(&service.spec, labels)
+                });
+                has(own, labels) || of_service
+            };
+            if key.namespace != namespace || !is_meant() {
+                continue;
+            }
+            notes.used("EndpointSlice", key);
+            let all = service.is_some_and(|service| service.spec.publish_not_ready_addresses == Some(true));
+            let addresses = ready_addresses(&slice.spec, all).cloned();
+            found.get_or_insert_default().extend(addresses);
+        }
+        if let Some(found) = &mut found {
+            found.sort();
+            found.dedup();
+        }
+        found
+    }
+
     /// Returns the addresses behind port `port` of a Service.
     ///
     /// # Errors
@@ -114,12 +149,7 @@ fn ready(slice: &EndpointSlice, service: &ServicePort, all: bool) -> Vec<Endpoin
         .filter(|port| name(&port.name) == name(&service.name))
         .filter_map(|port| u16::try_from(port.port?).ok());
     let ports: Vec<u16> = ports.collect();
-    let ready = slice
-        .endpoints
-        .iter()
-        .filter(|endpoint| all || endpoint.conditions.unwrap_or_default().ready != Some(false));
-    let addresses = ready.filter_map(|endpoint| endpoint.addresses.first());
-    addresses
+    ready_addresses(slice, all)
         .flat_map(|address| {
             ports.iter().map(|port| Endpoint {
                 protocol: protocol(service),
@@ -127,6 +157,28 @@ fn ready(slice: &EndpointSlice, service: &ServicePort, all: bool) -> Vec<Endpoin
             })
         })
         .collect()
+}
+
+/// Returns the addresses of a slice that are ready, or all of them.
+fn ready_addresses(slice: &EndpointSlice, all: bool) -> impl Iterator<Item = &String> {
+    let endpoints = slice.endpoints.iter();
+    let ready =
+        endpoints.filter(move |endpoint| all || endpoint.conditions.unwrap_or_default().ready != Some(false));
+    ready.filter_map(|endpoint| endpoint.addresses.first())
+}
+
+/// Returns whether all of `wanted` are among `labels`.
+fn has(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+}
+
+/// Returns whether the pods of a Service have all of these labels.
+fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+    let selector = service.selector.as_ref();
+    let of = |name: &str| selector?.get(name)?.as_str();
+    labels
+        .iter()
+        .all(|(name, value)| of(name) == Some(value.as_str()))
 }
 
 /// Returns what is spoken at a port in clear.

@@ -107,6 +107,11 @@ impl Services {
         timeout(limit, asking).await.unwrap_or(Err(EgressError::Timeout))
     }
 
+    /// Returns the client for one of the endpoints of the service called `to`.
+    pub(crate) fn pick(&self, to: &str) -> Option<&Arc<Client>> {
+        pick(self.known.get(to)?, false)
+    }
+
     /// Closes connections that have been idle for too long.
     pub(crate) fn prune(&self) {
         for client in self.known.values().flat_map(|(_, clients)| clients).flatten() {

@@ -169,7 +169,7 @@ impl Lanes {
             lanes.largest_body = lanes.largest_body.max(traffic.max_body.unwrap_or(0));
             let of_policy = lanes.by_policy.entry(Arc::clone(&traffic.policy)).or_default();
             for candidate in rule.candidates.iter() {
-                let Ok(backend) = &candidate.backend else {
+                let Some(backend) = candidate.backend.as_ref().ok().filter(|_| !candidate.is_picked()) else {
                     continue;
                 };
                 let to = Destination {

@@ -1,7 +1,8 @@
 //! Whom a request asks, and in which order.
 //!
 //! Without a policy each candidate of the rule is asked once, by priority, by chance within one. With a policy
-//! each endpoint of each candidate is asked for itself, by what the policy says of balance, health and retries.
+//! each endpoint of each candidate is asked for itself, by what the policy says of balance, health and retries. Where a
+//! picker has named endpoints, they are asked in its order.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use policy::traffic::{
 };
 
 use super::{Lane, Lanes, Record, Records, Way, affinity::Affinity, retry::Draw, wish::Wish};
+use crate::picker::Walk;
 
 /// Whom a request asks, and in which order.
 pub(crate) enum Order<'a> {
@@ -22,6 +24,8 @@ pub(crate) enum Order<'a> {
     Usual(Usual<'a>),
     /// As a policy says.
     Managed(Box<Managed<'a>>),
+    /// As a picker says.
+    Picked(&'a Candidate, Walk<'a>),
 }
 
 /// Who is asked next; `C` is what endpoints belong to, where there is more than one of it.
@@ -93,6 +97,15 @@ impl<'a> Order<'a> {
         match self {
             Order::Usual(usual) => usual.next(),
             Order::Managed(managed) => managed.next(records),
+            Order::Picked(candidate, walk) => {
+                let (place, is_repeated) = walk.next()?;
+                Some(Choice {
+                    candidate: *candidate,
+                    lane: None,
+                    is_repeated,
+                    unit: place,
+                })
+            }
         }
     }
 
@@ -101,6 +114,7 @@ impl<'a> Order<'a> {
         match self {
             Order::Usual(usual) => usual.draw.has_more() && !usual.once,
             Order::Managed(managed) => managed.has_more(),
+            Order::Picked(_, walk) => walk.has_more(),
         }
     }
 
@@ -109,6 +123,7 @@ impl<'a> Order<'a> {
         match self {
             Order::Usual(usual) => usual.refused(choice, failure),
             Order::Managed(managed) => managed.refused(choice, failure, status),
+            Order::Picked(_, walk) => walk.refused(failure, status),
         }
     }
 
@@ -117,14 +132,23 @@ impl<'a> Order<'a> {
         match self {
             Order::Usual(usual) => usual.asked = usual.asked.saturating_sub(1),
             Order::Managed(managed) => managed.leave_out(choice.candidate),
+            Order::Picked(_, walk) => walk.leave_out(),
         }
     }
 
     /// Returns the policy's part.
     pub(crate) fn as_managed(&self) -> Option<&Managed<'a>> {
         match self {
-            Order::Usual(_) => None,
+            Order::Usual(_) | Order::Picked(..) => None,
             Order::Managed(managed) => Some(managed),
+        }
+    }
+
+    /// Returns what is left of the endpoints that a picker has named.
+    pub(crate) fn as_picked(&self) -> Option<Walk<'a>> {
+        match self {
+            Order::Usual(_) | Order::Managed(_) => None,
+            Order::Picked(_, walk) => Some(*walk),
         }
     }
 }
@@ -166,7 +190,8 @@ impl<'a> Managed<'a> {
     ) -> Option<Self> {
         let wished = wish.filter(|_| traffic.trusts_order);
         let mut endpoints = Vec::new();
-        for candidate in rule.candidates.iter().filter(|candidate| candidate.weight > 0) {
+        let named = rule.candidates.iter().filter(|candidate| !candidate.is_picked());
+        for candidate in named.filter(|candidate| candidate.weight > 0) {
             let level = match wished {
                 Some(wish) => wish.place(candidate),
                 None => Some(candidate.priority),
@@ -473,6 +498,11 @@ impl<C> Endpoint<'_, C> {
 }
 
 impl<'a, C> Choice<'a, C> {
+    /// Returns its place among those that a picker has named.
+    pub(crate) fn place(&self) -> usize {
+        self.unit
+    }
+
     /// Returns the way that was chosen.
     pub(crate) fn way(&self) -> Option<&'a Way> {
         way(self.lane)

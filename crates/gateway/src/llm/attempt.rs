@@ -13,6 +13,7 @@ use super::{
     arriving::Arriving,
     asked::{Asked, BYTES, Head, Payload, Said},
     limit::{Alarm, Limits},
+    picking,
     refused::{Cause, Refused},
     reply::{Stream, poll_arrived},
     several::Several,
@@ -25,6 +26,7 @@ use crate::{
     ctx::Ctx,
     facts::Attempted,
     headers, kept,
+    picker::{Picked, Walk},
     refusal::{Answer, Content},
     upstream::{self, Client, Outgoing},
 };
@@ -51,6 +53,8 @@ pub(super) struct Attempt<'a> {
     pub(super) limits: Limits,
     /// Whom to call, if that is decided.
     pub(super) client: Option<&'a Arc<Client>>,
+    /// What a picker has made of the request, and which of those is called that it has named.
+    pub(super) picked: Option<Named<'a>>,
     /// Whether an answer that the upstream's filter kept back is refused.
     pub(super) refuses_filtered: bool,
     /// Whether the upstream must hear everything that the client says.
@@ -59,6 +63,15 @@ pub(super) struct Attempt<'a> {
     pub(super) names_as_client: bool,
     /// Whether a request that goes on from the answer might be sent to somebody else.
     pub(super) is_one_of_several: bool,
+}
+
+/// An endpoint that a picker has named.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) picked: &'a Picked,
+    pub(super) place: usize,
+    /// Who is left, should this one refuse.
+    pub(super) walk: Walk<'a>,
 }
 
 /// What is to be done with an answer that may mean that the credential was not taken.
@@ -173,7 +186,12 @@ impl Attempt<'_> {
             };
             return apart::begun(|| self.ask_each(ctx, several, reply, losses)).await;
         }
-        let (mut request, body) = self.request(ctx, &client.host, head, payload)?;
+        let host = self.picked.map(|_| picking::host(ctx));
+        let (mut request, mut body) =
+            self.request(ctx, host.as_ref().unwrap_or(&client.host), head, payload)?;
+        if let Some(named) = self.picked {
+            body = named.dress(&mut request, body)?;
+        }
         if let Some((attempt, body)) = ctx.facts.attempt.as_mut().zip(body.as_ref()) {
             attempt.replaced = self.asked.is_replaced_by(body).then_some(body.len());
         }
@@ -188,7 +206,29 @@ impl Attempt<'_> {
             ctx.runtime.metrics.own.prepared(arrived.elapsed());
         }
         let response = self.call(alarm, &client, request, used, patience).await?;
+        let response = match self.picked {
+            Some(named) => Box::pin(self.show(alarm, named, response)).await?,
+            None => response,
+        };
         self.read(ctx, alarm, response, reply, losses).await
+    }
+
+    /// Has the picker see a reply, unless somebody else is asked because of it.
+    async fn show(
+        &self,
+        alarm: &mut Alarm,
+        named: Named<'_>,
+        response: Response<upstream::Reply>,
+    ) -> Result<Response<upstream::Reply>, Box<Refused>> {
+        if named.walk.passes_over(response.status()) {
+            return Ok(response);
+        }
+        let shown = pin!(named.picked.show(named.place, response, self.limits.total));
+        match alarm.limit(self.limits.attempt, shown).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(broken)) => Err(Refused::reply(broken)),
+            None => Err(self.limits.passed()),
+        }
     }
 
     /// Makes a call that was dressed with what was `used`.
@@ -514,6 +554,28 @@ impl Attempt<'_> {
                 return Ok(Stream::new(held.join(), stream, body, alarm.take(), self.limits));
             }
         }
+    }
+}
+
+impl Named<'_> {
+    /// Makes of `request` what the picker has made of it; returns its body, which is `held` unless that is made anew too.
+    fn dress(
+        &self,
+        request: &mut Request<Outgoing>,
+        held: Option<Bytes>,
+    ) -> Result<Option<Bytes>, Box<Refused>> {
+        self.picked.dress(request.headers_mut());
+        if let Some(path) = self.picked.path() {
+            *request.uri_mut() = Uri::try_from(path).map_err(|_| {
+                let message = "the endpoint picker asks for a path that is none";
+                Refused::new(Cause::Unresolved, ApiError::new(ErrorKind::BadUpstream, message))
+            })?;
+        }
+        let Some(body) = self.picked.body() else {
+            return Ok(held);
+        };
+        *request.body_mut() = Outgoing::Whole(Full::new(body.clone()));
+        Ok(Some(body.clone()))
     }
 }
 

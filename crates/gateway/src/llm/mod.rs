@@ -5,6 +5,7 @@ mod asked;
 mod attempt;
 mod limit;
 mod managed;
+mod picking;
 mod refused;
 pub(crate) mod reply;
 mod several;
@@ -27,12 +28,14 @@ use crate::{
     lane::{
         affinity::Affinity,
         order::{Managed, Order},
+        wish::Wish,
     },
     meter,
+    picker::{Pick, Picked, Walk},
     refusal::{Answer, Refusal},
 };
 pub(crate) use asked::Asked;
-use attempt::Attempt;
+use attempt::{Attempt, Named};
 use limit::{Alarm, Limits};
 use refused::Refused;
 
@@ -80,7 +83,12 @@ async fn attempts(
 ) -> Result<Answer, Box<Refusal>> {
     // What a policy speaks of is kept beside the request; without one there is nothing to keep.
     let state = rule.traffic.is_some().then(|| Arc::clone(&ctx.state));
-    let mut order = order(ctx, rule, state.as_deref(), asked, &client_headers)?;
+    let pooled = picking::pooled(rule);
+    let mut order = match pooled {
+        // Who is asked is not known yet.
+        Some((candidate, ..)) => Order::Picked(candidate, Walk::new(0, None, false)),
+        None => order(ctx, rule, state.as_deref(), asked, &client_headers)?,
+    };
     let metadata = std::mem::take(&mut ctx.metadata);
     let luggage = ctx.state.credentials.names.take(&mut client_headers, metadata);
     let codings = client_headers.get(header::ACCEPT_ENCODING).cloned();
@@ -97,6 +105,35 @@ async fn attempts(
     ctx.runtime.retries.deposit();
     let deadline = ctx.deadline(rule.timeouts.request);
     let mut alarm = Alarm::new(deadline);
+    let attempt_at = |candidate, limits| Attempt {
+        asked,
+        candidate,
+        headers: &client_headers,
+        codings: codings.as_ref(),
+        luggage: &luggage,
+        limits,
+        client: None,
+        picked: None,
+        refuses_filtered: false,
+        refuses_losses: lossy(rule) == Lossy::Refused,
+        names_as_client: naming(rule) == Naming::Client,
+        is_one_of_several: rule.candidates.len() > 1,
+    };
+    let mut picked = None;
+    if let Some((candidate, backend, picker)) = pooled {
+        let asking = attempt_at(candidate, limits(ctx, rule, asked, deadline, false));
+        let asked = Box::pin(picking::pick(ctx, &asking, (backend, picker), deadline));
+        match asked.await? {
+            Pick::Answer(answer) => {
+                stopped(ctx, "the endpoint picker has answered");
+                return Ok(answer);
+            }
+            Pick::Named(named) => {
+                order = picked_order(ctx, rule, candidate, &named);
+                picked = Some(named);
+            }
+        }
+    }
     let mut worst: Option<Box<Refused>> = None;
     let mut exhausted = None;
     while let Some(choice) = order.next(&ctx.runtime.records) {
@@ -115,19 +152,14 @@ async fn attempts(
             exhausted = Some(refusal);
             continue;
         }
-        let mut attempt = Attempt {
-            asked,
-            candidate: choice.candidate,
-            headers: &client_headers,
-            codings: codings.as_ref(),
-            luggage: &luggage,
-            limits: limits(ctx, rule, asked, deadline, order.has_more()),
-            client: None,
-            refuses_filtered: false,
-            refuses_losses: lossy(rule) == Lossy::Refused,
-            names_as_client: naming(rule) == Naming::Client,
-            is_one_of_several: rule.candidates.len() > 1,
-        };
+        let within = limits(ctx, rule, asked, deadline, order.has_more());
+        let mut attempt = attempt_at(choice.candidate, within);
+        if let (Some(picked), Some(walk)) = (picked.as_deref(), order.as_picked()) {
+            wait(&mut alarm, walk, &within).await;
+            let place = choice.place();
+            attempt.client = picked.ways.get(place).map(|way| &way.client);
+            attempt.picked = Some(Named { picked, place, walk });
+        }
         let tried = match order.as_managed() {
             None => attempt.run(ctx, &mut alarm).await,
             Some(managed) => {
@@ -193,6 +225,27 @@ async fn attempts(
         }
         (None, Some(refusal)) => Err(refusal),
         (None, None) => Err(ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into()),
+    }
+}
+
+/// Returns the order in which a request asks the endpoints that a picker has named.
+fn picked_order<'a>(ctx: &mut Ctx, rule: &'a Rule, candidate: &'a Candidate, picked: &Picked) -> Order<'a> {
+    let traffic = rule.traffic.as_deref();
+    ctx.facts.tells_attempts = traffic.is_some_and(|traffic| traffic.tells_attempts);
+    let once = ctx.wish.as_ref().is_some_and(Wish::declines);
+    Order::Picked(candidate, Walk::new(picked.ways.len(), traffic, once))
+}
+
+/// Waits before an attempt that is a retry, as a policy says.
+async fn wait(alarm: &mut Alarm, walk: Walk<'_>, limits: &Limits) {
+    let retry = walk.attempts().saturating_sub(1);
+    let policy = walk.traffic().and_then(|traffic| traffic.retry.as_ref());
+    if let Some(policy) = policy.filter(|_| retry > 0) {
+        let until = Instant::now() + policy.wait(retry, fastrand::f64());
+        // Nothing comes of it but the time.
+        let _ = alarm
+            .limit(until.min(limits.total), std::future::pending::<()>())
+            .await;
     }
 }
 

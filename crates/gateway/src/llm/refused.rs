@@ -11,7 +11,7 @@ use crate::{
     refusal::Answer,
     telemetry::{error_type::ErrorType, own::Side},
     trail::Failure,
-    upstream::CallError,
+    upstream::{self, CallError},
 };
 
 /// Why an attempt is not the answer.
@@ -45,6 +45,8 @@ pub(super) enum Cause {
     RefusedStream,
     /// The connection broke before the reply was whole, or had begun.
     Reset,
+    /// The picker that was to see the reply failed.
+    Picker,
     /// The attempt took too long.
     Timeout,
     /// The request as a whole took too long.
@@ -81,6 +83,7 @@ impl Cause {
             Cause::Overflow => "overflow",
             Cause::RefusedStream => "refused_stream",
             Cause::Reset => "reset",
+            Cause::Picker => "picker",
             Cause::Timeout => "timeout",
             Cause::Deadline => "deadline",
             Cause::BadReply => "bad_reply",
@@ -102,6 +105,7 @@ impl Cause {
             | Cause::Overflow
             | Cause::RefusedStream
             | Cause::Reset
+            | Cause::Picker
             | Cause::Timeout
             | Cause::Deadline
             | Cause::BadReply => true,
@@ -121,6 +125,7 @@ impl Cause {
             | Cause::Overflow
             | Cause::RefusedStream
             | Cause::Reset
+            | Cause::Picker
             | Cause::Timeout
             | Cause::Deadline
             | Cause::Failed
@@ -139,7 +144,7 @@ impl Cause {
             Cause::Unresolved => 0,
             Cause::Unsayable => 1,
             Cause::Credential | Cause::Stale | Cause::Connect | Cause::Overflow | Cause::RefusedStream => 2,
-            Cause::Reset | Cause::Timeout | Cause::Deadline | Cause::BadReply => 3,
+            Cause::Reset | Cause::Picker | Cause::Timeout | Cause::Deadline | Cause::BadReply => 3,
             Cause::Failed | Cause::Rejected => 4,
             Cause::Client | Cause::Filtered => 5,
         }
@@ -174,6 +179,8 @@ impl Refused {
     pub(super) fn class(&self) -> retry::Failure {
         match self.cause {
             Cause::Unresolved | Cause::Credential | Cause::Stale => retry::Failure::Unresolved,
+            // The upstream has answered: it is not asked to do it again.
+            Cause::Picker => retry::Failure::Deadline,
             Cause::Unsayable => retry::Failure::Unsayable,
             Cause::Client => retry::Failure::Client,
             Cause::Connect => retry::Failure::Connect,
@@ -221,6 +228,26 @@ impl Refused {
         };
         tracing::debug!(error = &error as &dyn std::error::Error, "call failed");
         Self::new(cause, ApiError::new(kind, error.to_string()))
+    }
+
+    /// Returns what it means that a reply broke before it was read.
+    pub(super) fn reply(broken: upstream::Broken) -> Box<Self> {
+        match broken {
+            upstream::Broken::Picker(failed) => {
+                tracing::debug!(
+                    error = &failed as &dyn std::error::Error,
+                    "endpoint picker failed"
+                );
+                Self::new(
+                    Cause::Picker,
+                    ApiError::new(ErrorKind::Unavailable, failed.to_string()),
+                )
+            }
+            error @ (upstream::Broken::Connection(_)
+            | upstream::Broken::Stream(_)
+            | upstream::Broken::Quiet(_)
+            | upstream::Broken::Request(_)) => Self::broken(&Broken::Cut(error)),
+        }
     }
 
     pub(super) fn broken(broken: &Broken) -> Box<Self> {

@@ -221,6 +221,14 @@ impl Upload {
         lock(&self.source).form.stream()
     }
 
+    /// Reads the rest of the form, of at most `limit` bytes, so that it can be said as often as it has to be.
+    ///
+    /// # Errors
+    /// As [`whole`].
+    pub(super) async fn hold(&self, limit: usize) -> Result<(), ApiError> {
+        whole(&self.source, limit).await.map(|_| ())
+    }
+
     /// Returns what `target` is to be sent.
     pub(super) fn say(&self, target: &Target<'_>) -> Result<Said, ApiError> {
         let call = lock(&self.source).form.call(target)?;

@@ -84,7 +84,7 @@ pub(super) async fn once<'a>(ctx: &mut Ctx, handing: Handing<'a>) -> Result<Repl
     if let (Some(trail), Some(candidate)) = (&mut ctx.facts.trail, candidate) {
         trail.begin(candidate);
     }
-    let dressed = dress(ctx, plain, at, head, path, &client);
+    let dressed = dress(ctx, plain, at, head, path, &client.host);
     let asked = ask(&mut sending, dressed, &client, &limits).await;
     if let Some(trail) = &mut ctx.facts.trail {
         trail.end(asked.as_ref().map_or_else(Failed::name, |_| "answered"), None);
@@ -168,7 +168,7 @@ async fn turn<'a>(
         trail.begin(choice.candidate);
     }
     let (plain, head, path) = (handing.plain, handing.head.clone(), handing.path);
-    let dressed = dress(ctx, plain, at.unwrap_or_default(), head, path, &way.client);
+    let dressed = dress(ctx, plain, at.unwrap_or_default(), head, path, &way.client.host);
     let asked = ask(&mut handing.sending, dressed, &way.client, limits).await;
     Ok(asked.map(|mut replied| {
         replied.busy = Some(busy);
@@ -217,25 +217,25 @@ fn judge<'a, 's>(
 }
 
 /// A request as one candidate is sent it.
-struct Dressed<'a> {
-    head: Parts,
+pub(super) struct Dressed<'a> {
+    pub(super) head: Parts,
     upgrade: Option<tunnel::Wanted>,
     /// Changes of the reply's headers.
-    edits: Option<&'a Edits>,
+    pub(super) edits: Option<&'a Edits>,
 }
 
-/// Returns the request as the candidate at `at` is sent it, which `client` leads to.
-fn dress<'a>(
+/// Returns the request as the candidate at `at` is sent it, which has this `host`.
+pub(super) fn dress<'a>(
     ctx: &Ctx,
     plain: &'a Plain,
     at: usize,
     head: Parts,
     path: &str,
-    client: &Client,
+    host: &HeaderValue,
 ) -> Dressed<'a> {
     let own = plain.candidates.get(at);
     let edits = own.map(|(request, _)| request);
-    let (mut head, upgrade) = forward::head(ctx, plain, edits, head, path, &client.host);
+    let (mut head, upgrade) = forward::head(ctx, plain, edits, head, path, host);
     if let Some(upgrade) = &upgrade {
         head.headers.insert(header::CONNECTION, UPGRADE);
         head.headers.insert(header::UPGRADE, upgrade.protocol.clone());
@@ -290,7 +290,17 @@ fn usable<'a>(
 
 /// Returns the place of a candidate, at random by weight. One that cannot be called has its share too: of refusals.
 fn pick(candidates: &[Candidate]) -> Option<usize> {
-    let weights = || candidates.iter().map(|candidate| u64::from(candidate.weight));
+    // Whether a pool is asked was drawn before.
+    let weight = |candidate: &Candidate| match candidate.is_picked() {
+        true => 0,
+        false => u64::from(candidate.weight),
+    };
+    draw(candidates, weight)
+}
+
+/// Returns the place of a candidate, at random by `weight`.
+pub(super) fn draw(candidates: &[Candidate], weight: impl Fn(&Candidate) -> u64) -> Option<usize> {
+    let weights = || candidates.iter().map(&weight);
     let sum: u64 = weights().sum();
     if sum == 0 {
         return None;
@@ -325,7 +335,7 @@ fn bound(ctx: &Ctx, managed: &Managed<'_>, choice: &Choice<'_>) -> Vec<(HeaderNa
 }
 
 /// Returns what a status amounts to; `None` for a reply that is as good as any.
-fn failure(status: StatusCode) -> Option<Failure> {
+pub(super) fn failure(status: StatusCode) -> Option<Failure> {
     let is_error = status.is_client_error() || status.is_server_error();
     is_error.then(|| Failure::of_status(status.as_u16()))
 }

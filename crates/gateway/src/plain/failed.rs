@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{TEXT, text};
 use crate::{
-    headers,
+    headers, picker,
     refusal::{Answer, Content},
     upstream::CallError,
 };
@@ -23,6 +23,8 @@ pub(super) enum Failed {
     Timeout,
     /// The request as a whole took too long.
     Deadline,
+    /// The picker that was to see the reply failed.
+    Picker(picker::Failed),
     /// The client fell silent.
     Silent,
     /// The request is larger than a policy lets it be.
@@ -41,6 +43,8 @@ impl Failed {
             Failed::Overflow => Failure::Overflow,
             Failed::Timeout => Failure::Timeout,
             Failed::Deadline => Failure::Deadline,
+            // The backend has answered: it is not asked to do it again.
+            Failed::Picker(_) => Failure::Deadline,
             Failed::Silent | Failed::TooLarge | Failed::Broken => Failure::Client,
         }
     }
@@ -54,6 +58,7 @@ impl Failed {
             Failed::Overflow => "overflow",
             Failed::Timeout => "timeout",
             Failed::Deadline => "deadline",
+            Failed::Picker(_) => "picker",
             Failed::Silent | Failed::TooLarge | Failed::Broken => "client",
         }
     }
@@ -61,7 +66,9 @@ impl Failed {
     /// Returns the status of the answer.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Failed::Call(CallError::Connect(_)) | Failed::Overflow => StatusCode::SERVICE_UNAVAILABLE,
+            Failed::Call(CallError::Connect(_)) | Failed::Overflow | Failed::Picker(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Failed::Call(CallError::Refused(_) | CallError::Reset(_)) => StatusCode::BAD_GATEWAY,
             Failed::Timeout | Failed::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Failed::Silent => StatusCode::REQUEST_TIMEOUT,
@@ -87,6 +94,13 @@ impl Failed {
                 let yes = HeaderValue::from_static("true");
                 answer.headers.insert(headers::OVERLOADED, yes);
                 return answer;
+            }
+            Failed::Picker(failed) => {
+                debug!(
+                    error = &failed as &dyn std::error::Error,
+                    "endpoint picker failed"
+                );
+                "the endpoint picker failed"
             }
             Failed::Timeout | Failed::Deadline => "upstream request timeout",
             Failed::Silent => "the request did not arrive in time",

@@ -11,6 +11,7 @@ mod limit;
 pub(crate) mod mirror;
 pub(crate) mod passing;
 pub(crate) mod path;
+mod pooled;
 pub(crate) mod tunnel;
 
 use std::{sync::Arc, time::Duration};
@@ -106,6 +107,15 @@ async fn answer(ctx: &mut Ctx, rule: &Rule, head: Parts, given: Given) -> Answer
         true => None,
         false => Copies::of(ctx, plain, &head, &path),
     };
+    if let Some(pool) = pooled::drawn(rule) {
+        let request = pooled::Request {
+            head,
+            path: &path,
+            given,
+            copies,
+        };
+        return Box::pin(pooled::answer(ctx, (rule, plain), pool, request)).await;
+    }
     let sending = Sending::new(given, keep(ctx, policy, copies));
     let progress = sending.progress().clone();
     let handing = Handing {

@@ -109,6 +109,8 @@ pub(crate) fn prune(gateway: Weak<Gateway>) -> JoinHandle<()> {
                     let state = gateway.state.load_full();
                     state.clients.prune();
                     state.services.prune();
+                    gateway.runtime.pods.prune();
+                    gateway.runtime.partings.prune();
                     gateway.runtime.programs.prune();
                     gateway.runtime.held.prune();
                 }

@@ -11,6 +11,7 @@ use http_body_util::Full;
 
 use crate::{
     llm::upload::{Broken, Pull},
+    picker::Speech,
     plain::{Arriving, Cut},
 };
 
@@ -22,6 +23,8 @@ pub(crate) enum Outgoing {
     Form(Box<Pull>),
     /// Whatever the client sends.
     Plain(Box<Arriving>),
+    /// What the gateway has to say while it listens.
+    Speech(Speech),
 }
 
 /// The body of a call does not come to its end.
@@ -40,7 +43,7 @@ impl Outgoing {
     pub(super) fn again(&self) -> Option<Self> {
         match self {
             Outgoing::Whole(body) => Some(Outgoing::Whole(body.clone())),
-            Outgoing::Form(_) | Outgoing::Plain(_) => None,
+            Outgoing::Form(_) | Outgoing::Plain(_) | Outgoing::Speech(_) => None,
         }
     }
 }
@@ -56,6 +59,7 @@ impl Body for Outgoing {
                 .map_err(|impossible| match impossible {}),
             Outgoing::Form(pull) => Pin::new(pull.as_mut()).poll_frame(cx).map_err(Unsent::Form),
             Outgoing::Plain(arriving) => Pin::new(arriving.as_mut()).poll_frame(cx).map_err(Unsent::Plain),
+            Outgoing::Speech(speech) => speech.take().map(|frame| frame.map(Ok)),
         }
     }
 
@@ -64,6 +68,7 @@ impl Body for Outgoing {
             Outgoing::Whole(body) => body.is_end_stream(),
             Outgoing::Form(pull) => pull.is_end_stream(),
             Outgoing::Plain(arriving) => arriving.is_end_stream(),
+            Outgoing::Speech(speech) => speech.is_over(),
         }
     }
 
@@ -72,6 +77,7 @@ impl Body for Outgoing {
             Outgoing::Whole(body) => body.size_hint(),
             Outgoing::Form(pull) => pull.size_hint(),
             Outgoing::Plain(arriving) => arriving.size_hint(),
+            Outgoing::Speech(_) => SizeHint::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::{Io, http1, http2, outgoing::Unsent, quiet};
+use crate::picker;
 
 /// The body of a reply. Dropping one that is not wholly read tells the upstream that nobody wants the rest.
 pub(crate) enum Reply {
@@ -18,6 +19,8 @@ pub(crate) enum Reply {
     Shared(Box<http2::Arriving>),
     /// Over a connection of its own, on which nothing is said for most of the time.
     Quiet(Box<quiet::Arriving>),
+    /// Past a picker.
+    Shown(Box<picker::Shown>),
 }
 
 /// A reply, or the request before it, did not come to its end.
@@ -35,6 +38,9 @@ pub(crate) enum Broken {
     /// What was to be sent did not come to its end.
     #[error(transparent)]
     Request(#[from] Unsent),
+    /// Whoever was to see it failed.
+    #[error(transparent)]
+    Picker(#[from] picker::Failed),
 }
 
 impl Broken {
@@ -42,7 +48,10 @@ impl Broken {
     pub(super) fn as_told(&self) -> &'static str {
         match self {
             Broken::Connection(error) if error.is_parse() => "the upstream's reply is not one of HTTP",
-            Broken::Connection(_) | Broken::Stream(_) => "the upstream closed the connection without a reply",
+            Broken::Connection(_) | Broken::Stream(_) | Broken::Quiet(_) => {
+                "the upstream closed the connection without a reply"
+            }
+            Broken::Picker(_) => "the picker did not see the reply through",
             Broken::Request(_) => "the request did not come to its end",
         }
     }
@@ -54,7 +63,7 @@ impl Reply {
     pub(crate) async fn into_io(self) -> Option<(Io, Bytes)> {
         match self {
             Reply::Alone(arriving) => arriving.into_io().await,
-            Reply::Shared(_) | Reply::Quiet(_) => None,
+            Reply::Shared(_) | Reply::Quiet(_) | Reply::Shown(_) => None,
         }
     }
 }
@@ -68,6 +77,7 @@ impl Body for Reply {
             Reply::Alone(arriving) => arriving.poll(cx).map_err(Broken::Connection),
             Reply::Shared(arriving) => arriving.poll(cx),
             Reply::Quiet(arriving) => arriving.poll(cx).map_err(Broken::Quiet),
+            Reply::Shown(shown) => shown.poll(cx),
         }
     }
 
@@ -76,6 +86,7 @@ impl Body for Reply {
             Reply::Alone(arriving) => arriving.body.is_end_stream(),
             Reply::Shared(arriving) => arriving.is_end_stream(),
             Reply::Quiet(arriving) => arriving.is_end_stream(),
+            Reply::Shown(shown) => shown.is_end_stream(),
         }
     }
 
@@ -83,7 +94,7 @@ impl Body for Reply {
         match self {
             Reply::Alone(arriving) => arriving.body.size_hint(),
             Reply::Shared(arriving) => arriving.size_hint(),
-            Reply::Quiet(_) => SizeHint::default(),
+            Reply::Quiet(_) | Reply::Shown(_) => SizeHint::default(),
         }
     }
 }

@@ -214,6 +214,7 @@ fn candidate(index: usize, to: &To) -> Candidate {
         quota: None,
         prices: to.prices.clone(),
         is_sticky: false,
+        picker: None,
     };
     Candidate {
         id: format!("default/backend-{index}/route/route/rule/0/ref/{index}").into(),

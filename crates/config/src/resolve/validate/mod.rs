@@ -31,6 +31,7 @@ use crate::{
 
 mod credential;
 mod http_route;
+mod pool;
 
 /// Checks every resource and refuses those that are malformed.
 pub(super) fn check(resources: &Resources, notes: &mut Notes) {
@@ -60,6 +61,14 @@ pub(super) fn check(resources: &Resources, notes: &mut Notes) {
         notes,
         |declared, faults| {
             credential::policy(&declared.spec, &declared.version, faults);
+        },
+    );
+    each(
+        "InferencePool",
+        &resources.inference_pools,
+        notes,
+        |declared, faults| {
+            pool::pool(&declared.spec, faults);
         },
     );
     each("MCPRoute", &resources.mcp_routes, notes, |declared, faults| {
