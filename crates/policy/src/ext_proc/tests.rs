@@ -1,3 +1,5 @@
+//! Messages as they stand on the wire, and what is read of them.
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
