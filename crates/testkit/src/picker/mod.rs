@@ -37,8 +37,8 @@ pub struct Plan {
     pub headers: Vec<(String, String)>,
     /// What stands for the body of the request.
     pub body: Option<String>,
-    /// What the client is told instead: status, headers, body.
-    pub immediate: Option<(u16, Vec<(String, String)>, String)>,
+    /// What the client is told instead.
+    pub immediate: Option<Instead>,
     /// The ProcessingMode that is wanted from the head of the request on: response headers, bodies of requests and of
     /// replies.
     pub modes: Option<(u64, u64, u64)>,
@@ -51,6 +51,9 @@ pub struct Plan {
     /// What is waited for before the first answer.
     pub gate: Option<Gate>,
 }
+
+/// A status, headers and a body.
+pub type Instead = (u16, Vec<(String, String)>, String);
 
 /// A stage of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
