@@ -415,11 +415,11 @@ mod tests {
         }));
         let edits: Vec<String> = pass.edits.iter().map(|edit| format!("{edit:?}")).collect();
         let expected = [
-            "Remove(\"x-secret\")",
-            "Set(\"x-user\", \"u1\")",
-            "Append(\"x-group\", \"g\")",
-            "Fill(\"x-kept\", \"k\")",
-            "Replace(\"x-had\", \"h\")",
+            "Header(Remove(\"x-secret\"))",
+            "Header(Set(\"x-user\", \"u1\"))",
+            "Header(Append(\"x-group\", \"g\"))",
+            "Header(Fill(\"x-kept\", \"k\"))",
+            "Header(Replace(\"x-had\", \"h\"))",
             "SetParam(\"q\", \"v\")",
             "RemoveParam(\"gone\")",
         ];
