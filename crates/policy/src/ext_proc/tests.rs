@@ -234,7 +234,9 @@ fn destinations_are_read_in_order() {
         &["10.0.0.1:8000", "[::1]:80"],
     );
     check("", &[]);
-    let mut picked = Told::default();
-    picked.metadata = Map::from_iter([("envoy.lb".to_owned(), json!({ DESTINATION: "10.0.0.1:1" }))]);
+    let picked = Told {
+        metadata: Map::from_iter([("envoy.lb".to_owned(), json!({ DESTINATION: "10.0.0.1:1" }))]),
+        ..Told::default()
+    };
     assert_eq!(picked.destination(), Some("10.0.0.1:1"));
 }
