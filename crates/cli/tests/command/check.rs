@@ -352,6 +352,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("AZURE_OPENAI_RESOURCE", "mine"),
     ("ALICE_KEY", "a"),
     ("BOB_KEY", "b"),
+    ("CLIENT_KEY", "c"),
     ("AWS_ACCESS_KEY_ID", "k"),
     ("AWS_BEARER_TOKEN_BEDROCK", "k"),
     ("AWS_SECRET_ACCESS_KEY", "k"),

@@ -197,35 +197,38 @@ async fn attempts(
     {
         return Ok(Answer::json(document));
     }
-    match (worst.map(|refused| *refused), exhausted) {
-        (
-            Some(Refused {
-                answer: Some(answer), ..
-            }),
-            _,
-        ) => Ok(*answer),
-        (
-            Some(Refused {
-                cause,
-                error,
-                headers,
-                ..
-            }),
-            _,
-        ) => {
-            ctx.facts.verdict = Some(match cause.is_own() {
-                true => Verdict::Ours(cause.name()),
-                false => Verdict::Theirs,
-            });
-            Err(Box::new(Refusal {
-                error,
-                headers,
-                document: None,
-            }))
-        }
-        (None, Some(refusal)) => Err(refusal),
-        (None, None) => Err(ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into()),
+    told(ctx, worst, exhausted)
+}
+
+/// Returns what a client is told where nobody has answered: what the attempts came to, or else what kept them from being made.
+fn told(
+    ctx: &mut Ctx,
+    worst: Option<Box<Refused>>,
+    exhausted: Option<Box<Refusal>>,
+) -> Result<Answer, Box<Refusal>> {
+    let Some(refused) = worst else {
+        return Err(
+            exhausted.unwrap_or_else(|| ApiError::new(ErrorKind::Unavailable, "no healthy upstream").into())
+        );
+    };
+    let Refused {
+        cause,
+        error,
+        headers,
+        answer,
+    } = *refused;
+    if let Some(answer) = answer {
+        return Ok(*answer);
     }
+    ctx.facts.verdict = Some(match cause.is_own() {
+        true => Verdict::Ours(cause.name()),
+        false => Verdict::Theirs,
+    });
+    Err(Box::new(Refusal {
+        error,
+        headers,
+        document: None,
+    }))
 }
 
 /// Returns the order in which a request asks the endpoints that a picker has named.
