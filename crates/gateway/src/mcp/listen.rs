@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
@@ -26,7 +27,7 @@ use super::{
     subscribe,
     turn::{Turn, own_request},
 };
-use crate::State;
+use crate::{State, apart};
 
 /// What ids of the gateway's own pings begin with; answers to them mean nothing.
 pub(super) const PING: &str = "aigw-server-to-client-ping";
@@ -247,7 +248,8 @@ impl Hearing<'_> {
         };
         let lacked = turn.entry(&name).is_none();
         let mut wait = WAIT;
-        while join::one(&turn, backend).await.is_err() {
+        // Apart, as all that is over before the stream is, or rare: it is not to lie in the stream for as long as that lasts.
+        while apart::begun(|| join::one(&turn, backend)).await.is_err() {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
@@ -264,7 +266,7 @@ impl Hearing<'_> {
     /// Hands on the stream of one backend, for as long as it has one.
     async fn stream(&self, turn: &Turn, backend: &Backend, entry: &Entry) {
         if is_modern(Some(entry)) {
-            return self.subscription(turn, backend, entry).await;
+            return apart::begun(|| self.subscription(turn, backend, entry)).await;
         }
         // Without a session there is nothing that could be said to this client only.
         if entry.session.is_empty() {
@@ -402,11 +404,14 @@ async fn reloaded(
     Some((state, route))
 }
 
-/// Returns what decides which names a route offers.
-fn offer(route: &Route) -> String {
+/// Returns a hash of what decides which names a route offers: every stream keeps one.
+fn offer(route: &Route) -> u64 {
     let backends = route
         .backends
         .iter()
         .map(|backend| (&backend.name, &backend.prefix, &backend.offer));
-    format!("{:?} {:?}", route.prefix, backends.collect::<Vec<_>>())
+    let offered = format!("{:?} {:?}", route.prefix, backends.collect::<Vec<_>>());
+    let mut hasher = DefaultHasher::new();
+    offered.hash(&mut hasher);
+    hasher.finish()
 }
