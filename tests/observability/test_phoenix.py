@@ -89,7 +89,7 @@ class Phoenix:
 def phoenix(tmp_path):
     phoenix = Phoenix(tmp_path)
     try:
-        until(lambda: phoenix.get("/v1/projects"), "it does not start", limit=120)
+        until(lambda: phoenix.get("/v1/projects"), "it does not start", limit=300)
         yield phoenix
     finally:
         phoenix.end()
