@@ -33,6 +33,8 @@ pub(crate) struct Load {
     /// Says what is wrong with a reply.
     pub(crate) fault: Fault,
     pub(crate) connections: usize,
+    /// From the begin of a connection's request to that of its next one, if that one is answered by then.
+    pub(crate) every: Duration,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
 }
@@ -64,6 +66,7 @@ impl Load {
             sessions: Vec::new(),
             fault: script::fault,
             connections: 1,
+            every: Duration::ZERO,
             warm_up: Duration::ZERO,
             measured: Duration::ZERO,
         }
@@ -111,6 +114,8 @@ async fn phase(connections: Vec<Connection>, length: Duration) -> anyhow::Result
 
 struct Connection {
     load: Load,
+    /// How long it waits before its first request, so that connections take turns.
+    delay: Duration,
     session: Option<String>,
     open: Option<Open>,
     reply: BytesMut,
@@ -128,6 +133,8 @@ impl Connection {
         Self {
             session: session.and_then(|at| load.sessions.get(at).cloned()),
             load: load.clone(),
+            delay: load.every * u32::try_from(turn).unwrap_or_default()
+                / u32::try_from(load.connections.max(1)).unwrap_or(1),
             open: None,
             reply: BytesMut::new(),
         }
@@ -135,7 +142,13 @@ impl Connection {
 
     async fn ask_until(mut self, until: Instant) -> (Self, Outcome) {
         let mut outcome = Outcome::default();
-        while Instant::now() < until {
+        let mut next = Instant::now() + self.delay;
+        while next.max(Instant::now()) < until {
+            // No wait at all where requests follow one another: a timer would let others go first.
+            if next > Instant::now() {
+                tokio::time::sleep_until(next.into()).await;
+            }
+            next = next.max(Instant::now()) + self.load.every;
             match self.ask().await {
                 Ok((first_byte, latency)) => {
                     outcome.first_bytes.push(first_byte);

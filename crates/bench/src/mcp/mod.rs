@@ -55,6 +55,9 @@ struct Case {
     stream: bool,
     /// Servers behind the path.
     backends: usize,
+    clients: &'static [usize],
+    /// From one request of a client to its next.
+    every: Duration,
 }
 
 const TOOLS: usize = 10;
@@ -66,6 +69,17 @@ const CASES: &[Case] = &[
         method: "tools/call",
         stream: false,
         backends: 1,
+        clients: CLIENTS,
+        every: Duration::ZERO,
+    },
+    Case {
+        name: "mcp-call-paced",
+        path: "/one",
+        method: "tools/call",
+        stream: false,
+        backends: 1,
+        clients: &[16],
+        every: Duration::from_millis(16),
     },
     Case {
         name: "mcp-call-sse",
@@ -73,6 +87,8 @@ const CASES: &[Case] = &[
         method: "tools/call",
         stream: true,
         backends: 1,
+        clients: CLIENTS,
+        every: Duration::ZERO,
     },
     Case {
         name: "mcp-list-8",
@@ -80,6 +96,8 @@ const CASES: &[Case] = &[
         method: "tools/list",
         stream: false,
         backends: 8,
+        clients: CLIENTS,
+        every: Duration::ZERO,
     },
     Case {
         name: "mcp-list-32",
@@ -87,6 +105,8 @@ const CASES: &[Case] = &[
         method: "tools/list",
         stream: false,
         backends: 32,
+        clients: CLIENTS,
+        every: Duration::ZERO,
     },
     Case {
         name: "mcp-initialize",
@@ -94,6 +114,8 @@ const CASES: &[Case] = &[
         method: "initialize",
         stream: false,
         backends: 1,
+        clients: CLIENTS,
+        every: Duration::ZERO,
     },
 ];
 
@@ -121,7 +143,7 @@ pub(crate) fn measure(plan: &Plan, binary: &Path, dir: &Path, mock: &Mock) -> an
         measured.idle = Some(idle(address, &gateway)?);
     }
     for case in CASES.iter().filter(|case| plan.wants(case.name)) {
-        for clients in CLIENTS {
+        for clients in case.clients {
             progress(&format!("{}: {clients} clients", case.name));
             let mut result = CaseResult {
                 case,
@@ -244,6 +266,7 @@ impl Case {
             sessions,
             fault,
             connections: clients,
+            every: self.every,
             warm_up: plan.warm_up,
             measured: plan.measured,
             ..Load::chat(address, Bytes::new(), self.stream)

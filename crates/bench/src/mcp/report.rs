@@ -11,7 +11,8 @@ use crate::{
 /// The most that the gateway may add to a call, in microseconds: at the median, and at the 99th percentile.
 const ADDED: (f64, f64) = (150.0, 2000.0);
 
-/// By how many clients the calls are made that are judged.
+/// By how many clients the calls are made that are judged: as fast as they can, where most of what is added is a wait for a
+/// core, and at a pace.
 const JUDGED: usize = 16;
 
 /// The most memory of a stream on which nothing is said, in KiB.
