@@ -411,6 +411,11 @@ impl Body {
     pub(crate) fn whole(bytes: Bytes, facts: Option<Box<Facts>>) -> Self {
         Body::Whole(Whole { bytes, facts })
     }
+
+    /// Returns whether it is silent for most of its time, which is long.
+    pub(crate) fn lasts(&self) -> bool {
+        matches!(self, Body::Mcp(streamed) if streamed.lasts())
+    }
 }
 
 impl http_body::Body for Body {

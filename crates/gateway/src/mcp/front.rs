@@ -21,7 +21,7 @@ use super::{
     call::VERSION,
     checks::{self, Takes},
     gather::gather,
-    inband, lists,
+    inband, listened, lists,
     outlet::{Outlet, Said, Work},
     peers,
     permit::denied,
@@ -72,6 +72,10 @@ pub(super) async fn serve(
         ..Own::default()
     });
     turn.introduce();
+    let listens = method == Method::Listen;
+    if listens {
+        turn.stand_apart(&mut ctx.facts);
+    }
     let outlet = Outlet::default();
     let said = outlet.clone();
     let work: Work = apart::begun(move || async move {
@@ -81,7 +85,8 @@ pub(super) async fn serve(
         turn.count(method, &request, &answer, began);
         answer
     });
-    Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, "").await)
+    let answer = run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, "").await;
+    Ok(if listens { listened(answer) } else { answer })
 }
 
 fn read(headers: &HeaderMap, version: Option<&str>, request: &Request) -> Result<Envelope, RpcError> {

@@ -73,7 +73,7 @@ use crate::{
     ctx::Ctx,
     fault,
     given::Given,
-    headers, meter,
+    meter,
     refusal::{Answer, Content},
     telemetry::tools::{Ended, Mapped},
 };
@@ -138,7 +138,7 @@ pub(crate) async fn serve(
         }
     };
     if let Some(told) = told {
-        meter::tell(&told, &mut answer.headers);
+        meter::tell(told, &mut answer.headers);
     }
     if let Some(seen) = seen {
         lent::rename(&mut answer.headers, &route.path, &seen);
@@ -414,10 +414,7 @@ async fn get(ctx: &mut Ctx, mut turn: Turn) -> Result<Answer, Box<Refused>> {
     if !takes.stream {
         return Err(checks::not_acceptable("text/event-stream"));
     }
-    // What a stream keeps of the request is not to hold on to all that came with it.
-    turn.headers = Arc::new(headers::apart(&turn.headers));
-    turn.request_id = headers::value_apart(&turn.request_id);
-    ctx.facts.stand_apart();
+    turn.stand_apart(&mut ctx.facts);
     let turn = resumed(turn)?;
     let wanted = Wanted::read(&turn, &turn.headers)?;
     let token = turn.token.clone();
@@ -431,7 +428,16 @@ async fn get(ctx: &mut Ctx, mut turn: Turn) -> Result<Answer, Box<Refused>> {
         document: false,
         ..takes
     };
-    Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
+    let answer = run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await;
+    Ok(listened(answer))
+}
+
+/// Returns an answer to which its client listens, if it is a stream.
+fn listened(mut answer: Answer) -> Answer {
+    if let Content::Mcp(stream) = &mut answer.content {
+        stream.listen();
+    }
+    answer
 }
 
 /// Ends a session, here and with every backend that knows it.

@@ -58,6 +58,8 @@ pub(crate) struct Stream {
     work: Option<Work>,
     outlet: Outlet,
     keep_alive: Duration,
+    /// Whether the client listens to it, and waits for no answer.
+    listened: bool,
 }
 
 /// A streamed answer on its way to the client, with the facts inside.
@@ -157,7 +159,13 @@ impl Stream {
             work: Some(work),
             outlet,
             keep_alive,
+            listened: false,
         }
+    }
+
+    /// Notes that the client listens to the stream, and waits for no answer.
+    pub(super) fn listen(&mut self) {
+        self.listened = true;
     }
 
     /// Returns a stream that says one thing only.
@@ -226,6 +234,11 @@ impl Streamed {
             self.alarm.as_mut().reset(due);
         }
         Poll::Pending
+    }
+
+    /// Returns whether it is silent for most of its time, which is long.
+    pub(crate) fn lasts(&self) -> bool {
+        self.stream.listened
     }
 
     /// Returns whether nothing follows.

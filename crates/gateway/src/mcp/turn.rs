@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Runtime, State, apart,
     facts::Facts,
+    headers,
     telemetry::{attributes::Signal, tools::Mapped},
 };
 
@@ -94,6 +95,13 @@ impl Turn {
         self.mapped = mapped.unwrap_or_default();
         self.introduce();
         self
+    }
+
+    /// Lets go of what came with the request, as a stream is to that outlives all of it but a few words.
+    pub(super) fn stand_apart(&mut self, facts: &mut Facts) {
+        self.headers = Arc::new(headers::apart(&self.headers));
+        self.request_id = headers::value_apart(&self.request_id);
+        facts.stand_apart();
     }
 
     /// Notes whose session it is, and which revision is spoken.

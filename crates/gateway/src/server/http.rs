@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ::http::Response;
 use config::intake::Intake;
 use hyper::{
     body::Incoming,
@@ -21,10 +22,14 @@ use hyper::{
     service::HttpService,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::{drain::Stopped, usage};
-use crate::body::Body;
+use super::{
+    drain::Stopped,
+    lasting::{self, Slot},
+    usage,
+};
+use crate::{apart, body::Body};
 
 /// What a connection of HTTP/2 begins with.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -59,6 +64,9 @@ pub(super) enum Ended {
     /// It broke, or what was said on it is not HTTP.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// It broke during an answer that lasts.
+    #[error("an answer was cut")]
+    Cut(#[source] io::Error),
 }
 
 impl Http {
@@ -85,36 +93,83 @@ impl Http {
     }
 
     /// Serves a connection until it ends; once `closing` goes off, no longer than for the requests that are under way.
+    ///
+    /// An answer that `service` leaves in `slot` in place of giving it is written without hyper.
     pub(super) async fn serve<S>(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        service: S,
+        mut service: S,
+        slot: &Slot,
         mut closing: Stopped,
     ) -> Result<(), Ended>
     where
         S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        let Some(begun) = begin(io, &mut closing).await.map_err(Ended::Silent)? else {
+        let Some(mut begun) = begin(io, &mut closing).await.map_err(Ended::Silent)? else {
             return Ok(());
         };
-        let is_http2 = begun.is_http2();
-        let io = TokioIo::new(begun);
-        let ended = if is_http2 {
-            let connection = self.http2.serve_connection(io, service);
-            // Apart, so that a connection of HTTP/1.1 keeps no room for this.
-            Box::pin(run(connection, http2::Connection::graceful_shutdown, closing)).await
-        } else {
-            let connection = self.http1.serve_connection(io, service).with_upgrades();
-            run(
-                connection,
-                http1::UpgradeableConnection::graceful_shutdown,
-                closing,
-            )
-            .await
-        };
-        ended.map_err(Ended::Broken)
+        // Apart either way, so that what hyper keeps of one version is not kept for the other, nor for an answer that lasts.
+        if begun.is_http2() {
+            let connection = self.http2.serve_connection(TokioIo::new(begun), service);
+            let close = http2::Connection::graceful_shutdown;
+            let never = || None::<Infallible>;
+            let exchange = apart::begun(|| async { run(pin!(connection), close, &mut closing, never).await });
+            return exchange.await.map(drop).map_err(Ended::Broken);
+        }
+        loop {
+            let exchange = apart::begun(|| self.exchange(begun, service, slot, &mut closing));
+            let Some(left) = exchange.await? else {
+                return Ok(());
+            };
+            (begun, service) = (left.begun, left.service);
+            let write = lasting::write(&mut begun.io, *left.answer, &mut begun.first);
+            if !write.await.map_err(Ended::Cut)? {
+                return begun.io.shutdown().await.map_err(Ended::Cut);
+            }
+        }
     }
+
+    /// Serves requests on a connection of HTTP/1.1 until it ends; `None`, unless an answer lasts.
+    async fn exchange<I, S>(
+        &self,
+        begun: Begun<I>,
+        service: S,
+        slot: &Slot,
+        closing: &mut Stopped,
+    ) -> Result<Option<Left<I, S>>, Ended>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let connection = self.http1.serve_connection(TokioIo::new(begun), service);
+        let mut connection = connection.with_upgrades();
+        let close = http1::UpgradeableConnection::graceful_shutdown;
+        let Some(answer) = run(Pin::new(&mut connection), close, closing, || slot.take()).await? else {
+            return Ok(None);
+        };
+        let Some(parts) = connection.into_parts() else {
+            return Ok(None);
+        };
+        let begun = parts.io.into_inner();
+        if begun.is_stuck {
+            // Bytes of an answer before this one are lost with what hyper kept.
+            return Err(Ended::Cut(io::ErrorKind::WriteZero.into()));
+        }
+        Ok(Some(Left {
+            begun: begun.again(&parts.read_buf),
+            service: parts.service,
+            answer,
+        }))
+    }
+}
+
+/// What is left of a connection when an answer lasts.
+struct Left<I, S> {
+    begun: Begun<I>,
+    service: S,
+    answer: Box<Response<Body>>,
 }
 
 /// Reads as much of a connection as it takes to know the version; `None` if it closes before.
@@ -137,24 +192,31 @@ async fn begin<I: AsyncRead + Unpin>(mut io: I, closing: &mut Stopped) -> io::Re
         if is_told {
             return Ok(Some(Begun {
                 io,
-                first,
-                len,
+                first: first.get(..len).unwrap_or_default().to_vec(),
                 given: 0,
+                is_stuck: false,
             }));
         }
     }
 }
 
-/// Runs a connection to its end; `close` says to it that there are to be no more requests.
-async fn run<C: Future>(connection: C, close: fn(Pin<&mut C>), mut closing: Stopped) -> C::Output {
-    let mut connection = pin!(connection);
+/// Runs a connection to its end, or until `left` gives something; `close` says to it that there are to be no more requests.
+async fn run<C: Future<Output = hyper::Result<()>>, T>(
+    mut connection: Pin<&mut C>,
+    close: fn(Pin<&mut C>),
+    closing: &mut Stopped,
+    left: impl Fn() -> Option<T>,
+) -> hyper::Result<Option<T>> {
     let mut is_closing = false;
     poll_fn(|cx| {
         if !is_closing && closing.poll(cx).is_ready() {
             is_closing = true;
             close(connection.as_mut());
         }
-        connection.as_mut().poll(cx)
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+            Poll::Pending => left().map_or(Poll::Pending, |left| Poll::Ready(Ok(Some(left)))),
+        }
     })
     .await
 }
@@ -162,15 +224,26 @@ async fn run<C: Future>(connection: C, close: fn(Pin<&mut C>), mut closing: Stop
 /// A connection of which the first bytes were read.
 struct Begun<I> {
     io: I,
-    first: [u8; PREFACE.len()],
-    /// How many there are, and how many of them were read once more.
-    len: usize,
+    first: Vec<u8>,
+    /// How many of them were read once more.
     given: usize,
+    /// Whether it took less than it was given.
+    is_stuck: bool,
 }
 
 impl<I> Begun<I> {
     fn is_http2(&self) -> bool {
-        self.len == PREFACE.len() && self.first == PREFACE
+        self.first == PREFACE
+    }
+
+    /// Returns the connection, of which `read` was read and not used.
+    fn again(self, read: &[u8]) -> Self {
+        let first = [read, self.first.get(self.given..).unwrap_or_default()].concat();
+        Self {
+            first,
+            given: 0,
+            ..self
+        }
     }
 }
 
@@ -180,13 +253,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.given == self.len {
+        if self.given == self.first.len() {
             return Pin::new(&mut self.io).poll_read(cx, buffer);
         }
-        let end = self.len.min(self.given + buffer.remaining());
+        let end = self.first.len().min(self.given + buffer.remaining());
         buffer.put_slice(self.first.get(self.given..end).unwrap_or_default());
         self.given = end;
-        if self.given == self.len && buffer.remaining() > 0 {
+        if self.given == self.first.len() && buffer.remaining() > 0 {
             // With what follows, if that is there: a head is best read at once. An error is told again.
             let _ = Pin::new(&mut self.io).poll_read(cx, buffer);
         }
@@ -196,7 +269,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let wrote = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.is_stuck = wrote.is_pending();
+        wrote
     }
 
     fn poll_write_vectored(
@@ -204,7 +279,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+        self.is_stuck = wrote.is_pending();
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     io,
     net::{Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,7 +33,7 @@ use super::{
     Connection, Port,
     drain::{Stop, Stopped},
     http::Http,
-    proxied,
+    lasting, proxied,
     stall::WriteLimit,
     tls, told,
     usage::Usage,
@@ -316,7 +317,7 @@ async fn serve_connection(
     let connection = Arc::new(connection);
     let of_request = Arc::clone(&connection);
     let service = service_fn(move |request| guard(Arc::clone(&of_request), request));
-    if let Err(error) = http.serve(stream, service, closing).await {
+    if let Err(error) = http.serve(stream, service, &connection.lasting, closing).await {
         debug!(%error, "connection ended");
     }
     if let Some(tunnel) = connection.take_tunnel() {
@@ -324,19 +325,27 @@ async fn serve_connection(
     }
 }
 
-/// Serves a request; a panic becomes a 500, so that the connection and its other requests survive.
+/// Serves a request; a panic becomes a 500, so that the connection and its other requests survive. An answer that lasts is
+/// left to the connection.
 async fn guard(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let (port, uri) = (Arc::clone(&connection.port), request.uri().clone());
+    let can_last = lasting::can_last(&request);
+    let slot = Arc::clone(&connection);
     // Held apart from the connection, so that one on which nothing is asked does not keep room for a request.
     let handler = apart::begun(|| handle(connection, request));
     let answered = caught(handler, || {
         let prefixes = &port.gateway.runtime.options.prefixes;
         refusal::internal(Endpoint::dialect(&prefixes.canonical(uri.path())))
     });
-    Ok(answered.await)
+    let answer = answered.await;
+    if can_last && answer.body().lasts() {
+        slot.lasting.put(answer);
+        return pending().await;
+    }
+    Ok(answer)
 }
 
 /// Returns what `handler` gives, or `otherwise` if it panics.

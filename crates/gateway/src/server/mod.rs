@@ -3,6 +3,7 @@
 mod clients;
 pub(crate) mod drain;
 mod http;
+mod lasting;
 pub(crate) mod listener;
 mod proxied;
 mod stall;
@@ -26,6 +27,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tracing::info;
 
 use crate::{BindError, Gateway, plain::tunnel::Tunnel};
+use lasting::Slot;
 use listener::Serving;
 use usage::Usage;
 
@@ -55,6 +57,8 @@ pub(crate) struct Connection {
     pub(crate) usage: Option<Arc<Usage>>,
     /// What becomes of the connection once it speaks another protocol.
     tunnel: Mutex<Option<Tunnel>>,
+    /// The answer that is to be written without hyper.
+    lasting: Slot,
 }
 
 impl Port {
@@ -81,6 +85,7 @@ impl Connection {
             shown: None,
             usage: None,
             tunnel: Mutex::default(),
+            lasting: Slot::default(),
         }
     }
 

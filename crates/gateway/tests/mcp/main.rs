@@ -8,6 +8,7 @@ mod errors;
 mod failures;
 mod guarded;
 mod issued;
+mod lasting;
 mod lent;
 mod lists;
 mod login;

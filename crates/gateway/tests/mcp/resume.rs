@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A server that names a place and ends its stream, and answers when it is asked from there on.
-async fn polled() -> Upstream {
+pub(crate) async fn polled() -> Upstream {
     start(
         "polled",
         Box::new(|received, message| {

@@ -104,11 +104,20 @@ pub(crate) async fn serve(snapshot: Snapshot) -> Served {
 /// Serves `snapshot` with sessions that are sealed like this, by the same seed.
 pub(crate) async fn serve_by(sessions: SessionOptions, snapshot: Snapshot) -> Served {
     let options = Options {
+        sessions,
+        ..Options::default()
+    };
+    serve_with(options, snapshot).await
+}
+
+/// Serves `snapshot` with these options, with sessions sealed by the same seed.
+pub(crate) async fn serve_with(options: Options, snapshot: Snapshot) -> Served {
+    let options = Options {
         sessions: SessionOptions {
             seed: Some(config::Secret::new("seed of the test")),
-            ..sessions
+            ..options.sessions
         },
-        ..Options::default()
+        ..options
     };
     let gateway = Gateway::start(options).await.expect("no admin port");
     gateway.install(snapshot).await.expect("the port is free");
