@@ -69,7 +69,7 @@ pub(crate) async fn serve(
             Ok(answer) => &mut answer.headers,
             Err(refusal) => &mut refusal.headers,
         };
-        meter::tell(&told, headers);
+        meter::tell(told, headers);
     }
     answer
 }

@@ -10,7 +10,7 @@ mod spent;
 use std::sync::Arc;
 
 use config::snapshot::{Candidate, Rule};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use llm::{ApiError, ErrorKind, Estimate, Usage};
 use policy::{
     cost::{
@@ -235,11 +235,9 @@ pub(crate) async fn attempt(
 }
 
 /// Puts what is left of limits into the headers of an answer.
-pub(crate) fn tell(told: &Told, headers: &mut HeaderMap) {
+pub(crate) fn tell(told: Told, headers: &mut HeaderMap) {
     for (name, value) in told.headers() {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name, value);
-        }
+        headers.insert(name, value);
     }
 }
 
@@ -449,7 +447,7 @@ fn refuse(ctx: &Ctx, denied: Denied, tells: bool) -> Box<Refusal> {
         } => {
             ctx.runtime.metrics.limited(&rule, "over");
             if let Some(told) = told.filter(|_| tells) {
-                tell(&told, &mut headers);
+                tell(told, &mut headers);
             }
             ApiError {
                 retry_after: Some(retry_after),

@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let told = meter::open_uncounted(ctx, rule, &head.headers).await?;
     let mut answer = answer(ctx, rule, head, given).await;
     if let Some(told) = told {
-        meter::tell(&told, &mut answer.headers);
+        meter::tell(told, &mut answer.headers);
     }
     Ok(answer)
 }

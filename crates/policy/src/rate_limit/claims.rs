@@ -1,8 +1,8 @@
 //! What a request asks of counters, what it is told of them, and what it owes them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::{
     Charge,
@@ -94,10 +94,16 @@ impl Claims {
     pub fn told(&self, states: &[State], now: u64) -> Option<Told> {
         let counted = self.claims.iter().zip(states);
         let counted = counted.filter(|(claim, _)| claim.vote != Vote::Never);
-        let mut limits = String::new();
+        let least = counted.clone().map(|(claim, _)| claim.limit).min()?;
+        let mut limit = String::with_capacity(LIMIT);
+        let mut digits = itoa::Buffer::new();
+        limit.push_str(digits.format(least));
         let mut tightest: Option<(u64, u64)> = None;
-        for (claim, state) in counted.clone() {
-            let _ = write!(limits, ", {};w={}", claim.limit, claim.counter.span.seconds());
+        for (claim, state) in counted {
+            limit.push_str(", ");
+            limit.push_str(digits.format(claim.limit));
+            limit.push_str(";w=");
+            limit.push_str(digits.format(claim.counter.span.seconds()));
             let taken = claim.taken(state.used, state.held, state.before, now);
             let left = claim.limit.saturating_sub(taken);
             let reset = claim.counter.span.end.saturating_sub(now);
@@ -105,10 +111,9 @@ impl Claims {
                 tightest = Some((left, reset));
             }
         }
-        let least = counted.map(|(claim, _)| claim.limit).min()?;
         let (remaining, reset) = tightest?;
         Some(Told {
-            limit: format!("{least}{limits}"),
+            limit: HeaderValue::try_from(limit).ok()?,
             remaining,
             reset,
         })
@@ -134,7 +139,7 @@ impl Claims {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// The smallest limit, then each with its window.
-    pub limit: String,
+    pub limit: HeaderValue,
     /// What is left of the tightest.
     pub remaining: u64,
     /// Seconds until the tightest begins anew.
@@ -143,15 +148,21 @@ pub struct Told {
 
 impl Told {
     /// Returns the headers and their values.
-    pub fn headers(&self) -> [(HeaderName, String); 3] {
-        let name = HeaderName::from_static;
+    pub fn headers(self) -> [(HeaderName, HeaderValue); 3] {
         [
-            (name("x-ratelimit-limit"), self.limit.clone()),
-            (name("x-ratelimit-remaining"), self.remaining.to_string()),
-            (name("x-ratelimit-reset"), self.reset.to_string()),
+            (LIMIT_HEADER, self.limit),
+            (REMAINING_HEADER, self.remaining.into()),
+            (RESET_HEADER, self.reset.into()),
         ]
     }
 }
+
+const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// How long the header of a limit is, about.
+const LIMIT: usize = 48;
 
 impl Ticket {
     /// Returns whether nothing is owed.

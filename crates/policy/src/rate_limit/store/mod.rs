@@ -6,7 +6,6 @@
 //! processes share does the same where its counters are, and each of them may take a little ahead, in [`lease`].
 
 use std::{
-    fmt::Write as _,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -77,14 +76,10 @@ pub struct Counter {
 impl Counter {
     /// Returns the counter of `key` for the window `span`.
     pub fn new(key: String, span: Span) -> Self {
-        let mut counter = Self {
-            key: key.len(),
-            name: key,
-            span,
-        };
-        // Writing to a string cannot fail.
-        let _ = write!(counter.name, "{}", span.start);
-        counter
+        let len = key.len();
+        let mut name = key;
+        name.push_str(itoa::Buffer::new().format(span.start));
+        Self { name, key: len, span }
     }
 
     /// Returns the name under which stores keep it.
