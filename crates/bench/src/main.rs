@@ -58,7 +58,7 @@ enum Command {
         #[arg(long)]
         port: u16,
     },
-    /// Print the gateway's resources for a mock upstream.
+    /// Print the gateway's resources for a mock upstream, which is a model's provider or else a server of MCP.
     Resources {
         /// Port that the gateway listens on.
         #[arg(long)]
@@ -69,6 +69,9 @@ enum Command {
         /// How many models to configure.
         #[arg(long, default_value_t = FEW)]
         models: usize,
+        /// Whether tools are served in place of models.
+        #[arg(long)]
+        mcp: bool,
     },
     /// Send one case's load to an address.
     Load {
@@ -137,7 +140,9 @@ fn main() -> anyhow::Result<ExitCode> {
             port,
             upstream,
             models,
+            mcp: false,
         } => print(&contender::tollgate(port, upstream, models)),
+        Command::Resources { port, upstream, .. } => print(&mcp::resources_of(port, upstream)?),
         Command::Load {
             case,
             address,
@@ -187,30 +192,34 @@ fn measure(arguments: RunArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn load(case: &str, address: SocketAddr, upstream: SocketAddr, seconds: f64) -> anyhow::Result<ExitCode> {
-    let case =
-        Case::find(case).with_context(|| format!("there is no case {case:?}; `bench cases` lists them"))?;
-    run::set_manner(
-        upstream,
-        Manner {
-            pace: case.pace,
-            ..Manner::default()
-        },
-    )?;
+    let name = case;
+    let of_tools = mcp::load(name, address)?;
+    let of_models = || -> anyhow::Result<Load> {
+        let case = Case::find(name)
+            .with_context(|| format!("there is no case {name:?}; `bench cases` lists them"))?;
+        let pace = case.pace;
+        run::set_manner(
+            upstream,
+            Manner {
+                pace,
+                ..Manner::default()
+            },
+        )?;
+        let prompt = script::prompt(case.way.model(), case.stream, case.size);
+        Ok(Load {
+            connections: case.connections,
+            ..Load::chat(address, prompt, case.stream)
+        })
+    };
     let load = Load {
-        connections: case.connections,
         measured: Duration::try_from_secs_f64(seconds)?,
-        ..Load::chat(
-            address,
-            script::prompt(case.way.model(), case.stream, case.size),
-            case.stream,
-        )
+        ..of_tools.map_or_else(of_models, Ok)?
     };
     let ((), outcome) = load.run(|| ())?;
     let count = outcome.latencies.len();
     let rate = count as f64 / outcome.elapsed.as_secs_f64();
     let mut said = format!(
-        "{}: {count} requests, {rate:.0} a second, {} errors\n",
-        case.name,
+        "{name}: {count} requests, {rate:.0} a second, {} errors\n",
         outcome.errors.len()
     );
     if let Some(error) = outcome.errors.first() {

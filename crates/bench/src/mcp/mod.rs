@@ -78,7 +78,7 @@ const CASES: &[Case] = &[
         method: "tools/call",
         stream: false,
         backends: 1,
-        clients: &[16],
+        clients: &[SOME],
         every: Duration::from_millis(16),
     },
     Case {
@@ -119,7 +119,9 @@ const CASES: &[Case] = &[
     },
 ];
 
-const CLIENTS: &[usize] = &[1, 16, 256];
+const CLIENTS: &[usize] = &[1, SOME, 256];
+/// The clients that the targets are about.
+const SOME: usize = 16;
 const STREAMS: usize = 1000;
 
 /// The name of the case with streams on which nothing is said.
@@ -175,7 +177,7 @@ pub(crate) fn measure(plan: &Plan, binary: &Path, dir: &Path, mock: &Mock) -> an
 fn start(binary: &Path, dir: &Path, upstream: SocketAddr) -> anyhow::Result<(Process, SocketAddr)> {
     let address = contender::free_address()?;
     let resources = dir.join("mcp.yaml");
-    fs::write(&resources, yaml(address.port(), upstream)?)?;
+    fs::write(&resources, resources_of(address.port(), upstream)?)?;
     let mut command = Command::new(binary);
     command.arg("run").arg(&resources);
     command.args([
@@ -190,7 +192,8 @@ fn start(binary: &Path, dir: &Path, upstream: SocketAddr) -> anyhow::Result<(Pro
     Ok((process, address))
 }
 
-fn yaml(port: u16, upstream: SocketAddr) -> anyhow::Result<String> {
+/// Returns the gateway's resources for mock servers at `upstream`.
+pub(crate) fn resources_of(port: u16, upstream: SocketAddr) -> anyhow::Result<String> {
     let mut yaml = format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: bench}}\nspec:\n  gatewayClassName: \
          tollgate\n  listeners: [{{name: http, protocol: HTTP, port: {port}}}]\n"
@@ -246,6 +249,25 @@ impl Case {
         Server::path(TOOLS, self.stream)
     }
 
+    /// Returns the load of so many clients, each with a session of its own.
+    fn load(&self, address: SocketAddr, path: &str, clients: usize) -> anyhow::Result<Load> {
+        let sessions = match self.method {
+            "initialize" => Vec::new(),
+            _ => (0..clients)
+                .map(|_| open(address, path))
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(Load {
+            path: path.to_owned(),
+            body: body(self.method),
+            sessions,
+            fault,
+            connections: clients,
+            every: self.every,
+            ..Load::chat(address, Bytes::new(), self.stream)
+        })
+    }
+
     fn run(
         &self,
         plan: &Plan,
@@ -254,28 +276,23 @@ impl Case {
         clients: usize,
         gateway: Option<&Process>,
     ) -> anyhow::Result<Figures> {
-        let sessions = match self.method {
-            "initialize" => Vec::new(),
-            _ => (0..clients)
-                .map(|_| open(address, path))
-                .collect::<Result<_, _>>()?,
-        };
         let load = Load {
-            path: path.to_owned(),
-            body: body(self.method),
-            sessions,
-            fault,
-            connections: clients,
-            every: self.every,
             warm_up: plan.warm_up,
             measured: plan.measured,
-            ..Load::chat(address, Bytes::new(), self.stream)
+            ..self.load(address, path, clients)?
         };
         let (before, outcome) = load.run(|| gateway.map(Process::cpu))?;
         let after = gateway.map(Process::cpu);
         let cpu = before.zip(after).map(|(before, after)| after.since(&before));
         Ok(figures(outcome, cpu, gateway.map(Process::memory)))
     }
+}
+
+/// Returns the load of the case called `name` on the gateway at `address`, by as many clients as the targets are about;
+/// `None` if there is none.
+pub(crate) fn load(name: &str, address: SocketAddr) -> anyhow::Result<Option<Load>> {
+    let case = CASES.iter().find(|case| case.name == name);
+    case.map(|case| case.load(address, case.path, SOME)).transpose()
 }
 
 fn fault(reply: &[u8], _: bool) -> Option<String> {
@@ -351,7 +368,8 @@ mod tests {
 
     #[test]
     fn every_case_has_a_route() {
-        let yaml = yaml(1975, SocketAddr::from(([127, 0, 0, 1], 1))).expect("a String takes everything");
+        let yaml =
+            resources_of(1975, SocketAddr::from(([127, 0, 0, 1], 1))).expect("a String takes everything");
         for case in CASES {
             assert!(yaml.contains(&format!("path: {}\n", case.path)), "{}", case.name);
             assert!(yaml.contains(&case.direct()), "{}", case.name);
