@@ -197,7 +197,12 @@ impl Endpoint {
 
     /// Returns the place at `path`, which must not carry the `query`.
     pub fn find<'a>(path: &str, query: &'a str) -> Option<Place<'a>> {
-        ENDPOINTS.iter().find_map(|endpoint| {
+        let begins_alike = |endpoint: &&Endpoint| {
+            let both = endpoint.path.bytes().zip(path.bytes()).take(LOOKED_AT);
+            both.take_while(|(own, _)| *own != b'{')
+                .all(|(own, other)| own == other)
+        };
+        ENDPOINTS.iter().filter(begins_alike).find_map(|endpoint| {
             let name = match endpoint.path.split_once('{') {
                 None => (endpoint.path == path).then_some(None),
                 Some((before, rest)) => path
@@ -245,6 +250,9 @@ impl Endpoint {
         }
     }
 }
+
+/// How many bytes of a path are looked at before all of it: most paths of other things end here.
+const LOOKED_AT: usize = 4;
 
 impl Place<'_> {
     /// Returns whether the query asks for server-sent events (Google's `alt=sse`).
