@@ -1,5 +1,7 @@
 //! Servers that are programs of this machine.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::served::{
@@ -19,6 +21,17 @@ while read -r line; do
     *'"ask"'*) printf '{"jsonrpc":"2.0","id":"q","method":"roots/list"}\n'
       read -r answer
       printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"answer":%s}}\n' "$id" "$answer" ;;
+    *'"deaf"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s}}\n' "$id" "$$"; exec sleep 60 <&- ;;
+    *'"mute"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s}}\n' "$id" "$$"; exec sleep 60 >&- ;;
+    *'"endless"'*) head -c 17000000 /dev/zero | tr '\0' x; exec sleep 60 ;;
+    *'"mutters"'*) head -c 17000000 /dev/zero | tr '\0' x >&2; printf 'done\n' >&2
+      printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s}}\n' "$id" "$$" ;;
+    *'"naps"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s}}\n' "$id" "$$"
+      while [ ! -e "$VARIABLE" ]; do sleep 0.05; done ;;
+    *'"forks"'*) (trap 'echo ended > "$VARIABLE"; exit 0' TERM; : > "$VARIABLE.up"; while :; do sleep 0.05; done) \
+      >/dev/null 2>&1 </dev/null &
+      while [ ! -e "$VARIABLE.up" ]; do sleep 0.05; done
+      printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s}}\n' "$id" "$$" ;;
     *'"slow"'*) printf '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"%s"}}\n' "$id"
       read -r told
       printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"told":%s}}\n' "$id" "$told" ;;
@@ -30,13 +43,28 @@ done
 
 /// Serves the program, with `more` said of it.
 async fn serve(more: &str) -> Served {
-    let script = serde_json::to_string(SERVER)
+    serve_text(&reference("sh", SERVER, "set", more)).await
+}
+
+/// Returns a reference to a program, which has this in its environment.
+fn reference(name: &str, script: &str, variable: &str, more: &str) -> String {
+    let script = serde_json::to_string(script)
         .expect("a string")
         .replace('$', "$$");
-    let reference = format!(
-        "{{name: sh, stdio: {{command: sh, args: [\"-c\", {script}], env: [{{name: VARIABLE, value: set}}]{more}}}}}"
-    );
-    serve_text(&reference).await
+    format!(
+        "{{name: {name}, stdio: {{command: sh, args: [\"-c\", {script}], \
+         env: [{{name: VARIABLE, value: \"{variable}\"}}]{more}}}}}"
+    )
+}
+
+/// Waits until a program has written what it was to write.
+async fn written(path: &Path) -> String {
+    loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) if !text.is_empty() => return text,
+            Ok(_) | Err(_) => tokio::task::yield_now().await,
+        }
+    }
 }
 
 async fn pid(served: &Served) -> Value {
@@ -142,14 +170,8 @@ async fn programs_are_told_that_nobody_waits() {
         r#"read -r told"#,
         r#"read -r told; printf '%s' "$told" > "$VARIABLE.new"; mv "$VARIABLE.new" "$VARIABLE""#,
     );
-    let script = serde_json::to_string(&script)
-        .expect("a string")
-        .replace('$', "$$");
-    let variable = path.display();
-    let reference = format!(
-        "{{name: sh, stdio: {{command: sh, args: [\"-c\", {script}], env: [{{name: VARIABLE, value: \"{variable}\"}}]}}}}"
-    );
-    let served = serve_text(&reference).await;
+    let variable = path.display().to_string();
+    let served = serve_text(&reference("sh", &script, &variable, "")).await;
     let mut params = json!({ "name": "sh__slow" });
     params["_meta"]["io.modelcontextprotocol/logLevel"] = json!("debug");
     let call = modern_request("tools/call", params, &json!({}));
@@ -163,12 +185,7 @@ async fn programs_are_told_that_nobody_waits() {
     client.head().await.expect("a head");
     let begun = data(&next(&mut client).await);
     drop(client);
-    let told = loop {
-        match std::fs::read_to_string(&path) {
-            Ok(told) => break told,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let told = written(&path).await;
     let told: Value = serde_json::from_str(&told).expect("a message");
     assert_eq!(told["method"], "notifications/cancelled");
     assert_eq!(
@@ -194,15 +211,111 @@ async fn a_program_that_goes_on_is_asked_to_end() {
     // It goes on when its input ends, and says that it was asked.
     let script =
         SERVER.to_owned() + "trap 'echo told > \"$VARIABLE\"; exit 0' TERM\nwhile :; do sleep 0.05; done\n";
-    let script = serde_json::to_string(&script)
-        .expect("a string")
-        .replace('$', "$$");
-    let variable = told.display();
-    let reference = format!(
-        "{{name: sh, stdio: {{command: sh, args: [\"-c\", {script}], env: [{{name: VARIABLE, value: \"{variable}\"}}]}}}}"
-    );
-    let mut served = serve_text(&reference).await;
+    let variable = told.display().to_string();
+    let mut served = serve_text(&reference("sh", &script, &variable, "")).await;
     served.open().await;
     served.gateway.drain().await;
     assert_eq!(std::fs::read_to_string(told).expect("it was asked"), "told\n");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_listen_or_speak_any_more_is_started_again() {
+    for how in ["sh__deaf", "sh__mute", "sh__endless"] {
+        let mut served = serve("").await;
+        served.open().await;
+        let first = pid(&served).await;
+        served.call(how).await;
+        // What is asked before its end is known goes down with it.
+        let next = loop {
+            let called = served.call("sh__pid").await;
+            if called["error"].is_null() {
+                break called["result"]["pid"].clone();
+            }
+            assert_eq!(
+                called["error"]["data"]["reason"], "connection lost",
+                "{how}: {called}"
+            );
+        };
+        assert_ne!(next, first, "{how}");
+        served.gateway.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_may_log_without_end() {
+    let mut served = serve("").await;
+    served.open().await;
+    let first = pid(&served).await;
+    let called = served.call("sh__mutters").await;
+    assert_eq!(called["result"]["pid"], first, "{called}");
+    assert_eq!(pid(&served).await, first);
+    served.gateway.drain().await;
+}
+
+/// A line of which only the beginning was taken would swallow the next.
+#[tokio::test]
+async fn a_line_that_is_not_taken_whole_ends_the_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("awake");
+    let variable = path.display().to_string();
+    let reference = reference("sh", SERVER, &variable, "");
+    let limit = "timeouts: {tools: [{tool: large, call: 300ms}]}";
+    let reference = format!("{}, {limit}}}", reference.strip_suffix('}').expect("an object"));
+    let mut served = serve_text(&reference).await;
+    served.open().await;
+    let first = served.call("sh__naps").await["result"]["pid"].clone();
+    let large = json!({ "name": "sh__large", "arguments": { "text": "x".repeat(300_000) } });
+    let called = served.send(&request(2, "tools/call", &large)).await.json();
+    assert_eq!(called["error"]["data"]["reason"], "timeout", "{called}");
+    std::fs::write(&path, "now").expect("written");
+    let called = served.call("sh__pid").await;
+    assert!(called["result"]["pid"].is_number(), "{called}");
+    assert_ne!(called["result"]["pid"], first);
+    served.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn what_a_program_has_started_ends_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("told");
+    let variable = path.display().to_string();
+    let mut served = serve_text(&reference("sh", SERVER, &variable, "")).await;
+    served.open().await;
+    let called = served.call("sh__forks").await;
+    assert!(called["result"]["pid"].is_number(), "{called}");
+    served.gateway.drain().await;
+    assert_eq!(written(&path).await, "ended\n");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_say_what_it_is_is_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ended");
+    let variable = path.display().to_string();
+    let script = "cat > /dev/null; echo ended > \"$VARIABLE\"";
+    for more in ["", ", shared: true"] {
+        let reference = reference("sh", script, &variable, more);
+        let limit = "timeouts: {initialize: 300ms}";
+        let reference = format!("{}, {limit}}}", reference.strip_suffix('}').expect("an object"));
+        let served = serve_text(&reference).await;
+        let params = json!({ "protocolVersion": "2025-06-18" });
+        let answer = served.send(&request(0, "initialize", &params)).await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert_eq!(written(&path).await, "ended\n", "while the gateway goes on");
+        std::fs::remove_file(&path).expect("removed");
+        served.gateway.drain().await;
+    }
+}
+
+/// What they have been told by their environment may be whose they are.
+#[tokio::test]
+async fn programs_that_are_told_different_things_are_not_the_same() {
+    let both = ["one", "two"].map(|name| reference(name, SERVER, name, ", shared: true"));
+    let mut served = serve_text(&both.join(", ")).await;
+    served.open().await;
+    for name in ["one", "two"] {
+        let called = served.call(&format!("{name}__pid")).await;
+        assert_eq!(called["result"]["variable"], name, "{called}");
+    }
+    served.gateway.drain().await;
 }

@@ -16,7 +16,7 @@ use std::{
 
 use config::mcp_route::Program;
 use mcp::{Message, session::Entry};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use process::Process;
 pub(super) use process::{Abandoned, Talk};
@@ -70,9 +70,9 @@ impl Call<'_> {
         let begun = self.entry.filter(|entry| !entry.session.is_empty());
         let (process, opened) = match begun {
             None => {
-                let (process, key) = self.start(limit).await?;
+                let process = self.start(limit).await?;
                 let opened = Begun {
-                    id: key,
+                    id: process.key().to_owned(),
                     endpoint: None,
                 };
                 (process, Some(opened))
@@ -93,8 +93,14 @@ impl Call<'_> {
                 Ok(Reply::Message(answer, opened))
             }
             Ask::Post(message) => {
-                let told = process.post(message).await;
-                let talk = told.map_err(|reason| fail(Fault::Broken, reason))?;
+                // What it has not read to its end it has not begun with.
+                let unread = |reason| Failure {
+                    lost: true,
+                    ..fail(Fault::Broken, reason)
+                };
+                let told = timeout(limit, process.post(message)).await;
+                let unheard = |_| fail(Fault::Timeout, "its program does not read".to_owned());
+                let talk = told.map_err(unheard)?.map_err(unread)?;
                 Ok(match talk {
                     Some(talk) => Reply::talk(self.backend, talk, opened),
                     None => Reply::Nothing,
@@ -111,37 +117,24 @@ impl Call<'_> {
     }
 
     /// Returns the program for a session that begins.
-    async fn start(&self, limit: Duration) -> Result<(Arc<Process>, String), Failure> {
+    async fn start(&self, limit: Duration) -> Result<Arc<Process>, Failure> {
         let fail = |reason: String| Failure::new(self.backend, Fault::Unreachable, reason);
-        let key = if self.program.shared {
-            format!("{SHARED}{}", self.program.id)
-        } else {
-            format!("p-{:032x}", fastrand::u128(..))
-        };
-        if let Some(process) = self.programs.find(&key) {
-            return Ok((process, key));
-        }
         if let Some(not_before) = self.programs.not_before(&self.program.id) {
             if not_before > Instant::now() + limit {
                 return Err(fail("its program dies whenever it is started".to_owned()));
             }
             tokio::time::sleep_until(not_before).await;
         }
-        let started = Process::start(self.backend, self.program, &key);
-        let process = started.map_err(|error| fail(format!("its program cannot be started: {error}")))?;
-        self.programs.add(&key, &process).map_err(fail)?;
-        Ok((process, key))
+        self.programs.start(self.backend, self.program).map_err(fail)
     }
 }
-
-const SHARED: &str = "shared-";
 
 impl Programs {
     /// Returns the program that serves the session called `key`, if it runs.
     fn find(&self, key: &str) -> Option<Arc<Process>> {
         let mut running = self.lock();
         let process = running.processes.get(key)?;
-        if !process.is_dead() {
+        if !process.is_over() {
             return Some(Arc::clone(process));
         }
         if let Some(process) = running.processes.remove(key) {
@@ -150,13 +143,25 @@ impl Programs {
         None
     }
 
-    fn add(&self, key: &str, process: &Arc<Process>) -> Result<(), String> {
+    /// Returns a program that has just been started, or the one that serves all.
+    fn start(&self, backend: &Arc<str>, program: &Program) -> Result<Arc<Process>, String> {
+        // Held all the while: two that begin at once are not to start two of what there is one of.
         let mut running = self.lock();
+        running.bury();
+        let mut known = running.processes.values();
+        if let Some(shared) = known.find(|process| program.shared && process.program() == program) {
+            return Ok(Arc::clone(shared));
+        }
         if running.processes.len() >= MAX_RUNNING {
             return Err(format!("{MAX_RUNNING} programs run already"));
         }
-        running.processes.insert(Box::from(key), Arc::clone(process));
-        Ok(())
+        let key = format!("p-{:032x}", fastrand::u128(..));
+        let started = Process::start(backend, program, &key);
+        let process = started.map_err(|error| format!("its program cannot be started: {error}"))?;
+        running
+            .processes
+            .insert(key.into_boxed_str(), Arc::clone(&process));
+        Ok(process)
     }
 
     fn not_before(&self, program: &str) -> Option<Instant> {
@@ -203,12 +208,12 @@ impl Programs {
 }
 
 impl Running {
-    /// Takes note of programs that have died.
+    /// Takes note of programs that have died, or are about to.
     fn bury(&mut self) {
         let dead: Vec<Box<str>> = self
             .processes
             .iter()
-            .filter(|(_, process)| process.is_dead())
+            .filter(|(_, process)| process.is_over())
             .map(|(key, _)| key.clone())
             .collect();
         for key in dead {
@@ -220,12 +225,12 @@ impl Running {
 
     fn died(&mut self, process: &Process) {
         if process.age() >= SOUND {
-            self.trouble.remove(process.program());
+            self.trouble.remove(&process.program().id);
             return;
         }
         let trouble = self
             .trouble
-            .entry(Arc::clone(process.program()))
+            .entry(Arc::clone(&process.program().id))
             .or_insert(Trouble {
                 deaths: 0,
                 not_before: Instant::now(),

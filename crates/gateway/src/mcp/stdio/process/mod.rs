@@ -15,7 +15,7 @@ use std::{
 use config::mcp_route::Program;
 use mcp::Message;
 #[cfg(unix)]
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A program that runs.
 pub(super) struct Process {
     key: Box<str>,
-    program: Arc<str>,
+    program: Program,
     backend: Arc<str>,
     started: Instant,
     /// Milliseconds after the start at which it was last spoken with.
@@ -50,7 +50,10 @@ pub(super) struct Process {
     /// The answer to `initialize`, once there is one: a program that serves several is asked once.
     initialized: tokio::sync::Mutex<Option<Message>>,
     told: AtomicBool,
+    /// Whether it has answered anything by now.
+    answers: AtomicBool,
     stop: Notify,
+    stopped: AtomicBool,
     dead: watch::Sender<bool>,
 }
 
@@ -68,6 +71,9 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        // What it starts in its turn ends with it.
+        #[cfg(unix)]
+        command.process_group(0);
         for (name, value) in &program.env {
             command.env(name, value.expose());
         }
@@ -81,7 +87,7 @@ impl Process {
         let stderr = child.stderr.take().ok_or_else(none)?;
         let process = Arc::new(Self {
             key: Box::from(key),
-            program: Arc::clone(&program.id),
+            program: program.clone(),
             backend: Arc::clone(backend),
             started: Instant::now(),
             spoken: AtomicU64::new(0),
@@ -90,13 +96,19 @@ impl Process {
             next_id: AtomicU64::new(1),
             initialized: tokio::sync::Mutex::default(),
             told: AtomicBool::new(false),
+            answers: AtomicBool::new(false),
             stop: Notify::new(),
+            stopped: AtomicBool::new(false),
             dead: watch::Sender::new(false),
         });
         info!(backend = %backend, command = %program.command, "program started");
         let own = Arc::clone(&process);
         tokio::spawn(async move {
-            let said = own.hear(BufReader::new(stdout));
+            let said = async {
+                own.hear(BufReader::new(stdout)).await;
+                // One that says no more, or what cannot be read, answers nobody.
+                own.stop();
+            };
             let logged = log(Arc::clone(&own.backend), BufReader::new(stderr));
             let watched = own.watch(&mut child);
             // What a program says last is read before its end is known.
@@ -107,6 +119,7 @@ impl Process {
 
     /// Tells the program to end, and sees to it that it does.
     pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.stop.notify_one();
     }
 
@@ -116,15 +129,16 @@ impl Process {
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
-    pub(super) fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+    /// Returns whether the program has ended, or was told to.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || *self.dead.borrow()
     }
 
     pub(super) fn key(&self) -> &str {
         &self.key
     }
 
-    pub(super) fn program(&self) -> &Arc<str> {
+    pub(super) fn program(&self) -> &Program {
         &self.program
     }
 
@@ -139,14 +153,19 @@ impl Process {
 
     /// Waits for the program's end, or brings it about.
     async fn watch(&self, child: &mut Child) {
+        let group = child.id();
         let ended = tokio::select! {
             ended = child.wait() => ended,
             () = self.stop.notified() => {
-                // A server of this kind ends when its input does (revision 2025-11-25, "Lifecycle", stdio).
-                self.stdin.lock().await.take();
-                end(child).await
+                // A server of this kind ends when its input does (revision 2025-11-25, "Lifecycle", stdio). Whoever
+                // writes to one that does not read holds its input.
+                if let Ok(mut stdin) = timeout(GRACE, self.stdin.lock()).await {
+                    stdin.take();
+                }
+                end(child, group).await
             }
         };
+        ask_to_end(group);
         match ended {
             Ok(status) => info!(backend = %self.backend, %status, "program ended"),
             Err(error) => warn!(backend = %self.backend, %error, "a program's end is not known"),
@@ -159,59 +178,87 @@ impl Process {
 
 /// Writes what a program says about itself to our log.
 async fn log(backend: Arc<str>, mut from: impl AsyncBufRead + Unpin) {
-    while let Some(line) = next_line(&mut from, MAX_LINE).await {
+    while let Some(line) = beginning(&mut from, MAX_LOG).await {
         let line = String::from_utf8_lossy(&line);
-        let shown: String = line.trim_end().chars().take(MAX_LOG).collect();
+        let shown = line.trim_end();
         if !shown.is_empty() {
             info!(backend = %backend, line = %shown, "program said");
         }
     }
 }
 
-/// Returns the next line; `None` at the end, or if there is none of at most `limit` bytes.
-async fn next_line(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Option<Vec<u8>> {
+/// Returns the next line, or `None` at the end. What is longer than `limit` bytes is read and left out.
+async fn beginning(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Option<Vec<u8>> {
     let mut line = Vec::new();
+    let mut any = false;
     loop {
         let piece = from.fill_buf().await.ok()?;
         if piece.is_empty() {
-            return (!line.is_empty()).then_some(line);
+            return any.then_some(line);
         }
+        any = true;
         let end = piece.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(piece.len(), |end| end + 1);
-        line.extend(piece.iter().take(taken));
+        let room = limit.saturating_sub(line.len());
+        line.extend(piece.iter().take(taken.min(room)));
         from.consume(taken);
         if end.is_some() {
             return Some(line);
         }
-        if line.len() > limit {
-            return None;
-        }
     }
 }
 
+/// Returns the next line; `None` at the end, or if there is none of at most `limit` bytes.
+async fn next_line(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Option<Vec<u8>> {
+    // One byte more tells a line that is too long.
+    let line = {
+        let mut line = Vec::new();
+        let mut bounded = tokio::io::AsyncReadExt::take(from, limit as u64 + 1);
+        bounded.read_until(b'\n', &mut line).await.ok()?;
+        line
+    };
+    (!line.is_empty() && line.len() <= limit).then_some(line)
+}
+
 /// Waits for a program to end whose input is closed, asks it to, and at last makes it.
-async fn end(child: &mut Child) -> io::Result<ExitStatus> {
+async fn end(child: &mut Child, group: Option<u32>) -> io::Result<ExitStatus> {
     if let Ok(ended) = timeout(GRACE, child.wait()).await {
         return ended;
     }
-    terminate(child);
+    ask_to_end(group);
     if let Ok(ended) = timeout(GRACE, child.wait()).await {
         return ended;
     }
+    make_end(group);
     child.kill().await?;
     child.wait().await
 }
 
-/// Asks a program to end.
+/// Asks a program to end, and what it has started.
 #[cfg(unix)]
-fn terminate(child: &Child) {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    if let Some(pid) = pid.and_then(Pid::from_raw) {
-        // One that has ended by now is waited for all the same.
-        let _ = kill_process(pid, Signal::TERM);
+fn ask_to_end(group: Option<u32>) {
+    signal(group, Signal::TERM);
+}
+
+/// Ends what a program has started.
+#[cfg(unix)]
+fn make_end(group: Option<u32>) {
+    signal(group, Signal::KILL);
+}
+
+#[cfg(unix)]
+fn signal(group: Option<u32>, signal: Signal) {
+    let group = group.and_then(|group| i32::try_from(group).ok());
+    if let Some(group) = group.and_then(Pid::from_raw) {
+        // It may be that nothing is left of it.
+        let _ = kill_process_group(group, signal);
     }
 }
 
 /// There is no asking here.
 #[cfg(not(unix))]
-fn terminate(_: &Child) {}
+fn ask_to_end(_: Option<u32>) {}
+
+/// There are no groups here.
+#[cfg(not(unix))]
+fn make_end(_: Option<u32>) {}

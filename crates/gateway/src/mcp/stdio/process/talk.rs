@@ -8,7 +8,7 @@ use std::{
 };
 
 use mcp::{
-    Id, Message, Notification, Response,
+    Id, Message, Notification, Outcome, Response,
     json::{self, Object},
     subscription,
 };
@@ -51,6 +51,9 @@ pub(in crate::mcp) struct Talk {
     /// The request; `None` for a listener.
     request: Option<u64>,
 }
+
+/// A line that is being written. One that does not get to its end spoils all that follow, so the program is ended.
+struct Writing<'a>(Option<&'a Process>);
 
 /// A request that a program works on, and for whose answer nobody waits.
 pub(in crate::mcp) struct Abandoned {
@@ -172,10 +175,13 @@ impl Process {
             }
         }
         line.push(b'\n');
-        let mut stdin = self.stdin.lock().await;
-        let stdin = stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut held = self.stdin.lock().await;
+        let stdin = held.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        let writing = Writing(Some(self));
         stdin.write_all(&line).await?;
-        stdin.flush().await
+        stdin.flush().await?;
+        writing.done();
+        Ok(())
     }
 
     /// Hands out what the program says, until it says no more.
@@ -195,6 +201,9 @@ impl Process {
     fn answered(&self, response: Response) {
         let number = response.id.as_ref().and_then(|id| id.raw().get().parse().ok());
         let waiting = number.and_then(|number: u64| self.open().requests.remove(&number));
+        if let Outcome::Result(_) = &response.outcome {
+            self.answers.store(true, Ordering::Relaxed);
+        }
         // Whoever asked may have gone.
         if let Some(asked) = waiting {
             let answer = Response {
@@ -263,8 +272,11 @@ impl Talk {
     }
 
     fn close(&self) {
-        if let Some(number) = self.request {
-            self.process.open().requests.remove(&number);
+        let Some(number) = self.request else { return };
+        self.process.open().requests.remove(&number);
+        // One that has not even said what it is has no session, so that nobody else would end it.
+        if !self.process.answers.load(Ordering::Relaxed) {
+            self.process.stop();
         }
     }
 }
@@ -292,6 +304,24 @@ impl Abandoned {
 impl Drop for Talk {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+impl Writing<'_> {
+    fn done(mut self) {
+        self.0 = None;
+    }
+
+    fn give_up(&mut self) {
+        if let Some(process) = self.0.take() {
+            process.stop();
+        }
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 
