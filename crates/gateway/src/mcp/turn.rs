@@ -152,6 +152,7 @@ impl Turn {
             runtime: &self.runtime,
             backend,
             peer: self.peer,
+            whose: self.fingerprint,
             client: &self.headers,
             told: &self.route.access.forward,
             request_id: &self.request_id,

@@ -14,6 +14,7 @@ const SERVER: &str = r#"
 while read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
   case "$line" in
+    *'"notifications/initialized"'*) eval "$BEGUN" ;;
     *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id" ;;
     *'"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"unknown"}}\n' "$id" ;;
     *'"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[]}}\n' "$id" ;;
@@ -35,6 +36,8 @@ while read -r line; do
     *'"slow"'*) printf '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"%s"}}\n' "$id"
       read -r told
       printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"told":%s}}\n' "$id" "$told" ;;
+    *'"storm"'*) eval "$STORM"; printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' "$id"; echo done > "$VARIABLE" ;;
+    *'"long"'*) head -c 17000000 /dev/zero | tr '\0' x; read -r line ;;
     *'"tools/call"'*) printf 'not a message\n'
       printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s,"variable":"%s"}}\n' "$id" "$$" "$VARIABLE" ;;
   esac
@@ -195,6 +198,120 @@ async fn programs_are_told_that_nobody_waits() {
     served.gateway.drain().await;
 }
 
+/// Serves the program with these variables.
+async fn serve_with(variables: &[(&str, &str)], more: &str) -> Served {
+    let text = |text: &str| {
+        let text = serde_json::to_string(text).expect("a string");
+        text.replace('$', "$$")
+    };
+    let env = variables
+        .iter()
+        .map(|(name, value)| format!("{{name: {name}, value: {}}}", text(value)));
+    let env = env.collect::<Vec<_>>().join(", ");
+    let script = text(SERVER);
+    let reference =
+        format!("{{name: sh, stdio: {{command: sh, args: [\"-c\", {script}], env: [{env}]{more}}}}}");
+    serve_text(&reference).await
+}
+
+/// Clients number their requests alike: what one cancels is its own.
+#[tokio::test]
+async fn what_one_client_cancels_is_not_anothers() {
+    let mut served = serve(", shared: true").await;
+    served.open().await;
+    let mut client = testkit::Client::connect(served.address).await;
+    let call = request(9, "tools/call", &json!({ "name": "sh__slow" }));
+    client.post(PATH, &served.headers(), &call).await.expect("sent");
+    client.head().await.expect("a head");
+    next(&mut client).await;
+    let cancelled = |why: &str| {
+        notification(
+            "notifications/cancelled",
+            &json!({ "requestId": 9, "reason": why }),
+        )
+    };
+    let own = std::mem::take(&mut served.session);
+    served.open().await;
+    assert_eq!(served.send(&cancelled("another's")).await.status, 202);
+    served.session = own;
+    assert_eq!(served.send(&cancelled("its own")).await.status, 202);
+    let done = data(&next(&mut client).await);
+    assert_eq!(done["result"]["told"]["params"]["reason"], "its own", "{done}");
+    served.gateway.drain().await;
+}
+
+/// A client that does not read loses what nobody could keep, and not the answer.
+#[tokio::test]
+async fn an_answer_is_not_lost_behind_a_storm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("done");
+    let storm = "data=$(head -c 16000 /dev/zero | tr '\\0' x); n=0; while [ $n -lt 3000 ]; do n=$((n+1)); \
+        echo '{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":\"'$data'\"}}'; done";
+    let path = path.to_str().expect("a path");
+    let mut served = serve_with(&[("VARIABLE", path), ("STORM", storm)], "").await;
+    served.open().await;
+    let mut client = testkit::Client::connect(served.address).await;
+    let call = request(9, "tools/call", &json!({ "name": "sh__storm" }));
+    client.post(PATH, &served.headers(), &call).await.expect("sent");
+    client.head().await.expect("a head");
+    written(path.as_ref()).await;
+    let done = loop {
+        let message = data(&next(&mut client).await);
+        if message["id"] == 9 {
+            break message;
+        }
+    };
+    assert_eq!(done["result"], json!({ "content": [] }), "{done}");
+    served.gateway.drain().await;
+}
+
+/// Programs may ask as soon as a session is open, before anybody listens.
+#[tokio::test]
+async fn what_is_asked_before_anybody_listens_is_asked_once_somebody_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("asked");
+    let path = path.to_str().expect("a path");
+    let begun = "echo '{\"jsonrpc\":\"2.0\",\"id\":\"p\",\"method\":\"ping\"}'; read -r pong; \
+        echo '{\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"roots/list\"}'; \
+        printf '%s' \"$pong\" > \"$VARIABLE.new\"; mv \"$VARIABLE.new\" \"$VARIABLE\"";
+    let mut served = serve_with(&[("VARIABLE", path), ("BEGUN", begun)], "").await;
+    served.open().await;
+    let pong: Value = serde_json::from_str(&written(path.as_ref()).await).expect("a message");
+    assert_eq!(pong, json!({ "jsonrpc": "2.0", "id": "p", "result": {} }));
+    let mut client = served.listen(&[]).await;
+    client.head().await.expect("a head");
+    assert_eq!(data(&next(&mut client).await)["method"], "ping");
+    assert_eq!(data(&next(&mut client).await)["method"], "roots/list");
+    served.gateway.drain().await;
+}
+
+/// A program that does not read holds nobody up for longer than a call may take, and ends with its session.
+#[tokio::test]
+async fn a_program_that_does_not_read_is_waited_for_no_longer_than_a_call() {
+    let begun = "while :; do sleep 0.05; done";
+    let mut served = serve_with(&[("BEGUN", begun)], "}, timeouts: {call: 300ms").await;
+    served.open().await;
+    let arguments = json!({ "text": "x".repeat(400_000) });
+    for _ in 0..3 {
+        let params = json!({ "name": "sh__x", "arguments": arguments });
+        let called = served.ask("tools/call", params).await;
+        assert_eq!(called["error"]["data"]["reason"], "timeout", "{called}");
+    }
+    served.gateway.drain().await;
+}
+
+/// What no longer says anything that can be read is of no use.
+#[tokio::test]
+async fn a_program_that_says_too_much_at_once_is_ended() {
+    let mut served = serve("").await;
+    served.open().await;
+    let first = pid(&served).await;
+    let called = served.call("sh__long").await;
+    assert_eq!(called["error"]["code"], -32000, "{called}");
+    assert_ne!(pid(&served).await, first);
+    served.gateway.drain().await;
+}
+
 #[tokio::test]
 async fn a_program_that_cannot_be_started_is_named() {
     let served = serve_text("{name: none, stdio: {command: /does/not/exist}}").await;
@@ -252,9 +369,9 @@ async fn a_program_may_log_without_end() {
     served.gateway.drain().await;
 }
 
-/// A line of which only the beginning was taken would swallow the next.
+/// A line of which only the beginning was told would swallow the next.
 #[tokio::test]
-async fn a_line_that_is_not_taken_whole_ends_the_program() {
+async fn a_line_is_told_whole_though_nobody_waits_for_its_answer() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("awake");
     let variable = path.display().to_string();
@@ -269,8 +386,7 @@ async fn a_line_that_is_not_taken_whole_ends_the_program() {
     assert_eq!(called["error"]["data"]["reason"], "timeout", "{called}");
     std::fs::write(&path, "now").expect("written");
     let called = served.call("sh__pid").await;
-    assert!(called["result"]["pid"].is_number(), "{called}");
-    assert_ne!(called["result"]["pid"], first);
+    assert_eq!(called["result"]["pid"], first, "{called}");
     served.gateway.drain().await;
 }
 

@@ -18,7 +18,7 @@ use mcp::{Message, Version, modern::About, session::Entry};
 use policy::traffic::retry;
 use tokio::time::{Instant, timeout_at};
 
-use super::stdio;
+use super::{sessions::Fingerprint, stdio};
 use crate::{
     Runtime, State, apart,
     credential::{self, brought::Luggage},
@@ -71,6 +71,8 @@ pub(super) struct Caller<'a> {
     pub(super) backend: &'a Backend,
     /// Where the client is.
     pub(super) peer: IpAddr,
+    /// The session that the client has with us.
+    pub(super) whose: Fingerprint,
     /// The client's headers, of which those are sent on that the route names.
     pub(super) client: &'a HeaderMap,
     /// Headers in which every server is told who calls.
@@ -113,20 +115,21 @@ impl Caller<'_> {
         let ask = placed.as_ref().map_or(ask, Ask::Post);
         let reach = self.backend.reach.as_ref();
         let reach = reach.map_err(|reason| fail(Fault::Unreachable, reason.clone()))?;
-        let reach = match reach {
-            Reach::Http(http) => http,
-            Reach::Program(program) => {
-                let call = stdio::Call {
-                    programs: &self.runtime.programs,
-                    backend: &self.backend.name,
-                    program,
-                    entry,
-                };
-                return call.ask(ask, limit).await;
-            }
-        };
         let until = Instant::now() + limit;
         let answered = async {
+            let reach = match reach {
+                Reach::Http(http) => http,
+                Reach::Program(program) => {
+                    let call = stdio::Call {
+                        programs: &self.runtime.programs,
+                        backend: &self.backend.name,
+                        program,
+                        entry,
+                        whose: self.whose,
+                    };
+                    return apart::begun(|| call.ask(ask, limit)).await;
+                }
+            };
             let replied = match &self.backend.traffic {
                 None => {
                     let clients = self.state.clients.of(&reach.id);

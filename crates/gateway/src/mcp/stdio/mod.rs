@@ -16,12 +16,15 @@ use std::{
 
 use config::mcp_route::Program;
 use mcp::{Message, session::Entry};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use process::Process;
 pub(super) use process::{Abandoned, Talk};
 
-use super::call::{Ask, Begun, Failure, Fault, Reply};
+use super::{
+    call::{Ask, Begun, Failure, Fault, Reply},
+    sessions::Fingerprint,
+};
 
 /// The programs that run.
 #[derive(Default)]
@@ -44,7 +47,8 @@ struct Trouble {
 /// The most programs that run at once.
 const MAX_RUNNING: usize = 256;
 
-/// A program that was not spoken with for so long is stopped; its session opens another if need be.
+/// A program that was not spoken with for so long, and to which nobody listens, is stopped; its session opens another if
+/// need be.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// The wait after the first death, which doubles with each that follows, up to the longest.
@@ -60,6 +64,8 @@ pub(super) struct Call<'a> {
     pub(super) backend: &'a Arc<str>,
     pub(super) program: &'a Program,
     pub(super) entry: Option<&'a Entry>,
+    /// The session of whoever calls.
+    pub(super) whose: Fingerprint,
 }
 
 impl Call<'_> {
@@ -88,19 +94,17 @@ impl Call<'_> {
         };
         match ask {
             Ask::Post(message) if opens => {
-                let answer = process.initialize(message, limit).await;
+                let answer = process.initialize(message, self.whose, limit).await;
                 let answer = answer.map_err(|reason| fail(Fault::BadReply, reason))?;
                 Ok(Reply::Message(answer, opened))
             }
             Ask::Post(message) => {
-                // What it has not read to its end it has not begun with.
-                let unread = |reason| Failure {
+                // What it was not told it has not begun with.
+                let untold = |reason| Failure {
                     lost: true,
                     ..fail(Fault::Broken, reason)
                 };
-                let told = timeout(limit, process.post(message)).await;
-                let unheard = |_| fail(Fault::Timeout, "its program does not read".to_owned());
-                let talk = told.map_err(unheard)?.map_err(unread)?;
+                let talk = process.post(message, self.whose).await.map_err(untold)?;
                 Ok(match talk {
                     Some(talk) => Reply::talk(self.backend, talk, opened),
                     None => Reply::Nothing,
@@ -180,7 +184,7 @@ impl Programs {
         let mut running = self.lock();
         running.bury();
         running.processes.retain(|_, process| {
-            let idle = process.idle_for() > IDLE;
+            let idle = process.idle_for() > IDLE && !process.is_used();
             if idle {
                 process.stop();
             }

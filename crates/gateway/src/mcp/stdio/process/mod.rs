@@ -17,9 +17,9 @@ use mcp::Message;
 #[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -29,6 +29,9 @@ pub(in crate::mcp) use talk::{Abandoned, Talk};
 
 /// The longest line that is read.
 const MAX_LINE: usize = 16 * 1024 * 1024;
+
+/// How many lines wait for a program that does not read.
+const MAX_LINES: usize = 16;
 
 /// The longest line of a program's own log that is written to ours.
 const MAX_LOG: usize = 2_000;
@@ -44,7 +47,8 @@ pub(super) struct Process {
     started: Instant,
     /// Milliseconds after the start at which it was last spoken with.
     spoken: AtomicU64,
-    stdin: tokio::sync::Mutex<Option<ChildStdin>>,
+    /// Lines for it, which are written one after the other, each whole or not at all.
+    lines: mpsc::Sender<Vec<u8>>,
     open: Mutex<Open>,
     next_id: AtomicU64,
     /// The answer to `initialize`, once there is one: a program that serves several is asked once.
@@ -85,13 +89,14 @@ impl Process {
         let stdin = child.stdin.take().ok_or_else(none)?;
         let stdout = child.stdout.take().ok_or_else(none)?;
         let stderr = child.stderr.take().ok_or_else(none)?;
+        let (lines, queue) = mpsc::channel(MAX_LINES);
         let process = Arc::new(Self {
             key: Box::from(key),
             program: program.clone(),
             backend: Arc::clone(backend),
             started: Instant::now(),
             spoken: AtomicU64::new(0),
-            stdin: tokio::sync::Mutex::new(Some(stdin)),
+            lines,
             open: Mutex::default(),
             next_id: AtomicU64::new(1),
             initialized: tokio::sync::Mutex::default(),
@@ -110,7 +115,7 @@ impl Process {
                 own.stop();
             };
             let logged = log(Arc::clone(&own.backend), BufReader::new(stderr));
-            let watched = own.watch(&mut child);
+            let watched = own.watch(&mut child, write(stdin, queue));
             // What a program says last is read before its end is known.
             tokio::join!(said, logged, watched);
         });
@@ -151,17 +156,20 @@ impl Process {
         self.age().saturating_sub(spoken)
     }
 
-    /// Waits for the program's end, or brings it about.
-    async fn watch(&self, child: &mut Child) {
+    /// Waits for the program's end, or brings it about, while it is told what there is to tell.
+    async fn watch(&self, child: &mut Child, told: impl Future<Output = ()>) {
         let group = child.id();
         let ended = tokio::select! {
-            ended = child.wait() => ended,
-            () = self.stop.notified() => {
-                // A server of this kind ends when its input does (revision 2025-11-25, "Lifecycle", stdio). Whoever
-                // writes to one that does not read holds its input.
-                if let Ok(mut stdin) = timeout(GRACE, self.stdin.lock()).await {
-                    stdin.take();
-                }
+            ended = child.wait() => Some(ended),
+            () = self.stop.notified() => None,
+            () = told => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                self.stopped.store(true, Ordering::Relaxed);
+                // Its input is closed by now, and a server of this kind ends when its input does (revision 2025-11-25,
+                // "Lifecycle", stdio).
                 end(child, group).await
             }
         };
@@ -187,6 +195,15 @@ async fn log(backend: Arc<str>, mut from: impl AsyncBufRead + Unpin) {
     }
 }
 
+/// Writes lines, for as long as they are read.
+async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = queue.recv().await {
+        if stdin.write_all(&line).await.is_err() || stdin.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Returns the next line, or `None` at the end. What is longer than `limit` bytes is read and left out.
 async fn beginning(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Option<Vec<u8>> {
     let mut line = Vec::new();
@@ -208,16 +225,20 @@ async fn beginning(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Opti
     }
 }
 
-/// Returns the next line; `None` at the end, or if there is none of at most `limit` bytes.
-async fn next_line(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Option<Vec<u8>> {
+/// A line, or the beginning of one that is too long.
+struct Line {
+    bytes: Vec<u8>,
+    whole: bool,
+}
+
+/// Returns the next line, or as much of it as exceeds `limit` bytes; `None` at the end.
+async fn next_line(from: &mut (impl AsyncBufRead + Unpin), limit: usize) -> Option<Line> {
+    let mut bytes = Vec::new();
     // One byte more tells a line that is too long.
-    let line = {
-        let mut line = Vec::new();
-        let mut bounded = tokio::io::AsyncReadExt::take(from, limit as u64 + 1);
-        bounded.read_until(b'\n', &mut line).await.ok()?;
-        line
-    };
-    (!line.is_empty() && line.len() <= limit).then_some(line)
+    let mut bounded = from.take(limit as u64 + 1);
+    bounded.read_until(b'\n', &mut bytes).await.ok()?;
+    let whole = bytes.len() <= limit;
+    (!bytes.is_empty()).then_some(Line { bytes, whole })
 }
 
 /// Waits for a program to end whose input is closed, asks it to, and at last makes it.

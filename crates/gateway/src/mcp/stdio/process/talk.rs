@@ -1,7 +1,7 @@
 //! What is said with a program: it knows requests by ids of its own, and each message goes to whoever it is for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
@@ -10,21 +10,26 @@ use std::{
 use mcp::{
     Id, Message, Notification, Outcome, Response,
     json::{self, Object},
+    message::Payload,
     subscription,
 };
 use serde_json::value::RawValue;
-use tokio::{
-    io::{AsyncBufRead, AsyncWriteExt},
-    sync::mpsc,
-    time::timeout,
-};
+use tokio::{io::AsyncBufRead, sync::mpsc, time::timeout};
 use tracing::warn;
 
-use super::{MAX_LINE, Process, next_line};
-use crate::mcp::call::{Failure, Fault};
+use super::{Line, MAX_LINE, Process, next_line};
+use crate::mcp::{
+    call::{Failure, Fault},
+    sessions::Fingerprint,
+};
 
-/// How many messages wait for a client that does not read; more are lost, which is said in the log.
+/// How many messages wait for a client that does not read; more are lost, which is said in the log. There is room for an
+/// answer beside.
 const QUEUE: usize = 1_024;
+
+/// How many messages that nobody listens to wait for somebody who does, and how long each may be.
+const MAX_UNHEARD: usize = 32;
+const MAX_UNHEARD_LINE: usize = 64 * 1024;
 
 /// Who waits for what.
 #[derive(Default)]
@@ -33,15 +38,21 @@ pub(super) struct Open {
     requests: HashMap<u64, Asked>,
     /// Who listens to what is said unasked.
     listeners: Vec<mpsc::Sender<Message>>,
+    /// What was said while nobody did.
+    unheard: VecDeque<Message>,
 }
 
 /// A request that the program works on.
 struct Asked {
+    /// The session of the client.
+    whose: Fingerprint,
     /// What the client calls it.
     id: Id,
     /// What the client calls its progress.
     progress: Option<Box<RawValue>>,
     sender: mpsc::Sender<Message>,
+    /// Room for the answer, however much was said before.
+    answer: mpsc::OwnedPermit<Message>,
 }
 
 /// Messages of a program for one request, or for whoever listens.
@@ -51,9 +62,6 @@ pub(in crate::mcp) struct Talk {
     /// The request; `None` for a listener.
     request: Option<u64>,
 }
-
-/// A line that is being written. One that does not get to its end spoils all that follow, so the program is ended.
-struct Writing<'a>(Option<&'a Process>);
 
 /// A request that a program works on, and for whose answer nobody waits.
 pub(in crate::mcp) struct Abandoned {
@@ -66,13 +74,14 @@ impl Process {
     pub(in crate::mcp::stdio) async fn initialize(
         self: &Arc<Self>,
         message: &Message,
+        whose: Fingerprint,
         limit: Duration,
     ) -> Result<Message, String> {
         let mut known = self.initialized.lock().await;
         if let Some(known) = &*known {
             return Ok(known.clone());
         }
-        let talk = self.post(message).await?;
+        let talk = self.post(message, whose).await?;
         let mut talk = talk.ok_or("initialize is a request")?;
         let answer = async {
             while let Some(message) = talk.next().await {
@@ -89,15 +98,18 @@ impl Process {
         }
     }
 
-    /// Hands a message to the program; returns what it says about it if it is a request.
+    /// Hands a message of the session `whose` to the program; returns what it says about it if it is a request.
     pub(in crate::mcp::stdio) async fn post(
         self: &Arc<Self>,
         message: &Message,
+        whose: Fingerprint,
     ) -> Result<Option<Talk>, String> {
         let (line, talk) = match message {
             Message::Request(request) => {
                 let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let (sender, messages) = mpsc::channel(QUEUE);
+                let (sender, messages) = mpsc::channel(QUEUE + 1);
+                let answer = sender.clone().try_reserve_owned();
+                let answer = answer.map_err(|_| "there is no room for its answer".to_owned())?;
                 let mut request = request.clone();
                 let id = std::mem::replace(&mut request.id, number_id(number));
                 let progress = request.params.as_deref().and_then(progress);
@@ -108,7 +120,13 @@ impl Process {
                         .and_then(|params| marked(params, number));
                     request.params = marked.or(request.params);
                 }
-                let asked = Asked { id, progress, sender };
+                let asked = Asked {
+                    whose,
+                    id,
+                    progress,
+                    sender,
+                    answer,
+                };
                 self.open().requests.insert(number, asked);
                 let talk = Talk {
                     messages,
@@ -123,7 +141,7 @@ impl Process {
                     return Ok(None);
                 }
                 // What it has answered cannot be cancelled any more.
-                let Some(own) = self.with_own_id(notification) else {
+                let Some(own) = self.with_own_id(notification, whose) else {
                     return Ok(None);
                 };
                 (Message::Notification(own), None)
@@ -139,9 +157,13 @@ impl Process {
     /// Returns what the program says unasked from now on, as all who listen hear it.
     pub(in crate::mcp::stdio) fn listen(self: &Arc<Self>) -> Talk {
         let (sender, messages) = mpsc::channel(QUEUE);
-        let listeners = &mut self.open().listeners;
-        listeners.retain(|listener| !listener.is_closed());
-        listeners.push(sender);
+        let mut open = self.open();
+        open.listeners.retain(|listener| !listener.is_closed());
+        for message in std::mem::take(&mut open.unheard) {
+            self.hand(&sender, message);
+        }
+        open.listeners.push(sender);
+        drop(open);
         Talk {
             messages,
             process: Arc::clone(self),
@@ -149,8 +171,14 @@ impl Process {
         }
     }
 
-    /// The program knows requests by other ids than the client does.
-    fn with_own_id(&self, notification: &Notification) -> Option<Notification> {
+    /// Returns whether somebody waits for an answer, or listens.
+    pub(in crate::mcp::stdio) fn is_used(&self) -> bool {
+        let open = self.open();
+        !open.requests.is_empty() || open.listeners.iter().any(|listener| !listener.is_closed())
+    }
+
+    /// The program knows requests by other ids than the client does, and may serve several clients that use the same.
+    fn with_own_id(&self, notification: &Notification, whose: Fingerprint) -> Option<Notification> {
         let mut notification = notification.clone();
         if notification.method != mcp::method::CANCELLED {
             return Some(notification);
@@ -158,7 +186,8 @@ impl Process {
         let mut params = Object::parse(notification.params.as_ref()?)?;
         let id = Id::parse(params.get("requestId")?)?;
         let open = self.open();
-        let (number, _) = open.requests.iter().find(|(_, asked)| asked.id == id)?;
+        let mut requests = open.requests.iter();
+        let (number, _) = requests.find(|(_, asked)| asked.whose == whose && asked.id == id)?;
         params.set("requestId", json::raw(number));
         notification.params = Some(params.to_raw());
         Some(notification)
@@ -167,39 +196,54 @@ impl Process {
     async fn write(&self, message: &Message) -> io::Result<()> {
         let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
         self.spoken.store(age, Ordering::Relaxed);
-        let mut line = message.to_bytes();
-        // A line end inside a message can only stand between its tokens.
-        for byte in &mut line {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
-        }
-        line.push(b'\n');
-        let mut held = self.stdin.lock().await;
-        let stdin = held.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        let writing = Writing(Some(self));
-        stdin.write_all(&line).await?;
-        stdin.flush().await?;
-        writing.done();
-        Ok(())
+        let taken = self.lines.send(line(message)).await;
+        taken.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Hands out what the program says, until it says no more.
     pub(super) async fn hear(&self, mut from: impl AsyncBufRead + Unpin) {
-        while let Some(line) = next_line(&mut from, MAX_LINE).await {
-            if line.iter().all(u8::is_ascii_whitespace) {
+        while let Some(Line { bytes, whole }) = next_line(&mut from, MAX_LINE).await {
+            if !whole {
+                // Whose answer it would have been is not known.
+                warn!(backend = %self.backend, limit = MAX_LINE, "a program's line is too long");
+                return;
+            }
+            if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            match Message::parse(&line) {
-                Ok(Message::Response(response)) => self.answered(response),
-                Ok(message) => self.said(message),
+            match Payload::parse(&bytes) {
+                Ok(Payload::One(message)) => self.heard(message, bytes.len()),
+                // Revision 2025-03-26 allows that.
+                Ok(Payload::Batch(messages)) => {
+                    for message in messages {
+                        self.heard(message, bytes.len());
+                    }
+                }
                 Err(error) => warn!(backend = %self.backend, %error, "a program's line is no message"),
             }
         }
     }
 
+    fn heard(&self, message: Message, size: usize) {
+        match message {
+            Message::Response(response) => self.answered(response),
+            // Whoever asks whether we are there does not mean a client, and there may be none that listens.
+            Message::Request(request) if request.method == "ping" => {
+                let pong = request.answer(json::empty());
+                if self.lines.try_send(line(&pong)).is_err() {
+                    tracing::debug!(backend = %self.backend, "a ping was not answered");
+                }
+            }
+            message @ (Message::Request(_) | Message::Notification(_)) => self.said(message, size),
+        }
+    }
+
     fn answered(&self, response: Response) {
-        let number = response.id.as_ref().and_then(|id| id.raw().get().parse().ok());
+        let number = response.id.as_ref().and_then(|id| {
+            // Some say numbers as strings.
+            let number = json::text(id.raw());
+            number.as_deref().unwrap_or_else(|| id.raw().get()).parse().ok()
+        });
         let waiting = number.and_then(|number: u64| self.open().requests.remove(&number));
         if let Outcome::Result(_) = &response.outcome {
             self.answers.store(true, Ordering::Relaxed);
@@ -210,13 +254,13 @@ impl Process {
                 id: Some(asked.id),
                 outcome: response.outcome,
             };
-            let _ = asked.sender.try_send(Message::Response(answer));
+            asked.answer.send(Message::Response(answer));
         }
     }
 
     /// Hands a message to the request that it says it belongs to. Where it says none, one that a request can have
-    /// caused goes to the last, and any other to whoever listens.
-    fn said(&self, message: Message) {
+    /// caused goes to the last, and any other to whoever listens, or will.
+    fn said(&self, message: Message, size: usize) {
         let mut open = self.open();
         let message = match of_request(&message).and_then(|number| open.requests.get(&number)) {
             Some(asked) => {
@@ -239,12 +283,21 @@ impl Process {
             Some(last) if caused || open.listeners.is_empty() => self.hand(&last, message),
             Some(_) | None => {
                 if open.listeners.is_empty() {
-                    tracing::debug!(backend = %self.backend, "nobody hears a program's message");
+                    return self.unheard(&mut open, message, size);
                 }
                 for listener in &open.listeners {
                     self.hand(listener, message.clone());
                 }
             }
+        }
+    }
+
+    /// Keeps a message for whoever listens next.
+    fn unheard(&self, open: &mut Open, message: Message, size: usize) {
+        if open.unheard.len() >= MAX_UNHEARD || size > MAX_UNHEARD_LINE {
+            tracing::debug!(backend = %self.backend, "nobody hears a program's message");
+        } else {
+            open.unheard.push_back(message);
         }
     }
 
@@ -307,22 +360,17 @@ impl Drop for Talk {
     }
 }
 
-impl Writing<'_> {
-    fn done(mut self) {
-        self.0 = None;
-    }
-
-    fn give_up(&mut self) {
-        if let Some(process) = self.0.take() {
-            process.stop();
+/// Returns a message as a line.
+fn line(message: &Message) -> Vec<u8> {
+    let mut line = message.to_bytes();
+    // A line end inside a message can only stand between its tokens.
+    for byte in &mut line {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
         }
     }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.give_up();
-    }
+    line.push(b'\n');
+    line
 }
 
 /// Returns what a client calls the progress of a request.
