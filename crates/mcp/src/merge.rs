@@ -109,11 +109,14 @@ pub fn instructions(answers: &[Initialized<'_>]) -> Option<String> {
         } else {
             format!("# {}\n\n{}", answer.backend, text.trim())
         };
-        if all.len() + block.len() + 2 > MAX_INSTRUCTIONS {
-            break;
-        }
         if !all.is_empty() {
             all.push_str("\n\n");
+        }
+        let left = MAX_INSTRUCTIONS.saturating_sub(all.len());
+        if block.len() > left {
+            let end = block.floor_char_boundary(left);
+            all.push_str(block.get(..end).unwrap_or_default());
+            break;
         }
         all.push_str(&block);
     }
@@ -204,6 +207,26 @@ mod tests {
         );
         assert_eq!(instructions(&named[..1]).as_deref(), Some("use a"));
         assert_eq!(instructions(&named[1..2]), None);
+        // What is too long is cut, and not left out.
+        let long = "ü".repeat(MAX_INSTRUCTIONS);
+        let results = answers(&[
+            json!({ "instructions": "use a" }),
+            json!({ "instructions": long }),
+        ]);
+        let named = self::named(&results);
+        let cut = instructions(&named).unwrap_or_default();
+        assert!(
+            cut.starts_with("# alpha\n\nuse a\n\n# beta\n\nüü"),
+            "{}",
+            cut.len()
+        );
+        assert!(
+            (MAX_INSTRUCTIONS - 1..=MAX_INSTRUCTIONS).contains(&cut.len()),
+            "{}",
+            cut.len()
+        );
+        let alone = instructions(&named[1..]).unwrap_or_default();
+        assert_eq!(alone.len(), MAX_INSTRUCTIONS);
     }
 
     #[test]
