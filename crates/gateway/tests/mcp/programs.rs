@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::served::{
-    PATH, Served, data, modern_headers, modern_request, next, notification, request, serve_text,
+    PATH, Served, data, modern_headers, modern_request, next, notification, request, resolve, route,
+    serve_text,
 };
 
 /// A server in a few lines of shell: answers `initialize`, echoes its own process id, asks the client something,
@@ -99,6 +100,23 @@ async fn one_program_can_serve_all() {
     served.open().await;
     assert_eq!(pid(&served).await, first);
     served.gateway.drain().await;
+}
+
+/// What starts it is what it is: with another environment it is another program, in sessions that are open too.
+#[tokio::test]
+async fn a_program_with_another_environment_is_another() {
+    for more in ["", ", shared: true"] {
+        let mut served = serve(more).await;
+        served.open().await;
+        let first = pid(&served).await;
+        let other = reference("sh", SERVER, "other", more);
+        let installed = served.gateway.install(resolve(&route(&other))).await;
+        installed.expect("the port is served already");
+        let called = served.call("sh__pid").await;
+        assert_eq!(called["result"]["variable"], "other", "{called}");
+        assert_ne!(called["result"]["pid"], first);
+        served.gateway.drain().await;
+    }
 }
 
 #[tokio::test]

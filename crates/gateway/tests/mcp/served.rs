@@ -58,12 +58,16 @@ pub(crate) fn snapshot_beside(beside: &str, route: &str, backends: &[(&str, Sock
 
 /// Serves a route to one server, that this reference is to.
 pub(crate) async fn serve_text(reference: &str) -> Served {
-    let text = format!(
+    serve(resolve(&route(reference))).await
+}
+
+/// Returns the documents of such a route.
+pub(crate) fn route(reference: &str) -> String {
+    format!(
         "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{gatewayClassName: t, \
          listeners: [{{name: http, protocol: HTTP, port: 1}}]}}}}\n---\napiVersion: aigateway.envoyproxy.io/v1beta1\n\
          kind: MCPRoute\nmetadata: {{name: main}}\nspec:\n  parentRefs: [{{name: g}}]\n  backendRefs: [{reference}]\n"
-    );
-    serve(resolve(&text)).await
+    )
 }
 
 /// Returns the snapshot of these documents.

@@ -84,12 +84,18 @@ impl Call<'_> {
                 (process, Some(opened))
             }
             Some(entry) => {
-                let found = self.programs.find(&entry.session);
-                let lost = || Failure {
+                let lost = |reason: &str| Failure {
                     lost: true,
-                    ..fail(Fault::Unreachable, "its program no longer runs".to_owned())
+                    ..fail(Fault::Unreachable, reason.to_owned())
                 };
-                (found.ok_or_else(lost)?, None)
+                let found = self.programs.find(&entry.session);
+                let process = found.ok_or_else(|| lost("its program no longer runs"))?;
+                if process.program() != self.program {
+                    // A reload has put another in its place.
+                    self.end(&process);
+                    return Err(lost("its program is another one by now"));
+                }
+                (process, None)
             }
         };
         match ask {
@@ -112,11 +118,16 @@ impl Call<'_> {
             }
             Ask::Get(_) => Ok(Reply::talk(self.backend, process.listen(), None)),
             Ask::Delete => {
-                if !self.program.shared {
-                    self.programs.stop(&process);
-                }
+                self.end(&process);
                 Ok(Reply::Nothing)
             }
+        }
+    }
+
+    /// Ends the program of one session.
+    fn end(&self, process: &Process) {
+        if !process.program().shared {
+            self.programs.stop(process);
         }
     }
 
