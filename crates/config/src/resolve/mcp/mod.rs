@@ -28,7 +28,7 @@ use super::{
 use crate::{
     Key,
     kind::{
-        ENVOY, GATEWAY_API, MCPRoute,
+        Duration as Written, ENVOY, GATEWAY_API, MCPRoute,
         ai_gateway_route::HeaderMatchKind,
         mcp_route::{
             BackendRef, ErrorFormat, FailureMode, OnConfigChange, Pagination, PathMatch, Protocol, Stdio,
@@ -334,6 +334,9 @@ pub(super) fn validate(spec: &MCPRoute, faults: &mut Faults) {
         "expected a number from 1024 to 67108864",
     );
     path(spec.path.as_deref(), "spec.path", faults);
+    // The end of a session is told in seconds.
+    let short = spec.session_ttl.is_some_and(|own| own.0 < SECOND);
+    faults.add_if(short, "spec.sessionTTL", "must be at least 1s");
     let odd = spec
         .max_tool_name_length
         .is_some_and(|own| !(32..=256).contains(&own));
@@ -404,10 +407,21 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
         let field = format!("{field}.headers[{index}]");
         faults.add_if(wrong, field, "expected the name of a header");
     }
+    if let Some(own) = &reference.timeouts {
+        for (limit, name) in [
+            (own.initialize, "initialize"),
+            (own.list, "list"),
+            (own.call, "call"),
+        ] {
+            lasts(limit, &format!("{field}.timeouts.{name}"), faults);
+        }
+    }
     let tools = reference.timeouts.as_ref().map_or(&[][..], |own| &own.tools);
     faults.at_most(64, tools.len(), format!("{field}.timeouts.tools"));
     for (index, own) in tools.iter().enumerate() {
-        let field = format!("{field}.timeouts.tools[{index}].tool");
+        let field = format!("{field}.timeouts.tools[{index}]");
+        lasts(Some(own.call), &format!("{field}.call"), faults);
+        let field = format!("{field}.tool");
         faults.filled(&own.tool, field.clone());
         let twice = tools.iter().take(index).any(|before| before.tool == own.tool);
         faults.add_if(twice, field, "the tool has another time already");
@@ -426,6 +440,12 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
     }
 }
 
+/// Checks that a time is one in which something can happen.
+fn lasts(written: Option<Written>, field: &str, faults: &mut Faults) {
+    let none = written.is_some_and(|own| own.0.is_zero());
+    faults.add_if(none, field, "must be longer than 0s");
+}
+
 fn path(written: Option<&str>, field: &str, faults: &mut Faults) {
     let Some(path) = written else {
         return;
@@ -438,6 +458,7 @@ fn path(written: Option<&str>, field: &str, faults: &mut Faults) {
 const KIND: &str = "MCPRoute";
 /// The path of a route or server that says none.
 pub(super) const PATH: &str = "/mcp";
+const SECOND: Duration = Duration::from_secs(1);
 const SESSION_TTL: Duration = Duration::from_secs(24 * 3600);
 const MAX_TOKEN: usize = 16 * 1024;
 const MAX_EVENT: usize = 4 * 1024 * 1024;
