@@ -5,8 +5,11 @@
 /// An expression stands for any text without `/`; one with `+` or `#` for any text at all, and one with `?`, `&`,
 /// `/`, `.` or `;` for its operator and any text, or for nothing.
 pub fn matches(template: &str, uri: &str) -> bool {
-    parts(template).is_some_and(|parts| fits(&parts, uri))
+    uri.len() <= MAX_URI && parts(template).is_some_and(|parts| fits(&parts, uri))
 }
+
+/// The longest URI that is tried, in bytes; a longer one is no expansion of anything.
+const MAX_URI: usize = 16 * 1024;
 
 #[derive(Debug)]
 enum Part<'t> {
@@ -65,10 +68,11 @@ fn fits(parts: &[Part<'_>], uri: &str) -> bool {
             match part {
                 Part::Text(text) if rest.starts_with(text) => mark(at + text.len(), at + text.len()),
                 Part::Text(_) => {}
-                // An end that was marked from an earlier place need not be marked again.
+                // An end that was marked from an earlier place need not be marked again, nor looked for.
+                Part::Segment if at < covered => {}
                 Part::Segment => {
                     let end = segment();
-                    mark((at + 1).max(covered), end);
+                    mark(at + 1, end);
                     covered = covered.max(end);
                 }
                 Part::Anything => {
@@ -77,8 +81,9 @@ fn fits(parts: &[Part<'_>], uri: &str) -> bool {
                 }
                 Part::Optional(operator) => {
                     mark(at, at);
-                    if rest.starts_with(*operator) {
+                    if covered < length && rest.starts_with(*operator) {
                         mark(at, length);
+                        covered = length;
                     }
                 }
             }
@@ -111,5 +116,15 @@ mod tests {
         check("bad:{", "bad:{", false);
         check("ü{x}", "üé", true);
         check("{a}{b}{c}", "xyz", true);
+        check("{a}{b}/{c}{d}", "xy/zw", true);
+        check("{a}{b}/{c}{d}", "x/zw", false);
+        check("a{/b}{/c}", "a/b/c", true);
+        check("a{/b}.{/c}", "a/b./c", true);
+        // However long it is, and however much fits.
+        let slashes = "/".repeat(MAX_URI - 1);
+        check("a{/b}{/c}{/d}{/e}x", &format!("a{slashes}"), false);
+        check("{a}{b}{c}{d}/", &"x".repeat(MAX_URI), false);
+        check("{+a}", &"x".repeat(MAX_URI), true);
+        check("{+a}", &"x".repeat(MAX_URI + 1), false);
     }
 }
