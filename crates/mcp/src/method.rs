@@ -94,6 +94,8 @@ const SAID: &[&str] = &[
     "roots/list",
 ];
 
+/// What names of notifications begin with.
+pub const NOTIFICATION: &str = "notifications/";
 /// The session exists: answered by the gateway, because every backend got its own.
 pub const INITIALIZED: &str = "notifications/initialized";
 /// A request is no longer wanted.

@@ -38,6 +38,11 @@ async fn take(turn: &Turn, notification: Notification) -> Result<(), Box<Refused
             Ok(())
         }
         method::PROGRESS => progressed(turn, notification).await,
+        // What is asked without an id could be done all the same, past everything that decides about it.
+        method if !method.starts_with(method::NOTIFICATION) => {
+            let error = RpcError::invalid_request("a request has an \"id\"");
+            Err(Refused::bad(error))
+        }
         _ => {
             tell_all(turn, &Message::Notification(notification)).await;
             Ok(())

@@ -187,6 +187,30 @@ async fn servers_ask_and_clients_answer() {
     assert_eq!(other.requests().len(), 2, "only who asked is answered");
 }
 
+/// A server could do what it is asked without an id, past everything that decides about it.
+#[tokio::test]
+async fn requests_without_an_id_reach_nobody() {
+    let upstream = echo("one").await;
+    let served = open(&[("one", &upstream)]).await;
+    for method in ["tools/call", "tools/list", "resources/subscribe", "x/y"] {
+        let refused = served
+            .send(&notification(method, &json!({ "name": "echo" })))
+            .await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (400, &json!(-32600)),
+            "{method}"
+        );
+    }
+    let taken = served
+        .send(&notification("notifications/new", &json!({ "a": 1 })))
+        .await;
+    assert_eq!(taken.status, 202);
+    let told = upstream.received(3).await;
+    assert_eq!(told.len(), 3, "what is one is handed on");
+    assert_eq!(told[2].json()["method"], "notifications/new");
+}
+
 #[tokio::test]
 async fn cancelling_reaches_who_works_on_it() {
     let gate = Gate::new();
