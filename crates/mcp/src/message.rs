@@ -70,12 +70,12 @@ impl PartialEq for Id {
         match (json::text(&self.0), json::text(&other.0)) {
             (Some(one), Some(two)) => one == two,
             (None, None) => {
-                let number = |id: &Self| id.0.get().parse::<f64>().ok();
+                let number = |id: &Self| id.0.get().parse().ok().filter(|number: &f64| number.is_finite());
                 // Integers that are written differently differ: a float would not tell the large ones apart.
                 let float = [self, other]
                     .iter()
                     .any(|id| id.0.get().contains(['.', 'e', 'E']));
-                float && number(self) == number(other)
+                float && number(self).is_some() && number(self) == number(other)
             }
             (Some(_), None) | (None, Some(_)) => false,
         }
@@ -240,6 +240,16 @@ impl Request {
     }
 }
 
+impl Response {
+    /// Returns the code of the error, if it is one.
+    pub fn code(&self) -> Option<i32> {
+        match &self.outcome {
+            Outcome::Result(_) => None,
+            Outcome::Error(error) => Object::parse(error)?.get("code")?.get().parse().ok(),
+        }
+    }
+}
+
 impl Notification {
     /// Returns a notification without parameters.
     pub fn new(method: &str) -> Self {
@@ -302,5 +312,9 @@ mod tests {
         check("1", "\"1\"", false);
         check("\"a\"", "\"\\u0061\"", true);
         check("9007199254740993", "9007199254740992", false);
+        // What is neither text nor a number that can be told is itself alone.
+        check(r#""\ud800e""#, r#""\ud801e""#, false);
+        check("1e400", "2e400", false);
+        check("1e400", "1e400", true);
     }
 }

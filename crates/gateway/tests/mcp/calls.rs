@@ -1,7 +1,8 @@
 //! Calls to one server: what crosses, and what does not.
 
-use std::net::SocketAddr;
+use std::{io::Write, net::SocketAddr};
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use testkit::{Client, Gate, Reply, Upstream, client};
 
@@ -249,8 +250,8 @@ async fn replies_are_understood_in_every_dress() {
         let served = open(&[("one", &upstream)]).await;
         let called = served.call("one__x").await;
         assert_eq!(
-            called["result"],
-            json!({ "content": [] }),
+            (&called["id"], &called["result"]),
+            (&json!(1), &json!({ "content": [] })),
             "{content_type} {called}"
         );
     };
@@ -264,6 +265,33 @@ async fn replies_are_understood_in_every_dress() {
         format!(": hello\r\n\r\ndata: nonsense\r\n\r\nevent: message\r\ndata: {done}\r\n\r\n")
     })
     .await;
+    check("Text/Event-Stream", |done| event("", done)).await;
+    // Revision 2025-03-26 has several messages in one.
+    check("application/json", |done| {
+        json!([notification("notifications/message", &json!({ "data": 1 })), done]).to_string()
+    })
+    .await;
+    check("text/event-stream", |done| {
+        event(
+            "",
+            &json!([notification("notifications/message", &json!({ "data": 1 })), done]),
+        )
+    })
+    .await;
+    // A document may have the name of a stream.
+    check("text/event-stream", |done| format!("\n {done}\n")).await;
+    // What was not asked is not taken for the answer, and numbers may be written as strings.
+    check("text/event-stream", |done| {
+        let other = json!({ "jsonrpc": "2.0", "id": 99, "result": { "content": [1] } });
+        event("", &other) + &event("", done) + &event("", done)
+    })
+    .await;
+    check("text/event-stream", |done| {
+        let mut done = done.clone();
+        done["id"] = json!(done["id"].to_string());
+        event("", &done)
+    })
+    .await;
     check("text/event-stream", |done| {
         let text = serde_json::to_string_pretty(done).expect("a document");
         text.lines()
@@ -272,6 +300,41 @@ async fn replies_are_understood_in_every_dress() {
             + "\n"
     })
     .await;
+}
+
+/// No coding is asked for; some servers have one all the same.
+#[tokio::test]
+async fn replies_that_are_compressed_are_read() {
+    let upstream = start(
+        "one",
+        Box::new(|_, message| {
+            let done = answer(message, json!({ "content": [] }));
+            let (kind, text) = match message["params"]["name"].as_str() {
+                Some("stream") => ("text/event-stream", event("", &done)),
+                _ => ("application/json", done.to_string()),
+            };
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder
+                .write_all(text.as_bytes())
+                .expect("a Vec takes everything");
+            let body = encoder.finish().expect("a Vec takes everything");
+            let length = body.len().to_string();
+            let headers = [
+                ("content-type", kind),
+                ("content-length", length.as_str()),
+                ("content-encoding", "gzip"),
+            ];
+            (message["method"] == "tools/call").then(|| Reply::new().head(200, &headers).raw(body))
+        }),
+    )
+    .await;
+    let served = open(&[("one", &upstream)]).await;
+    for name in ["document", "stream"] {
+        let called = served.call(&format!("one__{name}")).await;
+        assert_eq!(called["result"], json!({ "content": [] }), "{name} {called}");
+    }
+    let sent = upstream.requests().pop().expect("the call");
+    assert_eq!(sent.header("accept-encoding"), "identity");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One call to one backend: what it is sent, and its reply as messages.
 
+mod body;
 mod events;
 mod failure;
 mod managed;

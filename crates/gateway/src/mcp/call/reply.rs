@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, response};
-use http_body_util::BodyExt;
 use llm::frame::sse::{Event, Sse};
-use mcp::{Message, session::Entry};
+use mcp::{Message, error, message::Payload, session::Entry};
 
-use super::{Ask, Caller, Events, Failure, Fault, Replied, SESSION};
-use crate::{body::Pieces, mcp::stdio::Talk, upstream};
+use super::{Ask, Caller, Events, Failure, Fault, Replied, SESSION, body::Body};
+use crate::mcp::stdio::Talk;
 
 /// The largest reply that is no stream.
-const MAX_REPLY: usize = 64 * 1024 * 1024;
+pub(super) const MAX_REPLY: usize = 64 * 1024 * 1024;
 
 /// The most that is read of a reply whose status says that it is none.
 const MAX_ERROR: usize = 64 * 1024;
@@ -68,22 +67,34 @@ impl Caller<'_> {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(Reply::Nothing),
             // A backend need not have a stream, nor end sessions.
             StatusCode::METHOD_NOT_ALLOWED if !matches!(ask, Ask::Post(_)) => return Ok(Reply::Nothing),
-            status if !status.is_success() => return self.refused(&head, body, entry).await,
+            status if !status.is_success() => {
+                let body = Body::new(&self.backend.name, &head.headers, body);
+                return self.refused(&head, body, entry, ask).await;
+            }
             _ => {}
         }
         if matches!(ask, Ask::Delete) {
             return Ok(Reply::Nothing);
         }
-        if media_type(&head.headers) == Some("text/event-stream") {
-            let events = Events::http(self.backend, body, busy);
+        let body = Body::new(&self.backend.name, &head.headers, body)?;
+        let asked = match ask {
+            Ask::Post(Message::Request(request)) => Some(&request.id),
+            Ask::Post(Message::Notification(_) | Message::Response(_)) | Ask::Get(_) | Ask::Delete => None,
+        };
+        if media_type(&head.headers).is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream")) {
+            let events = Events::http(self.backend, body, busy, asked);
             return Ok(Reply::Events(Box::new(events), opened));
         }
-        let bytes = self.whole(body, MAX_REPLY).await?;
+        let bytes = body.whole(MAX_REPLY).await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Reply::Nothing);
         }
-        match Message::parse(&bytes) {
-            Ok(message) => Ok(Reply::Message(message, opened)),
+        match Payload::parse(&bytes) {
+            Ok(Payload::One(message)) => Ok(Reply::Message(message, opened)),
+            Ok(Payload::Batch(messages)) => {
+                let events = Events::read(&self.backend.name, messages, asked);
+                Ok(Reply::Events(Box::new(events), opened))
+            }
             // Events under another name.
             Err(error) => answer_among(&bytes).map_or_else(
                 || {
@@ -102,20 +113,19 @@ impl Caller<'_> {
     async fn refused(
         &self,
         head: &response::Parts,
-        body: upstream::Reply,
+        body: Result<Body, Failure>,
         entry: Option<&Entry>,
+        ask: Ask<'_>,
     ) -> Result<Reply, Failure> {
-        let bytes = self.whole(body, MAX_ERROR).await.unwrap_or_default();
+        let bytes = match body {
+            Ok(body) => body.whole(MAX_ERROR).await.unwrap_or_default(),
+            Err(_) => Bytes::new(),
+        };
         let status = head.status;
         let message = Message::parse(&bytes).ok();
         let said = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        // Revision 2025-03-26 wants a 404 for a session that is not known; some servers answer 400.
         let in_session = entry.is_some_and(|entry| !entry.session.is_empty());
-        let lost = in_session
-            && (status == StatusCode::NOT_FOUND
-                || (status == StatusCode::BAD_REQUEST
-                    && said.contains("session")
-                    && !said.contains("initialized")));
+        let lost = in_session && is_lost(status, ask, message.as_ref(), &said);
         match message {
             Some(message @ Message::Response(_)) if !lost && !demands_login(status) => {
                 Ok(Reply::Message(message, None))
@@ -135,19 +145,26 @@ impl Caller<'_> {
             }),
         }
     }
+}
 
-    async fn whole(&self, mut body: upstream::Reply, limit: usize) -> Result<Bytes, Failure> {
-        let fail = |fault, reason: &str| Failure::new(&self.backend.name, fault, reason);
-        let mut read = Pieces::default();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| fail(Fault::Broken, "its reply broke off"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if read.len() + data.len() > limit {
-                return Err(fail(Fault::BadReply, "its reply is too large"));
+/// Returns whether a refusal, which says this in small letters, is that of a session that is not known. Revision 2025-03-26
+/// wants a 404 for that; some servers answer 400, and some say 404 of other things as well.
+fn is_lost(status: StatusCode, ask: Ask<'_>, message: Option<&Message>, said: &str) -> bool {
+    let of_session = said.contains("session");
+    match status {
+        StatusCode::BAD_REQUEST => of_session && !said.contains("initialized"),
+        StatusCode::NOT_FOUND => match (ask, message) {
+            // An answer to what was asked.
+            (Ask::Post(Message::Request(request)), Some(Message::Response(response)))
+                if response.id.as_ref() == Some(&request.id) =>
+            {
+                of_session || response.code() == Some(error::SESSION_NOT_FOUND)
             }
-            read.push(data);
-        }
-        Ok(read.join())
+            // Whoever has no stream may have no such page either.
+            (Ask::Get(_), None) => of_session || said.trim().is_empty(),
+            (Ask::Post(_) | Ask::Get(_) | Ask::Delete, _) => true,
+        },
+        _ => false,
     }
 }
 
