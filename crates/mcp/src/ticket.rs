@@ -31,7 +31,13 @@ impl Tickets {
         }
     }
 
-    /// Returns the ticket for `value`, a string or number of `backend`, in the session whose token is `session`.
+    /// Returns the backend that a ticket names, whoever has made it.
+    pub fn backend(ticket: &str) -> Option<&str> {
+        let (signed, _) = ticket.rsplit_once("__")?;
+        signed.splitn(3, "__").nth(2)
+    }
+
+    /// Returns the ticket for `value`, a string or number of `backend`, in the session that `session` names.
     pub fn issue(&self, session: &str, backend: &str, value: &RawValue) -> String {
         let mut ticket = format!("{}__{backend}", content(value));
         let mark = mark(&self.primary, session, &ticket);
@@ -125,6 +131,7 @@ mod tests {
             let raw = RawValue::from_string(value.to_owned()).expect("a document");
             let ticket = tickets.issue("session", "alpha", &raw);
             assert!(ticket.starts_with(begins), "{ticket}");
+            assert_eq!(Tickets::backend(&ticket), Some("alpha"));
             let (backend, back) = tickets.redeem("session", &ticket).expect("a ticket");
             assert_eq!((backend, back.get()), ("alpha", value));
         };

@@ -20,6 +20,7 @@ use super::{
     errand, front,
     hear::{Heard, hear},
     inband,
+    listen::LONGEST_WAIT,
     outlet::{Outlet, Said},
     refused::Refused,
     turn::Turn,
@@ -52,6 +53,14 @@ pub(super) enum Followed {
 }
 
 impl Followed {
+    /// Returns whether it is a result, rather than an error.
+    pub(super) fn is_result(&self) -> bool {
+        match self {
+            Followed::Answer(response, _) => matches!(response.outcome, Outcome::Result(_)),
+            Followed::Later | Followed::Asks(..) => false,
+        }
+    }
+
     /// Returns what a backend without sessions asks back.
     pub(super) fn asks_back(&self) -> Option<Inputs> {
         match self {
@@ -105,7 +114,7 @@ impl Answering<'_> {
             let failure = match next {
                 Ok(Some(arrived)) => {
                     if let Some(retry) = arrived.retry {
-                        wait = Duration::from_millis(retry);
+                        wait = Duration::from_millis(retry).min(LONGEST_WAIT);
                         if self.turn.resumes() {
                             self.outlet.write(|out| sse::write_retry(out, retry)).await;
                         }
@@ -141,7 +150,7 @@ impl Answering<'_> {
             let Some(id) = last.as_deref().filter(|_| resumed <= RESUMES) else {
                 return Err(failure);
             };
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep_until(until.min(Instant::now() + wait)).await;
             let again = self
                 .turn
                 .ask(self.backend, Ask::Get(Some(id)), self.backend.list_timeout);

@@ -45,7 +45,7 @@ pub(super) async fn serve(
         Message::Notification(_) => {
             let said = version.unwrap_or_default();
             return match Version::parse(said.trim()) {
-                Some(version) if version.is_modern() => Ok(accepted()),
+                Some(version) if version.is_modern() => Ok(accepted("")),
                 Some(_) | None => Err(modern::unsupported(said).into()),
             };
         }

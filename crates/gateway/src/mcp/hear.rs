@@ -8,7 +8,10 @@ use mcp::{
 };
 use serde_json::value::RawValue;
 
-use super::turn::{Own, Turn};
+use super::{
+    inband,
+    turn::{Own, Turn},
+};
 use crate::telemetry::tools::Ended;
 
 /// What a message of a backend means.
@@ -48,6 +51,11 @@ async fn take(turn: &Turn, backend: &Backend, message: Message) -> Heard {
             Heard::Settled
         }
         Message::Request(request) if turn.is_modern() => Heard::Asks(request),
+        Message::Request(request) if !turn.hears => {
+            // The client takes no stream, so that it cannot be asked, and the backend would wait for ever.
+            inband::decline(turn, backend, &request).await;
+            Heard::Settled
+        }
         Message::Request(mut request) => {
             request.id = turn.ticket(&backend.name, request.id.raw());
             if let Some(params) = &request.params {

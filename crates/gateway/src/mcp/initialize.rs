@@ -1,5 +1,7 @@
 //! Opening a session: with every backend at once, as one session for the client.
 
+use std::sync::Arc;
+
 use config::mcp_route::{Backend, Route};
 use http::HeaderValue;
 use mcp::{
@@ -46,6 +48,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
     };
     let mut turn = turn.clone();
     turn.session.client = client.clone();
+    turn.opening = params.get("_meta").map(|meta| Arc::from(meta.to_owned()));
     let turn = &turn;
     let chosen: Vec<&Backend> = turn
         .route

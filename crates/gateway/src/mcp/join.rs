@@ -3,7 +3,7 @@
 
 use config::mcp_route::Backend;
 
-use super::{call::Failure, gather::gather, line, turn::Turn};
+use super::{call::Failure, gather::gather, line, restore, turn::Turn};
 
 /// Lets every backend join that the session lacks; returns why those do not that cannot.
 pub(super) async fn all(turn: &Turn) -> Vec<Failure> {
@@ -32,6 +32,7 @@ pub(super) async fn one(turn: &Turn, backend: &Backend) -> Result<(), Failure> {
     match line::open(turn, backend, backend.open_timeout).await {
         Ok(opened) => {
             tracing::info!(backend = %backend.name, "a backend joined a session");
+            restore::all(turn, backend, &opened.entry).await;
             sessions.heal(turn.fingerprint, opened.entry);
             Ok(())
         }

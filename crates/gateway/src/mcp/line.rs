@@ -168,7 +168,7 @@ async fn discover(caller: &Caller<'_>, limit: Duration) -> Result<Opened, Failur
         version: Some(Version::V2026_07_28),
         endpoint: None,
     };
-    let request = own_request("tollgate-discover", "server/discover", None);
+    let request = own_request("server/discover", None);
     let (result, opened) = answered(caller, Some(&entry), request, limit).await?;
     let discovered = Discovered::read(&result);
     let discovered = discovered.ok_or_else(|| fail("it speaks no revision without sessions"))?;
@@ -187,7 +187,10 @@ async fn initialize(caller: &Caller<'_>, client: &Client, limit: Duration) -> Re
     params.set("protocolVersion", json::raw(Version::NEWEST_LEGACY.name()));
     params.set("capabilities", json::document(&client.capabilities));
     params.set("clientInfo", json::document(&client.info));
-    let request = own_request("tollgate-initialize", "initialize", Some(params.to_raw()));
+    if let Some(meta) = caller.opening {
+        params.set("_meta", meta.to_owned());
+    }
+    let request = own_request("initialize", Some(params.to_raw()));
     let (result, session) = answered(caller, None, request, limit).await?;
     let object = Object::parse(&result).ok_or_else(|| fail("its answer to initialize is none"))?;
     let session = session.unwrap_or_default();
@@ -207,8 +210,8 @@ async fn initialize(caller: &Caller<'_>, client: &Client, limit: Duration) -> Re
     Ok(Opened { entry, result })
 }
 
-/// Returns the result of a first request, and the session that it opened.
-async fn answered(
+/// Returns the result of a request of the gateway's own, and the session that it opened.
+pub(super) async fn answered(
     caller: &Caller<'_>,
     entry: Option<&Entry>,
     request: Request,

@@ -12,7 +12,7 @@ use std::{
 
 use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, StatusCode};
-use mcp::{Message, RpcError, Version, event::Place, session::Entry, sse, subscription::Filter};
+use mcp::{Id, Message, Request, RpcError, Version, event::Place, session::Entry, sse, subscription::Filter};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -51,17 +51,7 @@ pub(super) enum Wanted {
 impl Wanted {
     /// Reads what the client wants, and claims the stream where there is only one.
     pub(super) fn read(turn: &Turn, headers: &HeaderMap) -> Result<Self, Box<Refused>> {
-        let last = headers
-            .get(LAST_EVENT)
-            .map(|last| last.to_str().unwrap_or_default());
-        let tokens = turn.runtime.sessions.tokens();
-        let place = match last.filter(|last| !last.is_empty()) {
-            None => Place::All(Vec::new()),
-            Some(last) => tokens
-                .open_place(last, &turn.token, now())
-                .ok_or_else(|| Refused::bad(RpcError::invalid_request("invalid Last-Event-ID")))?,
-        };
-        match place {
+        match place(turn, headers)?.unwrap_or_else(|| Place::All(Vec::new())) {
             Place::Answer {
                 backend,
                 event,
@@ -81,6 +71,25 @@ impl Wanted {
     }
 }
 
+/// Reads where in a stream the client goes on, if it says so.
+pub(super) fn place(turn: &Turn, headers: &HeaderMap) -> Result<Option<Place>, Box<Refused>> {
+    let last = headers.get(LAST_EVENT);
+    let last = last.map(|last| last.to_str().unwrap_or_default());
+    let Some(last) = last.filter(|last| !last.is_empty()) else {
+        return Ok(None);
+    };
+    let tokens = turn.runtime.sessions.tokens();
+    let place = tokens.open_place(last, &turn.token, now());
+    let invalid = || {
+        let error = RpcError::invalid_request("invalid Last-Event-ID");
+        Refused::bad(error).plainly(
+            StatusCode::BAD_REQUEST,
+            "invalid session ID: invalid Last-Event-ID",
+        )
+    };
+    place.map(Some).ok_or_else(invalid)
+}
+
 /// Gives the client what it wants.
 pub(super) async fn serve(turn: &Turn, outlet: &Outlet, wanted: Wanted) -> Result<Said, Box<Refused>> {
     match wanted {
@@ -88,9 +97,21 @@ pub(super) async fn serve(turn: &Turn, outlet: &Outlet, wanted: Wanted) -> Resul
             backend,
             event,
             method,
-        } => Box::pin(rest(turn, outlet, &backend, &event, &method)).await,
-        Wanted::All(events, _listening) => {
-            all(turn, outlet, events).await;
+        } => {
+            let rest = Box::pin(rest(turn, outlet, &backend, &event, &method)).await;
+            rest.map_err(|mut refused| {
+                // An error in a stream would be an answer to nothing.
+                if refused.status == StatusCode::OK {
+                    refused.status = StatusCode::BAD_GATEWAY;
+                }
+                refused
+            })
+        }
+        Wanted::All(events, listening) => {
+            tokio::select! {
+                () = all(turn, outlet, events) => {}
+                () = listening.over() => {}
+            }
             Ok(Said::nothing())
         }
     }
@@ -153,7 +174,10 @@ fn first_words(turn: &Turn, out: &mut Vec<u8>) {
         return;
     }
     let id = format!("{PING}{:032x}", fastrand::u128(..));
-    let ping = Message::Request(own_request(&id, "ping", Some(mcp::json::empty())));
+    let ping = Message::Request(Request {
+        id: Id::text(&id),
+        ..own_request("ping", Some(mcp::json::empty()))
+    });
     sse::write(out, None, ping.to_raw().get());
 }
 
@@ -268,24 +292,26 @@ impl Hearing<'_> {
         if is_modern(Some(entry)) {
             return apart::begun(|| self.subscription(turn, backend, entry)).await;
         }
-        // Without a session there is nothing that could be said to this client only.
-        if entry.session.is_empty() {
-            return;
-        }
         let mut wait = WAIT;
         loop {
             let last = self.last(&backend.name);
             let ask = Ask::Get(last.as_deref());
             match turn.ask(backend, ask, backend.list_timeout).await {
                 Ok(Reply::Events(mut events, _)) => {
-                    wait = self.hand_on(turn, backend, &mut events).await;
+                    let began = Instant::now();
+                    let said = self.hand_on(turn, backend, &mut events).await;
+                    // One that ends as soon as it is had is asked for less and less often.
+                    let lasted = (began.elapsed() >= LONGEST_WAIT).then_some(WAIT);
+                    wait = said.or(lasted).unwrap_or(wait);
                 }
                 Ok(Reply::Message(..) | Reply::Nothing) => return,
-                Err(Failure {
-                    fault: Fault::Status(status),
-                    ..
-                }) => {
-                    tracing::debug!(backend = %backend.name, status = status.as_u16(), "a backend has no stream");
+                Err(failure) if last.is_some() && knows_no_place(&failure) => {
+                    tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream begins anew");
+                    self.noted(&backend.name, String::new());
+                    continue;
+                }
+                Err(failure) if !passes(failure.fault) => {
+                    tracing::debug!(backend = %backend.name, reason = %failure.reason, "a backend has no stream");
                     return;
                 }
                 Err(failure) => {
@@ -297,9 +323,10 @@ impl Hearing<'_> {
         }
     }
 
-    /// Hands on what a backend says until its stream ends; returns how long to wait before it is asked again.
-    async fn hand_on(&self, turn: &Turn, backend: &Backend, events: &mut Events) -> Duration {
-        let mut wait = WAIT;
+    /// Hands on what a backend says until its stream ends; returns how long to wait before it is asked again, if it has
+    /// said anything.
+    async fn hand_on(&self, turn: &Turn, backend: &Backend, events: &mut Events) -> Option<Duration> {
+        let mut wait = None;
         loop {
             let arrived = match events.next().await {
                 Ok(Some(arrived)) => arrived,
@@ -309,9 +336,8 @@ impl Hearing<'_> {
                     return wait;
                 }
             };
-            if let Some(retry) = arrived.retry {
-                wait = Duration::from_millis(retry).min(LONGEST_WAIT);
-            }
+            let retry = arrived.retry.map(Duration::from_millis);
+            wait = retry.or(wait).or(Some(WAIT)).map(|wait| wait.min(LONGEST_WAIT));
             let event = arrived
                 .id
                 .and_then(|id| turn.place(&Place::All(self.noted(&backend.name, id))));
@@ -374,6 +400,29 @@ impl Hearing<'_> {
 
     fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether a backend does not know where its stream was, or of no session in which that could have been.
+fn knows_no_place(failure: &Failure) -> bool {
+    let unknown = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND].map(Fault::Status);
+    failure.lost || unknown.contains(&failure.fault)
+}
+
+/// Returns whether a failure is one of the moment, so that there may be a stream later.
+fn passes(fault: Fault) -> bool {
+    match fault {
+        Fault::Unreachable | Fault::Timeout | Fault::Broken | Fault::Overflow | Fault::Credential => true,
+        // Whatever that page is, it is no stream.
+        Fault::BadReply => false,
+        Fault::Status(status) => matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        ),
     }
 }
 

@@ -156,7 +156,7 @@ fn failed(method: &str, missing: &[Missing]) -> Box<Refused> {
 
 /// Learns the names of `backends`, for the index.
 pub(super) async fn learn(turn: &Turn, list: List, backends: &[&Backend]) {
-    let request = super::turn::own_request("tollgate-list", list.method(), None);
+    let request = super::turn::own_request(list.method(), None);
     let asked = backends
         .iter()
         .map(|backend| async { pages::ask(turn, None, list, backend, &request).await.map(|_| ()) });
@@ -224,10 +224,8 @@ pub(super) async fn set_level(turn: &Turn, request: &Request) -> Result<Said, Bo
     let level = level.ok_or_else(|| Refused::params("invalid set logging level params"))?;
     let message = Message::Request(request.clone());
     let able = turn.able(Capabilities::LOGGING);
-    // Servers without sessions are told with each request.
-    if able.iter().any(|(_, entry)| is_modern(Some(entry))) {
-        turn.runtime.sessions.set_level(turn.fingerprint, level);
-    }
+    // Servers without sessions are told with each request, and others again where their session is a new one.
+    turn.runtime.sessions.set_level(turn.fingerprint, level);
     let told = able
         .iter()
         .filter(|(_, entry)| !is_modern(Some(entry)))

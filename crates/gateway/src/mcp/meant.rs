@@ -223,7 +223,9 @@ async fn prefixed_backend<'t>(turn: &'t Turn, named: Named, name: &str) -> Optio
 
 /// Returns who has something of this name, where names are not prefixed.
 async fn bare_backend<'t>(turn: &'t Turn, list: List, name: &str) -> Option<(&'t Backend, String)> {
-    if let [only] = turn.route.backends.as_slice() {
+    if let [only] = turn.route.backends.as_slice()
+        && !may_be_prefixed(turn, list, name)
+    {
         return Some((only, only.offer.own(list, name)?.to_owned()));
     }
     let able: Vec<&Backend> = turn
@@ -255,6 +257,15 @@ async fn bare_backend<'t>(turn: &'t Turn, list: List, name: &str) -> Option<(&'t
     able.into_iter()
         .find(|able| able.name == backend.name)
         .map(|backend| (backend, own))
+}
+
+/// Returns whether a name begins as one does that has a prefix, so that only the lists can tell.
+fn may_be_prefixed(turn: &Turn, list: List, name: &str) -> bool {
+    let prefix = match list {
+        List::Tools | List::Prompts => name::split(name).map(|(prefix, _)| prefix),
+        List::Resources | List::Templates => name::split_uri(name).map(|(prefix, _)| prefix),
+    };
+    prefix.is_some_and(|prefix| turn.route.called(prefix).is_some())
 }
 
 /// Returns whose a resource is and what it is called there; what is hidden is nobody's.

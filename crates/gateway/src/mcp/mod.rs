@@ -34,6 +34,7 @@ mod peers;
 mod permit;
 mod refused;
 mod repeat;
+mod restore;
 mod sessions;
 mod single;
 mod stdio;
@@ -216,6 +217,9 @@ async fn answer(
         fingerprint: sessions::Fingerprint::default(),
         session: no_session(route, owner),
         own: None,
+        opening: None,
+        last: None,
+        hears: true,
         account: Shared::default(),
         mapped: Mapped::default(),
     };
@@ -277,22 +281,41 @@ fn resumed(turn: Turn) -> Result<Turn, Box<Refused>> {
     turn.resume(&token)
 }
 
-async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Result<Answer, Box<Refused>> {
+/// Returns why a message is refused that cannot be read: that its session is not known comes before.
+fn unread(turn: Turn, refused: Box<Refused>) -> Box<Refused> {
+    if !turn.headers.contains_key(SESSION) {
+        return refused;
+    }
+    resumed(turn).err().unwrap_or(refused)
+}
+
+async fn post(
+    ctx: &mut Ctx,
+    mut turn: Turn,
+    body: Given,
+    id: &mut Option<Id>,
+) -> Result<Answer, Box<Refused>> {
     checks::content(&turn.headers)?;
     let takes = checks::accept(&turn.headers);
     if !takes.document && !takes.stream {
         return Err(checks::not_acceptable("application/json and text/event-stream"));
     }
+    turn.hears = takes.stream;
     let limit = largest(ctx, &turn.route);
-    let (bytes, _reserved) = body::read(&turn.headers, body, limit, ctx.pace(), &ctx.runtime.memory).await?;
+    let read = body::read(&turn.headers, body, limit, ctx.pace(), &ctx.runtime.memory).await;
+    let (bytes, _reserved) = match read {
+        Ok(read) => read,
+        Err(refused) => return Err(unread(turn, refused.into())),
+    };
     ctx.facts.bytes_received = bytes.len() as u64;
     let payload = Payload::parse(&bytes).map_err(|error| {
         let plain = format!("invalid JSON-RPC message: {error}");
         Refused::bad(error).plainly(StatusCode::BAD_REQUEST, plain)
     });
-    let message = match payload? {
-        Payload::One(message) => message,
-        Payload::Batch(messages) => return batch(ctx, resumed(turn)?, messages, takes).await,
+    let message = match payload {
+        Err(refused) => return Err(unread(turn, refused)),
+        Ok(Payload::One(message)) => message,
+        Ok(Payload::Batch(messages)) => return batch(ctx, resumed(turn)?, messages, takes).await,
     };
     let turn = turn.about(&mut ctx.facts, &message);
     let version = checks::text(&turn.headers, &VERSION);
@@ -319,7 +342,11 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
             let method = method.filter(|method| method.is_of(Version::NEWEST_LEGACY));
             let turn = match method {
                 Some(Method::Initialize) => turn,
-                _ => resumed(turn)?,
+                _ => {
+                    let mut turn = resumed(turn)?;
+                    turn.last = listen::place(&turn, &turn.headers)?.map(Arc::new);
+                    turn
+                }
             };
             let method = method
                 .ok_or_else(|| Refused::new(StatusCode::OK, RpcError::unknown_method(&request.method)))?;
@@ -331,12 +358,14 @@ async fn post(ctx: &mut Ctx, turn: Turn, body: Given, id: &mut Option<Id>) -> Re
             Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
         }
         Message::Notification(notification) => {
-            told::notified(&resumed(turn)?, notification).await?;
-            Ok(accepted())
+            let turn = resumed(turn)?;
+            told::notified(&turn, notification).await?;
+            Ok(accepted(&turn.token))
         }
         Message::Response(response) => {
-            told::answered(&resumed(turn)?, response).await?;
-            Ok(accepted())
+            let turn = resumed(turn)?;
+            told::answered(&turn, response).await?;
+            Ok(accepted(&turn.token))
         }
     }
 }
@@ -354,16 +383,25 @@ async fn batch(
         )));
     }
     let mut requests = Vec::new();
+    let mut refused = None;
     for message in messages {
         let turn = turn.clone().about(&mut ctx.facts, &message);
-        match message {
-            Message::Request(request) => requests.push((turn, request)),
-            Message::Notification(notification) => told::notified(&turn, notification).await?,
-            Message::Response(response) => told::answered(&turn, response).await?,
-        }
+        let taken = match message {
+            Message::Request(request) => {
+                requests.push((turn, request));
+                Ok(())
+            }
+            Message::Notification(notification) => told::notified(&turn, notification).await,
+            Message::Response(response) => told::answered(&turn, response).await,
+        };
+        refused = taken.err().or(refused);
     }
     if requests.is_empty() {
-        return Ok(accepted());
+        return refused.map_or_else(|| Ok(accepted(&turn.token)), Err);
+    }
+    // What is not answered is not refused either, where there is an answer to something else.
+    if let Some(refused) = refused {
+        tracing::debug!(error = %refused.error, "a part of a batch is refused");
     }
     let token = turn.token.clone();
     let outlet = Outlet::default();
@@ -521,11 +559,7 @@ async fn run(
             headers.entry(header::CONTENT_TYPE).or_insert(JSON);
         }
     }
-    if let Ok(token) = HeaderValue::try_from(token)
-        && !token.is_empty()
-    {
-        headers.insert(SESSION, token);
-    }
+    say_session(&mut headers, token);
     Answer {
         status,
         headers,
@@ -533,10 +567,22 @@ async fn run(
     }
 }
 
-fn accepted() -> Answer {
+/// Says which session it is, if there is one.
+fn say_session(headers: &mut HeaderMap, token: &str) {
+    if let Ok(token) = HeaderValue::try_from(token)
+        && !token.is_empty()
+    {
+        headers.insert(SESSION, token);
+    }
+}
+
+/// Returns what says that a message was taken, in the session with this token.
+fn accepted(token: &str) -> Answer {
+    let mut headers = HeaderMap::new();
+    say_session(&mut headers, token);
     Answer {
         status: StatusCode::ACCEPTED,
-        headers: HeaderMap::new(),
+        headers,
         content: Content::Whole(Bytes::new()),
     }
 }

@@ -155,7 +155,7 @@ impl<'a> Progress<'a> {
         let meta = object.as_ref().and_then(|params| params.object("_meta"));
         Self {
             outlet,
-            token: json::raw(&format!("tollgate-{index}")),
+            token: json::raw(&format!("tollgate-{index}-{:016x}", fastrand::u64(..))),
             client: meta.and_then(|meta| meta.get("progressToken").map(RawValue::to_owned)),
         }
     }
@@ -169,7 +169,10 @@ impl<'a> Progress<'a> {
             }
             message.edit("params", |params| {
                 let mut params = Object::parse(params)?;
-                params.set("progressToken", self.client.clone()?);
+                params.edit("progressToken", |token| {
+                    let is_ours = token.get() == self.token.get();
+                    self.client.clone().filter(|_| is_ours)
+                });
                 Some(params.to_raw())
             });
             Some(message.to_raw())
@@ -204,6 +207,11 @@ pub(super) async fn answer(
     backend: &Backend,
     message: &Message,
 ) -> Result<Box<RawValue>, Failure> {
+    let silent = progress.is_none().then(|| Turn {
+        hears: false,
+        ..turn.clone()
+    });
+    let turn = silent.as_ref().unwrap_or(turn);
     let reply = turn
         .ask(backend, Ask::Post(message), backend.list_timeout)
         .await?;

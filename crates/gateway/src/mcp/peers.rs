@@ -15,7 +15,7 @@ use std::{
 
 use config::mcp_route::Backend;
 use mcp::{
-    Capabilities, Id, Message, Request,
+    Id, Message, Request,
     json::{self, Object},
     modern::{self, Discovered},
     session::{Entry, Owner, fingerprint},
@@ -24,13 +24,13 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
-    call::{Ask, Failure, is_modern},
+    call::{Failure, is_modern},
     errand,
     gather::gather,
     initialize::Opened,
-    line,
+    line, restore,
     sessions::Fingerprint,
-    turn::{NOTE_TIMEOUT, Turn, own_request},
+    turn::Turn,
 };
 
 /// The backends that clients without sessions have met.
@@ -131,17 +131,8 @@ pub(super) async fn open(turn: &Turn, backend: &Backend) -> Result<Opened, Failu
     let level = turn.own.as_ref().and_then(|own| own.level);
     if let Some(level) = level
         && !is_modern(Some(&opened.entry))
-        && opened.entry.capabilities.has(Capabilities::LOGGING)
     {
-        let mut params = Object::default();
-        params.set("level", json::raw(level.name()));
-        let request = own_request("tollgate-level", "logging/setLevel", Some(params.to_raw()));
-        let message = Message::Request(request);
-        let caller = turn.caller(backend);
-        let told = caller.ask(Some(&opened.entry), Ask::Post(&message), NOTE_TIMEOUT);
-        if let Err(failure) = told.await {
-            tracing::debug!(backend = %backend.name, reason = %failure.reason, "a backend did not take the level");
-        }
+        restore::level_of(turn, backend, &opened.entry, level).await;
     }
     Ok(opened)
 }

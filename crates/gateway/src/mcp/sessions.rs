@@ -79,6 +79,8 @@ struct Remembered {
     ended: bool,
     /// Whether somebody listens to its stream.
     listened: bool,
+    /// Goes off for whoever does when the session is ended.
+    over: Option<Arc<Notify>>,
     /// Backends that were opened, or opened anew, since the token was issued.
     healed: Vec<Entry>,
     /// Held while a backend is opened.
@@ -87,9 +89,9 @@ struct Remembered {
     away: Vec<(Failure, Instant)>,
     /// Requests that are being served.
     open: Vec<Served>,
-    /// Which log messages backends without sessions are asked for.
+    /// Which log messages the client wants.
     level: Option<Level>,
-    /// Resources whose changes they are asked for.
+    /// Resources of whose changes it wants to know.
     subscribed: Vec<(Arc<str>, String)>,
     /// Goes off when these change.
     resubscribed: Arc<Notify>,
@@ -123,6 +125,7 @@ const MAX_SUBSCRIBED: usize = 1024;
 pub(super) struct Listening {
     runtime: Arc<Runtime>,
     session: Fingerprint,
+    over: Arc<Notify>,
 }
 
 impl Sessions {
@@ -159,7 +162,13 @@ impl Sessions {
 
     /// Remembers that the session was ended by its client.
     pub(super) fn end(&self, session: Fingerprint) {
-        self.lock().of(session).ended = true;
+        let mut known = self.lock();
+        let known = known.of(session);
+        known.ended = true;
+        known.subscribed = Vec::new();
+        if let Some(over) = &known.over {
+            over.notify_one();
+        }
     }
 
     /// Returns whether the session was ended, as far as is known here.
@@ -230,7 +239,7 @@ impl Sessions {
         of_id.cloned().collect()
     }
 
-    /// Returns which log messages backends without sessions are asked for.
+    /// Returns which log messages the client wants, if it has said so.
     pub(super) fn level(&self, session: &Fingerprint) -> Option<Level> {
         self.lock().sessions.get(session)?.level
     }
@@ -253,18 +262,30 @@ impl Sessions {
         known.resubscribed.notify_waiters();
     }
 
+    /// Returns the resources of `backend` of whose changes the session wants to know.
+    pub(super) fn wants(&self, session: &Fingerprint, backend: &str) -> Vec<String> {
+        let known = self.lock();
+        let known = known.sessions.get(session);
+        known.map_or_else(Vec::new, |known| known.wants(backend))
+    }
+
     /// Returns the resources of `backend` of whose changes the session wants to know, and what goes off when
     /// these are others.
     pub(super) fn subscribed(&self, session: Fingerprint, backend: &str) -> (Vec<String>, Arc<Notify>) {
         let mut known = self.lock();
         let known = known.of(session);
-        let own = known.subscribed.iter().filter(|(of, _)| **of == *backend);
-        let own = own.map(|(_, uri)| uri.clone()).collect();
-        (own, Arc::clone(&known.resubscribed))
+        (known.wants(backend), Arc::clone(&known.resubscribed))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    fn wants(&self, backend: &str) -> Vec<String> {
+        let own = self.subscribed.iter().filter(|(of, _)| **of == *backend);
+        own.map(|(_, uri)| uri.clone()).collect()
     }
 }
 
@@ -325,20 +346,35 @@ impl Drop for Open {
 impl Listening {
     /// Claims the stream of a session; `None` if somebody listens already.
     pub(super) fn new(runtime: &Arc<Runtime>, session: Fingerprint) -> Option<Self> {
-        let taken = std::mem::replace(&mut runtime.sessions.lock().of(session).listened, true);
-        if taken {
-            return None;
+        let over = Arc::new(Notify::new());
+        {
+            let mut known = runtime.sessions.lock();
+            let known = known.of(session);
+            if std::mem::replace(&mut known.listened, true) {
+                return None;
+            }
+            known.over = Some(Arc::clone(&over));
+            if known.ended {
+                over.notify_one();
+            }
         }
         runtime.metrics.tools.recent.listened(session, true);
         Some(Self {
             runtime: Arc::clone(runtime),
             session,
+            over,
         })
+    }
+
+    /// Waits until the client ends the session.
+    pub(super) async fn over(&self) {
+        self.over.notified().await;
     }
 
     fn close(&self) {
         if let Some(known) = self.runtime.sessions.lock().sessions.get_mut(&self.session) {
             known.listened = false;
+            known.over = None;
         }
         let metrics = &self.runtime.metrics.tools;
         metrics.recent.listened(self.session, false);

@@ -63,7 +63,13 @@ pub(super) async fn serve(
         return once(&answer, request, asked.params).await;
     }
     if let Method::Resource(resource @ (Resource::Subscribe | Resource::Unsubscribe)) = method {
-        return Ok(subscribed(turn, request, &asked, resource));
+        // Whoever serves its stream asks the backend for it.
+        let upstream = Request {
+            params: Some(asked.params),
+            ..request.clone()
+        };
+        wanted(turn, backend, &upstream, resource);
+        return Ok(Said::message(request.answer(json::empty()).to_raw()));
     }
     let open = Open::new(&turn.runtime, turn.fingerprint, &request.id, &backend.name);
     tokio::select! {
@@ -147,7 +153,13 @@ async fn once(
         method: request.method.clone(),
         params: Some(params),
     });
-    asked(answer, &upstream).await?.said(answer, request)
+    let followed = asked(answer, &upstream).await?;
+    if let (true, Some(Method::Resource(resource)), Message::Request(upstream)) =
+        (followed.is_result(), Method::find(answer.method), &upstream)
+    {
+        wanted(answer.turn, answer.backend, upstream, resource);
+    }
+    followed.said(answer, request)
 }
 
 /// Returns what came of asking the backend this, within its time.
@@ -200,13 +212,16 @@ const MAX_ROUNDS: u32 = 16;
 /// How long to wait, the longer the more often, before a backend is asked again that wanted to know nothing.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Takes note of what a client with a session wants to be told; whoever serves its stream asks the backend for it.
-fn subscribed(turn: &Turn, request: &Request, asked: &Asked<'_>, resource: Resource) -> Said {
-    let params = Object::parse(&asked.params).unwrap_or_default();
+/// Takes note of what a client with a session wants to be told by `backend`, which it asks for like this.
+fn wanted(turn: &Turn, backend: &Backend, upstream: &Request, resource: Resource) {
+    let params = upstream.object().unwrap_or_default();
+    let is_wanted = match resource {
+        Resource::Read => return,
+        Resource::Subscribe => true,
+        Resource::Unsubscribe => false,
+    };
     if let Some(own) = params.text("uri") {
-        let wanted = resource == Resource::Subscribe;
         let sessions = &turn.runtime.sessions;
-        sessions.subscribe(turn.fingerprint, &asked.backend.name, &own, wanted);
+        sessions.subscribe(turn.fingerprint, &backend.name, &own, is_wanted);
     }
-    Said::message(request.answer(json::empty()).to_raw())
 }

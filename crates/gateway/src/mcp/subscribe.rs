@@ -155,7 +155,7 @@ impl Source<'_> {
         for uri in &self.filter.uris {
             let mut params = Object::default();
             params.set("uri", json::raw(uri));
-            let request = own_request("tollgate-subscribe", "resources/subscribe", Some(params.to_raw()));
+            let request = own_request("resources/subscribe", Some(params.to_raw()));
             turn.ask(self.backend, Ask::Post(&Message::Request(request)), limit)
                 .await?;
         }
@@ -214,8 +214,7 @@ pub(super) async fn hand_on(turn: &Turn, backend: &Backend, events: &mut Events,
 /// Begins to listen to a backend without sessions; returns once it has said that it tells.
 pub(super) async fn listen(turn: &Turn, backend: &Backend, filter: &Filter) -> Result<Box<Events>, Failure> {
     let fail = |reason: &str| Failure::new(&backend.name, Fault::BadReply, reason);
-    let id = format!("tollgate-listen-{:08x}", fastrand::u32(..));
-    let request = own_request(&id, subscription::LISTEN, Some(filter.to_raw()));
+    let request = own_request(subscription::LISTEN, Some(filter.to_raw()));
     let limit = backend.list_timeout;
     let reply = turn
         .ask(backend, Ask::Post(&Message::Request(request)), limit)

@@ -63,14 +63,7 @@ pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<
     if ticket.starts_with(PING) || ticket.starts_with(CHANGED) {
         return Ok(());
     }
-    let redeemed = turn
-        .runtime
-        .sessions
-        .tokens()
-        .tickets
-        .redeem(&turn.token, &ticket);
-    let (backend, own) = redeemed.ok_or_else(invalid)?;
-    let backend = turn.route.backend(backend).ok_or_else(invalid)?;
+    let (backend, own) = turn.redeem(&ticket).ok_or_else(invalid)?;
     if is_modern(turn.entry(&backend.name).as_ref()) {
         // It was asked on behalf of a backend that has given its question as a result.
         let name = json::text(&own).ok_or_else(invalid)?.into_owned();
@@ -114,14 +107,7 @@ async fn progressed(turn: &Turn, mut notification: Notification) -> Result<(), B
     let params = notification.params.take().ok_or_else(invalid)?;
     let mut params = Object::parse(&params).ok_or_else(invalid)?;
     let ticket = params.text("progressToken").ok_or_else(invalid)?.into_owned();
-    let redeemed = turn
-        .runtime
-        .sessions
-        .tokens()
-        .tickets
-        .redeem(&turn.token, &ticket);
-    let (backend, own) = redeemed.ok_or_else(invalid)?;
-    let backend = turn.route.backend(backend).ok_or_else(invalid)?;
+    let (backend, own) = turn.redeem(&ticket).ok_or_else(invalid)?;
     params.set("progressToken", own);
     notification.params = Some(params.to_raw());
     let told = turn.tell(backend, &Message::Notification(notification)).await;

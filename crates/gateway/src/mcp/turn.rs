@@ -6,7 +6,7 @@ use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, HeaderValue};
 use mcp::{
     Capabilities, Id, Level, List, Message, Notification, Request, RpcError, Session, Version, event::Place,
-    modern::About, rewrite::Naming, session::Entry,
+    modern::About, rewrite::Naming, session::Entry, ticket::Tickets,
 };
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::{
     call::{Ask, Caller, Failure, Fault, Reply, is_modern},
     errand, line, peers,
     refused::Refused,
-    repeat,
+    repeat, restore,
     sessions::{Fingerprint, Open, fingerprint, now},
     who::Who,
 };
@@ -48,6 +48,12 @@ pub(super) struct Turn {
     pub(super) session: Session,
     /// What the client says with each request, if it keeps no session.
     pub(super) own: Option<Own>,
+    /// What it says beside in the request that opens its session.
+    pub(super) opening: Option<Arc<RawValue>>,
+    /// Where in a stream the client goes on, if it says so with a message.
+    pub(super) last: Option<Arc<Place>>,
+    /// Whether the client can be told anything before the answer.
+    pub(super) hears: bool,
     /// Where it is noted what is done.
     pub(super) account: Shared,
     /// Labels of metrics that headers and the message became.
@@ -162,6 +168,8 @@ impl Turn {
                 level: self.own.as_ref().and_then(|own| own.level),
             },
             modern: self.is_modern(),
+            opening: self.opening.as_deref(),
+            last: self.last(backend),
             repeated: Vec::new(),
             position: self.account.position(),
         }
@@ -210,7 +218,7 @@ impl Turn {
         self.account
             .called(&backend.name, "", answered.as_ref().err().map(Failure::kind));
         let failure = match errand::settle(unanswered, answered) {
-            Err(failure) if failure.lost && !entry.session.is_empty() => failure,
+            Err(failure) if failure.lost && !entry.session.is_empty() && outlives(ask) => failure,
             Err(failure) if failure.fault == Fault::Timeout => {
                 if let Ask::Post(Message::Request(request)) = ask {
                     errand::give_up(self, backend, &request.id, None);
@@ -234,6 +242,10 @@ impl Turn {
     /// Opens the session of `entry`, which `backend` has lost, anew; returns what is known of it then.
     async fn reopened(&self, backend: &Backend, entry: &Entry, limit: Duration) -> Option<Entry> {
         let sessions = &self.runtime.sessions;
+        // It is over there because it is over here.
+        if sessions.is_ended(&self.fingerprint) {
+            return None;
+        }
         // What clients without sessions have in common waits for nobody.
         let joining = (!self.is_modern()).then(|| sessions.joining(self.fingerprint, &backend.name));
         let _joining = match &joining {
@@ -254,6 +266,7 @@ impl Turn {
         if self.is_modern() {
             peers::replace(self, backend, opened).await;
         } else {
+            restore::all(self, backend, &entry).await;
             sessions.heal(self.fingerprint, entry.clone());
         }
         Some(entry)
@@ -282,7 +295,35 @@ impl Turn {
     /// Returns what the client sees in place of an id or token of `backend`.
     pub(super) fn ticket(&self, backend: &str, value: &RawValue) -> Id {
         let tokens = self.runtime.sessions.tokens();
-        Id::text(&tokens.tickets.issue(&self.token, backend, value))
+        Id::text(&tokens.tickets.issue(&self.asked_in(backend), backend, value))
+    }
+
+    /// Returns the backend and its own id or token for what the client sees in its place.
+    pub(super) fn redeem(&self, ticket: &str) -> Option<(&Backend, Box<RawValue>)> {
+        let session = self.asked_in(Tickets::backend(ticket)?);
+        let tokens = self.runtime.sessions.tokens();
+        let (backend, own) = tokens.tickets.redeem(&session, ticket)?;
+        Some((self.route.backend(backend)?, own))
+    }
+
+    /// Names the session in which `backend` asks: ours, and its own, in another of which the same id means something else.
+    fn asked_in(&self, backend: &str) -> String {
+        let own = self.entry(backend).map(|entry| entry.session);
+        format!("{}\n{}", self.token, own.unwrap_or_default())
+    }
+
+    /// Returns the event of `backend` after which the client says that it goes on with this message.
+    fn last(&self, backend: &Backend) -> Option<&str> {
+        let event = match self.last.as_deref()? {
+            Place::All(events) => {
+                let own = events.iter().find(|(name, _)| **name == *backend.name);
+                own.map(|(_, event)| event)?
+            }
+            Place::Answer {
+                backend: name, event, ..
+            } => (**name == *backend.name).then_some(event)?,
+        };
+        (!event.is_empty()).then_some(event)
     }
 
     /// Returns whether the client can come back for the rest of an answer.
@@ -291,10 +332,19 @@ impl Turn {
     }
 }
 
-/// Returns a request of the gateway's own.
-pub(super) fn own_request(id: &str, method: &str, params: Option<Box<RawValue>>) -> Request {
+/// Returns whether what is asked means the same in another session of its backend. A place in a stream does not, nor does
+/// an answer: there it could be taken for that to another question.
+fn outlives(ask: Ask<'_>) -> bool {
+    match ask {
+        Ask::Get(Some(_)) | Ask::Post(Message::Response(_)) => false,
+        Ask::Get(None) | Ask::Delete | Ask::Post(Message::Request(_) | Message::Notification(_)) => true,
+    }
+}
+
+/// Returns a request of the gateway's own, under an id that no other has: several may be open in one session.
+pub(super) fn own_request(method: &str, params: Option<Box<RawValue>>) -> Request {
     Request {
-        id: Id::text(id),
+        id: Id::text(&format!("tollgate-{:016x}", fastrand::u64(..))),
         method: method.to_owned(),
         params,
     }

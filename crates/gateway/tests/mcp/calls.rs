@@ -188,6 +188,26 @@ async fn servers_ask_and_clients_answer() {
     assert_eq!(other.requests().len(), 2, "only who asked is answered");
 }
 
+/// Whoever takes no stream cannot be asked, and the server need not wait for it.
+#[tokio::test]
+async fn clients_that_take_no_stream_are_not_asked() {
+    let gate = Gate::new();
+    let upstream = talking(&gate).await;
+    let served = open(&[("talk", &upstream)]).await;
+    let mut client = Client::connect(served.address).await;
+    let call = request(5, "tools/call", &json!({ "name": "talk__x" }));
+    let headers = [&[("accept", "application/json")], &*served.headers()].concat();
+    client.post(PATH, &headers, &call).await.expect("sent");
+    let told = upstream.received(4).await;
+    assert_eq!(
+        (&told[3].json()["id"], &told[3].json()["error"]["code"]),
+        (&json!(7), &json!(-32601))
+    );
+    gate.open();
+    let answer = client.answer().await.expect("a reply").json();
+    assert_eq!(answer["result"], json!({ "content": [] }), "{answer}");
+}
+
 /// A server could do what it is asked without an id, past everything that decides about it.
 #[tokio::test]
 async fn requests_without_an_id_reach_nobody() {
@@ -206,7 +226,10 @@ async fn requests_without_an_id_reach_nobody() {
     let taken = served
         .send(&notification("notifications/new", &json!({ "a": 1 })))
         .await;
-    assert_eq!(taken.status, 202);
+    assert_eq!(
+        (taken.status, taken.header("mcp-session-id")),
+        (202, served.session.as_str())
+    );
     let told = upstream.received(3).await;
     assert_eq!(told.len(), 3, "what is one is handed on");
     assert_eq!(told[2].json()["method"], "notifications/new");

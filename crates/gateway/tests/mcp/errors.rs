@@ -45,6 +45,8 @@ async fn refusals_are_errors_of_the_protocol() {
     check("POST", &[json], list, 400, -32600).await;
     let unknown = check("POST", &[json, ("mcp-session-id", "x")], list, 404, -32001).await;
     assert_eq!(unknown.json()["id"], "a");
+    // That comes before whatever else is wrong with a message.
+    check("POST", &[json, ("mcp-session-id", "x")], "{", 404, -32001).await;
     // One that is no text is not missing: whoever sends it opens another.
     check("POST", &[json, ("mcp-session-id", "\u{e9}")], list, 404, -32001).await;
     check(

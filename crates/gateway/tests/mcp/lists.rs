@@ -1,11 +1,11 @@
 //! Lists of several servers as one.
 
 use serde_json::{Value, json};
-use testkit::{Reply, Upstream};
+use testkit::{Gate, Reply, Upstream};
 
 use crate::{
     served::{open, plain, serve, snapshot},
-    server::{echo, result, start, start_with, tool},
+    server::{echo, event, result, start, start_with, tool},
 };
 
 fn names(result: &Value, list: &str) -> Vec<String> {
@@ -162,6 +162,123 @@ async fn without_prefixes_the_first_to_have_a_name_keeps_it() {
     }
     let unknown = read("shop:third").await;
     assert_eq!(unknown["error"]["data"]["uri"], "shop:third");
+}
+
+/// One server is no exception: what has its prefix is found unless it is called so.
+#[tokio::test]
+async fn prefixed_names_are_known_without_prefixes() {
+    for mode in ["never", "conditional"] {
+        let only = start(
+            "only",
+            Box::new(|_, message| {
+                let name = message["params"]["name"].clone();
+                Some(match message["method"].as_str()? {
+                    "tools/list" => result(message, json!({ "tools": [tool("a"), tool("only__b")] })),
+                    "tools/call" => result(message, json!({ "content": [], "name": name })),
+                    "resources/list" => {
+                        result(message, json!({ "resources": [{ "uri": "u:a", "name": "a" }] }))
+                    }
+                    "resources/templates/list" => result(message, json!({ "resourceTemplates": [] })),
+                    "resources/read" => {
+                        let contents = json!([{ "uri": message["params"]["uri"], "text": "" }]);
+                        result(message, json!({ "contents": contents }))
+                    }
+                    _ => return None,
+                })
+            }),
+        )
+        .await;
+        let mut served = serve(snapshot(
+            &format!("  toolNamePrefix: {mode}"),
+            &plain(&[("only", &only)]),
+        ))
+        .await;
+        served.open().await;
+        for (name, own) in [
+            ("only__a", "a"),
+            ("a", "a"),
+            ("only__b", "only__b"),
+            ("x__y", "x__y"),
+        ] {
+            assert_eq!(served.call(name).await["result"]["name"], own, "{mode} {name}");
+        }
+        for (uri, own) in [("only+u:a", "u:a"), ("u:a", "u:a"), ("git+ssh:a", "git+ssh:a")] {
+            let read = served.ask("resources/read", json!({ "uri": uri })).await;
+            assert_eq!(read["result"]["contents"][0]["uri"], own, "{mode} {uri}");
+        }
+    }
+}
+
+/// Servers tell requests of one session apart by their ids.
+#[tokio::test]
+async fn lists_that_the_gateway_asks_for_have_ids_of_their_own() {
+    let gate = Gate::new();
+    let slow = async |name: &'static str| {
+        let gate = gate.clone();
+        let list = move |_: &testkit::upstream::Received, message: &Value| {
+            (message["method"] == "tools/list").then(|| {
+                let list = json!({ "jsonrpc": "2.0", "id": message["id"],
+                    "result": { "tools": [tool(name)] } })
+                .to_string();
+                let length = list.len().to_string();
+                let headers = [
+                    ("content-type", "application/json"),
+                    ("content-length", length.as_str()),
+                ];
+                Reply::new().wait(&gate).head(200, &headers).raw(list)
+            })
+        };
+        start(name, Box::new(list)).await
+    };
+    let (one, two) = (slow("one").await, slow("two").await);
+    let backends = plain(&[("one", &one), ("two", &two)]);
+    let mut served = serve(snapshot("  toolNamePrefix: never", &backends)).await;
+    served.open().await;
+    let both = async { tokio::join!(served.call("one"), served.call("two")) };
+    let open = async {
+        let asked = one.received(4).await;
+        gate.open();
+        asked
+    };
+    let (_, asked) = tokio::join!(both, open);
+    let ids: Vec<Value> = asked[2..4]
+        .iter()
+        .map(|asked| asked.json()["id"].clone())
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+}
+
+/// What a server asks while the gateway looks for a name cannot be told to anybody, and the server is told so.
+#[tokio::test]
+async fn servers_that_ask_while_names_are_looked_for_are_not_kept_waiting() {
+    let gate = Gate::new();
+    let waits = gate.clone();
+    let list = move |_: &testkit::upstream::Received, message: &Value| {
+        let ask = json!({ "jsonrpc": "2.0", "id": "r", "method": "roots/list" });
+        let list = json!({ "jsonrpc": "2.0", "id": message["id"], "result": { "tools": [tool("a")] } });
+        match message["method"].as_str()? {
+            "tools/list" => {
+                let reply = Reply::stream().frame(event("", &ask)).wait(&waits);
+                Some(reply.frame(event("", &list)).end())
+            }
+            "tools/call" => Some(result(message, json!({ "content": [] }))),
+            _ => None,
+        }
+    };
+    let (one, two) = (start("one", Box::new(list)).await, echo("two").await);
+    let backends = plain(&[("one", &one), ("two", &two)]);
+    let mut served = serve(snapshot("  toolNamePrefix: never", &backends)).await;
+    served.open().await;
+    let declined = async {
+        let told = one.received(4).await;
+        assert_eq!(
+            (&told[3].json()["id"], &told[3].json()["error"]["code"]),
+            (&json!("r"), &json!(-32601))
+        );
+        gate.open();
+    };
+    let (called, ()) = tokio::join!(served.call("a"), declined);
+    assert_eq!(called["result"], json!({ "content": [] }), "{called}");
 }
 
 #[tokio::test]

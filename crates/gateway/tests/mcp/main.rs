@@ -7,6 +7,7 @@ mod calls;
 mod errors;
 mod failures;
 mod guarded;
+mod healed;
 mod issued;
 mod lasting;
 mod lent;

@@ -1,10 +1,10 @@
 //! Answers that break off and are taken up again (revision 2025-11-25, "Resumability and Redelivery").
 
 use serde_json::{Value, json};
-use testkit::{Reply, Upstream};
+use testkit::{Reply, Upstream, client};
 
 use crate::{
-    served::{data, id, request, serve, snapshot},
+    served::{PATH, data, id, request, serve, snapshot},
     server::{answer, echo, event, start},
 };
 
@@ -61,6 +61,44 @@ async fn clients_come_back_for_the_rest() {
         other.requests().iter().all(|request| request.method == "POST"),
         "only who answered is asked"
     );
+}
+
+/// Where it goes on a client may say with a message too: each server is told its own part, and no other.
+#[tokio::test]
+async fn messages_may_say_where_they_go_on() {
+    let (upstream, other) = (polled().await, echo("other").await);
+    let backends = [("polled", upstream.address(), ""), ("other", other.address(), "")];
+    let mut served = serve(snapshot("", &backends)).await;
+    served.open_with("2025-11-25").await;
+    let call = request(5, "tools/call", &json!({ "name": "polled__x" }));
+    let begun = served.send(&call).await;
+    let place = id(&begun.frames()[1]).to_owned();
+    for (name, upstream, expected) in [("polled__x", &upstream, "41"), ("other__echo", &other, "")] {
+        let headers = [&*served.headers(), &[("last-event-id", &*place)]].concat();
+        let call = request(6, "tools/call", &json!({ "name": name }));
+        let answer = client::post(served.address, PATH, &headers, &call).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let sent = upstream.requests().pop().expect("the call");
+        assert_eq!(sent.header("last-event-id"), expected, "{name}");
+    }
+    let headers = [&*served.headers(), &[("last-event-id", "e1.x")]].concat();
+    let refused = client::post(served.address, PATH, &headers, &call).await;
+    assert_eq!(refused.status, 400);
+}
+
+/// An error in a stream would be an answer to nothing.
+#[tokio::test]
+async fn what_cannot_be_gone_on_with_is_refused() {
+    let (upstream, other) = (polled().await, echo("other").await);
+    let backends = [("polled", upstream.address(), ""), ("other", other.address(), "")];
+    let mut served = serve(snapshot("", &backends)).await;
+    served.open_with("2025-11-25").await;
+    let call = request(5, "tools/call", &json!({ "name": "polled__x" }));
+    let begun = served.send(&call).await;
+    let place = id(&begun.frames()[1]).to_owned();
+    drop(upstream);
+    let mut rest = served.listen(&[("last-event-id", &place)]).await;
+    assert_eq!(rest.head().await.expect("a head").status, 502);
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use testkit::{Reply, client};
 
 use crate::{
-    served::{PATH, open, plain, request, serve, snapshot},
-    server::{answer, echo, echoed, start, start_with},
+    served::{PATH, notification, open, plain, request, serve, snapshot},
+    server::{answer, echo, echoed, event, start, start_with},
 };
 
 #[tokio::test]
@@ -33,6 +33,74 @@ async fn a_session_is_opened_with_every_server() {
         assert_eq!(initialize.header("mcp-session-id"), "");
         assert_eq!(initialized.json()["method"], "notifications/initialized");
         assert!(initialized.header("mcp-session-id").starts_with("s-"));
+    }
+}
+
+/// What is beside what the specification names crosses as well.
+#[tokio::test]
+async fn what_clients_say_beside_reaches_every_server() {
+    let (one, two) = (echo("one").await, echo("two").await);
+    let served = serve(snapshot("", &plain(&[("one", &one), ("two", &two)]))).await;
+    let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {},
+        "clientInfo": { "name": "test", "version": "1" }, "_meta": { "a.b/c": 1.50 } });
+    assert_eq!(served.send(&request(0, "initialize", &params)).await.status, 200);
+    for upstream in [one, two] {
+        let initialize = upstream.requests().swap_remove(0).json();
+        assert_eq!(initialize["params"]["_meta"], params["_meta"], "{initialize}");
+    }
+}
+
+/// Servers differ in how they answer, and in how they say that they have taken note of it.
+#[tokio::test]
+async fn sessions_are_opened_whatever_the_answers_look_like() {
+    let dresses: [(&str, fn(&Value) -> String); 3] = [
+        ("application/json", |done| format!("\u{feff} {done}")),
+        ("text/plain", |done| event("", done)),
+        ("text/event-stream", |done| {
+            let log = notification("notifications/message", &json!({ "level": "info", "data": 1 }));
+            format!(
+                ": hello\n\n{}id: 1\ndata: \n\n{}",
+                event("", &log),
+                event("", done)
+            )
+        }),
+    ];
+    for (kind, dress) in dresses {
+        for taken in [200, 202, 204] {
+            let upstream = start(
+                "one",
+                Box::new(move |received, message| match message["method"].as_str() {
+                    Some("initialize") => {
+                        let result = json!({ "protocolVersion": "2025-06-18", "capabilities": { "tools": {} },
+                            "serverInfo": { "name": "one", "version": "1" } });
+                        let headers = [("content-type", kind), ("mcp-session-id", "s")];
+                        Some(Reply::whole(200, &headers, &dress(&answer(message, result))))
+                    }
+                    Some("notifications/initialized") => Some(Reply::whole(taken, &[], "")),
+                    _ if received.header("mcp-session-id") != "s" => Some(Reply::whole(404, &[], "")),
+                    _ => echoed(message),
+                }),
+            )
+            .await;
+            let served = open(&[("one", &upstream)]).await;
+            let called = served.call("one__echo").await;
+            assert_eq!(called["error"], Value::Null, "{kind} {taken} {called}");
+        }
+    }
+}
+
+/// What changes with the client is every server's business.
+#[tokio::test]
+async fn changed_roots_are_told_to_every_server() {
+    let (one, two) = (echo("one").await, echo("two").await);
+    let served = open(&[("one", &one), ("two", &two)]).await;
+    let changed = notification(
+        "notifications/roots/list_changed",
+        &json!({ "_meta": { "a": 1.0 } }),
+    );
+    assert_eq!(served.send(&changed).await.status, 202);
+    for upstream in [one, two] {
+        assert_eq!(upstream.received(3).await[2].json(), changed);
     }
 }
 
@@ -239,6 +307,11 @@ async fn the_oldest_revision_may_send_several_messages_at_once() {
         .collect();
     assert_eq!(ids, [1, 2, 3]);
     assert_eq!(answers[2]["error"]["code"], -32601);
+    // What need not be answered does not spoil the rest.
+    let late = json!({ "jsonrpc": "2.0", "id": "7__i__one__0", "result": {} });
+    let answers = served.send(&json!([late, request(4, "ping", &json!({}))])).await;
+    assert_eq!((answers.status, &answers.json()[0]["id"]), (200, &json!(4)));
+    assert_eq!(served.send(&json!([late])).await.status, 400);
 }
 
 #[tokio::test]

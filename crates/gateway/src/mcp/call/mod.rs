@@ -17,6 +17,7 @@ use config::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use mcp::{Message, Version, modern::About, session::Entry};
 use policy::traffic::retry;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::{sessions::Fingerprint, stdio};
@@ -83,6 +84,10 @@ pub(super) struct Caller<'a> {
     pub(super) about: About<'a>,
     /// Whether the client keeps none either.
     pub(super) modern: bool,
+    /// The `_meta` of the request that opens the client's session, while it is served.
+    pub(super) opening: Option<&'a RawValue>,
+    /// Its event after which the client goes on with a message, where it says so.
+    pub(super) last: Option<&'a str>,
     /// Arguments that headers repeat, where the client does not send these headers itself.
     pub(super) repeated: Vec<(String, String)>,
     /// Where the call stands, where there are traces; otherwise what the client says of it is sent on.

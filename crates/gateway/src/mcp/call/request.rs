@@ -46,6 +46,7 @@ impl Caller<'_> {
             Ask::Post(message) => {
                 headers.insert(header::CONTENT_TYPE, JSON);
                 headers.insert(header::ACCEPT, BOTH);
+                self.go_on(self.last, &mut headers)?;
                 if is_modern(entry) {
                     self.repeat(message, &mut headers)
                         .ok_or_else(|| self.unfit("what headers repeat"))?;
@@ -54,11 +55,7 @@ impl Caller<'_> {
             }
             Ask::Get(last) => {
                 headers.insert(header::ACCEPT, EVENTS);
-                if let Some(last) = last {
-                    let last =
-                        HeaderValue::try_from(last).map_err(|_| self.unfit("the id of its last event"))?;
-                    headers.insert(LAST_EVENT, last);
-                }
+                self.go_on(last, &mut headers)?;
                 (Method::GET, Bytes::new())
             }
             Ask::Delete => (Method::DELETE, Bytes::new()),
@@ -108,6 +105,15 @@ impl Caller<'_> {
             }
         }
         headers
+    }
+
+    /// Says after which event a stream goes on, if it does.
+    fn go_on(&self, last: Option<&str>, headers: &mut HeaderMap) -> Result<(), Failure> {
+        if let Some(last) = last {
+            let last = HeaderValue::try_from(last).map_err(|_| self.unfit("the id of its last event"))?;
+            headers.insert(LAST_EVENT, last);
+        }
+        Ok(())
     }
 
     /// Adds what the backend is configured to be sent; returns its path, which may hold its key.
