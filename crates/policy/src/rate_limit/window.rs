@@ -5,7 +5,7 @@
 //! months have their real length and days begin at midnight there. And they may slide: then as much of the window
 //! before counts as the present one has not come to yet, as if that had been used evenly.
 
-use jiff::{Timestamp, ToSpan as _, Unit as Round, Zoned, civil, tz::TimeZone};
+use jiff::{Timestamp, ToSpan as _, Zoned, civil, tz::TimeZone};
 
 use super::spec::Unit;
 
@@ -154,18 +154,8 @@ fn of_calendar(unit: Unit, zone: &TimeZone, now: u64) -> Option<Span> {
     let now = now.to_zoned(zone.clone());
     let today = now.date();
     let begin = |date: civil::Date| date.to_zoned(zone.clone()).ok();
-    let clock = |smallest, length| {
-        let down = jiff::ZonedRound::new()
-            .smallest(smallest)
-            .mode(jiff::RoundMode::Trunc);
-        let start = now.round(down).ok()?;
-        let end = start.checked_add(length).ok()?;
-        Some((start, end))
-    };
     let (start, end) = match unit {
-        Unit::Second => clock(Round::Second, 1.second())?,
-        Unit::Minute => clock(Round::Minute, 1.minute())?,
-        Unit::Hour => clock(Round::Hour, 1.hour())?,
+        Unit::Second | Unit::Minute | Unit::Hour => return of_clock(unit, zone, now.timestamp()),
         Unit::Day => (begin(today)?, begin(today.tomorrow().ok()?)?),
         Unit::Week => {
             let into = i64::from(today.weekday().to_monday_zero_offset());
@@ -185,6 +175,29 @@ fn of_calendar(unit: Unit, zone: &TimeZone, now: u64) -> Option<Span> {
     Some(Span {
         start: second(&start)?,
         end: second(&end)?,
+    })
+}
+
+/// Returns the window by the clock of `zone`. Where that is put forward or back by a part of an hour, the hour ends there
+/// and another one begins.
+fn of_clock(unit: Unit, zone: &TimeZone, now: Timestamp) -> Option<Span> {
+    let length = i64::try_from(seconds(unit)).ok()?;
+    let offset = zone.to_offset(now);
+    let second = now.as_second();
+    let start = second - (second + i64::from(offset.seconds())).rem_euclid(length);
+    let (mut start, mut end) = (start, start + length);
+    let differs = |second| Timestamp::from_second(second).is_ok_and(|at| zone.to_offset(at) != offset);
+    if differs(start) {
+        let last = zone.preceding(Timestamp::from_second(second + 1).ok()?).next();
+        start = last.map_or(start, |change| change.timestamp().as_second().max(start));
+    }
+    if differs(end - 1) {
+        let next = zone.following(now).next();
+        end = next.map_or(end, |change| change.timestamp().as_second().min(end));
+    }
+    Some(Span {
+        start: u64::try_from(start).ok()?,
+        end: u64::try_from(end).ok()?,
     })
 }
 
@@ -266,5 +279,56 @@ mod tests {
             "2026-12-31T23:00:00Z",
         );
         assert!(zone("Europe/Atlantis").is_err());
+    }
+
+    /// Whatever clocks do: every second is in one window, windows follow one another, and none is empty.
+    #[test]
+    fn windows_follow_one_another_where_clocks_change() {
+        const UNITS: [Unit; 7] = [
+            Unit::Second,
+            Unit::Minute,
+            Unit::Hour,
+            Unit::Day,
+            Unit::Week,
+            Unit::Month,
+            Unit::Year,
+        ];
+        // Halves of hours, midnights that are not there or there twice, a day that was left out.
+        for name in [
+            "Europe/Berlin",
+            "Australia/Lord_Howe",
+            "America/Havana",
+            "Africa/Cairo",
+            "Asia/Beirut",
+            "America/Sao_Paulo",
+            "Pacific/Apia",
+            "Africa/Casablanca",
+            "Asia/Kathmandu",
+        ] {
+            let zone = zone(name).expect("a zone");
+            let from: Timestamp = "2010-01-01T00:00:00Z".parse().expect("a time");
+            for change in zone.following(from).take(24) {
+                let change = u64::try_from(change.timestamp().as_second()).expect("after the epoch");
+                for step in 0..=96 {
+                    let now = change - 86_400 + step * 1800 + 7;
+                    for unit in UNITS {
+                        let window = Window::calendar(unit, zone.clone());
+                        let span = window.at(now);
+                        assert!(
+                            (span.start..span.end).contains(&now),
+                            "{name} {unit:?} {now} {span:?}"
+                        );
+                        for same in [span.start, span.end - 1] {
+                            assert_eq!(window.at(same), span, "{name} {unit:?} {now}");
+                        }
+                        assert_eq!(
+                            window.at(span.end).start,
+                            span.end,
+                            "{name} {unit:?} {now} {span:?}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }
