@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName};
 use serde::Serialize;
 
 use super::AccessLogError;
+use crate::cost::expression::is_too_deep;
 
 /// The longest expression that is read.
 const MAX_LENGTH: usize = 4096;
@@ -62,7 +63,7 @@ impl Condition {
         if let Some(name) = present(source) {
             return Ok(Condition::Present(name));
         }
-        if source.len() > MAX_LENGTH {
+        if source.len() > MAX_LENGTH || is_too_deep(source) {
             return Err(malformed("it is too long"));
         }
         let program = Program::compile(source).map_err(|error| {

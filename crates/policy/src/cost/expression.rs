@@ -10,6 +10,10 @@ use super::{Subject, prices::Money};
 /// The longest expression that is read.
 const MAX_LENGTH: usize = 4096;
 
+/// The most operators of an expression: each may lie within another one, and what is too deep for the stack ends the
+/// process.
+const MAX_OPERATORS: usize = 512;
+
 /// An expression that has been compiled and tried.
 #[derive(Clone)]
 pub struct Expression {
@@ -39,6 +43,10 @@ impl Expression {
     pub fn parse(source: &str) -> Result<Self, ExpressionError> {
         if source.trim().is_empty() || source.len() > MAX_LENGTH {
             let message = format!("expected 1 to {MAX_LENGTH} bytes");
+            return Err(ExpressionError::Malformed(message));
+        }
+        if is_too_deep(source) {
+            let message = format!("expected at most {MAX_OPERATORS} operators");
             return Err(ExpressionError::Malformed(message));
         }
         let program = Program::compile(source).map_err(|error| {
@@ -93,6 +101,14 @@ impl Expression {
         let result = self.program.execute(&context);
         number(result.map_err(|error| ExpressionError::Failed(error.to_string()))?)
     }
+}
+
+/// Returns whether an expression has so many operators that it may be too deep to be run.
+pub(crate) fn is_too_deep(source: &str) -> bool {
+    let operators = source
+        .bytes()
+        .filter(|byte| matches!(byte, b'+' | b'-' | b'*' | b'/' | b'%' | b'.' | b'['));
+    operators.count() > MAX_OPERATORS
 }
 
 fn number(value: Value) -> Result<u64, ExpressionError> {

@@ -250,6 +250,9 @@ mod tests {
             assert!(parsed.is_err(), "{cel}: {parsed:?}");
         }
         assert!(Price::parse(&cost("k", CostKind::Cel, None)).is_err());
+        let deep = vec!["1u"; 1300].join("+");
+        let error = Price::parse(&cost("k", CostKind::Cel, Some(&deep))).expect_err("too deep");
+        assert!(error.to_string().contains("512 operators"), "{error}");
     }
 
     #[test]
