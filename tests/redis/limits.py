@@ -105,10 +105,44 @@ def a_pause_stalls_nobody_and_loses_nothing(cluster):
     cluster.refuses_closed()
     cluster.redis.signal(signal.SIGCONT)
     cluster.wait_shared()
-    # What was under way when it began is booked once; what was let through without a claim is not booked, unless
-    # its claim was carried out after all and is given back when it is due.
-    until("what was used is booked", lambda: cluster.redis.used("paused")[0] == 30 * TOKENS)
+    # What was under way when it began is booked once. What was let through without a claim is not booked, and claims
+    # that were carried out when their requests had given up hold nothing.
+    cluster.settled("paused", 30 * TOKENS)
+    until("nothing is held", lambda: cluster.redis.used("meanwhile")[1] == 0)
     return f"slowest of 60 requests: {slowest * 1000:.0f} ms"
+
+
+def what_there_is_no_room_for_is_booked_later(cluster):
+    Upstream.gate.clear()
+    (used, _), held = cluster.redis.used("wide"), Upstream.held
+    before = cluster.begin("wide", 30)
+    until("all are under way", lambda: Upstream.held == held + 30)
+    cluster.redis.ask("CONFIG", "SET", "maxmemory", "1")
+    Upstream.gate.set()
+    answers = [future.result() for future in before]
+    assert statuses(answers) == {200: 30}, statuses(answers)
+    until("redis refuses", lambda: "errorstat_OOM" in cluster.redis.ask("INFO", "errorstats"))
+    cluster.redis.ask("CONFIG", "SET", "maxmemory", "0")
+    cluster.settled("wide", used + 30 * TOKENS)
+    return f"{30 * TOKENS} tokens"
+
+
+def who_holds_for_longer_is_not_forgotten(cluster):
+    """Two routes to one quota, whose requests may take a second and an hour."""
+    Upstream.gate.clear()
+    held = Upstream.held
+    long = cluster.begin("long", 1)
+    until("the long one is under way", lambda: Upstream.held == held + 1)
+    short = cluster.begin("short", 1)
+    until("both are under way", lambda: Upstream.held == held + 2)
+    [key] = cluster.redis.ask("KEYS", "ai-gateway-quota_*_both_*:held")
+    dues = [int(due) for due in cluster.redis.ask("HKEYS", key)]
+    expires = int(cluster.redis.ask("EXPIRETIME", key))
+    Upstream.gate.set()
+    assert statuses([future.result() for future in long + short]) == {200: 2}
+    assert len(dues) == 2 and expires == max(dues), (dues, expires)
+    cluster.settled("both", 2 * TOKENS)
+    return f"{max(dues) - min(dues)} s apart"
 
 
 def a_kill_stalls_nobody(cluster):
@@ -134,6 +168,8 @@ def main(binary, config):
         what_is_asked_for_often_is_taken_ahead,
         the_limit_holds,
         a_pause_stalls_nobody_and_loses_nothing,
+        what_there_is_no_room_for_is_booked_later,
+        who_holds_for_longer_is_not_forgotten,
         a_kill_stalls_nobody,
     ]
     with tempfile.TemporaryDirectory() as folder:

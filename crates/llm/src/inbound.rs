@@ -50,14 +50,24 @@ pub struct Inbound {
 pub struct Estimate {
     /// Of its prompt.
     pub input: u64,
-    /// Of its answer at most, where the client says so.
+    /// Of each of its answers at most, where the client says so.
     pub output: Option<u64>,
+    /// How many answers it wants to choose from beyond one.
+    pub more: u64,
 }
 
-#[derive(serde::Deserialize)]
+impl Estimate {
+    /// Returns how many tokens all of its answers have that have `each`.
+    pub fn of_answers(&self, each: u64) -> u64 {
+        each.saturating_mul(self.more.saturating_add(1))
+    }
+}
+
+#[derive(Clone, Copy, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct GenerationConfig {
-    #[serde(rename = "maxOutputTokens")]
     max_output_tokens: Option<u64>,
+    candidate_count: Option<u64>,
 }
 
 /// The most bytes of a request whose tokens are told by its length alone.
@@ -166,14 +176,13 @@ impl Inbound {
     /// Returns about how many tokens the prompt has, and how many the answer may have, where the client says so.
     pub fn estimate(&self) -> Estimate {
         let written = |key| self.shallow.read::<u64>(key).ok().flatten();
-        let of_gemini = || {
-            let config = self.shallow.read::<GenerationConfig>("generationConfig");
-            config.ok().flatten()?.max_output_tokens
-        };
+        let of_gemini = self.shallow.read::<GenerationConfig>("generationConfig");
+        let of_gemini = of_gemini.ok().flatten().unwrap_or_default();
+        let answers = written("n").max(written("best_of")).or(of_gemini.candidate_count);
         let output = written("max_completion_tokens")
             .or_else(|| written("max_tokens"))
             .or_else(|| written("max_output_tokens"))
-            .or_else(of_gemini);
+            .or(of_gemini.max_output_tokens);
         let length = self.len() as u64;
         Estimate {
             // What is long may hold pictures, which are fewer tokens than bytes.
@@ -183,6 +192,7 @@ impl Inbound {
                 document::estimate::tokens(&self.shallow)
             },
             output,
+            more: answers.unwrap_or(1).saturating_sub(1),
         }
     }
 

@@ -18,7 +18,7 @@ use policy::{
     },
 };
 
-use super::{Notes, ordered, parameters::GATEWAY_CONFIG, schemas::PRICES, target};
+use super::{Notes, ordered, parameters::GATEWAY_CONFIG, schemas::PRICES, target, unreadable};
 use crate::{
     Key, Resources, Severity,
     kind::{AI, AIGatewayRoute, GatewayConfig, QuotaPolicy},
@@ -93,12 +93,12 @@ fn priced(config: &Declared<GatewayConfig>) -> Option<Result<Prices, PricesError
     Some(Prices::parse(written))
 }
 
-/// Returns the GatewayConfig of a route: that of the first of its Gateways that has one.
+/// Returns the GatewayConfig of a route: that of the first of its Gateways that has one. What is well-formed of it holds
+/// although something else is not: limits would not find what they charge.
 pub(super) fn config<'r>(
     resources: &'r Resources,
     key: &Key,
     route: &AIGatewayRoute,
-    notes: &Notes,
 ) -> Option<&'r Declared<GatewayConfig>> {
     if resources.gateway_configs.is_empty() {
         return None;
@@ -107,14 +107,12 @@ pub(super) fn config<'r>(
         let gateway = target(parent.namespace.as_deref(), &parent.name, &key.namespace);
         let declared = resources.gateways.get(&gateway)?;
         let name = declared.metadata.annotations.get(GATEWAY_CONFIG)?;
-        let config = Key::new(&gateway.namespace, name);
-        let accepted = notes.accepts("GatewayConfig", &config);
-        resources.gateway_configs.get(&config).filter(|_| accepted)
+        resources.gateway_configs.get(&Key::new(&gateway.namespace, name))
     });
     configs.next()
 }
 
-/// Returns the quotas, by AIServiceBackend.
+/// Returns the quotas, by AIServiceBackend. Where a policy was not read, it may have limited any backend of its namespace.
 pub(super) fn quotas(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, Arc<Quota>> {
     let mut quotas: BTreeMap<Key, Quota> = BTreeMap::new();
     let asked = LazyCell::new(|| asked(resources));
@@ -158,6 +156,14 @@ pub(super) fn quotas(resources: &Resources, notes: &mut Notes) -> BTreeMap<Key, 
             for (field, message) in said {
                 notes.refuse(QUOTA, key, "Invalid", field, message);
             }
+        }
+    }
+    for backend in resources.ai_service_backends.keys() {
+        if unreadable(resources, QUOTA, &backend.namespace) {
+            quotas
+                .entry(backend.clone())
+                .or_default()
+                .close(&backend.namespace);
         }
     }
     let quotas = quotas.into_iter();

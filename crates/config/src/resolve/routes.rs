@@ -176,7 +176,7 @@ pub(super) fn uncounted(kind: &'static str, key: &Key, rule: &snapshot::Rule, no
             .is_none_or(|costs| costs.price(cost).is_none())
         {
             let message = format!(
-                "{} charges \"{cost}\", which is not counted here: the rule limits nothing",
+                "{} charges \"{cost}\", which is not counted here: answers count nothing",
                 traffic.policy
             );
             let field = (kind == KIND).then_some("spec.llmRequestCosts");
@@ -301,7 +301,7 @@ fn sources(
     Sources {
         references,
         filters: Vec::new(),
-        config: metering::config(reach.resources, key, route, notes).cloned(),
+        config: metering::config(reach.resources, key, route).cloned(),
     }
 }
 

@@ -30,7 +30,12 @@ impl Default for Memory {
 
 impl Store for Memory {
     fn admit<'a>(&'a self, claims: &'a mut [Claim], now: u64) -> Admitting<'a> {
-        Admitting::Known(Some(self.lock().admit(claims, now)))
+        let states = self.lock().admit(claims, now);
+        for (claim, _) in claims.iter_mut().zip(&states).filter(|(_, state)| state.unknown) {
+            // Nothing is to be given back of a counter that comes to be meanwhile.
+            claim.hold = 0;
+        }
+        Admitting::Known(Some(Ok(states)))
     }
 
     fn settle(&self, settlements: Vec<Settlement>, now: u64) {

@@ -9,7 +9,7 @@ use policy::{
     cost::Subject,
     rate_limit::{
         Claims, Ticket, Told,
-        store::{self, Entry, State, Store, StoreError},
+        store::{self, Entry, State, Store, Vote},
         switch::Failure,
     },
 };
@@ -47,7 +47,7 @@ pub(crate) enum Denied {
         /// What the client is told of what is left.
         told: Option<Told>,
     },
-    /// The counters of a rule that fails closed cannot be asked.
+    /// The counters of a rule that fails closed cannot be asked, or the rule could not be read.
     Unknown {
         /// The rule's id.
         rule: String,
@@ -84,6 +84,10 @@ impl Limiter {
     /// # Errors
     /// If a limit is used up, or cannot be asked and fails closed.
     pub(crate) async fn admit(&self, claims: Claims, tells: bool, now: u64) -> Result<Admitted, Denied> {
+        if let Some(rule) = &claims.unread {
+            let rule = rule.to_string();
+            return Err(Denied::Unknown { rule });
+        }
         if claims.is_empty() {
             return Ok(Admitted::default());
         }
@@ -91,19 +95,17 @@ impl Limiter {
             return Self::ask(&self.local, claims, tells, now).await;
         };
         let (local, shared) = claims.split();
-        let mut admitted = Self::ask(&self.local, local, tells, now).await?;
-        match Self::ask(redis, shared, tells, now).await {
-            Ok(also) => {
-                admitted.ticket.append(also.ticket);
-                admitted.told = tighter(admitted.told, also.told);
-                admitted.unasked.extend(also.unasked);
-                Ok(admitted)
-            }
-            Err(denied) => {
-                self.settle(admitted.ticket, None, now);
-                Err(denied)
-            }
-        }
+        let mut local = Held {
+            limiter: self,
+            admitted: Self::ask(&self.local, local, tells, now).await?,
+            now,
+        };
+        let also = Self::ask(redis, shared, tells, now).await?;
+        let mut admitted = std::mem::take(&mut local.admitted);
+        admitted.ticket.append(also.ticket);
+        admitted.told = tighter(admitted.told, also.told);
+        admitted.unasked.extend(also.unasked);
+        Ok(admitted)
     }
 
     /// Books what a request has cost, nothing if it was not served.
@@ -140,16 +142,54 @@ impl Limiter {
         }
         let states = match store.admit(&mut claims.claims, now).await {
             Ok(states) => states,
-            Err(error) => return unknown(&claims, error),
+            Err(error) => {
+                debug!(%error, "limits cannot be asked");
+                return Ok(Admitted {
+                    unasked: unasked(&claims, None)?,
+                    ..Admitted::default()
+                });
+            }
         };
-        if store::decide(&claims.claims, states.iter().map(|state| state.over)) {
-            return Ok(Admitted {
-                told: if tells { claims.told(&states, now) } else { None },
-                ticket: claims.ticket(),
-                unasked: Vec::new(),
-            });
+        if !store::decide(&claims.claims, states.iter().map(|state| state.over)) {
+            return Err(denied(&claims, &states, now));
         }
-        Err(denied(&claims, &states, now))
+        let unasked = unasked(&claims, Some(&states));
+        let told = if tells { claims.told(&states, now) } else { None };
+        let ticket = claims.ticket();
+        match unasked {
+            Ok(unasked) => Ok(Admitted {
+                ticket,
+                told,
+                unasked,
+            }),
+            Err(denied) => {
+                let (mut held, shared) = ticket.settle(None, now);
+                held.extend(shared);
+                store.settle(held, now);
+                Err(denied)
+            }
+        }
+    }
+}
+
+/// What is held in one store while the other is asked. It is given back where that one refuses, and where nobody waits
+/// for its answer any longer.
+struct Held<'a> {
+    limiter: &'a Limiter,
+    admitted: Admitted,
+    now: u64,
+}
+
+impl Held<'_> {
+    fn give_back(&mut self) {
+        let ticket = std::mem::take(&mut self.admitted.ticket);
+        self.limiter.settle(ticket, None, self.now);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -165,24 +205,22 @@ fn denied(claims: &Claims, states: &[State], now: u64) -> Denied {
     }
 }
 
-/// Returns what becomes of a request whose counters cannot be asked.
-fn unknown(claims: &Claims, error: StoreError) -> Result<Admitted, Denied> {
-    let mut asked = claims.claims.iter().zip(&claims.askers);
-    let closed = asked.find(|(_, asker)| asker.failure == Failure::Closed);
-    debug!(%error, closed = closed.is_some(), "limits cannot be asked");
-    match closed {
-        Some((claim, _)) => Err(Denied::Unknown {
-            rule: claim.rule.to_string(),
-        }),
-        None => Ok(Admitted {
-            unasked: claims
-                .claims
-                .iter()
-                .map(|claim| Arc::clone(&claim.rule))
-                .collect(),
-            ..Admitted::default()
-        }),
+/// Returns the ids of the rules that let a request through whose counters cannot be asked: those that `states` says so
+/// of, or all of them without any.
+fn unasked(claims: &Claims, states: Option<&[State]>) -> Result<Vec<Arc<str>>, Denied> {
+    let is_unknown =
+        |place: usize| states.is_none_or(|states| states.get(place).is_some_and(|state| state.unknown));
+    let asked = claims.claims.iter().zip(&claims.askers).enumerate();
+    let mut rules = Vec::new();
+    for (_, (claim, asker)) in asked.filter(|(place, _)| is_unknown(*place)) {
+        // What only counts refuses nobody.
+        if asker.failure == Failure::Closed && claim.vote != Vote::Never {
+            let rule = claim.rule.to_string();
+            return Err(Denied::Unknown { rule });
+        }
+        rules.push(Arc::clone(&claim.rule));
     }
+    Ok(rules)
 }
 
 /// Returns the counters as a document.
@@ -206,7 +244,8 @@ pub(crate) fn usage(limiter: &Limiter, now: u64) -> Value {
     usage
 }
 
-fn tighter(one: Option<Told>, other: Option<Told>) -> Option<Told> {
+/// Returns of what less is left.
+pub(crate) fn tighter(one: Option<Told>, other: Option<Told>) -> Option<Told> {
     match (one, other) {
         (Some(one), Some(other)) if one.remaining <= other.remaining => Some(one),
         (one, None) => one,

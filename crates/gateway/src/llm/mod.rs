@@ -16,7 +16,10 @@ use std::{sync::Arc, time::Duration};
 use config::snapshot::{Candidate, Rule};
 use http::{HeaderMap, header};
 use llm::{ApiError, ErrorKind};
-use policy::traffic::{Lossy, Naming};
+use policy::{
+    rate_limit::Told,
+    traffic::{Lossy, Naming},
+};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -64,12 +67,13 @@ pub(crate) async fn serve(
     }
     let told = meter::open(ctx, rule, asked, &client_headers).await?;
     let mut answer = attempts(ctx, rule, asked, client_headers).await;
-    if let Some(told) = told {
-        let headers = match &mut answer {
-            Ok(answer) => &mut answer.headers,
-            Err(refusal) => &mut refusal.headers,
-        };
-        meter::tell(told, headers);
+    if let Some(told) = meter::told(ctx, told) {
+        match &mut answer {
+            Ok(answer) => meter::tell(told, &mut answer.headers),
+            // A quota that has refused it says itself how little is left.
+            Err(refusal) if exhausted(refusal) => {}
+            Err(refusal) => meter::tell(told, &mut refusal.headers),
+        }
     }
     answer
 }
@@ -149,7 +153,7 @@ async fn attempts(
         if let Err(refusal) = meter::attempt(ctx, rule, choice.candidate, asked, &client_headers).await {
             debug!(candidate = %choice.candidate.id, "quota is used up");
             order.leave_out(&choice);
-            exhausted = Some(refusal);
+            exhausted = Some(sooner(exhausted, refusal));
             continue;
         }
         let within = limits(ctx, rule, asked, deadline, order.has_more());
@@ -198,6 +202,20 @@ async fn attempts(
         return Ok(Answer::json(document));
     }
     told(ctx, worst, exhausted)
+}
+
+/// Returns whether a quota refuses a request, and tells the client what is left of it.
+fn exhausted(refusal: &Refusal) -> bool {
+    refusal.headers.contains_key(Told::HEADER)
+}
+
+/// Returns which of two refusals of quotas is over first: then somebody can serve the request.
+fn sooner(one: Option<Box<Refusal>>, other: Box<Refusal>) -> Box<Refusal> {
+    let wait = |refusal: &Refusal| refusal.error.retry_after.unwrap_or(u64::MAX);
+    match one {
+        Some(one) if wait(&one) <= wait(&other) => one,
+        Some(_) | None => other,
+    }
 }
 
 /// Returns what a client is told where nobody has answered: what the attempts came to, or else what kept them from being made.

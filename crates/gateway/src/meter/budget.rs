@@ -24,6 +24,9 @@ use crate::{
 /// For so many tokens more is held at a time.
 const STEP: u64 = 256;
 
+/// So many tokens before the end of what is held more is asked for: pieces of a stream hold several.
+const AHEAD: u64 = 8;
+
 /// What an answer may still use.
 pub(crate) struct Budget {
     runtime: Arc<Runtime>,
@@ -66,11 +69,12 @@ impl Budget {
                 }
             }
             let said = observed.said.tokens().max(observed.usage.output.unwrap_or(0));
-            if said < self.until || observed.complete {
+            if said.saturating_add(AHEAD) < self.until || observed.complete {
                 return None;
             }
-            self.until = said + STEP;
-            let most = facts.meter.as_ref().and_then(|meter| meter.estimate.output);
+            self.until = said.saturating_add(STEP);
+            let estimate = facts.meter.as_ref().map(|meter| meter.estimate);
+            let most = estimate.and_then(|estimate| Some(estimate.of_answers(estimate.output?)));
             // Who says how long an answer may be is not sent a longer one: nothing is to be held beyond that.
             let until = most
                 .filter(|most| *most >= said)

@@ -25,7 +25,7 @@ use self::spent::{Spent, writes};
 use crate::{
     ctx::Ctx,
     facts::{Attempted, Facts, Outcome},
-    limit::{Admitted, Denied},
+    limit::{Admitted, Denied, tighter},
     llm::Asked,
     refusal::Refusal,
     telemetry::quotas::{Check, Decision},
@@ -51,6 +51,8 @@ pub(crate) struct Meter {
     attempt: Ticket,
     /// What the upstream that is being asked costs in money, where that is known.
     prices: Option<Arc<Prices>>,
+    /// What the client is told of what is left of the quota of the upstream that is being asked.
+    told: Option<Told>,
     /// Where quotas have led the request; `None` if none was asked.
     decision: Option<Decision>,
     /// Whether being asked is all that it is charged for, whatever comes of it.
@@ -122,6 +124,7 @@ pub(crate) async fn open(
         ticket: Ticket::default(),
         attempt: Ticket::default(),
         prices: None,
+        told: None,
         decision: None,
         asked: false,
     }));
@@ -198,6 +201,7 @@ pub(crate) async fn attempt(
         return Ok(());
     };
     let before = std::mem::take(&mut meter.attempt);
+    meter.told = None;
     let usage = meter.estimate;
     ctx.runtime.limiter.settle(before, None, now);
     let Some((backend, quota)) = quota(candidate) else {
@@ -211,7 +215,7 @@ pub(crate) async fn attempt(
     // A quota is the same whatever rule led there: no key of one names it.
     let request = request(ctx, rule, "", (Some(candidate), model), headers, &usage);
     let claims = quota.claims(model, &request);
-    let admitted = ctx.runtime.limiter.admit(claims, false, now).await;
+    let admitted = ctx.runtime.limiter.admit(claims, true, now).await;
     let check = match &admitted {
         Ok(admitted) if admitted.unasked.is_empty() => Check::Allowed,
         Err(Denied::Over { .. }) => Check::Exhausted,
@@ -229,9 +233,17 @@ pub(crate) async fn attempt(
     unasked(ctx, &admitted);
     if let Some(meter) = &mut ctx.facts.meter {
         meter.attempt = admitted.ticket;
+        meter.told = admitted.told;
         meter.prices = prices(rule, candidate, model).cloned();
     }
     Ok(())
+}
+
+/// Returns what the client of an answer is told, where so much is left of the limits of its rule: that, or what is left of
+/// the quota of the upstream that has answered, if that is less.
+pub(crate) fn told(ctx: &mut Ctx, of_limits: Option<Told>) -> Option<Told> {
+    let meter = ctx.facts.meter.as_mut();
+    tighter(of_limits, meter.and_then(|meter| meter.told.take()))
 }
 
 /// Puts what is left of limits into the headers of an answer.
@@ -255,6 +267,7 @@ impl Meter {
             ticket,
             attempt,
             prices,
+            told: _,
             decision,
             asked,
         } = self;
@@ -347,7 +360,7 @@ fn expected(ctx: &Ctx, estimate: Estimate) -> Usage {
         .is_some_and(|endpoint| writes(endpoint.operation));
     Usage {
         input: Some(estimate.input),
-        output: writes.then(|| estimate.output.unwrap_or(DEFAULT_OUTPUT)),
+        output: writes.then(|| estimate.of_answers(estimate.output.unwrap_or(DEFAULT_OUTPUT))),
         ..Usage::default()
     }
 }

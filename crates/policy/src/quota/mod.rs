@@ -61,7 +61,7 @@ pub struct Owner<'a> {
 pub type Fault = (String, String);
 
 impl Quota {
-    /// Adds the quota of the whole backend; there is room for one.
+    /// Adds the quota of the whole backend; there is room for one. One with a fault lets nobody through.
     ///
     /// # Errors
     /// What is wrong with it, or that there is one already.
@@ -72,64 +72,42 @@ impl Quota {
                 "the backend has a quota of another policy".to_owned(),
             ));
         }
-        let price = price(written.cost_expression.as_deref(), "costExpression")?;
-        let bucket = bucket(&written.quota, "quota", owner, 0)?;
-        let prefix = format!("{DOMAIN}_backend_name_{}_", owner.backend);
         let id = format!("{}/service/{}", owner.policy, owner.backend);
-        let rule = Rule::of_quota(id, prefix, Selectors::none(""), bucket, price);
-        self.service.push(dressed(rule, owner, Vote::Must, 0));
-        Ok(())
+        let (rule, fault) = match service(owner, written, id.clone()) {
+            Ok(rule) => (rule, None),
+            Err(fault) => (Rule::unread(id), Some(fault)),
+        };
+        self.service.push(rule);
+        fault.map_or(Ok(()), Err)
     }
 
-    /// Adds the quota of one model; there is room for one of each.
+    /// Adds the quota of one model; there is room for one of each. One with a fault lets nobody through.
     ///
     /// # Errors
     /// What is wrong with it, or that there is one already.
     pub fn limit(&mut self, owner: Owner<'_>, written: &PerModelQuota) -> Result<(), Fault> {
         let PerModelQuota { model_name, quota } = written;
         if self.models.iter().any(|model| model.name == *model_name) {
-            let message = format!("model \"{model_name}\" has a quota of another policy");
+            let message = format!("model \"{model_name}\" has a quota already");
             return Err(("modelName".to_owned(), message));
         }
-        let QuotaMode::Shared = quota.mode.unwrap_or_default();
-        let vote = match owner.together {
-            Together::Any => Vote::Any,
-            Together::All => Vote::Must,
+        let (rules, fault) = match buckets(owner, model_name, quota) {
+            Ok(rules) => (rules, None),
+            Err(fault) => {
+                let id = format!("{}/{}/{model_name}/default", owner.policy, owner.backend);
+                (vec![Rule::unread(id)], Some(fault))
+            }
         };
-        let price = price(quota.cost_expression.as_deref(), "quota.costExpression")?;
-        let prefix = format!(
-            "{DOMAIN}_backend_name_{}_model_name_override_{model_name}_",
-            owner.backend
-        );
-        let mut rules = Vec::new();
-        for (index, rule) in quota.bucket_rules.iter().enumerate() {
-            let field = format!("quota.bucketRules[{index}]");
-            let bucket = bucket(&rule.quota, &format!("{field}.quota"), owner, index)?;
-            let selectors =
-                selectors(index, rule).map_err(|(at, message)| (format!("{field}.{at}"), message))?;
-            let id = format!("{}/{}/{model_name}/rule/{index}", owner.policy, owner.backend);
-            let limit = Rule::of_quota(id, prefix.clone(), selectors, bucket, price.clone());
-            let vote = if rule.shadow_mode == Some(true) {
-                Vote::Never
-            } else {
-                vote
-            };
-            rules.push(dressed(limit, owner, vote, index));
-        }
-        if let Some(written) = &quota.default_bucket {
-            rules.push(default_bucket(
-                owner,
-                quota,
-                written,
-                (model_name, prefix, price),
-                vote,
-            )?);
-        }
         self.models.push(Model {
             name: model_name.clone(),
             rules,
         });
-        Ok(())
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Lets nobody through: a policy of `namespace` could not be read.
+    pub fn close(&mut self, namespace: &str) {
+        self.service.push(Rule::unread(format!("{namespace}/unread")));
     }
 
     /// Returns all limits, the one of the whole backend first.
@@ -147,6 +125,53 @@ impl Quota {
         }
         claims
     }
+}
+
+/// Returns the limit of a whole backend, called `id`.
+fn service(owner: Owner<'_>, written: &ServiceQuota, id: String) -> Result<Rule, Fault> {
+    let price = price(written.cost_expression.as_deref(), "costExpression")?;
+    let bucket = bucket(&written.quota, "quota", owner, 0)?;
+    let prefix = format!("{DOMAIN}_backend_name_{}_", owner.backend);
+    let rule = Rule::of_quota(id, prefix, Selectors::none(""), bucket, price);
+    Ok(dressed(rule, owner, Vote::Must, 0))
+}
+
+/// Returns the limits of one model: of its rules, and the one of all.
+fn buckets(owner: Owner<'_>, model_name: &str, quota: &ModelQuota) -> Result<Vec<Rule>, Fault> {
+    let QuotaMode::Shared = quota.mode.unwrap_or_default();
+    let vote = match owner.together {
+        Together::Any => Vote::Any,
+        Together::All => Vote::Must,
+    };
+    let price = price(quota.cost_expression.as_deref(), "quota.costExpression")?;
+    let prefix = format!(
+        "{DOMAIN}_backend_name_{}_model_name_override_{model_name}_",
+        owner.backend
+    );
+    let mut rules = Vec::new();
+    for (index, rule) in quota.bucket_rules.iter().enumerate() {
+        let field = format!("quota.bucketRules[{index}]");
+        let bucket = bucket(&rule.quota, &format!("{field}.quota"), owner, index)?;
+        let selectors = selectors(index, rule).map_err(|(at, message)| (format!("{field}.{at}"), message))?;
+        let id = format!("{}/{}/{model_name}/rule/{index}", owner.policy, owner.backend);
+        let limit = Rule::of_quota(id, prefix.clone(), selectors, bucket, price.clone());
+        let vote = if rule.shadow_mode == Some(true) {
+            Vote::Never
+        } else {
+            vote
+        };
+        rules.push(dressed(limit, owner, vote, index));
+    }
+    if let Some(written) = &quota.default_bucket {
+        rules.push(default_bucket(
+            owner,
+            quota,
+            written,
+            (model_name, prefix, price),
+            vote,
+        )?);
+    }
+    Ok(rules)
 }
 
 fn default_bucket(

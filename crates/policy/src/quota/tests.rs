@@ -81,7 +81,7 @@ impl Client {
             due: self.now + 60,
         };
         let claims = self.quota.claims(model, &request);
-        let states = self.ledger.admit(&claims.claims, self.now).expect("room");
+        let states = self.ledger.admit(&claims.claims, self.now);
         let admitted = store::decide(&claims.claims, states.iter().map(|state| state.over));
         if admitted {
             for settlement in claims.ticket().settle(Some(&subject), self.now).1 {

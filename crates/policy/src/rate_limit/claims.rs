@@ -19,6 +19,8 @@ pub struct Claims {
     pub claims: Vec<Claim>,
     /// The rules that ask.
     pub askers: Vec<Asker>,
+    /// The id of a rule that could not be read: what it would ask is not known, and the request is not let through.
+    pub unread: Option<Arc<str>>,
 }
 
 /// What a rule that makes a claim says of it.
@@ -147,17 +149,19 @@ pub struct Told {
 }
 
 impl Told {
+    /// The header that is there wherever a client is told what is left.
+    pub const HEADER: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+
     /// Returns the headers and their values.
     pub fn headers(self) -> [(HeaderName, HeaderValue); 3] {
         [
-            (LIMIT_HEADER, self.limit),
+            (Self::HEADER, self.limit),
             (REMAINING_HEADER, self.remaining.into()),
             (RESET_HEADER, self.reset.into()),
         ]
     }
 }
 
-const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 

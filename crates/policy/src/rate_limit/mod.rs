@@ -67,6 +67,8 @@ pub struct Rule {
     response: Option<Amount>,
     mode: Mode,
     vote: Vote,
+    /// Whether it could not be read, so that nobody is known to be within it.
+    unread: bool,
 }
 
 /// How the keys of a rule begin.
@@ -140,7 +142,7 @@ enum Charge {
 
 impl Limits {
     /// Reads the limits of `policy`, which is `namespace/name`; what is wrong comes with the field that it is
-    /// about. A rule with a fault is left out.
+    /// about. A rule with a fault lets nobody through.
     pub fn parse(policy: &str, spec: &RateLimit, switches: &Switches) -> (Self, Vec<(String, String)>) {
         let mut faults = Vec::new();
         let mut limits = Self {
@@ -153,14 +155,14 @@ impl Limits {
             for (index, rule) in global.rules.iter().enumerate() {
                 let shared = rule.shared.or(global.shared).unwrap_or(false);
                 let parsed = Rule::parse(policy, index, rule, (shared, false), switches);
-                limits.take("global", index, parsed, &mut faults);
+                limits.take(policy, ("global", "rule"), index, parsed, &mut faults);
             }
         }
         if let Some(local) = spec.local.as_ref().filter(|_| wants(RateLimitType::Local)) {
             for (index, rule) in local.rules.iter().enumerate() {
                 let shared = rule.shared.unwrap_or(false);
                 let parsed = Rule::parse(policy, index, rule, (shared, true), switches);
-                limits.take("local", index, parsed, &mut faults);
+                limits.take(policy, ("local", "local"), index, parsed, &mut faults);
             }
         }
         (limits, faults)
@@ -168,14 +170,18 @@ impl Limits {
 
     fn take(
         &mut self,
-        kind: &str,
+        policy: &str,
+        (kind, place): (&str, &str),
         index: usize,
         parsed: Result<Rule, (String, String)>,
         faults: &mut Vec<(String, String)>,
     ) {
         match parsed {
             Ok(rule) => self.rules.push(rule),
-            Err((field, message)) => faults.push((format!("{kind}.rules[{index}].{field}"), message)),
+            Err((field, message)) => {
+                self.rules.push(Rule::unread(format!("{policy}/{place}/{index}")));
+                faults.push((format!("{kind}.rules[{index}].{field}"), message));
+            }
         }
     }
 
@@ -197,7 +203,8 @@ impl Rule {
         switches: &Switches,
     ) -> Result<Self, (String, String)> {
         let selectors = Selectors::parse(index, &written.client_selectors)?;
-        let id = format!("{policy}/rule/{index}");
+        let place = if local { "local" } else { "rule" };
+        let id = format!("{policy}/{place}/{index}");
         let Cost { request, response } = written.cost.clone().unwrap_or_default();
         let request = request.map(|cost| amount(&cost, "cost.request")).transpose()?;
         let response = response.map(|cost| amount(&cost, "cost.response")).transpose()?;
@@ -208,12 +215,7 @@ impl Rule {
             Prefix::Route
         };
         Ok(Self {
-            id: if local {
-                format!("{policy}/local/{index}")
-            } else {
-                id
-            }
-            .into(),
+            id: id.into(),
             local,
             failure: switches.failure.of(index).unwrap_or_default(),
             prefix,
@@ -229,7 +231,17 @@ impl Rule {
             } else {
                 Vote::Must
             },
+            unread: false,
         })
+    }
+
+    /// Returns a limit that could not be read and lets nobody through.
+    pub fn unread(id: String) -> Self {
+        let bucket = (0, Window::fixed(Unit::Second));
+        Self {
+            unread: true,
+            ..Self::of_quota(id, String::new(), Selectors::default(), bucket, Price::Total)
+        }
     }
 
     /// Returns a limit that charges `price` for each answer, under keys that begin with `prefix`.
@@ -253,6 +265,7 @@ impl Rule {
             response: Some(Amount::Price(price)),
             mode: Mode::Reserve,
             vote: Vote::Must,
+            unread: false,
         }
     }
 
@@ -266,22 +279,24 @@ impl Rule {
         }
     }
 
-    /// Adds what the rule asks for `request`; nothing if it is not for it, or if a number that it counts is not
-    /// known.
+    /// Adds what the rule asks for `request`; nothing if it is not for it, or if the number is not known that a request
+    /// counts when it arrives.
     pub fn claim(&self, request: &Request<'_>, claims: &mut Claims) {
+        if self.unread {
+            claims.unread.get_or_insert_with(|| Arc::clone(&self.id));
+            return;
+        }
         let Some(key) = self.key(request) else {
             return;
         };
         let Some(charge) = self.request.known(request) else {
             return;
         };
-        let response = match &self.response {
-            Some(response) => match response.charge(request) {
-                Some(charge) => Some(charge),
-                None => return,
-            },
-            None => None,
-        };
+        // Where it is not known what an answer costs, the request counts all the same.
+        let response = self
+            .response
+            .as_ref()
+            .and_then(|response| response.charge(request));
         let (limit, window) = self.limit(request);
         let hold = match (self.mode.manner(), &response) {
             (Manner::Reserve, Some(response)) => {
@@ -319,7 +334,9 @@ impl Rule {
             Prefix::Fixed(prefix) => key.push_str(prefix),
             Prefix::Route => {
                 let Request { listener, rule, .. } = *request;
-                for part in [listener, "_", rule, "_", rule, "_"] {
+                // A rule at the same place that all gateways share may be counted beside it.
+                let local = if self.local { "local_" } else { "" };
+                for part in [local, listener, "_", rule, "_", rule, "_"] {
                     key.push_str(part);
                 }
             }
@@ -332,7 +349,7 @@ impl Rule {
     fn limit(&self, request: &Request<'_>) -> (u64, Window) {
         let own = self.dynamic.as_ref().and_then(|name| {
             let found = name.of(request.subject.metadata)?;
-            let limit = number(found.get("requests_per_unit")?)?;
+            let limit = number(found.get("requests_per_unit")?, u64::from(u32::MAX))?;
             let unit = unit(found.get("unit")?.as_str()?)?;
             Some((limit, self.window.with(unit)))
         });
@@ -352,7 +369,7 @@ impl Amount {
     fn known(&self, request: &Request<'_>) -> Option<u64> {
         match self {
             Amount::Number(number) => Some(*number),
-            Amount::Metadata(name) => number(name.of(request.subject.metadata)?),
+            Amount::Metadata(name) => number(name.of(request.subject.metadata)?, MAX_NUMBER),
             Amount::Cost(_) | Amount::Price(_) => None,
         }
     }
@@ -392,13 +409,13 @@ fn amount(written: &CostFrom, field: &str) -> Result<Amount, (String, String)> {
     }
 }
 
-/// Returns a number that may be counted: 0 to a thousand million.
-fn number(value: &Value) -> Option<u64> {
+/// Returns a whole number from 0 to `max`.
+fn number(value: &Value, max: u64) -> Option<u64> {
     let number = value.as_u64().or_else(|| {
         let number = value.as_f64()?;
-        (number.fract() == 0.0 && (0.0..=MAX_NUMBER as f64).contains(&number)).then_some(number as u64)
+        (number.fract() == 0.0 && (0.0..=max as f64).contains(&number)).then_some(number as u64)
     });
-    number.filter(|number| *number <= MAX_NUMBER)
+    number.filter(|number| *number <= max)
 }
 
 fn unit(written: &str) -> Option<Unit> {

@@ -3,8 +3,9 @@
 //! What a selector finds becomes part of the counter's key, in the words of the compatibility specification
 //! ("Descriptor construction"), so that counters that are there already go on.
 
-use std::{fmt::Write as _, hash::Hasher as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, HeaderName, Method, Uri};
 use regex::Regex;
 
@@ -19,6 +20,19 @@ const MODEL: &str = "x-ai-eg-model";
 
 /// The longest value that is part of a key as it is.
 const MAX_VALUE: usize = 256;
+
+/// Headers that hold secrets of clients, whose values are no part of a key: keys are shown, and read by others.
+const SECRET_HEADERS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "cookie",
+];
+
+/// Parameters that hold them.
+const SECRET_PARAMS: &[&str] = &["key", "api_key", "api-key", "access_token"];
 
 /// What is known of a request.
 #[derive(Clone, Copy)]
@@ -200,11 +214,12 @@ impl Condition {
         match &self.test {
             Test::Header(name, wanted) => {
                 let value = header(subject, name);
-                self.value(wanted, value.as_deref(), key)
+                let secret = SECRET_HEADERS.contains(&name.as_str());
+                self.value(wanted, value.as_deref(), secret, key)
             }
             Test::Param(name, wanted) => {
                 let value = param(subject.uri, name);
-                self.value(wanted, value, key)
+                self.value(wanted, value, SECRET_PARAMS.contains(&name.as_str()), key)
             }
             Test::Method(methods) => {
                 let mut methods = methods.iter();
@@ -231,8 +246,12 @@ impl Condition {
         }
     }
 
-    fn value(&self, wanted: &Wanted, value: Option<&str>, key: &mut String) -> Option<()> {
+    fn value(&self, wanted: &Wanted, value: Option<&str>, secret: bool, key: &mut String) -> Option<()> {
         let held = match (wanted, value) {
+            (Wanted::Distinct, Some(value)) if secret => {
+                push(key, &self.entry, &digested("", value));
+                return Some(());
+            }
             (Wanted::Distinct, Some(value)) => {
                 push(key, &self.entry, &shortened(value));
                 return Some(());
@@ -269,16 +288,27 @@ fn shortened(value: &str) -> String {
     if value.len() <= MAX_VALUE {
         return value.to_owned();
     }
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(value.as_bytes());
     let end = value.floor_char_boundary(MAX_VALUE / 2);
-    let begin = value.get(..end).unwrap_or_default();
-    format!("{begin}~{:016x}", hasher.finish())
+    digested(value.get(..end).unwrap_or_default(), value)
 }
+
+/// Returns what stands for a value, after `begin`: the same in every gateway that shares its counters, whatever its
+/// version.
+fn digested(begin: &str, value: &str) -> String {
+    let mut text = format!("{begin}~");
+    for byte in digest(&SHA256, value.as_bytes()).as_ref().iter().take(DIGEST) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// So many bytes of a digest tell values apart.
+const DIGEST: usize = 16;
 
 fn header(subject: &Subject<'_>, name: &HeaderName) -> Option<String> {
     if name == MODEL {
-        return Some(subject.model.to_owned());
+        return Some(subject.model.to_owned()).filter(|model| !model.is_empty());
     }
     let mut values = subject.headers.get_all(name).iter();
     let mut joined = String::from_utf8_lossy(values.next()?.as_bytes()).into_owned();
@@ -506,5 +536,43 @@ mod tests {
         let short = shortened(&long);
         assert!(short.len() < MAX_VALUE, "{}", short.len());
         assert_ne!(short, shortened(&format!("{long}x")));
+        // Gateways of all versions find the same counter.
+        let end = short.rsplit_once('~').map(|(_, end)| end);
+        assert_eq!(end, Some("32a68de04e8003da4b7108452356afde"));
+    }
+
+    /// What a client proves itself with is told apart, and shown nowhere.
+    #[test]
+    fn secrets_are_no_part_of_keys() {
+        let key = |written: Value, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", value.parse().expect("a value"));
+            let uri: Uri = format!("/v1/models?key={value}").parse().expect("a path");
+            let subject = Subject {
+                headers: &headers,
+                model: "",
+                method: &Method::POST,
+                uri: &uri,
+                address: None,
+                metadata: &Metadata::new(),
+            };
+            let mut key = String::new();
+            let found = selectors(written)
+                .expect("well-formed")
+                .select(&subject, &mut key);
+            found.map(|()| key)
+        };
+        for written in [
+            json!([{ "headers": [{ "name": "Authorization", "type": "Distinct" }] }]),
+            json!([{ "queryParams": [{ "name": "key", "type": "Distinct" }] }]),
+        ] {
+            let one = key(written.clone(), "sk-1").expect("a key");
+            assert!(!one.contains("sk-1"), "{one}");
+            assert_eq!(Some(&one), key(written.clone(), "sk-1").as_ref());
+            assert_ne!(Some(&one), key(written, "sk-2").as_ref());
+        }
+        // A request that names no model has none.
+        let model = json!([{ "headers": [{ "name": "x-ai-eg-model", "type": "Distinct" }] }]);
+        assert_eq!(key(model, "sk-1"), None);
     }
 }

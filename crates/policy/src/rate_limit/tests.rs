@@ -101,7 +101,7 @@ impl Client {
         for rule in &self.limits.rules {
             rule.claim(&request, &mut claims);
         }
-        let states = self.ledger.admit(&claims.claims, self.now).expect("room");
+        let states = self.ledger.admit(&claims.claims, self.now);
         if store::decide(&claims.claims, states.iter().map(|state| state.over)) {
             Ok(claims.ticket())
         } else {
@@ -228,6 +228,10 @@ fn limits_come_in_units_of_their_own() {
     assert_eq!(client.run("a", &tokens(5, 0)), 4);
     client.metadata = own(json!(30), "HOUR");
     assert_eq!(client.run("a", &tokens(5, 0)), 2, "what was used stays");
+    // As many as an unsigned number of 32 bits can say.
+    client.metadata = own(json!(u32::MAX), "DAY");
+    let held = client.begin("large", &tokens(2_000_000_000, 0));
+    assert!(held.is_ok() && client.begin("large", &tokens(1_000_000_000, 0)).is_ok());
     client.metadata = own(json!(20), "MINUTE");
     assert_eq!(client.run("a", &tokens(5, 0)), 4, "another window");
     for (user, requests, unit) in [
@@ -331,6 +335,7 @@ fn what_is_left_is_told() {
     let claims = Claims {
         claims: vec![claim(100, 0, 3600), claim(5, 60, 120)],
         askers: vec![asker.clone(), asker],
+        unread: None,
     };
     let state = |used, held| State {
         used,
@@ -359,9 +364,40 @@ fn faults_name_their_fields() {
             "global.rules[1].clientSelectors[0].sourceCIDR"
         ]
     );
-    let ids: Vec<(&str, bool)> = limits.rules.iter().map(|rule| (&*rule.id, rule.local)).collect();
+    let rules = limits.rules.iter();
+    let ids: Vec<_> = rules.map(|rule| (&*rule.id, rule.local, rule.unread)).collect();
     assert_eq!(
         ids,
-        [("default/policy/rule/2", false), ("default/policy/local/0", true)]
+        [
+            ("default/policy/rule/0", false, true),
+            ("default/policy/rule/1", false, true),
+            ("default/policy/rule/2", false, false),
+            ("default/policy/local/0", true, false)
+        ]
     );
+}
+
+/// What each gateway counts by itself is not counted on the counter of what all share, though one store has both.
+#[test]
+fn rules_of_both_kinds_have_counters_of_their_own() {
+    for shared in [false, true] {
+        let rule = |limit: u64| json!({ "rules": [{ "limit": { "requests": limit, "unit": "Hour" }, "shared": shared }] });
+        let spec = json!({ "global": rule(5), "local": rule(3) });
+        let spec: RateLimit = serde_json::from_value(spec).expect("a spec");
+        let mut client = Client::new(json!([]), &Switches::default());
+        client.limits = Limits::parse("default/policy", &spec, &Switches::default()).0;
+        assert_eq!(client.run("a", &tokens(1, 1)), 3);
+        let used: Vec<u64> = client.counters().into_iter().map(|(_, used)| used).collect();
+        assert_eq!(used, [3, 3]);
+    }
+}
+
+/// Whatever an answer costs is not known where its route does not count it; what a request counts is.
+#[test]
+fn requests_count_where_their_answers_cannot() {
+    let mut rules = token_rule(3);
+    rules[0]["cost"]["response"]["metadata"]["key"] = json!("no_such_cost");
+    rules[0]["cost"]["request"] = Value::Null;
+    let mut client = Client::new(rules, &Switches::default());
+    assert_eq!(client.run("a", &tokens(100, 1)), 3);
 }

@@ -1,7 +1,7 @@
 //! What BackendTrafficPolicies mean for the rules that they are attached to.
 //!
-//! A policy that is malformed is left out: its targets are served as if it were not there, which is safe for all
-//! that it can say, and its report says so.
+//! A policy that is malformed is left out: its targets are served as if it were not there, and its report says so. That
+//! is safe for all that it can say but for its limits: they hold, and one that is malformed lets nobody through.
 
 mod annotated;
 mod faults;
@@ -9,7 +9,7 @@ mod own;
 mod settings;
 mod tools;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use policy::traffic::Traffic;
 use serde_json::Value;
@@ -27,34 +27,66 @@ use super::{
 use crate::{
     Key, Resources, Severity,
     kind::{BackendTrafficPolicy, backend_traffic_policy::MergeType},
-    resources::{Declared, Map},
+    resources::Declared,
 };
 
 /// What holds at each place.
 pub(super) struct Policies<'r> {
     attached: Attached,
-    declared: &'r Map<BackendTrafficPolicy>,
+    declared: BTreeMap<&'r Key, Said<'r>>,
     /// By the policy and the one that it is laid over.
     resolved: BTreeMap<(Key, Option<Key>), Arc<Traffic>>,
 }
 
+/// What a policy says that holds.
+struct Said<'r> {
+    policy: &'r Declared<BackendTrafficPolicy>,
+    spec: Cow<'r, BackendTrafficPolicy>,
+    annotated: Annotated,
+}
+
 pub(super) fn resolve<'r>(resources: &'r Resources, notes: &mut Notes) -> Policies<'r> {
-    let declared = &resources.backend_traffic_policies;
-    let mut resolved = BTreeMap::new();
-    for (key, policy) in declared {
+    let policies = &resources.backend_traffic_policies;
+    let (mut declared, mut resolved) = (BTreeMap::new(), BTreeMap::new());
+    for (key, policy) in policies {
         faults::remark(key, policy, notes);
-        if notes.accepts(KIND, key) {
-            let traffic = settings::traffic(key.to_string(), &policy.spec, &Annotated::of(policy));
+        if let Some(said) = said(policy, notes.accepts(KIND, key)) {
+            let traffic = settings::traffic(key.to_string(), &said.spec, &said.annotated);
             resolved.insert((key.clone(), None), Arc::new(traffic));
+            declared.insert(key, said);
         }
     }
     // Last: a policy that gives way at one place holds at the others.
-    let attached = targets::attach(ATTACHING, declared, of_policy, resources, notes);
+    let attached = targets::attach(ATTACHING, policies, of_policy, resources, notes);
     Policies {
         attached,
         declared,
         resolved,
     }
+}
+
+/// Returns what holds of a policy: all of it if it is `accepted`, or else how much it lets through, if it says so.
+fn said(policy: &Declared<BackendTrafficPolicy>, accepted: bool) -> Option<Said<'_>> {
+    let annotated = Annotated::of(policy);
+    if accepted {
+        let spec = Cow::Borrowed(&*policy.spec);
+        return Some(Said {
+            policy,
+            spec,
+            annotated,
+        });
+    }
+    Some(Said {
+        policy,
+        spec: Cow::Owned(BackendTrafficPolicy {
+            rate_limit: Some(policy.spec.rate_limit.clone()?),
+            ..BackendTrafficPolicy::default()
+        }),
+        annotated: Annotated {
+            switches: annotated.switches,
+            ..Annotated::default()
+        },
+    })
 }
 
 fn of_policy(spec: &BackendTrafficPolicy) -> Targets<'_> {
@@ -99,16 +131,11 @@ impl Policies<'_> {
 }
 
 /// Returns what `upper` and `lower` say together.
-fn laid_over(
-    own: &Key,
-    upper: &Declared<BackendTrafficPolicy>,
-    below: &Key,
-    lower: &Declared<BackendTrafficPolicy>,
-) -> Option<Traffic> {
+fn laid_over(own: &Key, upper: &Said<'_>, below: &Key, lower: &Said<'_>) -> Option<Traffic> {
     let mut members = serde_json::to_value(&*lower.spec).ok()?;
     lay(&mut members, serde_json::to_value(&*upper.spec).ok()?);
     let spec: BackendTrafficPolicy = serde_json::from_value(members).ok()?;
-    let annotated = Annotated::of(upper).or(Annotated::of(lower));
+    let annotated = upper.annotated.clone().or(lower.annotated.clone());
     Some(settings::traffic(format!("{own}+{below}"), &spec, &annotated))
 }
 

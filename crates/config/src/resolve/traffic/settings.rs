@@ -23,7 +23,7 @@ use crate::kind::{
     http2::Http2,
 };
 
-/// Returns what `spec` means; it was found to be well-formed.
+/// Returns what `spec` means; it was found to be well-formed, but perhaps for its limits.
 pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &Annotated) -> Traffic {
     let timeout = spec.timeout.unwrap_or_default();
     let http = timeout.http.unwrap_or_default();

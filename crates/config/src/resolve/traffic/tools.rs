@@ -73,10 +73,10 @@ impl Policies<'_> {
         let Some((place, key)) = self.placed(site).next() else {
             return;
         };
-        let Some(policy) = self.declared.get(key).filter(|_| is_own(&place)) else {
+        let Some(said) = self.declared.get(key).filter(|_| is_own(&place)) else {
             return;
         };
-        for field in idle(policy) {
+        for field in idle(said.policy) {
             let message = format!("it has no effect on {place}");
             notes.unsupported(KIND, key, Severity::Warning, field.as_str(), message);
         }

@@ -8,16 +8,18 @@ local now, part = tonumber(ARGV[1]), tonumber(ARGV[2])
 local claims, out = {}, {}
 local any, one, admitted = false, false, true
 
+-- Returns what is held, and until when the last of it.
 local function held(key)
-    local sum, fields = 0, redis.call('HGETALL', key)
+    local sum, last, fields = 0, 0, redis.call('HGETALL', key)
     for field = 1, #fields, 2 do
-        if tonumber(fields[field]) <= now then
+        local due = tonumber(fields[field])
+        if due <= now then
             redis.call('HDEL', key, fields[field])
         else
-            sum = sum + tonumber(fields[field + 1])
+            sum, last = sum + tonumber(fields[field + 1]), math.max(last, due)
         end
     end
-    return sum
+    return sum, last
 end
 
 local key = 1
@@ -26,17 +28,17 @@ for at = 3, #ARGV, 10 do
         counter = KEYS[key], holds = KEYS[key + 1],
         limit = tonumber(ARGV[at]), charge = tonumber(ARGV[at + 1]), hold = tonumber(ARGV[at + 2]),
         due = ARGV[at + 3], ahead = tonumber(ARGV[at + 4]), reserves = ARGV[at + 5] == 'reserve',
-        vote = ARGV[at + 6], ttl = ARGV[at + 7], held = 0, before = 0, granted = 0,
+        vote = ARGV[at + 6], ttl = ARGV[at + 7], held = 0, last = 0, before = 0, granted = 0,
     }
     key = key + 2
     claim.used = tonumber(redis.call('GET', claim.counter) or '0')
     if claim.reserves then
-        claim.held = held(claim.holds)
+        claim.held, claim.last = held(claim.holds)
     end
     claim.after = claim.used + claim.charge + claim.held + claim.hold
     local seconds, left = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
     if seconds > 0 then
-        claim.before = tonumber(redis.call('GET', KEYS[key]) or '0') + held(KEYS[key + 1])
+        claim.before = tonumber(redis.call('GET', KEYS[key]) or '0') + (held(KEYS[key + 1]))
         claim.after = claim.after + math.floor(claim.before * left / seconds)
         key = key + 2
     end
@@ -65,7 +67,8 @@ for i, claim in ipairs(claims) do
         local hold = claim.hold + claim.granted
         if admitted and hold > 0 then
             redis.call('HINCRBY', claim.holds, claim.due, string.format('%d', hold))
-            redis.call('EXPIREAT', claim.holds, claim.due)
+            -- Others may hold for longer.
+            redis.call('EXPIREAT', claim.holds, string.format('%d', math.max(claim.last, tonumber(claim.due))))
             claim.held = claim.held + hold
         end
     end

@@ -8,14 +8,17 @@ use std::{
 };
 
 use policy::rate_limit::store::Settlement;
-use redis::{RedisError, Script, aio::MultiplexedConnection};
+use redis::{RedisError, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 use tracing::{debug, info, warn};
 
-use super::{JITTER, Job, MAX_NUMBER, MAX_WAITING, Shared, dial::Dialer, holds, is_lost};
+use super::{
+    ADMIT, JITTER, Job, MAX_NUMBER, MAX_WAITING, SETTLE, Shared, dial::Dialer, holds, is_lost, is_passing,
+    late::Lates,
+};
 
 /// How long is waited before connecting again: from the first to the last, doubled each time, up to half of it at
 /// random, so that gateways do not come back all at once.
@@ -30,6 +33,9 @@ const BATCH: usize = 256;
 /// How long a batch waits for more: what requests have cost is held until it is booked, and each batch is a round trip.
 const LINGER: Duration = Duration::from_millis(5);
 
+/// How long is waited before a batch is sent again that Redis does not take now.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a batch is remembered, in seconds.
 const REMEMBERED: u64 = 3600;
 
@@ -39,6 +45,8 @@ pub(super) struct Clerk {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
     waiting: VecDeque<Batch>,
+    /// Calls whose requests have given up.
+    late: Lates,
     /// When leases are looked at.
     rounds: Interval,
 }
@@ -61,6 +69,7 @@ impl Clerk {
             shared,
             queue,
             waiting: VecDeque::new(),
+            late: Lates::default(),
             rounds,
         }
     }
@@ -69,7 +78,7 @@ impl Clerk {
     pub(super) async fn run(mut self) {
         let mut pause = BACK_OFF.0;
         loop {
-            match self.dialer.dial(&[&self.shared.admit, &self.shared.settle]).await {
+            match self.dialer.dial(&[&ADMIT, &SETTLE]).await {
                 Ok(connection) => {
                     info!("redis answers");
                     pause = BACK_OFF.0;
@@ -102,20 +111,34 @@ impl Clerk {
                             sleep(LINGER).await;
                             self.gather(job);
                         }
-                        Some(job @ Job::Flush(_)) => self.gather(job),
+                        Some(job @ (Job::Flush(_) | Job::Late(_))) => self.gather(job),
                         None => return false,
                     },
+                    back = self.late.next() => self.gather(Job::Settle(back)),
                     _ = self.rounds.tick() => self.give_back(),
                 }
                 continue;
             };
-            if let Err(error) = batch.send(&self.shared.settle, &mut connection).await {
-                self.shared.fail(&error);
-                if is_lost(&error) {
-                    self.keep();
-                    return true;
+            match batch.send(&mut connection).await {
+                Ok(0) => {}
+                Ok(refused) => warn!(
+                    refused,
+                    "redis does not book on some counters: what was used of them is lost"
+                ),
+                Err(error) => {
+                    self.shared.fail(&error);
+                    if is_lost(&error) {
+                        self.keep();
+                        return true;
+                    }
+                    if is_passing(&error) {
+                        warn!(%error, "redis does not take what is to be booked: it is kept");
+                        self.keep();
+                        sleep(AGAIN).await;
+                        continue;
+                    }
+                    warn!(%error, "redis refuses what was to be booked: it is lost");
                 }
-                warn!(%error, "redis refuses what was to be booked: it is lost");
             }
             for flushed in self
                 .waiting
@@ -150,6 +173,7 @@ impl Clerk {
         while let Some(job) = next {
             match job {
                 Job::Settle(settlements) => batch.settlements.extend(settlements),
+                Job::Late(late) => self.late.add(late),
                 Job::Flush(flushed) => batch.flushed.push(flushed),
             }
             next = if batch.settlements.len() < BATCH {
@@ -157,6 +181,9 @@ impl Clerk {
             } else {
                 None
             };
+        }
+        if batch.settlements.is_empty() && batch.flushed.is_empty() {
+            return;
         }
         batch.merge();
         self.waiting.push_back(batch);
@@ -193,11 +220,12 @@ impl Batch {
         });
     }
 
-    async fn send(&self, script: &Script, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    /// Has the batch booked; returns how many of its counters could not be.
+    async fn send(&self, connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
         if self.settlements.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        let mut call = script.prepare_invoke();
+        let mut call = SETTLE.prepare_invoke();
         call.key(&self.id).arg(REMEMBERED);
         for settlement in &self.settlements {
             let counter = settlement.counter.name();
@@ -207,6 +235,6 @@ impl Batch {
             call.arg(settlement.due)
                 .arg(settlement.kept() + fastrand::u64(..=JITTER));
         }
-        call.invoke_async::<u64>(connection).await.map(|_| ())
+        call.invoke_async(connection).await
     }
 }

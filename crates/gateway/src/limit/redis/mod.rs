@@ -10,11 +10,12 @@
 mod address;
 mod clerk;
 mod dial;
+mod late;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -37,7 +38,12 @@ use tokio::{
 use tracing::{debug, warn};
 
 pub use self::address::AddressError;
-use self::{address::Address, clerk::Clerk, dial::Dialer};
+use self::{
+    address::Address,
+    clerk::Clerk,
+    dial::Dialer,
+    late::{Late, Waiting, states},
+};
 
 /// The longest that a request waits for Redis.
 const WAIT: Duration = Duration::from_millis(250);
@@ -78,16 +84,22 @@ struct Shared {
     connection: ArcSwapOption<MultiplexedConnection>,
     /// Tells the task that the connection is of no use.
     lost: Notify,
-    admit: Script,
-    settle: Script,
     seen: Mutex<HashMap<String, Entry>>,
     leases: Mutex<Leases>,
     dropped: AtomicU64,
 }
 
+/// Decides the claims of a request.
+static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("admit.lua")));
+
+/// Books what requests have cost.
+static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
+
 /// What the task is given to do.
 enum Job {
     Settle(Vec<Settlement>),
+    /// Waits for a call whose request has given up, and gives back what it holds.
+    Late(Late),
     /// Tells when everything before it is booked.
     Flush(oneshot::Sender<()>),
 }
@@ -108,8 +120,6 @@ impl Redis {
         let shared = Arc::new(Shared {
             connection: ArcSwapOption::empty(),
             lost: Notify::new(),
-            admit: Script::new(include_str!("admit.lua")),
-            settle: Script::new(include_str!("settle.lua")),
             seen: Mutex::default(),
             leases: Mutex::default(),
             dropped: AtomicU64::new(0),
@@ -160,6 +170,7 @@ impl Redis {
         }
         self.shared.leases().ask(claims, now);
         let states = self.ask(claims, now).await?;
+        // Nothing is waited for from here: what was granted is not lost on the way.
         let mut leases = self.shared.leases();
         let kept = claims.iter().zip(&states);
         let rests: Vec<Settlement> = kept
@@ -176,7 +187,8 @@ impl Redis {
             return Err(StoreError::Unreachable);
         };
         let mut connection = MultiplexedConnection::clone(&connection);
-        let mut script = shared.admit.prepare_invoke();
+        connection.set_response_timeout(late::PATIENCE);
+        let mut script = ADMIT.prepare_invoke();
         script.arg(now).arg(AHEAD_OF);
         for claim in claims {
             let counter = claim.counter.name();
@@ -195,24 +207,13 @@ impl Redis {
             script.arg(claim.kept() + fastrand::u64(..=JITTER));
             script.arg(seconds).arg(left);
         }
-        let asked = timeout(WAIT, script.invoke_async::<Vec<u64>>(&mut connection)).await;
-        match asked {
-            Ok(Ok(numbers)) if numbers.len() == claims.len() * 5 => {
-                let states = numbers.chunks_exact(5).filter_map(|state| match state {
-                    [used, held, before, granted, over] => Some(State {
-                        used: *used,
-                        held: *held,
-                        before: *before,
-                        granted: *granted,
-                        over: *over == 1,
-                    }),
-                    _ => None,
-                });
-                let states: Vec<State> = states.collect();
+        let call = Box::pin(async move { script.invoke_async(&mut connection).await });
+        match timeout(WAIT, Waiting::new(call, claims, &self.jobs)).await {
+            Ok(Ok(numbers)) => {
+                let states = states(claims, &numbers).ok_or(StoreError::Unreachable)?;
                 shared.note(claims, &states, now);
                 Ok(states)
             }
-            Ok(Ok(_)) => Err(StoreError::Unreachable),
             Ok(Err(error)) => {
                 shared.fail(&error);
                 Err(StoreError::Unreachable)
@@ -300,7 +301,7 @@ impl Shared {
 }
 
 /// Returns whether the connection is of no use any longer: it is gone, or leads to a server that takes no writes, or
-/// not yet.
+/// not yet. Before version 7 the server says that of a script in the words of the failure.
 fn is_lost(error: &RedisError) -> bool {
     let away = [
         ServerErrorKind::ReadOnly,
@@ -309,7 +310,21 @@ fn is_lost(error: &RedisError) -> bool {
         ServerErrorKind::ClusterDown,
     ];
     let away = away.map(redis::ErrorKind::Server);
-    error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || away.contains(&error.kind())
+    let says = error.detail().is_some_and(|said| said.contains("-READONLY "));
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_timeout()
+        || away.contains(&error.kind())
+        || says
+}
+
+/// Returns whether the server refuses what it will take later: it is short of memory or of copies, cannot save, is
+/// busy with somebody's script, or does not know the password any longer.
+fn is_passing(error: &RedisError) -> bool {
+    const CODES: [&str; 6] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "WRONGPASS"];
+    let said = error.detail().unwrap_or_default();
+    error.code().is_some_and(|code| CODES.contains(&code))
+        || CODES.iter().any(|code| said.contains(&format!("-{code} ")))
 }
 
 /// Returns where it lies what is held of a counter.

@@ -1,7 +1,7 @@
 //! Streams that go on beyond what is held for them, where the limit cuts them off.
 
 use serde_json::{Value, json};
-use testkit::{Reply, Upstream, fixture};
+use testkit::{Client, Gate, Reply, Upstream, fixture};
 
 use super::{Declared, of_user, quota, used};
 use crate::fixture::{CHAT, MESSAGES, MODEL, openai};
@@ -82,6 +82,42 @@ async fn an_answer_that_has_room_grows_beyond_its_estimate() {
 async fn without_that_mode_an_answer_is_told_whole() {
     let (text, _) = check("reserve", CHAT, &request(), 5000).await;
     assert_eq!(text.matches("\"word\"").count(), 5000);
+}
+
+/// Who says how long an answer may be has no more held than that, however early it is looked at.
+#[tokio::test]
+async fn no_more_is_held_than_an_answer_may_have() {
+    let (begin, go_on) = (Gate::new(), Gate::new());
+    let frames = fixture::openai::frames("gpt");
+    let reply = Reply::stream()
+        .frames(frames.iter().take(1))
+        .wait(&begin)
+        .frames(frames.iter().skip(1).take(2))
+        .wait(&go_on)
+        .frames(frames.iter().skip(3))
+        .end();
+    let upstream = Upstream::start(reply).await;
+    let served = Declared::limit(of_user(2000))
+        .held("cut")
+        .serve([openai(&upstream)])
+        .await;
+    let mut client = Client::connect(served.address).await;
+    let headers = [("x-user-id", "alice")];
+    client
+        .post(CHAT, &headers, &super::request(true))
+        .await
+        .expect("sent");
+    upstream.received(1).await;
+    let expected = super::held(&served).await;
+    begin.open();
+    client.head().await.expect("a head");
+    for _ in 0..2 {
+        client.frame().await.expect("an event");
+    }
+    assert_eq!(super::held(&served).await, expected);
+    go_on.open();
+    while client.frame().await.expect("an event").is_some() {}
+    used(&served, "alice").await;
 }
 
 #[tokio::test]

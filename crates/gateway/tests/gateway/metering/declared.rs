@@ -27,10 +27,19 @@ pub(super) type Rule<'a> = (&'a str, &'a str);
 impl Declared {
     /// Serves routes of such rules, with other documents beside them.
     pub(super) async fn serve(routes: &[&[Rule<'_>]], documents: &str) -> Self {
+        Self::begin(routes, documents, false).await
+    }
+
+    /// The same of documents that have faults.
+    pub(super) async fn serve_faulty(routes: &[&[Rule<'_>]], documents: &str) -> Self {
+        Self::begin(routes, documents, true).await
+    }
+
+    async fn begin(routes: &[&[Rule<'_>]], documents: &str, faulty: bool) -> Self {
         let upstream = Upstream::start(Script::answer(|_| Reply::json(200, &answer()))).await;
         let gateway = Gateway::start(options()).await.expect("the admin port is free");
         let (snapshot, report) = snapshot(&upstream, routes, documents);
-        assert!(!report.has_errors(), "{report:?}");
+        assert_eq!(report.has_errors(), faulty, "{report:?}");
         gateway.install(snapshot).await.expect("the port is free");
         let address = *gateway.addresses().first().expect("one listener");
         Self {

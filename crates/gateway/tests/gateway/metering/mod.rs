@@ -3,6 +3,7 @@
 mod budgets;
 mod cut;
 mod declared;
+mod late;
 mod money;
 mod outcomes;
 mod quotas;
@@ -129,6 +130,16 @@ fn request(stream: bool) -> Value {
 
 async fn ask(served: &Served, user: &str, stream: bool) -> testkit::client::Answer {
     testkit::client::post(served.address, CHAT, &[("x-user-id", user)], &request(stream)).await
+}
+
+/// Returns what is held of all counters.
+async fn held(served: &Served) -> u64 {
+    let usage = served.admin("/usage").await.json();
+    let counters = usage["counters"].as_array().expect("a list");
+    counters
+        .iter()
+        .filter_map(|counter| counter["held"].as_u64())
+        .sum()
 }
 
 /// Returns the counters that are used, by the part of their key that `within` picks, once nothing is held.
@@ -367,4 +378,27 @@ async fn join<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     calls.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+/// Every answer that a client wants to choose from may have as many tokens.
+#[tokio::test]
+async fn all_answers_of_a_request_are_held() {
+    let mut found = Vec::new();
+    for answers in [json!(null), json!(1), json!(5)] {
+        let upstream = Upstream::start(Reply::new().stall()).await;
+        let served = Declared::limit(of_user(2000)).serve([openai(&upstream)]).await;
+        let mut client = Client::connect(served.address).await;
+        let mut body = fixture::openai::request(MODEL, false);
+        body["n"] = answers;
+        let headers = [("x-user-id", "alice")];
+        client.post(CHAT, &headers, &body).await.expect("sent");
+        upstream.received(1).await;
+        found.push(held(&served).await);
+    }
+    let [unsaid, one, five] = found[..] else {
+        panic!("{found:?}");
+    };
+    let each = &fixture::openai::request(MODEL, false)["max_completion_tokens"];
+    assert_eq!(Some(five - one), each.as_u64().map(|each| 4 * each), "{found:?}");
+    assert!(unsaid.abs_diff(one) <= 1, "{found:?}");
 }

@@ -1,6 +1,6 @@
 //! QuotaPolicies as they are declared: which backends are asked, and what is charged to whom.
 
-use super::declared::{Declared, TOKENS, quota, snapshot};
+use super::declared::{Declared, TOKENS, limits, quota, snapshot};
 
 const CHECK: &str = "tollgate.dev/limit-mode: check";
 const KEY: &str = "ai-gateway-quota_backend_name_default";
@@ -160,4 +160,68 @@ async fn what_a_policy_does_not_reach_is_reported() {
     for reason in ["three does not exist", "no route asks default/one for"] {
         assert!(said.contains(reason), "{reason}: {said}");
     }
+}
+
+/// A quota that is malformed lets nobody through; those who have another backend go there.
+#[tokio::test]
+async fn a_malformed_quota_lets_nobody_through() {
+    let malformed = "perModelQuotas: [{modelName: m, quota: {costExpression: 'total_tokens +', defaultBucket: {limit: 1000, duration: 1y}}}]";
+    let policy = quota("q", "", &["one"], malformed);
+    let mut gateway = Declared::serve_faulty(&[&[("m", "one"), ("n", "one")]], &policy).await;
+    assert_eq!(gateway.ask("m", &[]).await, 500);
+    assert_eq!(gateway.ask("n", &[]).await, 200, "of another model");
+    let mut gateway = Declared::serve_faulty(&[&[("m", "one;two")]], &policy).await;
+    assert_eq!(gateway.ask("m", &[]).await, 200);
+    assert_eq!(gateway.backends(), ["two"]);
+}
+
+/// A limit that stands beside a fault of its policy holds, and one that is malformed lets nobody through.
+#[tokio::test]
+async fn limits_do_not_vanish_with_the_faults_beside_them() {
+    let (good, bad) = (
+        "{limit: {requests: 1, unit: Year}}",
+        "{limit: {requests: 9, unit: Year}, cost: {request: {from: Number}}}",
+    );
+    for (annotations, rules, statuses) in [
+        ("tollgate.dev/balance: nonsense", vec![good], [200, 429]),
+        ("", vec![good, bad], [500, 500]),
+    ] {
+        let policy = limits(annotations, "kind: HTTPRoute, name: route-0", &rules);
+        let mut gateway = Declared::serve_faulty(&[&[("m", "one")]], &policy).await;
+        for status in statuses {
+            assert_eq!(gateway.ask("m", &[]).await, status, "{annotations} {rules:?}");
+        }
+    }
+}
+
+/// Whoever is served is told what is left of the tightest limit, be it a quota; who is refused, when the first of the
+/// quotas has something left.
+#[tokio::test]
+async fn clients_are_told_what_is_left_of_quotas() {
+    let per = |model: &str, duration: &str| {
+        format!(
+            "perModelQuotas: [{{modelName: {model}, quota: {{defaultBucket: {{limit: 100, duration: {duration}}}}}}}]"
+        )
+    };
+    let mut policies = quota("later", CHECK, &["two"], &per("m", "1y"));
+    policies += &quota("sooner", CHECK, &["one"], &per("m", "1h"));
+    policies += &limits(
+        "",
+        "kind: HTTPRoute, name: route-0",
+        &["{limit: {requests: 1000, unit: Hour}}"],
+    );
+    let mut gateway = Declared::serve(&[&[("m", "one;two")]], &policies).await;
+    let left = |answer: &testkit::client::Answer| {
+        let left = answer.header("x-ratelimit-remaining");
+        left.parse::<u64>().expect("a number")
+    };
+    let answer = gateway.answer("m", &[]).await;
+    assert_eq!((answer.status, left(&answer)), (200, 100));
+    let answer = gateway.answer("m", &[]).await;
+    assert_eq!((answer.status, left(&answer)), (200, 100 - TOKENS));
+    while gateway.ask("m", &[]).await == 200 {}
+    let refused = gateway.answer("m", &[]).await;
+    assert_eq!((refused.status, left(&refused)), (429, 0));
+    let after: u64 = refused.header("retry-after").parse().expect("a number");
+    assert!(after <= 3600, "{after}");
 }

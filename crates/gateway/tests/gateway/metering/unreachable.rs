@@ -16,7 +16,7 @@ use crate::fixture::{CHAT, MODEL, Served, openai, options};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves one upstream under a limit whose counters are at `address`.
-async fn serve(upstream: &Upstream, address: String, failure: &str) -> Served {
+pub(super) async fn serve(upstream: &Upstream, address: String, failure: &str) -> Served {
     let redis = RedisOptions {
         address: Secret::new(address),
         authorities: None,
@@ -38,6 +38,17 @@ async fn serve(upstream: &Upstream, address: String, failure: &str) -> Served {
     gateway.install(snapshot).await.expect("the port is free");
     let address = *gateway.addresses().first().expect("one listener");
     Served { gateway, address }
+}
+
+/// Waits until the counters can be asked.
+pub(super) async fn answers(served: &Served) {
+    let reached = async {
+        while served.admin("/usage").await.json()["redis"] != json!({ "answers": true }) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    reached.expect("redis answers");
 }
 
 #[tokio::test]

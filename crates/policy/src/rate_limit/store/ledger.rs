@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{Claim, Counter, Manner, Settlement, State, StoreError, decide, granted};
+use super::{Claim, Counter, Manner, Settlement, State, decide, granted};
 
 /// Counters in memory.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Ledger {
     max: usize,
     /// With this many counters those whose windows are over are forgotten.
     sweep_at: usize,
+    /// When they were looked for last.
+    swept: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,14 +55,14 @@ impl Ledger {
             counters: IndexMap::new(),
             max,
             sweep_at: FIRST_SWEEP.min(max),
+            swept: None,
         }
     }
 
-    /// Decides the claims of one request, and books them if it is admitted.
-    ///
-    /// # Errors
-    /// If there would be too many counters; nothing is booked then.
-    pub fn admit(&mut self, claims: &[Claim], now: u64) -> Result<Vec<State>, StoreError> {
+    /// Decides the claims of one request, and books them if it is admitted. Those that there is no room for are not
+    /// known to hold or not, and take no part: who finds names for ever more counters is held against the others all
+    /// the same.
+    pub fn admit(&mut self, claims: &[Claim], now: u64) -> Vec<State> {
         let mut states = Vec::with_capacity(claims.len());
         let mut places = Vec::with_capacity(claims.len());
         for claim in claims {
@@ -71,8 +73,8 @@ impl Ledger {
                 used,
                 held,
                 before,
-                granted: 0,
                 over: claim.is_over(claim.taken(used, held, before, now)),
+                ..State::default()
             });
             places.push(place);
         }
@@ -86,11 +88,19 @@ impl Ledger {
         let new = asked
             .filter(|(claim, place)| place.is_none() && books(claim))
             .count();
-        if new > 0 && self.make_room(new, now)? {
-            let place = |claim: &Claim| self.counters.get_index_of(claim.counter.name());
-            places = claims.iter().map(place).collect();
+        let mut room = true;
+        if new > 0 {
+            if self.forget(new, now) {
+                let place = |claim: &Claim| self.counters.get_index_of(claim.counter.name());
+                places = claims.iter().map(place).collect();
+            }
+            room = self.counters.len() + new <= self.max;
         }
         for ((claim, state), place) in claims.iter().zip(&mut states).zip(places) {
+            if !room && place.is_none() && books(claim) {
+                state.unknown = true;
+                continue;
+            }
             let booked = if books(claim) {
                 self.count(place, claim)
             } else {
@@ -113,7 +123,7 @@ impl Ledger {
             state.held = count.held(now);
             state.granted = ahead;
         }
-        Ok(states)
+        states
     }
 
     /// Books what a request has cost in the end. A window that is forgotten is not opened again.
@@ -122,8 +132,11 @@ impl Ledger {
         if let Some(count) = self.counters.get_mut(settlement.counter.name()) {
             return count.settle(settlement);
         }
-        let opens = settlement.charge > 0 && span.end > now;
-        if opens && self.make_room(1, now).is_ok() {
+        if settlement.charge == 0 || span.end <= now {
+            return;
+        }
+        self.forget(1, now);
+        if self.counters.len() < self.max {
             let mut count = Count {
                 rule: Some(Arc::clone(&settlement.rule)),
                 limit: settlement.limit,
@@ -186,24 +199,23 @@ impl Ledger {
             count.rule = Some(Arc::clone(&claim.rule));
         }
         count.end = span.end;
-        count.kept = span.start.saturating_add(claim.kept());
+        // Windows of several lengths may begin with the same second.
+        count.kept = count.kept.max(span.start.saturating_add(claim.kept()));
         count.limit = claim.limit;
         Some(count)
     }
 
-    /// Makes room for `new` counters: forgets windows that are over, from time to time. Returns whether any were looked
-    /// for, so that counters have other places.
-    fn make_room(&mut self, new: usize, now: u64) -> Result<bool, StoreError> {
-        let sweeps = self.counters.len() + new > self.sweep_at;
+    /// Forgets windows that are over, from time to time and at most once a second, where `new` counters are to come.
+    /// Returns whether any were looked for, so that counters have other places.
+    fn forget(&mut self, new: usize, now: u64) -> bool {
+        let sweeps = self.counters.len() + new > self.sweep_at && self.swept != Some(now);
         if sweeps {
+            self.swept = Some(now);
             self.counters
                 .retain(|_, count| count.kept > now || count.held(now) > 0);
             self.sweep_at = (self.counters.len() * 2).clamp(FIRST_SWEEP.min(self.max), self.max);
         }
-        if self.counters.len() + new > self.max {
-            return Err(StoreError::Full);
-        }
-        Ok(sweeps)
+        sweeps
     }
 }
 
@@ -216,12 +228,13 @@ impl Count {
     /// Returns what is held, without what was due.
     fn held(&mut self, now: u64) -> u64 {
         self.holds.retain(|(due, _)| *due > now);
-        self.holds.iter().map(|(_, amount)| *amount).sum()
+        let amounts = self.holds.iter().map(|(_, amount)| *amount);
+        amounts.fold(0, u64::saturating_add)
     }
 
     fn hold(&mut self, amount: u64, due: u64) {
         match self.holds.iter_mut().find(|(known, _)| *known == due) {
-            Some((_, held)) => *held += amount,
+            Some((_, held)) => *held = held.saturating_add(amount),
             None => self.holds.push((due, amount)),
         }
     }

@@ -54,9 +54,6 @@ impl Future for Admitting<'_> {
 /// A store cannot answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It holds as many counters as it may.
-    #[error("too many counters")]
-    Full,
     /// It cannot be reached, or takes too long.
     #[error("the store of counters cannot be reached")]
     Unreachable,
@@ -155,6 +152,8 @@ pub struct State {
     pub granted: u64,
     /// Whether the claim does not hold.
     pub over: bool,
+    /// Whether there is no counter and no room for one: nothing was booked.
+    pub unknown: bool,
 }
 
 /// What a request has cost in the end.
@@ -185,6 +184,19 @@ impl Claim {
     /// Returns for how many seconds from its start the window is needed.
     pub fn kept(&self) -> u64 {
         kept(self.counter.span, self.before.is_some())
+    }
+
+    /// Returns what gives `release` back of what is held, and uses `charge`.
+    pub fn booked(&self, release: u64, charge: u64) -> Settlement {
+        Settlement {
+            rule: Arc::clone(&self.rule),
+            counter: self.counter.clone(),
+            slides: self.before.is_some(),
+            limit: self.limit,
+            release,
+            due: self.due,
+            charge,
+        }
     }
 
     /// Returns how much of the limit the claim wants.

@@ -6,7 +6,7 @@
 //! it when it dies is given back as its requests are. A lease lasts for [`LIFE`] and never takes more than a small
 //! part of what is left, so that others are refused too early by little, and near the limit not at all.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use super::{Claim, Manner, Settlement, State};
 
@@ -60,7 +60,7 @@ impl Leases {
             let state = self.lease(counter, now).map(|lease| lease.take(claim));
             states.push(state.unwrap_or_default());
             if claim.charge > 0 {
-                booked.push(returned(claim, claim.charge, claim.charge));
+                booked.push(claim.booked(claim.charge, claim.charge));
             }
             self.watch(counter, now);
         }
@@ -85,7 +85,7 @@ impl Leases {
             return None;
         }
         let new = Lease {
-            rest: returned(claim, state.granted, 0),
+            rest: claim.booked(state.granted, 0),
             until: now + LIFE,
             state: *state,
         };
@@ -163,19 +163,6 @@ impl Lease {
             over: false,
             ..self.state
         }
-    }
-}
-
-/// Returns what books `charge` on the counter of `claim` and gives `release` back.
-fn returned(claim: &Claim, release: u64, charge: u64) -> Settlement {
-    Settlement {
-        rule: Arc::clone(&claim.rule),
-        counter: claim.counter.clone(),
-        slides: claim.before.is_some(),
-        limit: claim.limit,
-        release,
-        due: claim.due,
-        charge,
     }
 }
 

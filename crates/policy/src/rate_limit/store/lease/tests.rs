@@ -49,7 +49,7 @@ impl Gateway {
         }
         self.asked += 1;
         self.leases.ask(&mut claims, now);
-        let states = ledger.admit(&claims, now).expect("room");
+        let states = ledger.admit(&claims, now);
         if lost || !decide(&claims, states.iter().map(|state| state.over)) {
             return false;
         }
@@ -176,7 +176,7 @@ proptest! {
                     let cost = claim.hold + error;
                     beyond += error + if now >= claim.due { claim.hold } else { 0 };
                     used += cost;
-                    ledger.settle(&returned(&claim, claim.hold, cost), now);
+                    ledger.settle(&claim.booked(claim.hold, cost), now);
                 }
                 Step::Forget(place) if place < open.len() => {
                     open.swap_remove(place);
@@ -187,7 +187,7 @@ proptest! {
             prop_assert!(used <= limit + beyond, "{used} > {limit} + {beyond}");
         }
         for (claim, _) in open {
-            ledger.settle(&returned(&claim, claim.hold, 0), now);
+            ledger.settle(&claim.booked(claim.hold, 0), now);
         }
         for gateway in &mut gateways {
             gateway.end(&mut ledger, u64::MAX);
