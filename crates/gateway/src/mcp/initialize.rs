@@ -34,7 +34,7 @@ pub(super) struct Opened {
 
 /// Opens a session for a client.
 pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
-    let invalid = || RpcError::invalid_params("invalid initialize params");
+    let invalid = || Refused::params("invalid initialize params");
     let params = request.object().ok_or_else(invalid)?;
     let asked = params.text("protocolVersion").ok_or_else(invalid)?;
     let member = |key: &str, default: &str| {

@@ -91,6 +91,8 @@ async fn refusals_are_errors_of_the_protocol() {
     assert_eq!(verb.header("allow"), "GET, POST, DELETE");
     let cases = [
         ("nope", json!({}), -32601),
+        ("initialize", json!({}), -32602),
+        ("initialize", json!({ "protocolVersion": 1 }), -32602),
         ("tools/call", json!({}), -32602),
         ("tools/call", json!([]), -32602),
         ("tools/call", json!({ "name": "one" }), -32602),
