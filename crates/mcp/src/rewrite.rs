@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::{
     json::{self, Object},
     method::{List, Method, Named, Resource},
-    name,
+    modern, name,
 };
 
 /// How the names of one backend are said to clients.
@@ -65,11 +65,23 @@ impl Page {
         Some(Self {
             items: items.collect(),
             next: next.map(RawValue::to_owned),
-            meta: object.get("_meta").map(RawValue::to_owned),
+            meta: object.get("_meta").and_then(meta),
             ttl: object.get("ttlMs").and_then(|ttl| ttl.get().parse().ok()),
             public: object.text("cacheScope").as_deref() == Some("public"),
         })
     }
+}
+
+/// Returns the `_meta` of a page without what a server says of itself: clients are told with whom they speak by us.
+fn meta(own: &RawValue) -> Option<Box<RawValue>> {
+    let Some(mut rest) = Object::parse(own) else {
+        return Some(own.to_owned());
+    };
+    if !rest.remove(modern::SERVER_INFO) {
+        return Some(own.to_owned());
+    }
+    rest.members().next()?;
+    Some(rest.to_raw())
 }
 
 /// Returns the member that names an item.
@@ -357,6 +369,23 @@ mod tests {
             json!({ "name": "r", "uriTemplate": "u:{r}" }),
             json!({ "name": "b__r", "uriTemplate": "b+u:{r}" }),
         );
+    }
+
+    #[test]
+    fn what_servers_say_of_themselves_is_left_out() {
+        let check = |before: Value, after: Option<&str>| {
+            let result = json::raw(&json!({ "tools": [], "_meta": before }));
+            let page = Page::read(List::Tools, &result).expect("a page");
+            assert_eq!(page.meta.as_deref().map(RawValue::get), after, "{before}");
+        };
+        let own = json!({ "name": "s", "version": "1" });
+        check(json!({ "io.modelcontextprotocol/serverInfo": own }), None);
+        check(
+            json!({ "io.modelcontextprotocol/serverInfo": own, "a": 1 }),
+            Some(r#"{"a":1}"#),
+        );
+        check(json!({ "a": 1 }), Some(r#"{"a":1}"#));
+        check(json!(7), Some("7"));
     }
 
     #[test]
