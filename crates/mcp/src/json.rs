@@ -7,10 +7,10 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeSeed, Error as _, MapAccess, Visitor},
+    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
     ser::SerializeMap,
 };
-use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value, value::RawValue};
 
 /// The members of one object, in their order.
 #[derive(Clone, Debug, Default)]
@@ -161,6 +161,75 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
+/// A value in which no object repeats a member.
+struct Once(Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Anything)
+    }
+}
+
+struct Anything;
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Once;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Once, E> {
+        Ok(Once(Value::Null))
+    }
+
+    fn visit_bool<E>(self, own: bool) -> Result<Once, E> {
+        Ok(Once(Value::Bool(own)))
+    }
+
+    fn visit_i64<E>(self, own: i64) -> Result<Once, E> {
+        Ok(Once(Value::from(own)))
+    }
+
+    fn visit_u64<E>(self, own: u64) -> Result<Once, E> {
+        Ok(Once(Value::from(own)))
+    }
+
+    fn visit_f64<E>(self, own: f64) -> Result<Once, E> {
+        Ok(Once(Number::from_f64(own).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, own: &str) -> Result<Once, E> {
+        Ok(Once(Value::from(own)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Once, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Once(item)) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Once(Value::Array(items)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+        let mut members = Map::new();
+        while let Some((key, Once(value))) = map.next_entry::<String, Once>()? {
+            if members.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("duplicate member \"{key}\"")));
+            }
+            members.insert(key, value);
+        }
+        Ok(Once(Value::Object(members)))
+    }
+}
+
+/// Returns the value that `raw` is, all of it; `None` if an object in it repeats a member, as two readers could take
+/// different ones for it.
+pub fn value(raw: &RawValue) -> Option<Value> {
+    let Once(value) = serde_json::from_str(raw.get()).ok()?;
+    Some(value)
+}
+
 /// Returns the string that `raw` is; `None` if it is something else.
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let written = raw.get();
@@ -240,5 +309,21 @@ mod tests {
         ] {
             assert!(Object::parse(&parsed(&text)).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn values_are_read_whole_or_not_at_all() {
+        let check = |text: &str, good: bool| {
+            let plain: Option<Value> = serde_json::from_str(text).ok();
+            assert_eq!(value(&parsed(text)), plain.filter(|_| good), "{text}");
+        };
+        check(
+            r#"{"a":[1,-2,1.5,18446744073709551615,null,true,{"b":"\u00e9"}],"c":{}}"#,
+            true,
+        );
+        check(r#"[{"a":1},{"a":1}]"#, true);
+        check(r#"{"a":{"b":[{"c":1,"c":2}]}}"#, false);
+        check(r#"{"a":1,"\u0061":1}"#, false);
+        check("1e999", false);
     }
 }

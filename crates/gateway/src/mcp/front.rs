@@ -204,6 +204,7 @@ fn meant(route: &Route, method: Method, request: &Request) -> Vec<usize> {
 
 /// Says what there is behind the gateway.
 async fn discover(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
+    turn.admits(request)?;
     let chosen = turn.route.backends.iter().filter(|backend| turn.selects(backend));
     let met = gather(chosen.map(|backend| peers::of(turn, backend))).await;
     let mut failures = Vec::new();

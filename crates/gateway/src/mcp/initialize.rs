@@ -34,6 +34,7 @@ pub(super) struct Opened {
 
 /// Opens a session for a client.
 pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
+    turn.admits(request)?;
     let invalid = || Refused::params("invalid initialize params");
     let params = request.object().ok_or_else(invalid)?;
     let asked = params.text("protocolVersion").ok_or_else(invalid)?;

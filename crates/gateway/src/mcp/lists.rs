@@ -44,6 +44,7 @@ pub(super) async fn serve(
     list: List,
     request: &Request,
 ) -> Result<Said, Box<Refused>> {
+    turn.admits(request)?;
     let params = request
         .object()
         .ok_or_else(|| Refused::params("invalid params"))?;
@@ -218,6 +219,7 @@ fn is_before(turn: &Turn, backend: &Backend, list: List, called: &str) -> bool {
 
 /// Says to every backend which log messages are wanted.
 pub(super) async fn set_level(turn: &Turn, request: &Request) -> Result<Said, Box<Refused>> {
+    turn.admits(request)?;
     let params = request.object();
     let level = params.as_ref().and_then(|params| params.text("level"));
     let level = level.and_then(|level| Level::parse(&level));

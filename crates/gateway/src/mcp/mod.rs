@@ -433,7 +433,9 @@ async fn dispatch(turn: &Turn, outlet: &Outlet, method: Method, request: &Reques
     let began = Instant::now();
     let said = match method {
         Method::Initialize => initialize::serve(turn, request).await,
-        Method::Ping => Ok(Said::message(request.answer(json::empty()).to_raw())),
+        Method::Ping => turn
+            .admits(request)
+            .map(|()| Said::message(request.answer(json::empty()).to_raw())),
         Method::List(list) => lists::serve(turn, outlet, list, request).await,
         Method::SetLevel => lists::set_level(turn, request).await,
         Method::Named(_) | Method::Resource(_) | Method::Complete => {

@@ -2,8 +2,8 @@
 
 use config::mcp_route::Backend;
 use http::{HeaderValue, StatusCode, header};
-use mcp::{List, RpcError, error};
-use policy::tools::{Asked, Verdict, What};
+use mcp::{List, Request, RpcError, error, json::value};
+use policy::tools::{Asked, Rules, Verdict, What};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{refused::Refused, turn::Turn};
@@ -20,17 +20,48 @@ impl Turn {
         what: What<'_>,
         params: Option<&RawValue>,
     ) -> Result<(), Box<Refused>> {
-        let Some(rules) = &self.route.access.rules else {
-            return Ok(());
+        match &self.route.access.rules {
+            None => Ok(()),
+            Some(rules) => self.judge(rules, method, &backend.name, what, params),
+        }
+    }
+
+    /// Checks that a request may be made that is about nothing of a server's.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn admits(&self, request: &Request) -> Result<(), Box<Refused>> {
+        let rules = self.route.access.rules.as_ref();
+        match rules.filter(|rules| rules.name(&request.method)) {
+            None => Ok(()),
+            Some(rules) => self.judge(
+                rules,
+                &request.method,
+                "",
+                What::Server,
+                request.params.as_deref(),
+            ),
+        }
+    }
+
+    fn judge(
+        &self,
+        rules: &Rules,
+        method: &str,
+        backend: &str,
+        what: What<'_>,
+        params: Option<&RawValue>,
+    ) -> Result<(), Box<Refused>> {
+        let read = match params.filter(|_| rules.read_params()) {
+            None => Value::Null,
+            Some(params) => value(params).ok_or_else(|| Refused::params("invalid params"))?,
         };
-        let read = params.and_then(|params| serde_json::from_str(params.get()).ok());
-        let read: Value = read.unwrap_or_default();
         let verdict = rules.decide(&self.asked(method, backend, what, Some(&read)));
         self.metrics().decided(verdict == Verdict::Allowed);
         match verdict {
             Verdict::Allowed => Ok(()),
             Verdict::Denied(scopes) => {
-                tracing::debug!(route = %self.route.id, backend = %backend.name, method, "a call was not permitted");
+                tracing::debug!(route = %self.route.id, backend, method, "a call was not permitted");
                 let mut refused = denied();
                 if !scopes.is_empty()
                     && let Ok(step_up) = HeaderValue::try_from(self.route.access.step_up(&scopes))
@@ -55,14 +86,14 @@ impl Turn {
             List::Prompts => ("prompts/get", What::Prompt(own)),
             List::Resources | List::Templates => ("resources/read", What::Resource(own)),
         };
-        rules.decide(&self.asked(method, backend, what, None)) == Verdict::Allowed
+        rules.decide(&self.asked(method, &backend.name, what, None)) == Verdict::Allowed
     }
 
     /// Returns whether whoever calls has a session with `backend`, if it is opened now.
     pub(super) fn selects(&self, backend: &Backend) -> bool {
         let selector = self.route.access.selector.as_ref();
         selector.is_none_or(|selector| {
-            selector.selects(&self.asked("", backend, What::Server, Some(&Value::Null)))
+            selector.selects(&self.asked("", &backend.name, What::Server, Some(&Value::Null)))
         })
     }
 
@@ -75,7 +106,7 @@ impl Turn {
     fn asked<'a>(
         &'a self,
         method: &'a str,
-        backend: &'a Backend,
+        backend: &'a str,
         what: What<'a>,
         params: Option<&'a Value>,
     ) -> Asked<'a> {
@@ -83,7 +114,7 @@ impl Turn {
             caller: self.who.caller(),
             request: self.who.request(&self.route, &self.headers),
             method,
-            backend: &backend.name,
+            backend,
             what,
             params,
         }

@@ -45,6 +45,7 @@ struct Listened {
 
 /// Tells a client what it wants to be told of, until it goes away or the route does.
 pub(super) async fn serve(turn: &Turn, outlet: &Outlet, request: &Request) -> Result<Said, Box<Refused>> {
+    turn.admits(request)?;
     let params = request.object().unwrap_or_default();
     let wanted = Filter::read(&params).ok_or_else(|| Refused::params("invalid params: notifications"))?;
     let sources = sources(turn, &wanted).await;

@@ -199,3 +199,92 @@ async fn clients_cannot_say_which_servers_are_meant() {
     let refused = client::post(served.address, PATH, &headers, &initialize()).await;
     assert_eq!(refused.status, 403);
 }
+
+/// What a rule forbids by its method is not done, whoever would be asked; what none names is open.
+#[tokio::test]
+async fn methods_are_governed_where_rules_name_them() {
+    let methods = [
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "tools/list",
+        "resources/templates/list",
+        "server/discover",
+        "subscriptions/listen",
+    ];
+    let server = server().await;
+    let backends = [("one", server.address(), "")];
+    let rules = |method: &str| {
+        let rule = format!("{{action: Deny, target: {{methods: ['{method}']}}}}");
+        format!("  securityPolicy: {{authorization: {{defaultAction: Allow, rules: [{rule}]}}}}\n")
+    };
+    for denied in methods {
+        let mut served = serve(snapshot(&rules(denied), &backends)).await;
+        let opened = client::post(served.address, PATH, &[], &initialize()).await;
+        let expected = if denied == "initialize" { 403 } else { 200 };
+        assert_eq!(opened.status, expected, "{denied}: {}", opened.text());
+        served.session = opened.header("mcp-session-id").to_owned();
+        let before = server.requests().len();
+        for method in methods.iter().filter(|method| **method != "initialize") {
+            let modern = matches!(*method, "server/discover" | "subscriptions/listen");
+            if !modern && served.session.is_empty() || *method == "subscriptions/listen" && *method != denied
+            {
+                continue;
+            }
+            let params = match *method {
+                "logging/setLevel" => json!({ "level": "info" }),
+                "subscriptions/listen" => json!({ "notifications": { "toolsListChanged": true } }),
+                _ => json!({}),
+            };
+            let status = if modern {
+                served.modern(method, params, &json!({})).await.status
+            } else {
+                served.send(&request(1, method, &params)).await.status
+            };
+            let expected = if *method == denied { 403 } else { 200 };
+            assert_eq!(status, expected, "{denied}: {method}");
+        }
+        if denied == "tools/list" {
+            let listed = server.requests().split_off(before);
+            let asked = listed
+                .iter()
+                .filter(|request| request.json()["method"] == "tools/list");
+            assert_eq!(asked.count(), 0, "what is denied is not asked for");
+        }
+    }
+}
+
+/// A rule would read one of two arguments, and a server perhaps the other.
+#[tokio::test]
+async fn what_is_said_twice_is_no_argument() {
+    let rules = "    authorization:
+      rules: [{cel: 'request.mcp.params.arguments.path.startsWith(\"/open\")'}]
+";
+    let guarded = guard("", rules).await;
+    let token = guarded.token(json!({}));
+    let session = guarded.open(&token).await;
+    let check = async |arguments: &str, expected: Value| {
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\
+             \"params\":{{\"name\":\"one__read\",\"arguments\":{arguments}}}}}"
+        );
+        let head = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: {token}\r\nmcp-session-id: {session}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut client = testkit::Client::connect(guarded.served.address).await;
+        client.send(head + &body).await.expect("sent");
+        let answer = client.answer().await.expect("an answer");
+        let found = (answer.status, answer.json()["error"]["code"].clone());
+        assert_eq!(found, (200, expected), "{arguments}: {}", answer.text());
+    };
+    check(r#"{"path":"/open/a"}"#, Value::Null).await;
+    check(r#"{"path":"/etc","path":"/open/a"}"#, json!(-32602)).await;
+    check(r#"{"path":"/open/a","more":[{"a":1,"a":2}]}"#, json!(-32602)).await;
+    let called = guarded.server.requests();
+    let calls = called
+        .iter()
+        .filter(|request| request.json()["method"] == "tools/call");
+    assert_eq!(calls.count(), 1, "what is refused is not asked for");
+}

@@ -47,6 +47,9 @@ pub enum ExpressionError {
     /// It cannot be read.
     #[error("not an expression: {0}")]
     Malformed(String),
+    /// It speaks of something that there is not, so that it would always fail.
+    #[error("\"{0}\" is not known")]
+    Unknown(String),
 }
 
 /// Whether an expression holds.
@@ -81,9 +84,13 @@ impl Expression {
             let line = text.lines().next().unwrap_or("syntax error");
             ExpressionError::Malformed(line.to_owned())
         })?;
+        let loops = loops(program.expression());
+        if let Some(unknown) = unknown(&program, loops) {
+            return Err(ExpressionError::Unknown(unknown));
+        }
         Ok(Self {
             source: source.into(),
-            loops: loops(program.expression()),
+            loops,
             program: Arc::new(program),
         })
     }
@@ -98,8 +105,13 @@ impl Expression {
         self.source.contains("mcp.tool")
     }
 
+    /// Returns whether the expression looks at parameters.
+    pub(super) fn reads_params(&self) -> bool {
+        self.source.contains("params")
+    }
+
     pub(super) fn holds(&self, asked: &Asked<'_>) -> Holds {
-        let failed = if asked.params.is_none() && self.source.contains("params") {
+        let failed = if asked.params.is_none() && self.reads_params() {
             Holds::Unknown
         } else {
             Holds::Failed
@@ -115,7 +127,7 @@ impl Expression {
         let mut members = asked.request.members.clone();
         members.insert(Key::from("mcp"), mcp);
         let mut context = Context::with_env(Arc::clone(&LANGUAGE));
-        context.add_variable_from_value("request", object(members));
+        context.add_variable_from_value(VARIABLE, object(members));
         match self.program.execute(&context) {
             Ok(Value::Bool(true)) => Holds::Yes,
             Ok(Value::Bool(false)) => Holds::No,
@@ -245,6 +257,63 @@ fn value(json: &Json, depth: usize, size: &mut usize) -> Option<Value> {
         }
     })
 }
+
+/// Returns what an expression speaks of that there is not: a function, or a variable, as far as it has no loops, which
+/// have variables of their own.
+fn unknown(program: &Program, loops: u32) -> Option<String> {
+    let references = program.references();
+    let is_word = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphabetic());
+    let mut functions = references.functions();
+    functions.retain(|name| is_word(name) && !FUNCTIONS.contains(name));
+    let mut variables = references.variables();
+    variables.retain(|name| loops == 0 && *name != VARIABLE && !TYPES.contains(name));
+    let mut unknown = [functions, variables].concat();
+    unknown.sort_unstable();
+    unknown.first().map(|name| (*name).to_owned())
+}
+
+/// What expressions are about.
+const VARIABLE: &str = "request";
+
+/// The functions of the language, those for times and durations left out. The last ones are of optional values.
+const FUNCTIONS: [&str; 20] = [
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "dyn",
+    "endsWith",
+    "int",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+    "hasValue",
+    "none",
+    "of",
+    "ofNonZeroValue",
+    "or",
+    "orValue",
+    "value",
+];
+
+/// Names of types, and of what functions of optional values stand below.
+const TYPES: [&str; 12] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "optional",
+    "optional_type",
+    "string",
+    "type",
+    "uint",
+];
 
 /// Returns how many loops of an expression lie within each other.
 fn loops(expression: &IdedExpr) -> u32 {

@@ -86,7 +86,7 @@ pub struct Selector {
 impl Rules {
     /// Returns whether what is asked may be done. The smallest set of scopes is told that some rule wants besides.
     pub fn decide(&self, asked: &Asked<'_>) -> Verdict {
-        if !self.governs(&asked.what) {
+        if !self.governs(asked) {
             return Verdict::Allowed;
         }
         let mut wanted: Option<&[String]> = None;
@@ -133,10 +133,25 @@ impl Rules {
         json!({ "rules": rules, "defaultAction": self.otherwise.name(), "strict": self.strict })
     }
 
-    fn governs(&self, what: &What<'_>) -> bool {
-        match what {
+    /// Returns whether some rule is about `method` as such, and not about anything that it is asked for. Methods that no
+    /// rule is about are open where they are for nothing in particular: whoever may use something has to be able to begin.
+    pub fn name(&self, method: &str) -> bool {
+        let mut targets = self.rules.iter().filter_map(|rule| rule.targets.as_ref());
+        targets.any(|targets| targets.name(method))
+    }
+
+    /// Returns whether some rule looks at parameters.
+    pub fn read_params(&self) -> bool {
+        let mut conditions = self.rules.iter().filter_map(|rule| rule.condition.as_ref());
+        conditions.any(Expression::reads_params)
+    }
+
+    fn governs(&self, asked: &Asked<'_>) -> bool {
+        match asked.what {
             What::Tool(_) => true,
-            What::Prompt(_) | What::Resource(_) | What::Server => self.strict || !self.is_about_tools(),
+            What::Prompt(_) | What::Resource(_) | What::Server => {
+                self.strict || !self.is_about_tools() || self.name(asked.method)
+            }
         }
     }
 }

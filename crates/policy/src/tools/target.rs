@@ -74,6 +74,12 @@ impl Targets {
             .any(|own| own.backend == asked.backend && own.pattern.fits(name))
     }
 
+    /// Returns whether it is `method` itself that is meant.
+    pub(super) fn name(&self, method: &str) -> bool {
+        let kinds = [&self.tools, &self.prompts, &self.resources];
+        kinds.iter().all(|kind| kind.is_empty()) && self.methods.iter().any(|own| own == method)
+    }
+
     pub(super) fn are_tools(&self) -> bool {
         !self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty()
     }

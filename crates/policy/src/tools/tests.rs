@@ -165,10 +165,6 @@ fn expressions_see_the_request() {
     check("request.headers['x-team'] == 'red'", true);
     check("request.headers_all['x-team'] == ['red', 'blue']", true);
     check(
-        "'beta' in request.headers['x-ai-eg-mcp-backend-subset'].split(',')",
-        false,
-    );
-    check(
         "request.headers['x-ai-eg-mcp-backend-subset'].contains('beta')",
         true,
     );
@@ -202,7 +198,7 @@ fn expressions_see_the_request() {
     check("request.auth.jwt.claims.absent == 'x' || true", true);
     check("request.mcp.params.arguments.n / 0 == 1", false);
     check("'yes'", false);
-    check("nothing.at.all", false);
+    check("request.nothing.at.all", false);
 }
 
 #[test]
@@ -401,4 +397,29 @@ fn what_is_no_expression_is_refused() {
         Expression::parse(&"1".repeat(5000)).err(),
         Some(ExpressionError::TooLong)
     );
+    let check = |source: &str, unknown: &str| {
+        let expected = ExpressionError::Unknown(unknown.to_owned());
+        assert_eq!(Expression::parse(source).err(), Some(expected), "{source}");
+    };
+    check("request.mcp.tool.startWith('a')", "startWith");
+    check(
+        "'beta' in request.headers['x-ai-eg-mcp-backend-subset'].split(',')",
+        "split",
+    );
+    check("timestamp('2026-01-01T00:00:00Z') > request.now", "timestamp");
+    check("requst.mcp.tool == 'a'", "requst");
+    check("nothing.at.all", "nothing");
+    check("[1].exists(x, shout(x))", "shout");
+    for known in [
+        "has(request.auth) && !(request.mcp.tool in ['a', \"b\"]) || -1 < 2 % 3",
+        "request.headers[?'x'].orValue('y').contains('z') ? true : {'a': 1}.a == 1",
+        "optional.of(1).or(optional.none()).hasValue() && optional.ofNonZeroValue('').value() == ''",
+        "type(1) == int && type('') != string && size([1]) == 1 && bytes('a') == b'a' && dyn(1) == 1",
+        "string(1).matches('1') && double('1') == 1.0 && uint(1) == 1u && bool('true') && int('1') == 1",
+        "[1, 2].all(x, [3].exists(y, x < y)) && [1].map(x, x + 1).filter(y, y > 1).exists_one(z, z == 2)",
+        "'a'.startsWith('a') && 'a'.endsWith('a') && request.?mcp.?tool.hasValue()",
+        "optional.of(1).optMap(x, x + 1).value() == 2 && optional.of(1).optFlatMap(x, optional.of(x)).hasValue()",
+    ] {
+        assert_eq!(Expression::parse(known).err(), None, "{known}");
+    }
 }

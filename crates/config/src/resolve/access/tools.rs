@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mcp::Method;
 use policy::{
     Authenticate, Policies,
     authorize::Token,
@@ -194,6 +195,16 @@ impl Builder<'_> {
                 field,
                 "at least one of tools, prompts, resources, or methods must be specified",
             );
+        }
+        for (index, method) in target.methods.iter().enumerate() {
+            if Method::find(method).is_none() {
+                let at = format!("{field}.methods[{index}]");
+                self.warn(
+                    "MethodUnknown",
+                    &at,
+                    format!("\"{method}\" is no method of the protocol"),
+                );
+            }
         }
         Targets {
             tools,
