@@ -22,11 +22,16 @@ impl Carrier {
         Carrier::Header(name, String::new())
     }
 
-    /// Returns the credential that `head` carries here; an empty one is none.
+    /// Returns the credential that `head` carries here; an empty one is none, and so are several headers.
     pub fn read<'h>(&self, head: &'h Parts) -> Option<Cow<'h, str>> {
         let found: Option<Cow<'h, str>> = match self {
             Carrier::Header(name, prefix) => {
-                let value = head.headers.get(name)?.to_str().ok()?;
+                let mut values = head.headers.get_all(name).iter();
+                let value = values.next()?.to_str().ok()?;
+                // Of several, whoever is behind us could take another one.
+                if values.next().is_some() {
+                    return None;
+                }
                 if prefix.is_empty() && *name == header::AUTHORIZATION {
                     Some(strip_scheme(value, "Bearer").unwrap_or(value).into())
                 } else {
@@ -210,6 +215,22 @@ mod tests {
         );
         check(Carrier::Param("none".to_owned()), None, whole, &all);
         check(Carrier::Cookie("session".to_owned()), Some("s1"), whole, &all);
+    }
+
+    #[test]
+    fn several_headers_are_none() {
+        let twice = [
+            ("authorization", "Bearer a"),
+            ("authorization", "Bearer b"),
+            ("x-key", "k"),
+            ("x-key", "k"),
+        ];
+        let head = head("/x", &twice);
+        for name in [header::AUTHORIZATION, HeaderName::from_static("x-key")] {
+            assert_eq!(Carrier::header(name.clone()).read(&head), None, "{name}");
+        }
+        let prefixed = Carrier::Header(header::AUTHORIZATION, "Bearer ".to_owned());
+        assert_eq!(prefixed.read(&head), None);
     }
 
     #[test]

@@ -162,6 +162,8 @@ pub(super) fn owner(turn: &Turn, backend: &Backend) -> Fingerprint {
         for value in turn.headers.get_all(name) {
             who.push('\n');
             who.push_str(name.as_str());
+            // In no name, so that one that goes on is another.
+            who.push(':');
             who.push_str(&String::from_utf8_lossy(value.as_bytes()));
         }
     }

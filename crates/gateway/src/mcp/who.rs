@@ -1,14 +1,18 @@
 //! Who calls: lets a request in to a route, and says whose a session is.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use config::{mcp_route::Route, router::ROUTE_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use mcp::{
     Session,
-    session::{Owner, Tokens},
+    session::{self, Owner, Tokens},
 };
-use policy::{Caller, Policies, tools};
+use policy::{Caller, Claims, Policies, tools};
 
 use super::refused::Refused;
 use crate::{
@@ -39,7 +43,7 @@ pub(super) struct Who {
 /// Somebody whom a policy vouches for.
 struct Principal<'a> {
     issuer: &'a str,
-    subject: &'a str,
+    subject: Cow<'a, str>,
     /// Whether a token says so, rather than a key or a password.
     token: bool,
 }
@@ -105,7 +109,7 @@ impl Who {
     /// Returns whose a session is that is opened now.
     pub(super) fn owner(&self, tokens: &Tokens) -> Owner {
         let principal = self.principal();
-        principal.map_or(Owner::Anyone, |own| tokens.owner(own.issuer, own.subject))
+        principal.map_or(Owner::Anyone, |own| tokens.owner(own.issuer, &own.subject))
     }
 
     /// Returns whether `session` is one of whoever calls.
@@ -116,7 +120,7 @@ impl Who {
             (None, Owner::Hash(_)) => false,
             // They name none for whoever has a key, and do not end.
             (Some(own), Owner::Anyone) => !own.token && session.expires.is_none(),
-            (Some(own), owner) => owner.is(own.issuer, own.subject),
+            (Some(own), owner) => owner.is(own.issuer, &own.subject),
         }
     }
 
@@ -141,7 +145,7 @@ impl Who {
             let said = |name| claims.get(name).and_then(serde_json::Value::as_str);
             return Some(Principal {
                 issuer: said("iss").unwrap_or(provider),
-                subject: said("sub").unwrap_or_default(),
+                subject: said("sub").map_or_else(|| unnamed(claims).into(), Cow::Borrowed),
                 token: true,
             });
         }
@@ -149,8 +153,25 @@ impl Who {
         let name = || self.caller.username.as_deref().map(|name| ("password", name));
         key.or_else(name).map(|(issuer, subject)| Principal {
             issuer,
-            subject,
+            subject: Cow::Borrowed(subject),
             token: false,
         })
     }
 }
+
+/// Returns what stands for whoever holds a token that does not say whom it is about, as not every issuer has it do: all that
+/// it does say, but for what differs between the tokens of one holder. Two who say the same are one.
+fn unnamed(claims: &Claims) -> String {
+    let said = claims.as_map().iter();
+    let said: BTreeMap<_, _> = said
+        .filter(|(name, _)| !OF_ONE_TOKEN.contains(&name.as_str()))
+        .collect();
+    let said = serde_json::to_string(&said).unwrap_or_default();
+    format!(
+        "unnamed {:032x}",
+        u128::from_be_bytes(session::fingerprint(&said))
+    )
+}
+
+/// Claims about a token, and not about its holder.
+const OF_ONE_TOKEN: [&str; 8] = ["exp", "iat", "nbf", "auth_time", "jti", "nonce", "scope", "scp"];

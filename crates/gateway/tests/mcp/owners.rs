@@ -1,7 +1,7 @@
 //! Sessions belong to whoever opened them.
 
 use serde_json::{Value, json};
-use testkit::client;
+use testkit::{client, signer::Signer};
 
 use crate::{
     guarded::{Guarded, guard, initialize, server},
@@ -58,6 +58,26 @@ async fn a_session_is_of_one_subject() {
     );
     assert_eq!(guarded.server.requests().len(), before);
     assert_eq!(status(&guarded, &alice, &session).await, 200);
+}
+
+/// Some issuers leave the subject out; that does not make one of all who have their tokens.
+#[tokio::test]
+async fn tokens_about_nobody_are_not_all_of_one() {
+    let guarded = guard("", "").await;
+    let token = |more: Value| {
+        let mut claims = json!({ "sub": null, "scope": "read" });
+        for (name, value) in more.as_object().expect("an object") {
+            claims[name] = value.clone();
+        }
+        guarded.token(claims)
+    };
+    let first = token(json!({ "sid": "1", "jti": "a" }));
+    let session = guarded.open(&first).await;
+    let renewed = token(json!({ "sid": "1", "jti": "b", "exp": 4_000_000_001_u64, "scope": "read write" }));
+    let other = token(json!({ "sid": "2", "jti": "a" }));
+    for (token, expected) in [(&first, 200), (&renewed, 200), (&other, 404)] {
+        assert_eq!(status(&guarded, token, &session).await, expected, "{token}");
+    }
 }
 
 #[tokio::test]
@@ -152,5 +172,39 @@ async fn a_session_is_of_the_client_whose_key_it_is() {
     assert_eq!(send("sk-2", &session, &list).await.status, 404);
     for request in server.requests() {
         assert_eq!((request.header("x-client"), request.header("x-key")), ("ann", ""));
+    }
+}
+
+/// With keys alone nobody looks at tokens, so that whatever one says is made up.
+#[tokio::test]
+async fn what_nobody_has_verified_is_no_claim() {
+    let server = server().await;
+    let keys = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {ann: sk-1}\n";
+    let route = "  securityPolicy:
+    apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-key]}]}
+    authorization:
+      rules:
+        - {target: {tools: [{backend: one, tool: write}]}, cel: 'request.auth.jwt.claims.role == \"admin\"'}
+        - {target: {tools: [{backend: one, tool: read}]}, cel: '!has(request.auth.jwt.claims.role)'}
+";
+    let served = serve(snapshot_beside(keys, route, &[("one", server.address(), "")])).await;
+    let token = format!(
+        "Bearer {}",
+        Signer::new("k").token(&json!({ "sub": "ann", "role": "admin" }))
+    );
+    let send = async |session: &str, message: &Value| {
+        let headers = [
+            ("x-key", "sk-1"),
+            ("authorization", token.as_str()),
+            ("mcp-session-id", session),
+        ];
+        let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
+        client::post(served.address, PATH, &headers.collect::<Vec<_>>(), message).await
+    };
+    let opened = send("", &initialize()).await;
+    let session = opened.header("mcp-session-id");
+    for (tool, expected) in [("one__write", 403), ("one__read", 200)] {
+        let call = request(1, "tools/call", &json!({ "name": tool }));
+        assert_eq!(send(session, &call).await.status, expected, "{tool}");
     }
 }

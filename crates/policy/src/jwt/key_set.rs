@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Public keys of one issuer.
 #[derive(Clone, Debug, Default)]
@@ -97,13 +98,18 @@ impl KeySet {
     pub fn parse(document: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
         struct Document {
-            keys: Vec<Written>,
+            keys: Vec<Value>,
         }
         let document: Document = serde_json::from_slice(document).map_err(KeySetError::Malformed)?;
         if document.keys.len() > MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        let keys: Vec<Key> = document.keys.into_iter().filter_map(Written::key).collect();
+        // One that is malformed does not spoil the others (RFC 7517, section 5).
+        let written = document
+            .keys
+            .into_iter()
+            .filter_map(|key| serde_json::from_value(key).ok());
+        let keys: Vec<Key> = written.filter_map(Written::key).collect();
         if keys.is_empty() {
             return Err(KeySetError::Empty);
         }

@@ -348,6 +348,12 @@ fn keys_are_fetched_anew_once_for_a_key_that_is_not_known() {
     let refusal = ask(&new, "e3").expect_err("a key that nobody has");
     assert_eq!(refusal.error.message, TokenError::Key.to_string());
     assert_eq!(egress.anew.load(Ordering::Relaxed), 2);
+    // Some issuers do not name their keys.
+    let unnamed = new.token(&json!({"alg": "ES256"}), &claims());
+    let unnamed_egress = fetched(&[old.set(), new.set()]);
+    let found = run(jwt.verify(&unnamed_egress, NOW, &mut head(Some(&unnamed))));
+    found.expect("a key that is new and has no name");
+    assert_eq!(unnamed_egress.anew.load(Ordering::Relaxed), 1);
     // Somebody else's token fetches nothing.
     let theirs = old.token(
         &json!({"alg": "ES256", "kid": "e9"}),
@@ -384,4 +390,13 @@ fn sets_of_keys() {
     );
     let many = format!("{{\"keys\": [{}{{}}]}}", "{},".repeat(128));
     check(&many, "the set has more than 128 keys");
+    let mut odd = Issuer::new().keys();
+    for key in [
+        json!(7),
+        json!({"kty": 1}),
+        json!({"kty": "RSA", "n": null, "e": []}),
+    ] {
+        odd["keys"].as_array_mut().expect("a list").push(key);
+    }
+    KeySet::parse(odd.to_string().as_bytes()).expect("one that is odd does not spoil the others");
 }

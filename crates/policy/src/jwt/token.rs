@@ -83,14 +83,13 @@ impl<'t> Token<'t> {
         self.claims.get("iss").and_then(Value::as_str) == Some(issuer)
     }
 
-    /// Returns whether some key may have signed it.
-    pub(super) fn is_signed_by(&self, keys: &KeySet) -> bool {
-        keys.knows(self.key_id.as_deref(), self.algorithm)
+    /// Returns whether the token says which key has signed it.
+    pub(super) fn names_key(&self) -> bool {
+        self.key_id.is_some()
     }
 
-    /// Returns what the token says, if one of `keys` has signed it and it is valid `now`, in seconds since the Unix
-    /// epoch, for one of `audiences`; for anybody if there are none.
-    pub(super) fn verify(self, keys: &KeySet, audiences: &[String], now: u64) -> Result<Claims, TokenError> {
+    /// Checks that one of `keys` has signed it.
+    pub(super) fn is_signed_by(&self, keys: &KeySet) -> Result<(), TokenError> {
         let id = self.key_id.as_deref();
         if !keys.knows(id, self.algorithm) {
             return Err(TokenError::Key);
@@ -98,6 +97,12 @@ impl<'t> Token<'t> {
         if !keys.verifies(id, self.algorithm, self.signed, &self.signature) {
             return Err(TokenError::Signature);
         }
+        Ok(())
+    }
+
+    /// Returns what the token says, if it is valid `now`, in seconds since the Unix epoch, for one of `audiences`; for
+    /// anybody if there are none. Who has signed it has been checked.
+    pub(super) fn claims(self, audiences: &[String], now: u64) -> Result<Claims, TokenError> {
         let time = |name| match self.claims.get(name) {
             None => Ok(None),
             Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed),
