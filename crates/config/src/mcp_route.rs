@@ -19,6 +19,25 @@ use crate::{
 /// Where clients look for what a server says of itself to those who want to log in (RFC 9728, section 3).
 pub const METADATA: &str = "/.well-known/oauth-protected-resource";
 
+/// Returns whether a header says how a call itself is made: where it goes, where its body ends, and of which session it
+/// is. Said by hand it would make another call of it.
+pub fn is_of_the_call(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let framing = policy::is_reserved(&name) && !name.starts_with("x-");
+    framing || OF_THE_CALL.contains(&name.as_str())
+}
+
+const OF_THE_CALL: [&str; 8] = [
+    "accept",
+    "accept-encoding",
+    "content-type",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+];
+
 /// A path with MCP servers behind it.
 #[derive(Clone, Debug)]
 pub struct Route {

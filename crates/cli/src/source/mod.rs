@@ -24,6 +24,7 @@ pub(crate) mod environment;
 pub(crate) mod file;
 mod generate;
 mod proxied;
+mod shape;
 pub(crate) mod tools;
 pub(crate) mod watch;
 

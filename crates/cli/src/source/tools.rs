@@ -9,14 +9,17 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use config::{Fault, Severity};
-use http::Uri;
-use serde_json::{Map, Value, json};
+use config::{Fault, Severity, mcp_route::is_of_the_call};
+use http::{HeaderName, Uri};
+use mcp::{json::Object, name};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     Document, Problem,
     dotenv::{self, Variable},
-    file, proxied, text_of,
+    file, proxied,
+    shape::KNOWN,
+    text_of,
 };
 
 /// Where a list of servers is.
@@ -117,6 +120,10 @@ impl Reader<'_> {
                 return None;
             }
         };
+        if let Some(repeated) = repeated(text) {
+            self.say(Severity::Error, "", repeated);
+            return None;
+        }
         if list.get(proxied::MEMBER).is_some() {
             return match proxied::resources(&list) {
                 Ok(documents) => Some(joined(&documents)),
@@ -131,6 +138,10 @@ impl Reader<'_> {
             self.say(Severity::Error, "", message.to_owned());
             return None;
         };
+        if list.get("mcpServers").is_some() && list.get("servers").is_some() {
+            let message = "\"mcpServers\" is there as well; this has no effect";
+            self.say(Severity::Warning, "servers", message.to_owned());
+        }
         let mut references = Vec::new();
         let mut documents = Vec::new();
         for (name, server) in servers {
@@ -145,15 +156,11 @@ impl Reader<'_> {
                 continue;
             }
             self.remark(&path, server);
-            let variables = self.variables(&path, server);
-            let variables = match variables {
-                Ok(variables) => variables,
-                Err(message) => {
-                    self.say(Severity::Warning, &path, format!("{message}; it is left out"));
-                    continue;
-                }
-            };
-            match reference(name, server, &variables) {
+            let understood = fits(name, server).and_then(|()| {
+                let variables = self.variables(server)?;
+                reference(name, server, &variables)
+            });
+            match understood {
                 Ok((reference, backend)) => {
                     references.push(reference);
                     documents.extend(backend);
@@ -175,27 +182,28 @@ impl Reader<'_> {
 
     /// Says what is written and not understood.
     fn remark(&mut self, path: &str, server: &Map<String, Value>) {
-        for key in server.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
-            self.say(
-                Severity::Warning,
-                &format!("{path}.{key}"),
-                "unknown member, which has no effect".to_owned(),
-            );
-        }
-        if Value::from(server.clone()).to_string().contains("${input:") {
-            let message = "\"${input:…}\" is asked for by an editor; use a variable of the environment";
-            self.say(Severity::Warning, path, message.to_owned());
+        let program = server.contains_key("command");
+        for key in server.keys() {
+            let message = match key.as_str() {
+                key if !KNOWN.iter().any(|(known, _)| *known == key) => "unknown member, which has no effect",
+                "url" | "headers" if program => {
+                    "a server with a \"command\" is a program; this has no effect"
+                }
+                "args" | "env" | "envFile" | "cwd" if !program => {
+                    "a server that is no program; this has no effect"
+                }
+                _ => continue,
+            };
+            self.say(Severity::Warning, &format!("{path}.{key}"), message.to_owned());
         }
     }
 
     /// Returns the variables of the file that a server names.
-    fn variables(&mut self, path: &str, server: &Map<String, Value>) -> Result<Vec<Variable>, String> {
+    fn variables(&self, server: &Map<String, Value>) -> Result<Vec<Variable>, String> {
         let Some(file) = env_file(server, &self.folder) else {
             return Ok(Vec::new());
         };
         if !server.contains_key("command") {
-            let message = "a server that is no program has no environment; this has no effect";
-            self.say(Severity::Warning, &format!("{path}.envFile"), message.to_owned());
             return Ok(Vec::new());
         }
         let read = text_of(&file).and_then(|text| dotenv::read(&text));
@@ -214,6 +222,70 @@ impl Reader<'_> {
     }
 }
 
+/// Returns what is said twice, if anything is: two readers could take different ones for it.
+fn repeated(text: &str) -> Option<String> {
+    let list: &RawValue = serde_json::from_str(text).ok()?;
+    let list = match members(list)? {
+        Ok(list) => list,
+        Err(twice) => return Some(twice),
+    };
+    for servers in ["mcpServers", "servers"]
+        .into_iter()
+        .filter_map(|key| list.get(key))
+    {
+        let servers = match members(servers) {
+            Some(Ok(servers)) => servers,
+            Some(Err(twice)) => return Some(twice),
+            None => continue,
+        };
+        let twice = servers
+            .members()
+            .find_map(|(name, server)| Some(format!("{name}: {}", members(server)?.err()?)));
+        if twice.is_some() {
+            return twice;
+        }
+    }
+    None
+}
+
+/// Returns the members of an object, or what is said twice in it; `None` if it is something else.
+fn members(raw: &RawValue) -> Option<Result<Object<'_>, String>> {
+    let read = || serde_json::from_str::<Object<'_>>(raw.get());
+    // Where that is in what is read here is not where it is in the file.
+    let said = |error: serde_json::Error| {
+        let said = error.to_string();
+        said.split(" at line ").next().unwrap_or_default().to_owned()
+    };
+    raw.get().starts_with('{').then(|| read().map_err(said))
+}
+
+/// Checks that a server has a name that it can have, and that its members are what they are taken for.
+fn fits(name: &str, server: &Map<String, Value>) -> Result<(), String> {
+    name::check(name).map_err(|error| error.to_string())?;
+    for (key, value) in server {
+        let known = KNOWN.iter().find(|(known, _)| known == key);
+        if let Some(expected) = known.and_then(|(_, shape)| shape.misses(value)) {
+            return Err(format!("\"{key}\": expected {expected}"));
+        }
+    }
+    let headers = server.get("headers").and_then(Value::as_object);
+    for header in headers.into_iter().flat_map(Map::keys) {
+        if HeaderName::try_from(header.as_str()).is_err() {
+            return Err("\"headers\": expected names of headers".to_owned());
+        }
+        if is_of_the_call(header) && !header.eq_ignore_ascii_case("host") {
+            return Err(format!(
+                "\"headers\": the gateway itself says \"{header}\" of its calls"
+            ));
+        }
+    }
+    if Value::from(server.clone()).to_string().contains("${input:") {
+        let message = "\"${input:…}\" is asked for by an editor; use a variable of the environment";
+        return Err(message.to_owned());
+    }
+    Ok(())
+}
+
 /// Returns the servers of a list.
 fn servers(list: &Value) -> Option<&Map<String, Value>> {
     list.get("mcpServers")
@@ -223,48 +295,39 @@ fn servers(list: &Value) -> Option<&Map<String, Value>> {
 
 /// Returns the file of variables that a server names. `folder` is the one that the list is about.
 fn env_file(server: &Map<String, Value>, folder: &Path) -> Option<PathBuf> {
-    let mut written = server.get("envFile")?.as_str()?;
-    let mut path = String::new();
-    while let Some((before, (name, after))) = written
+    let written = server.get("envFile")?.as_str()?;
+    let path = filled(written, |name| match name {
+        "workspaceFolder" => Some(folder.display().to_string()),
+        "userHome" => Some(env::home_dir().unwrap_or_default().display().to_string()),
+        name => Some(env::var(name).unwrap_or_default()),
+    });
+    Some(folder.join(file::expand(&path.ok()?)))
+}
+
+/// Returns `written` with what stands for variables; where there is no such variable, its name.
+fn filled(mut written: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut whole = String::new();
+    while let Some((before, (inner, after))) = written
         .split_once("${")
         .and_then(|(before, inner)| Some((before, inner.split_once('}')?)))
     {
-        path.push_str(before);
-        path.push_str(&match name.strip_prefix("env:").unwrap_or(name) {
-            "workspaceFolder" => folder.display().to_string(),
-            "userHome" => env::home_dir().unwrap_or_default().display().to_string(),
-            name => env::var(name).unwrap_or_default(),
-        });
+        let inner = inner.strip_prefix("env:").unwrap_or(inner);
+        let (name, otherwise) = match inner.split_once(":-") {
+            Some((name, otherwise)) => (name, Some(otherwise.to_owned())),
+            None => (inner, None),
+        };
+        whole.push_str(before);
+        whole.push_str(&value(name).or(otherwise).ok_or_else(|| name.to_owned())?);
         written = after;
     }
-    path.push_str(written);
-    Some(folder.join(file::expand(&path)))
+    whole.push_str(written);
+    Ok(whole)
 }
 
 fn joined(documents: &[Value]) -> String {
     let documents: Vec<String> = documents.iter().map(Value::to_string).collect();
     documents.join("\n---\n")
 }
-
-/// Members that are understood, and those that mean something to whoever writes the list only.
-const KNOWN: &[&str] = &[
-    "type",
-    "url",
-    "headers",
-    "includeTools",
-    "excludeTools",
-    "command",
-    "args",
-    "env",
-    "envFile",
-    "cwd",
-    "disabled",
-    "enabled",
-    "timeout",
-    "alwaysAllow",
-    "autoApprove",
-    "description",
-];
 
 fn route(references: &[Value]) -> Value {
     json!({
@@ -316,7 +379,11 @@ fn reference(
         .and_then(Value::as_str)
         .filter(|url| !url.is_empty());
     let url = url.ok_or("it has neither \"command\" nor \"url\"")?;
-    let (backend, path) = backend(name, url)?;
+    // Where a server is has to be known before variables are replaced everywhere else.
+    let url = filled(url, |name| env::var(name).ok().filter(|value| !value.is_empty()));
+    let url = url.map_err(|name| format!("${{{name}}} in its url is not set"))?;
+    let (backend, path) = backend(name, &url)?;
+    let path = path.replace('$', "$$");
     reference["group"] = Value::from("gateway.envoyproxy.io");
     reference["kind"] = Value::from("Backend");
     reference["path"] = Value::from(path);
@@ -348,6 +415,14 @@ pub(super) fn backend(name: &str, url: &str) -> Result<(Value, String), String> 
         Some("http") => (false, 80),
         Some(_) | None => return Err("its url must begin with http:// or https://".to_owned()),
     };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err("its url has a name and a password, which belong into \"headers\"".to_owned());
+    }
+    let written = uri.host().and_then(|host| authority.strip_prefix(host));
+    if uri.port_u16().is_none() && written.is_some_and(|port| port.len() > 1) {
+        return Err("the port in its url is none".to_owned());
+    }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(default);
     let endpoint = if host.parse::<std::net::IpAddr>().is_ok() {
@@ -371,8 +446,10 @@ pub(super) fn backend(name: &str, url: &str) -> Result<(Value, String), String> 
 
 fn strings(server: &Map<String, Value>, key: &str) -> Vec<String> {
     let list = server.get(key).and_then(Value::as_array);
-    let items = list.into_iter().flatten().filter_map(Value::as_str);
-    items.map(variables).collect()
+    let items = list.into_iter().flatten();
+    items
+        .map(|item| item.as_str().map_or_else(|| item.to_string(), variables))
+        .collect()
 }
 
 /// Returns a map as the list of pairs that resources have.
@@ -521,6 +598,98 @@ mod tests {
         check(
             r#"{"mcpServers":{"a":{"url":"http://h","envFile":"x"}}}"#,
             "mcpServers.a.envFile: a server that is no program",
+        );
+        check(
+            r#"{"mcpServers":{"a":{"command":"x","url":"http://h"}}}"#,
+            "mcpServers.a.url: a server with a \"command\" is a program",
+        );
+        check(
+            r#"{"mcpServers":{"a":{"command":"x"},"a":{"command":"y"}}}"#,
+            "duplicate member \"a\"",
+        );
+        check(
+            r#"{"mcpServers":{"a":{"command":"x","command":"y"}}}"#,
+            "a: duplicate member \"command\"",
+        );
+        check(
+            r#"{"mcpServers":{"a":{"command":"x"}},"servers":{}}"#,
+            "servers: \"mcpServers\" is there",
+        );
+    }
+
+    /// One that cannot be served is left out, and the others are there.
+    #[test]
+    fn one_server_does_not_spoil_the_others() {
+        let check = |name: &str, server: Value, said: &str| {
+            let list = json!({ "mcpServers": { name: server, "good": { "command": "x", "args": ["-p", 8080, true] } } });
+            let (documents, problems) = read_list(&list.to_string());
+            let good = json!([{ "name": "good", "stdio": { "command": "x", "args": ["-p", "8080", "true"], "env": [] } }]);
+            assert_eq!(documents.len(), 1, "{name}");
+            assert_eq!(documents[0]["spec"]["backendRefs"], good, "{name}");
+            let problem = problems.join("\n");
+            assert!(
+                problem.contains(said) && problem.contains("it is left out"),
+                "{name}: {problem}"
+            );
+        };
+        check("a b", json!({ "command": "x" }), "must not contain ' '");
+        check("a__b", json!({ "command": "x" }), "must not contain \"__\"");
+        let of = |key: &str, value: Value| json!({ "command": "x", key: value });
+        check("a", json!({ "command": 5 }), "\"command\": expected a string");
+        check("a", of("args", json!("-c")), "\"args\": expected a list");
+        check("a", of("env", json!(["A=1"])), "\"env\": expected an object");
+        check(
+            "a",
+            of("includeTools", json!("t")),
+            "\"includeTools\": expected a list of strings",
+        );
+        check(
+            "a",
+            of("excludeTools", json!([1])),
+            "\"excludeTools\": expected a list of strings",
+        );
+        check(
+            "a",
+            of("disabled", json!("true")),
+            "\"disabled\": expected true or false",
+        );
+        check(
+            "a",
+            of("timeout", json!("30")),
+            "\"timeout\": expected a whole number",
+        );
+        check(
+            "a",
+            of("env", json!({ "A": "${input:key}" })),
+            "asked for by an editor",
+        );
+        let at = |url: &str| json!({ "url": url });
+        check("a", at("http://u:secret@h/"), "a name and a password");
+        check("a", at("http://h:99999/"), "the port in its url");
+        check(
+            "a",
+            at("http://${NO_SUCH_VARIABLE_IS_SET}/"),
+            "${NO_SUCH_VARIABLE_IS_SET} in its url is not set",
+        );
+        let with = |header: &str| json!({ "url": "http://h", "headers": { header: "x" } });
+        check("a", with("a b"), "expected names of headers");
+        check(
+            "a",
+            with("Content-Length"),
+            "the gateway itself says \"Content-Length\"",
+        );
+    }
+
+    #[test]
+    fn where_a_server_is_may_be_a_variable() {
+        // Every process that runs tests has one.
+        let value = env::var("PATH").unwrap();
+        let filled = |written: &str| filled(written, |name| env::var(name).ok());
+        assert_eq!(filled("a${PATH}b${env:PATH}"), Ok(format!("a{value}b{value}")));
+        assert_eq!(filled("${NO_SUCH_VARIABLE_IS_SET:-c}/${"), Ok("c/${".to_owned()));
+        assert_eq!(
+            filled("${NO_SUCH_VARIABLE_IS_SET}"),
+            Err("NO_SUCH_VARIABLE_IS_SET".to_owned())
         );
     }
 }

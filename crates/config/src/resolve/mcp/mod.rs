@@ -405,7 +405,9 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
     for (index, own) in reference.headers.iter().enumerate() {
         let wrong = HeaderName::try_from(own.name.as_str()).is_err();
         let field = format!("{field}.headers[{index}]");
-        faults.add_if(wrong, field, "expected the name of a header");
+        faults.add_if(wrong, field.clone(), "expected the name of a header");
+        let of_the_call = !own.name.eq_ignore_ascii_case("host") && mcp_route::is_of_the_call(&own.name);
+        faults.add_if(of_the_call, field, OF_THE_CALL);
     }
     if let Some(own) = &reference.timeouts {
         for (limit, name) in [
@@ -436,7 +438,9 @@ fn validate_backend(reference: &BackendRef, field: &str, faults: &mut Faults) {
             .flatten()
             .any(|name| HeaderName::try_from(name).is_err());
         let field = format!("{field}.forwardHeaders[{index}]");
-        faults.add_if(wrong, field, "expected the name of a header");
+        faults.add_if(wrong, field.clone(), "expected the name of a header");
+        let to = own.backend_header.as_deref().unwrap_or(&own.name);
+        faults.add_if(mcp_route::is_of_the_call(to), field, OF_THE_CALL);
     }
 }
 
@@ -456,6 +460,7 @@ fn path(written: Option<&str>, field: &str, faults: &mut Faults) {
 }
 
 const KIND: &str = "MCPRoute";
+const OF_THE_CALL: &str = "the gateway itself says this header of its calls";
 /// The path of a route or server that says none.
 pub(super) const PATH: &str = "/mcp";
 const SECOND: Duration = Duration::from_secs(1);
