@@ -152,6 +152,20 @@ async fn the_only_server_may_ask_who_calls() {
             (refused.status, refused.header("www-authenticate")),
             (status, challenge)
         );
+        // Whoever is not let in has not been told which line is spoken, and is not asked in the other.
+        let asked = |at: usize| {
+            demanding
+                .requests()
+                .split_off(at)
+                .iter()
+                .map(|own| own.json()["method"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(asked(0), ["initialize"]);
+        let fresh = alone("", &demanding).await;
+        let refused = fresh.modern("tools/list", json!({}), &json!({})).await;
+        assert_eq!(refused.status, status, "{}", refused.text());
+        assert_eq!(asked(1), ["server/discover"]);
         let opened = open(&served, "Bearer upstreams").await;
         assert_eq!(opened.status, 200, "{}", opened.text());
         let session = opened.header("mcp-session-id");

@@ -102,6 +102,71 @@ async fn what_clients_are_told_of_the_authorization_server_may_be_declared() {
     assert!(asked.iter().all(|request| request.target == "/keys"), "{asked:?}");
 }
 
+/// Several routes may lie at one path, told apart by hosts or headers.
+#[tokio::test]
+async fn documents_are_those_of_the_host_and_of_the_headers() {
+    let mut text = String::from(
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g}, spec: {gatewayClassName: t, \
+         listeners: [{name: http, protocol: HTTP, port: 1}]}}\n",
+    );
+    let routes = [
+        ("a", "hostnames: [a.example]"),
+        ("b", "hostnames: [b.example]"),
+        (
+            "c",
+            "hostnames: [b.example], headers: [{name: x-tenant, value: c}]",
+        ),
+    ];
+    let keys = Signer::keys(&[&Signer::new("k1")]).to_string();
+    for (name, more) in routes {
+        let oauth = format!(
+            "{{issuer: 'http://127.0.0.1:1/{name}', jwks: {{localJWKS: {{inline: '{keys}'}}}}, \
+             protectedResourceMetadata: {{resource: 'https://{name}.example/mcp'}}}}"
+        );
+        text.push_str(&format!(
+            "---\n{{apiVersion: aigateway.envoyproxy.io/v1beta1, kind: MCPRoute, metadata: {{name: {name}}}, \
+             spec: {{parentRefs: [{{name: g}}], {more}, backendRefs: [{{name: p, stdio: {{command: none}}}}], \
+             securityPolicy: {{oauth: {oauth}}}}}}}\n"
+        ));
+    }
+    let served = crate::served::serve(crate::served::resolve(&text)).await;
+    let path = "/.well-known/oauth-protected-resource/mcp";
+    for (host, tenant, expected) in [
+        ("a.example", "", "https://a.example/mcp"),
+        ("b.example", "", "https://b.example/mcp"),
+        ("b.example:8080", "d", "https://b.example/mcp"),
+        ("b.example", "c", "https://c.example/mcp"),
+    ] {
+        let headers = [("host", host), ("x-tenant", tenant)];
+        let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
+        let answer = client::get(served.address, path, &headers.collect::<Vec<_>>()).await;
+        assert_eq!(
+            answer.json()["resource"],
+            expected,
+            "{host} {tenant}: {}",
+            answer.text()
+        );
+        // And so do challenges.
+        let headers = [("host", host), ("x-tenant", tenant)];
+        let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
+        let refused = client::post(
+            served.address,
+            "/mcp",
+            &headers.collect::<Vec<_>>(),
+            &initialize(),
+        )
+        .await;
+        let own = expected.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
+        assert!(
+            refused.header("www-authenticate").contains(&own),
+            "{host} {tenant}: {}",
+            refused.header("www-authenticate")
+        );
+    }
+    let elsewhere = client::get(served.address, path, &[("host", "c.example")]).await;
+    assert_eq!(elsewhere.status, 404);
+}
+
 #[tokio::test]
 async fn an_authorization_server_that_is_not_there_is_not_made_up() {
     let signer = Signer::new("k1");
