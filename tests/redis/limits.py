@@ -60,6 +60,16 @@ def totals_are_exact(cluster):
     return f"{600 * TOKENS} tokens of 600 requests on {GATEWAYS} gateways"
 
 
+def counters_are_those_of_the_service(cluster):
+    """Named as the rate limit service names them, and kept as long: a window and up to 300 s."""
+    year = 365 * 86400
+    start = int(time.time()) // year * year
+    name = f"ai-gateway-quota_backend_name_default/open_model_name_override_wide_{start}"
+    kept = int(cluster.redis.ask("TTL", name))
+    assert year - 60 <= kept <= year + 300, kept
+    return f"kept for {kept} s"
+
+
 def calls(redis, command):
     """Returns how often a command was called."""
     lines = redis.ask("INFO", "commandstats").splitlines()
@@ -127,6 +137,23 @@ def what_there_is_no_room_for_is_booked_later(cluster):
     return f"{30 * TOKENS} tokens"
 
 
+def what_is_no_counter_does_not_stand_in_the_way(cluster):
+    """Somebody else's key lies where a counter was: what was used of the others is booked."""
+    Upstream.gate.clear()
+    (used, _), held = cluster.redis.used("wide"), Upstream.held
+    under_way = cluster.begin("paused", 5) + cluster.begin("wide", 5)
+    until("all are under way", lambda: Upstream.held == held + 10)
+    [key] = cluster.redis.ask("KEYS", "ai-gateway-quota_*_paused_*[0-9]")
+    cluster.redis.ask("DEL", key)
+    cluster.redis.ask("LPUSH", key, "foreign")
+    Upstream.gate.set()
+    assert statuses([future.result() for future in under_way]) == {200: 10}
+    cluster.settled("wide", used + 5 * TOKENS)
+    cluster.redis.ask("DEL", key)
+    until("nothing is held", lambda: cluster.redis.used("paused")[1] == 0)
+    return f"{5 * TOKENS} tokens"
+
+
 def who_holds_for_longer_is_not_forgotten(cluster):
     """Two routes to one quota, whose requests may take a second and an hour."""
     Upstream.gate.clear()
@@ -165,10 +192,12 @@ def a_kill_stalls_nobody(cluster):
 def main(binary, config):
     checks = [
         totals_are_exact,
+        counters_are_those_of_the_service,
         what_is_asked_for_often_is_taken_ahead,
         the_limit_holds,
         a_pause_stalls_nobody_and_loses_nothing,
         what_there_is_no_room_for_is_booked_later,
+        what_is_no_counter_does_not_stand_in_the_way,
         who_holds_for_longer_is_not_forgotten,
         a_kill_stalls_nobody,
     ]

@@ -97,6 +97,7 @@ pub(crate) struct Facts {
 }
 
 /// What is known of one attempt.
+#[derive(Clone)]
 pub(crate) struct Attempted {
     pub(crate) backend: Arc<str>,
     /// The reference from the rule to it.

@@ -12,9 +12,12 @@ const MAX_COUNTERS: usize = 100_000;
 pub(crate) struct Memory(Mutex<Ledger>);
 
 impl Memory {
-    /// Returns the counters whose windows are open.
+    /// Returns the counters whose windows are open, in order.
     pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
-        self.lock().entries(now)
+        let mut entries = self.lock().entries(now);
+        // Requests do not wait for this.
+        entries.sort_unstable_by(|one, other| one.counter.cmp(&other.counter));
+        entries
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {

@@ -25,7 +25,7 @@ use crate::{
     credential::{Call, Used, brought::Luggage},
     ctx::Ctx,
     facts::Attempted,
-    headers, kept,
+    headers, kept, meter,
     picker::{Picked, Walk},
     refusal::{Answer, Content},
     upstream::{self, Client, Outgoing},
@@ -465,7 +465,12 @@ impl Attempt<'_> {
         if self.refuses_filtered && is_filtered {
             let error = ApiError::upstream(head.status, "the upstream's filter kept the answer back");
             let mut refused = Refused::new(Cause::Filtered, error);
-            refused.answer = Some(Box::new(answer));
+            meter::kept_back(ctx);
+            refused.answer = ctx
+                .facts
+                .attempt
+                .clone()
+                .map(|attempted| Box::new((answer, attempted)));
             return Err(refused);
         }
         Ok(answer)

@@ -235,8 +235,10 @@ fn told(
         headers,
         answer,
     } = *refused;
-    if let Some(answer) = answer {
-        return Ok(*answer);
+    if let Some(kept) = answer {
+        let (answer, attempted) = *kept;
+        meter::brought_back(ctx, attempted);
+        return Ok(answer);
     }
     ctx.facts.verdict = Some(match cause.is_own() {
         true => Verdict::Ours(cause.name()),

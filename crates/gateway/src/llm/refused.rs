@@ -7,6 +7,7 @@ use policy::traffic::{health::Fared, retry};
 
 use super::arriving::Broken;
 use crate::{
+    facts::Attempted,
     headers,
     refusal::Answer,
     telemetry::{error_type::ErrorType, own::Side},
@@ -20,8 +21,8 @@ pub(super) struct Refused {
     pub(super) error: ApiError,
     /// Headers for the client, should this become the answer after all.
     pub(super) headers: HeaderMap,
-    /// What the upstream answered all the same, should nobody answer better.
-    pub(super) answer: Option<Box<Answer>>,
+    /// What the upstream answered all the same, should nobody answer better, and the attempt.
+    pub(super) answer: Option<Box<(Answer, Attempted)>>,
 }
 
 /// What went wrong with an attempt.

@@ -51,6 +51,8 @@ pub(crate) struct Meter {
     attempt: Ticket,
     /// What the upstream that is being asked costs in money, where that is known.
     prices: Option<Arc<Prices>>,
+    /// The prices of the answer that was kept back last.
+    kept: Option<Arc<Prices>>,
     /// What the client is told of what is left of the quota of the upstream that is being asked.
     told: Option<Told>,
     /// Where quotas have led the request; `None` if none was asked.
@@ -124,6 +126,7 @@ pub(crate) async fn open(
         ticket: Ticket::default(),
         attempt: Ticket::default(),
         prices: None,
+        kept: None,
         told: None,
         decision: None,
         asked: false,
@@ -239,6 +242,35 @@ pub(crate) async fn attempt(
     Ok(())
 }
 
+/// Charges the quota of an upstream whose answer is kept back: it has counted the answer, whoever's is told in the end.
+pub(crate) fn kept_back(ctx: &mut Ctx) {
+    let facts = &mut *ctx.facts;
+    let (Some(meter), Some(attempted)) = (&mut facts.meter, &facts.attempt) else {
+        return;
+    };
+    let ticket = std::mem::take(&mut meter.attempt);
+    meter.kept.clone_from(&meter.prices);
+    let usage = facts.usage;
+    let spent = meter
+        .kept
+        .as_ref()
+        .and_then(|prices| prices.of(&attempted.model, &usage, facts.seconds));
+    let subject = subject(facts, attempted, &usage, spent);
+    facts.limiter().settle(ticket, Some(&subject), facts.now());
+}
+
+/// Has an answer that was kept back be the one that the request is charged for: `attempted` was who gave it, and who was
+/// asked after that has answered nothing.
+pub(crate) fn brought_back(ctx: &mut Ctx, attempted: Attempted) {
+    if let Some(meter) = &mut ctx.facts.meter {
+        let ticket = std::mem::take(&mut meter.attempt);
+        meter.prices = meter.kept.take();
+        meter.told = None;
+        ctx.runtime.limiter.settle(ticket, None, ctx.facts.now());
+    }
+    ctx.facts.attempt = Some(attempted);
+}
+
 /// Returns what the client of an answer is told, where so much is left of the limits of its rule: that, or what is left of
 /// the quota of the upstream that has answered, if that is less.
 pub(crate) fn told(ctx: &mut Ctx, of_limits: Option<Told>) -> Option<Told> {
@@ -267,6 +299,7 @@ impl Meter {
             ticket,
             attempt,
             prices,
+            kept: _,
             told: _,
             decision,
             asked,

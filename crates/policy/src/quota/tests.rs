@@ -93,7 +93,8 @@ impl Client {
 
     #[track_caller]
     fn check(&mut self, expected: &[(&str, u64)]) {
-        let entries = self.ledger.entries(self.now);
+        let mut entries = self.ledger.entries(self.now);
+        entries.sort_by(|one, other| one.counter.cmp(&other.counter));
         let found: Vec<_> = entries
             .iter()
             .map(|entry| (&*entry.counter, entry.used))

@@ -128,7 +128,8 @@ impl Client {
     }
 
     fn counters(&mut self) -> Vec<(String, u64)> {
-        let entries = self.ledger.entries(self.now);
+        let mut entries = self.ledger.entries(self.now);
+        entries.sort_by(|one, other| one.counter.cmp(&other.counter));
         let entries = entries.into_iter();
         entries
             .map(|entry| (entry.counter.to_string(), entry.used))

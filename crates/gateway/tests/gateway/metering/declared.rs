@@ -27,16 +27,20 @@ pub(super) type Rule<'a> = (&'a str, &'a str);
 impl Declared {
     /// Serves routes of such rules, with other documents beside them.
     pub(super) async fn serve(routes: &[&[Rule<'_>]], documents: &str) -> Self {
-        Self::begin(routes, documents, false).await
+        Self::begin(counting().await, routes, documents, false).await
+    }
+
+    /// The same, in front of another upstream.
+    pub(super) async fn serve_before(upstream: Upstream, routes: &[&[Rule<'_>]], documents: &str) -> Self {
+        Self::begin(upstream, routes, documents, false).await
     }
 
     /// The same of documents that have faults.
     pub(super) async fn serve_faulty(routes: &[&[Rule<'_>]], documents: &str) -> Self {
-        Self::begin(routes, documents, true).await
+        Self::begin(counting().await, routes, documents, true).await
     }
 
-    async fn begin(routes: &[&[Rule<'_>]], documents: &str, faulty: bool) -> Self {
-        let upstream = Upstream::start(Script::answer(|_| Reply::json(200, &answer()))).await;
+    async fn begin(upstream: Upstream, routes: &[&[Rule<'_>]], documents: &str, faulty: bool) -> Self {
         let gateway = Gateway::start(options()).await.expect("the admin port is free");
         let (snapshot, report) = snapshot(&upstream, routes, documents);
         assert_eq!(report.has_errors(), faulty, "{report:?}");
@@ -104,7 +108,11 @@ impl Declared {
     }
 }
 
-fn answer() -> Value {
+async fn counting() -> Upstream {
+    Upstream::start(Script::answer(|_| Reply::json(200, &answer()))).await
+}
+
+pub(super) fn answer() -> Value {
     let mut answer = fixture::openai::response("gpt");
     answer["usage"] = json!({
         "prompt_tokens": TOKENS - 5,

@@ -1,6 +1,8 @@
 //! QuotaPolicies as they are declared: which backends are asked, and what is charged to whom.
 
-use super::declared::{Declared, TOKENS, limits, quota, snapshot};
+use testkit::{Reply, Script, Upstream, fixture};
+
+use super::declared::{Declared, TOKENS, answer, limits, quota, snapshot};
 
 const CHECK: &str = "tollgate.dev/limit-mode: check";
 const KEY: &str = "ai-gateway-quota_backend_name_default";
@@ -224,4 +226,44 @@ async fn clients_are_told_what_is_left_of_quotas() {
     assert_eq!((refused.status, left(&refused)), (429, 0));
     let after: u64 = refused.header("retry-after").parse().expect("a number");
     assert!(after <= 3600, "{after}");
+}
+
+/// An answer that a filter has kept back was counted by its upstream, whoever's is told in the end; where it is that one
+/// after all, it is not charged to who was asked next.
+#[tokio::test]
+async fn an_answer_that_is_kept_back_is_charged_to_its_backend() {
+    let unlimited = "perModelQuotas: [{modelName: m, quota: {defaultBucket: {limit: 100000, duration: 1y}}}]";
+    let mut policies = quota("q", "", &["one", "two"], unlimited);
+    policies += "---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: filtered, annotations: {tollgate.dev/retry-on: content-filter}}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: route-0}]
+";
+    for (second, used) in [(200, TOKENS), (500, 0)] {
+        let upstream = Script::answer(move |request| {
+            let mut answer = answer();
+            if request.target.starts_with("/one") {
+                answer["choices"][0]["finish_reason"] = "content_filter".into();
+                return Reply::json(200, &answer);
+            }
+            match second {
+                200 => Reply::json(200, &answer),
+                status => Reply::json(status, &fixture::openai::error("server_error", "x", "down")),
+            }
+        });
+        let upstream = Upstream::start(upstream).await;
+        let mut gateway = Declared::serve_before(upstream, &[&[("m", "one;two")]], &policies).await;
+        assert_eq!(gateway.ask("m", &[]).await, 200);
+        let mut expected = vec![("one_model_name_override_m", TOKENS)];
+        expected.extend((used > 0).then_some(("two_model_name_override_m", used)));
+        let found: Vec<_> = gateway
+            .used()
+            .await
+            .into_iter()
+            .filter(|(_, used)| *used > 0)
+            .collect();
+        assert_eq!(found, counters(&expected), "{second}");
+    }
 }
