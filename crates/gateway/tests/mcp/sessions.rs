@@ -50,10 +50,13 @@ async fn what_clients_say_beside_reaches_every_server() {
     }
 }
 
+/// The type of an answer, and what makes one of a message.
+type Dress = (&'static str, fn(&Value) -> String);
+
 /// Servers differ in how they answer, and in how they say that they have taken note of it.
 #[tokio::test]
 async fn sessions_are_opened_whatever_the_answers_look_like() {
-    let dresses: [(&str, fn(&Value) -> String); 3] = [
+    let dresses: [Dress; 3] = [
         ("application/json", |done| format!("\u{feff} {done}")),
         ("text/plain", |done| event("", done)),
         ("text/event-stream", |done| {
