@@ -120,10 +120,9 @@ impl Attempt<'_> {
         let backend = match &self.candidate.backend {
             Ok(backend) => backend,
             Err(reason) => {
-                let error = ApiError::new(
-                    ErrorKind::Internal,
-                    format!("the backend is not usable: {reason}"),
-                );
+                // The reason may name resources, Secrets among them, that are not for clients to know of.
+                tracing::debug!(candidate = %self.candidate.id, reason, "a backend is not usable");
+                let error = ApiError::new(ErrorKind::Internal, "the backend of this route is not usable");
                 return Err(Refused::new(Cause::Unresolved, error));
             }
         };
