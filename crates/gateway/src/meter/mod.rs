@@ -68,6 +68,8 @@ pub(crate) struct Bill {
     pub(crate) estimated: bool,
     /// The costs, by name.
     pub(crate) costs: Vec<(Arc<str>, u64)>,
+    /// The costs whose expressions have failed, so that the tokens stand in for them.
+    pub(crate) failed: Vec<Arc<str>>,
     /// What it has cost the quota of its backend's model; `None` without one.
     pub(crate) quota: Option<u64>,
     /// What it has cost in money; `None` where that is not known.
@@ -336,6 +338,7 @@ impl Meter {
         for (key, number, failure) in costs.iter().flat_map(|costs| costs.of(&subject)) {
             if let Some(failure) = failure {
                 debug!(%key, %failure, "the tokens stand in for a cost");
+                bill.failed.push(Arc::clone(key));
             }
             bill.costs.push((Arc::clone(key), number));
         }

@@ -253,7 +253,7 @@ impl Metrics {
             self.losses.get_or_create(&labels).inc();
         }
         if let Some((route, bill)) = facts.route.as_ref().zip(facts.bill.as_ref()) {
-            self.own.charged(route, &bill.costs, &mapped);
+            self.own.charged(route, bill, &mapped);
         }
         if let Some(attempt) = &facts.attempt {
             self.record_answer(facts, attempt, outcome, mapped);

@@ -24,6 +24,7 @@ use super::{
     histogram::{Bounds, Forms, Histogram},
     tools::Mapped,
 };
+use crate::meter::Bill;
 
 /// Everything that is counted of the gateway's own part.
 pub(crate) struct OwnMetrics {
@@ -33,6 +34,7 @@ pub(crate) struct OwnMetrics {
     queues: Family<Queued, Histogram, Bounds>,
     refusals: Family<Refused, Counter>,
     costs: Family<Cost, Counter>,
+    failures: Family<Cost, Counter>,
     spending: Family<Spending, Counter<f64, AtomicU64>>,
     unpriced: Family<Unpriced, Counter>,
     translations: Family<Translation, Counter>,
@@ -126,6 +128,12 @@ impl OwnMetrics {
             "What requests have cost, by the names that routes give their costs",
             costs.clone(),
         );
+        let failures = Family::default();
+        registry.register(
+            "tollgate_cost_failures",
+            "Expressions of costs that have failed, so that the tokens stood in for them",
+            failures.clone(),
+        );
         let spending = Family::default();
         registry.register(
             "tollgate_spending",
@@ -156,6 +164,7 @@ impl OwnMetrics {
             queues,
             refusals,
             costs,
+            failures,
             spending,
             unpriced,
             translations,
@@ -184,15 +193,18 @@ impl OwnMetrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
-    /// Counts what a request of `route` was charged.
-    pub(crate) fn charged(&self, route: &Arc<str>, costs: &[(Arc<str>, u64)], mapped: &Mapped) {
-        for (name, number) in costs {
-            let labels = Cost {
-                name: Arc::clone(name),
-                route: Arc::clone(route),
-                mapped: Arc::clone(mapped),
-            };
-            self.costs.get_or_create(&labels).inc_by(*number);
+    /// Counts what a request of `route` was charged, and what of that stands in for expressions that have failed.
+    pub(crate) fn charged(&self, route: &Arc<str>, bill: &Bill, mapped: &Mapped) {
+        let labels = |name: &Arc<str>| Cost {
+            name: Arc::clone(name),
+            route: Arc::clone(route),
+            mapped: Arc::clone(mapped),
+        };
+        for (name, number) in &bill.costs {
+            self.costs.get_or_create(&labels(name)).inc_by(*number);
+        }
+        for name in &bill.failed {
+            self.failures.get_or_create(&labels(name)).inc();
         }
     }
 

@@ -223,6 +223,32 @@ async fn costs_are_counted_and_explained() {
     assert_eq!(told["costs"], costs);
 }
 
+/// An expression that fails breaks no reply: the tokens are charged in its place, and that is counted.
+#[tokio::test]
+async fn a_cost_that_fails_is_counted() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let cel = "total_tokens > 0u ? output_tokens - 100000u : 0u";
+    let costs = json!([{ "metadataKey": "short", "type": "CEL", "cel": cel }]);
+    let (costs, faults) = Costs::parse(&serde_json::from_value::<Vec<_>>(costs).expect("costs"), &[]);
+    assert_eq!(faults, []);
+    let costs = Arc::new(costs);
+    let snapshot = snapshot_with(Default::default(), [openai(&upstream)], |rule| {
+        rule.costs = Some(Arc::clone(&costs));
+    });
+    let gateway = Gateway::start(options()).await.expect("the admin port is free");
+    gateway.install(snapshot).await.expect("the port is free");
+    let address = *gateway.addresses().first().expect("one listener");
+    let served = Served { gateway, address };
+    assert_eq!(ask(&served, "alice", false).await.status, 200);
+    let labels = ["cost=\"short\"", "route=\"default/route\""];
+    served
+        .metric_reaches("tollgate_cost_failures_total", &labels, 1.0)
+        .await;
+    served
+        .metric_reaches("tollgate_costs_total", &labels, OPENAI_TOKENS as f64)
+        .await;
+}
+
 #[tokio::test]
 async fn requests_that_run_at_the_same_time_do_not_overshoot() {
     let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
