@@ -73,11 +73,17 @@ impl List {
         list.is_some_and(|list| list.get(proxied::MEMBER).is_some())
     }
 
+    /// Returns the list without its comments and commas before an end, which editors let people write; all else stays at its
+    /// place.
     fn text(&self) -> Result<String, String> {
-        match self {
-            List::Text(text) => Ok(text.clone()),
-            List::File(path) => text_of(path),
-        }
+        let text = match self {
+            List::Text(text) => text.clone(),
+            List::File(path) => text_of(path)?,
+        };
+        let mut stripped = text.clone();
+        // What cannot be understood is said where the whole is read.
+        let is_whole = json_strip_comments::strip(&mut stripped).is_ok();
+        Ok(if is_whole { stripped } else { text })
     }
 
     /// Returns the list as resources; says what is wrong with it.
@@ -485,6 +491,19 @@ mod tests {
             documents.collect(),
             problems.iter().map(ToString::to_string).collect(),
         )
+    }
+
+    #[test]
+    fn what_editors_let_people_write_is_read() {
+        let (documents, problems) = read_list(
+            "{ // of the team\n \"servers\": { /* one */ \"a\": { \"url\": \"https://a.example//mcp\", }, },\n}",
+        );
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(documents[0]["spec"]["backendRefs"][0]["name"], "a");
+        let (_, problems) = read_list("{\n \"servers\": {},\n // more\n x }");
+        assert!(problems[0].contains("line 4 column 2"), "{problems:?}");
+        let (_, problems) = read_list("{ /x\n \"servers\": {} }");
+        assert!(problems[0].contains("line 1 column 3"), "{problems:?}");
     }
 
     #[test]
