@@ -57,6 +57,7 @@ async fn servers_see_what_is_theirs_and_nothing_else() {
         ("authorization", "Bearer client"),
         ("cookie", "a=b"),
         ("x-user", "alice"),
+        ("x-user", "of sales"),
         ("x-pat", "Bearer mine"),
         ("x-ai-eg-mcp-backend", "one"),
         ("x-other", "1"),
@@ -82,6 +83,13 @@ async fn servers_see_what_is_theirs_and_nothing_else() {
     ] {
         assert_eq!(sent.header(name), value, "{name}");
     }
+    let users: Vec<&str> = sent
+        .headers
+        .get_all("x-user")
+        .iter()
+        .filter_map(|user| user.to_str().ok())
+        .collect();
+    assert_eq!(users, ["alice", "of sales"]);
     assert_eq!(sent.target, "/mcp");
     let sent = keyed.requests().pop().expect("the call");
     assert_eq!(sent.target, "/p?a=1&key=s%20k");

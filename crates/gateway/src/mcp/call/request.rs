@@ -95,16 +95,23 @@ impl Caller<'_> {
             }
         }
         for name in self.told {
-            if let Some(value) = self.client.get(name) {
-                headers.insert(name.clone(), value.clone());
-            }
+            self.hand_on(name, name, &mut headers);
         }
         for (from, to) in &self.backend.forward {
-            if let Some(value) = self.client.get(from) {
-                headers.insert(to.clone(), value.clone());
-            }
+            self.hand_on(from, to, &mut headers);
         }
         headers
+    }
+
+    /// Hands on all that the client says in a header, in place of what `headers` have under its new name.
+    fn hand_on(&self, from: &HeaderName, to: &HeaderName, headers: &mut HeaderMap) {
+        let mut values = self.client.get_all(from).iter().cloned();
+        if let Some(first) = values.next() {
+            headers.insert(to.clone(), first);
+        }
+        for value in values {
+            headers.append(to.clone(), value);
+        }
     }
 
     /// Says after which event a stream goes on, if it does.
