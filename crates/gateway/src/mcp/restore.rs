@@ -1,5 +1,5 @@
-//! What a client has said in its session, said again to a backend whose part of the session is new: nobody else can do it,
-//! because the client does not see that it is.
+//! What a client wants to be told of, said to a backend whose part of the session is new: nobody else can do it, because the
+//! client does not see that it is.
 
 use config::mcp_route::Backend;
 use mcp::{
@@ -28,7 +28,7 @@ pub(super) async fn all(turn: &Turn, backend: &Backend, entry: &Entry) {
     let uris = sessions.wants(&turn.fingerprint, &backend.name);
     let subscribed = async {
         for uri in &uris {
-            said(turn, backend, entry, "resources/subscribe", ("uri", uri)).await;
+            subscribed(turn, backend, entry, uri).await;
         }
     };
     if timeout(NOTE_TIMEOUT, subscribed).await.is_err() {
@@ -43,7 +43,18 @@ pub(super) async fn level_of(turn: &Turn, backend: &Backend, entry: &Entry, leve
     }
 }
 
-async fn said(turn: &Turn, backend: &Backend, entry: &Entry, method: &str, (key, value): (&str, &str)) {
+/// Tells `backend` that changes of a resource are wanted; returns whether it has agreed.
+pub(super) async fn subscribed(turn: &Turn, backend: &Backend, entry: &Entry, uri: &str) -> bool {
+    said(turn, backend, entry, "resources/subscribe", ("uri", uri)).await
+}
+
+async fn said(
+    turn: &Turn,
+    backend: &Backend,
+    entry: &Entry,
+    method: &str,
+    (key, value): (&str, &str),
+) -> bool {
     let mut params = Object::default();
     params.set(key, json::raw(value));
     let request = own_request(method, Some(params.to_raw()));
@@ -54,9 +65,10 @@ async fn said(turn: &Turn, backend: &Backend, entry: &Entry, method: &str, (key,
     )
     .await;
     let reason = match taken {
-        Ok(Ok(_)) => return,
+        Ok(Ok(_)) => return true,
         Ok(Err(failure)) => failure.reason,
         Err(_) => "it did not answer in time".to_owned(),
     };
-    tracing::debug!(backend = %backend.name, method, reason, "a backend did not take what it was told again");
+    tracing::debug!(backend = %backend.name, method, reason, "a backend did not take what it was told");
+    false
 }

@@ -24,6 +24,7 @@ use super::{
     outlet::{Outlet, Said},
     peers,
     refused::Refused,
+    restore,
     turn::{Turn, own_request},
 };
 
@@ -39,6 +40,8 @@ struct Source<'t> {
 struct Listened {
     turn: Turn,
     events: Box<Events>,
+    /// The resources that it tells of, of those that it was asked to, in its own words.
+    uris: Vec<String>,
     /// The session that was opened for it.
     _lent: Lent,
 }
@@ -54,9 +57,9 @@ pub(super) async fn serve(turn: &Turn, outlet: &Outlet, request: &Request) -> Re
     let mut streams = Vec::new();
     for (source, opened) in sources.iter().zip(opened) {
         match opened {
-            Ok(events) => {
-                source.add(&wanted, &mut told);
-                streams.push((source, events));
+            Ok(listened) => {
+                source.add(&listened, &wanted, &mut told);
+                streams.push((source, listened));
             }
             Err(failure) => {
                 tracing::warn!(backend = %failure.backend, reason = %failure.reason, "a backend is not listened to");
@@ -120,12 +123,12 @@ async fn sources<'t>(turn: &'t Turn, wanted: &Filter) -> Vec<Source<'t>> {
 
 impl Source<'_> {
     /// Adds what this backend tells, in the client's words.
-    fn add(&self, wanted: &Filter, told: &mut Filter) {
+    fn add(&self, listened: &Listened, wanted: &Filter, told: &mut Filter) {
         told.tools |= self.filter.tools;
         told.prompts |= self.filter.prompts;
         told.resources |= self.filter.resources;
         let naming = self.turn.naming(self.backend);
-        let own: Vec<String> = self.filter.uris.iter().map(|own| naming.uri(own)).collect();
+        let own: Vec<String> = listened.uris.iter().map(|own| naming.uri(own)).collect();
         told.uris
             .extend(wanted.uris.iter().filter(|uri| own.contains(uri)).cloned());
     }
@@ -137,13 +140,14 @@ impl Source<'_> {
             return Ok(Listened {
                 turn: self.turn.clone(),
                 events: listen(&self.turn, self.backend, &self.filter).await?,
+                uris: self.filter.uris.clone(),
                 _lent: Lent::none(),
             });
         }
         let opened = peers::open(&self.turn, self.backend).await?;
         let lent = Lent::new(&self.turn, self.backend, &opened.entry);
         let mut turn = self.turn.clone();
-        turn.session.backends = vec![opened.entry];
+        turn.session.backends = vec![opened.entry.clone()];
         let limit = self.backend.list_timeout;
         let reply = turn.ask(self.backend, Ask::Get(None), limit).await?;
         let Reply::Events(events, _) = reply else {
@@ -153,16 +157,16 @@ impl Source<'_> {
                 "it has no stream",
             ));
         };
+        let mut uris = Vec::new();
         for uri in &self.filter.uris {
-            let mut params = Object::default();
-            params.set("uri", json::raw(uri));
-            let request = own_request("resources/subscribe", Some(params.to_raw()));
-            turn.ask(self.backend, Ask::Post(&Message::Request(request)), limit)
-                .await?;
+            if restore::subscribed(&turn, self.backend, &opened.entry, uri).await {
+                uris.push(uri.clone());
+            }
         }
         Ok(Listened {
             turn,
             events,
+            uris,
             _lent: lent,
         })
     }

@@ -7,7 +7,7 @@ use crate::{
     served::{
         PATH, Served, data, modern_headers, modern_request, next, notification, open, plain, serve, snapshot,
     },
-    server::{echo, event, modern, start},
+    server::{echo, event, modern, result, start},
 };
 
 const ID: &str = "io.modelcontextprotocol/subscriptionId";
@@ -42,12 +42,15 @@ async fn telling(gate: &Gate) -> Upstream {
     .await
 }
 
-/// A server with sessions that tells the same.
+/// A server with sessions that tells the same, of one resource.
 async fn streaming(gate: &Gate) -> Upstream {
     let gate = gate.clone();
     start(
         "old",
-        Box::new(move |received, _| {
+        Box::new(move |received, message| {
+            if message["method"] == "resources/subscribe" && message["params"]["uri"] == "u:b" {
+                return Some(result(message, json!({})));
+            }
             let changed = |what: &str| {
                 let method = format!("notifications/{what}/list_changed");
                 event("", &json!({ "jsonrpc": "2.0", "method": method }))
@@ -90,8 +93,7 @@ async fn what_is_wanted_is_told_of_all_and_nothing_else() {
         &plain(&[("new", &new), ("old", &old), ("deaf", &deaf)]),
     ))
     .await;
-    let wanted =
-        json!({ "promptsListChanged": true, "resourceSubscriptions": ["new+u:a", "old+u:b", "none+u:c"] });
+    let wanted = json!({ "promptsListChanged": true, "resourceSubscriptions": ["new+u:a", "old+u:no", "old+u:b", "none+u:c"] });
     let mut client = listen(&served, &wanted).await;
     let first = data(&next(&mut client).await);
     assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
@@ -99,14 +101,13 @@ async fn what_is_wanted_is_told_of_all_and_nothing_else() {
     assert_eq!(
         first["params"]["notifications"],
         json!({ "resourceSubscriptions": ["new+u:a", "old+u:b"] }),
-        "no server says that it tells of prompts"
+        "no server says that it tells of prompts, and one resource is refused"
     );
-    let subscribed = old
-        .requests()
-        .iter()
-        .map(|request| request.json())
-        .find(|sent| sent["method"] == "resources/subscribe");
-    assert_eq!(subscribed.expect("a subscription")["params"]["uri"], "u:b");
+    let sent = old.requests();
+    let subscribed = sent.iter().map(|request| request.json());
+    let subscribed = subscribed.filter(|sent| sent["method"] == "resources/subscribe");
+    let uris: Vec<Value> = subscribed.map(|sent| sent["params"]["uri"].clone()).collect();
+    assert_eq!(uris, ["u:no", "u:b"]);
     gate.open();
     let mut told = Vec::new();
     for _ in 0..2 {
