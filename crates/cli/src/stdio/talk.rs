@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -86,6 +87,19 @@ pub(crate) async fn serve(
     tokio::join!(read, write(said, output));
 }
 
+/// Reads to the end of a line, and keeps nothing of it.
+async fn pass_line(input: &mut (impl AsyncBufRead + Unpin)) -> io::Result<()> {
+    loop {
+        let piece = input.fill_buf().await?;
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let read = end.map_or(piece.len(), |end| end + 1);
+        input.consume(read);
+        if end.is_some() || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
 /// Writes what is said, a line each, until nobody can say more or nobody reads.
 async fn write(mut said: mpsc::Receiver<String>, mut output: impl AsyncWrite + Unpin) {
     while let Some(mut line) = said.recv().await {
@@ -139,7 +153,11 @@ impl Talk {
             if line.len() >= limit && !line.ends_with(b"\n") {
                 let error = RpcError::invalid_request(format!("a message is longer than {limit} bytes"));
                 self.say(error.to_message(None).to_raw().get()).await;
-                return;
+                // Whose it is cannot be told, and what follows is of others.
+                if pass_line(&mut input).await.is_err() {
+                    return;
+                }
+                continue;
             }
             let line = line.trim_ascii();
             if !line.is_empty() {

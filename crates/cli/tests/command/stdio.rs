@@ -168,6 +168,14 @@ async fn a_client_with_a_session_is_told_all_that_there_is() {
     let said = talk.hear(|message| message["error"]["code"] == -32700);
     assert_eq!(said["id"], Value::Null);
     assert_eq!(talk.ask(3, "ping", json!({}))["result"], json!({}));
+    talk.say(&request(
+        4,
+        "tools/call",
+        json!({ "name": "x".repeat(9_000_000) }),
+    ));
+    let said = talk.hear(|message| message["error"]["code"] == -32600);
+    assert_eq!(said["id"], Value::Null);
+    assert_eq!(talk.ask(5, "ping", json!({}))["result"], json!({}));
     assert_eq!(talk.end(), 0);
     assert!(server.requests().iter().any(|request| request.method == "DELETE"));
 }
