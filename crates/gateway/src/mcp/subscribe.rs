@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::mcp_route::Backend;
 use mcp::{
     Capabilities, List, Message, Request,
-    json::{self, Object},
+    json::Object,
     subscription::{self, Filter},
 };
 use tokio::time::timeout;
