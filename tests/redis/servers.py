@@ -169,9 +169,9 @@ class Gateway:
         self.process.wait(20)
 
 
-def upstream():
+def upstream(handler=Upstream):
     """Starts an upstream; returns its port."""
-    server = Server(("127.0.0.1", 0), Upstream)
+    server = Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Upstream.gate.set()
     return server.server_address[1]

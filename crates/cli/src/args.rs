@@ -165,8 +165,9 @@ pub(crate) struct Run {
     /// How long such an answer is kept
     #[arg(long, env = "TOLLGATE_KEPT_FOR", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub(crate) kept_for: Duration,
-    /// Where the Redis is whose counters of limits all gateways share, as redis://:password@host:6379/0, with
-    /// rediss:// for TLS and redis-sentinel://host,host/name where sentinels know it
+    /// Where the Redis is whose counters of limits, and deleted sessions of MCP clients, all gateways share, as
+    /// redis://:password@host:6379/0, with rediss:// for TLS and redis-sentinel://host,host/name where sentinels
+    /// know it
     #[arg(long, env = "TOLLGATE_REDIS", hide_env_values = true, value_name = "URL", value_parser = secret)]
     pub(crate) redis: Option<Secret>,
     /// A file with the authorities that the certificate of Redis is checked against [default: those of the system]

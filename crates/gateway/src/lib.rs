@@ -26,6 +26,7 @@ mod models;
 mod picker;
 mod plain;
 mod profile;
+mod redis;
 mod refusal;
 mod server;
 mod telemetry;
@@ -61,6 +62,7 @@ use crate::{
     mcp::{Errands, Holding, Programs, Sessions},
     picker::{Parting, Pods},
     plain::mirror::Mirrors,
+    redis::Dialer,
     server::{Server, drain::Stop, tls::Encryption},
     telemetry::{
         decision::Decisions,
@@ -75,7 +77,7 @@ use crate::{
 };
 pub use crate::{
     credential::ProxyError,
-    limit::{AddressError, RedisOptions},
+    redis::{AddressError, RedisOptions},
     telemetry::{
         attributes::{AttributesError, HeaderAttributes},
         level::LogLevel,
@@ -124,7 +126,7 @@ pub struct Options {
     pub mcp_max_body: usize,
     /// After how long an MCP client that listens is told that we are still there, if not after `keep_alive`.
     pub mcp_keep_alive: Option<Duration>,
-    /// The Redis whose counters all gateways share; `None` for counters of this one alone.
+    /// The Redis whose counters, and deleted sessions, all gateways share; `None` for those of this one alone.
     pub redis: Option<RedisOptions>,
     /// How long open streams may take to finish once draining has begun; 30 s by default.
     pub drain: Duration,
@@ -243,7 +245,8 @@ pub(crate) struct Runtime {
     pub(crate) keys: Keys,
     /// Goes off when the time to drain is over.
     pub(crate) stop: Arc<Stop>,
-    /// Made when the first MCP client comes: the first random bytes of a process take tens of milliseconds.
+    /// Made when the first MCP client comes: the first random bytes of a process take tens of milliseconds. Where
+    /// others are to tell which sessions are deleted, that is heard beforehand.
     pub(crate) sessions: LazyLock<Sessions, Box<dyn FnOnce() -> Sessions + Send>>,
     /// MCP servers that are programs of this machine.
     pub(crate) programs: Programs,
@@ -290,6 +293,7 @@ impl Gateway {
     pub async fn start(options: Options) -> Result<Arc<Self>, StartError> {
         let admin = options.admin.map(server::listener::bind).transpose()?;
         let metrics = Metrics::new(&options);
+        let redis = options.redis.as_ref().map(Dialer::new).transpose()?.map(Arc::new);
         let runtime = Arc::new(Runtime {
             world: Arc::new(World::new(
                 options.variables.clone(),
@@ -305,7 +309,7 @@ impl Gateway {
             pods: Pods::default(),
             partings: Arc::default(),
             records: Records::default(),
-            limiter: Limiter::start(options.redis.as_ref())?,
+            limiter: Limiter::start(redis.clone()),
             mirrors: Mirrors::default(),
             memory: Memory::new(options.body_memory),
             shelf: Shelf::new(options.kept_memory, options.kept_for),
@@ -313,7 +317,7 @@ impl Gateway {
             stop: Arc::default(),
             sessions: LazyLock::new({
                 let options = options.sessions.clone();
-                Box::new(move || Sessions::new(&options))
+                Box::new(move || Sessions::new(&options, redis))
             }),
             programs: Programs::default(),
             held: Holding::default(),
@@ -361,6 +365,9 @@ impl Gateway {
         let state = Arc::new(self.state(snapshot));
         *self.probes.lock().unwrap_or_else(PoisonError::into_inner) =
             lane::probe::start(&state.lanes, &self.runtime);
+        let mut listeners = state.snapshot.listeners.values();
+        let hears =
+            self.runtime.options.redis.is_some() && listeners.any(|listener| !listener.mcp.is_empty());
         let before = self.state.swap(Arc::clone(&state));
         self.runtime.records.prune();
         self.runtime.keys.end(&state.snapshot.outside);
@@ -372,6 +379,9 @@ impl Gateway {
         }
         self.runtime.metrics.process.installed();
         self.runtime.ready.store(true, Ordering::Release);
+        if hears {
+            LazyLock::force(&self.runtime.sessions);
+        }
         self.retired().push(before);
         self.let_go();
         tracing::info!(listeners = ports.len(), "snapshot installed");

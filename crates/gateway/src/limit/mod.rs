@@ -16,8 +16,8 @@ use policy::{
 use serde_json::{Value, json};
 use tracing::debug;
 
-pub use self::redis::{AddressError, RedisOptions};
 use self::{memory::Memory, redis::Redis};
+use crate::redis::Dialer;
 
 /// The stores of counters.
 #[derive(Default)]
@@ -55,15 +55,12 @@ pub(crate) enum Denied {
 }
 
 impl Limiter {
-    /// Returns the stores; the one that all gateways share is at `redis`, if there is one.
-    ///
-    /// # Errors
-    /// If that is no address, or TLS cannot be spoken.
-    pub(crate) fn start(redis: Option<&RedisOptions>) -> Result<Self, AddressError> {
-        Ok(Self {
+    /// Returns the stores; the one that all gateways share is where `redis` connects to, if there is one.
+    pub(crate) fn start(redis: Option<Arc<Dialer>>) -> Self {
+        Self {
             local: Memory::default(),
-            shared: redis.map(Redis::start).transpose()?,
-        })
+            shared: redis.map(Redis::start),
+        }
     }
 
     /// Waits until everything that was used is booked, for at most `limit`.

@@ -10,6 +10,7 @@ mod cache;
 mod call;
 mod checks;
 mod count;
+mod deleted;
 mod errand;
 mod failed;
 mod front;
@@ -483,7 +484,8 @@ fn listened(mut answer: Answer) -> Answer {
 /// Ends a session, here and with every backend that knows it.
 async fn delete(turn: Turn) -> Result<Answer, Box<Refused>> {
     let turn = resumed(turn)?;
-    turn.runtime.sessions.end(turn.fingerprint);
+    let (session, end) = (turn.fingerprint, turn.session.expires);
+    turn.runtime.sessions.delete(session, end);
     turn.runtime.sessions.long.forget(&turn.token);
     turn.runtime.metrics.tools.recent.ended(&turn.fingerprint);
     let backends = turn
@@ -501,7 +503,7 @@ async fn delete(turn: Turn) -> Result<Answer, Box<Refused>> {
             }
         }
     });
-    gather(ends).await;
+    tokio::join!(gather(ends), turn.runtime.sessions.tell_deleted(session, end));
     Ok(Answer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),

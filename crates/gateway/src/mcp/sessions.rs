@@ -17,9 +17,16 @@ use rustls::crypto::{SecureRandom, aws_lc_rs};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    cache::Cache, call::Failure, inband::Waits, index::Index, line::Lines, long::Long, peers::Peers,
+    cache::Cache,
+    call::Failure,
+    deleted::{self, Deleted, shared::Herald},
+    inband::Waits,
+    index::Index,
+    line::Lines,
+    long::Long,
+    peers::Peers,
 };
-use crate::Runtime;
+use crate::{Runtime, redis::Dialer};
 
 /// How session tokens are sealed.
 #[derive(Clone, Debug)]
@@ -61,7 +68,9 @@ pub(crate) struct Sessions {
     pub(super) waits: Waits,
     pub(super) long: Long,
     random: &'static dyn SecureRandom,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
+    /// Tells other gateways which sessions are deleted, and is told.
+    herald: Option<Herald>,
 }
 
 /// The name of a session in memory.
@@ -71,15 +80,14 @@ pub(super) type Fingerprint = [u8; 16];
 struct Known {
     sessions: HashMap<Fingerprint, Remembered>,
     oldest_first: VecDeque<Fingerprint>,
+    deleted: Deleted,
 }
 
 #[derive(Default)]
 struct Remembered {
-    /// The client has ended it.
-    ended: bool,
     /// Whether somebody listens to its stream.
     listened: bool,
-    /// Goes off for whoever does when the session is ended.
+    /// Goes off for whoever does when the session is deleted.
     over: Option<Arc<Notify>>,
     /// Backends that were opened, or opened anew, since the token was issued.
     healed: Vec<Entry>,
@@ -129,9 +137,16 @@ pub(super) struct Listening {
 }
 
 impl Sessions {
-    /// Returns the keys for `options`, and no memory yet.
-    pub(crate) fn new(options: &SessionOptions) -> Self {
+    /// Returns the keys for `options`, and no memory yet. Which sessions are deleted is shared with the gateways
+    /// that `redis` leads to.
+    pub(crate) fn new(options: &SessionOptions, redis: Option<Arc<Dialer>>) -> Self {
         let random = aws_lc_rs::default_provider().secure_random;
+        let known = Arc::new(Mutex::new(Known::default()));
+        let herald = redis.map(|redis| {
+            let known = Arc::clone(&known);
+            let heard = move |session, end| locked(&known).delete(session, end);
+            Herald::start(redis, Box::new(heard))
+        });
         Self {
             tokens: ArcSwap::from_pointee(tokens(options, random)),
             index: Index::default(),
@@ -141,7 +156,8 @@ impl Sessions {
             waits: Waits::default(),
             long: Long::default(),
             random,
-            known: Mutex::default(),
+            known,
+            herald,
         }
     }
 
@@ -160,20 +176,21 @@ impl Sessions {
         draw(self.random)
     }
 
-    /// Remembers that the session was ended by its client.
-    pub(super) fn end(&self, session: Fingerprint) {
-        let mut known = self.lock();
-        let known = known.of(session);
-        known.ended = true;
-        known.subscribed = Vec::new();
-        if let Some(over) = &known.over {
-            over.notify_one();
+    /// Remembers that the session, whose token ends at `end`, was deleted by its client.
+    pub(super) fn delete(&self, session: Fingerprint, end: Option<u64>) {
+        self.lock().delete(session, deleted::end(end, now()));
+    }
+
+    /// Tells other gateways so, as far as they can be reached now.
+    pub(super) async fn tell_deleted(&self, session: Fingerprint, end: Option<u64>) {
+        if let Some(herald) = &self.herald {
+            herald.tell(session, deleted::end(end, now())).await;
         }
     }
 
-    /// Returns whether the session was ended, as far as is known here.
-    pub(super) fn is_ended(&self, session: &Fingerprint) -> bool {
-        self.lock().sessions.get(session).is_some_and(|known| known.ended)
+    /// Returns whether the session was deleted, as far as is known here.
+    pub(super) fn is_deleted(&self, session: &Fingerprint) -> bool {
+        self.lock().deleted.contains(session)
     }
 
     /// Returns what is known of `backend` since the token was issued.
@@ -278,8 +295,12 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.known)
     }
+}
+
+fn locked(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Remembered {
@@ -300,6 +321,16 @@ impl Known {
             }
         }
         self.sessions.entry(session).or_default()
+    }
+
+    fn delete(&mut self, session: Fingerprint, end: u64) {
+        self.deleted.add(session, end, now());
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.subscribed = Vec::new();
+            if let Some(over) = &known.over {
+                over.notify_one();
+            }
+        }
     }
 }
 
@@ -349,14 +380,14 @@ impl Listening {
         let over = Arc::new(Notify::new());
         {
             let mut known = runtime.sessions.lock();
+            if known.deleted.contains(&session) {
+                over.notify_one();
+            }
             let known = known.of(session);
             if std::mem::replace(&mut known.listened, true) {
                 return None;
             }
             known.over = Some(Arc::clone(&over));
-            if known.ended {
-                over.notify_one();
-            }
         }
         runtime.metrics.tools.recent.listened(session, true);
         Some(Self {
@@ -366,7 +397,7 @@ impl Listening {
         })
     }
 
-    /// Waits until the client ends the session.
+    /// Waits until the client deletes the session.
     pub(super) async fn over(&self) {
         self.over.notified().await;
     }

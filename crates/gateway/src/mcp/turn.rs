@@ -82,7 +82,7 @@ impl Turn {
         let session = carried.and_then(|carried| tokens.open(&carried, &self.route.sealed, now()));
         metrics.derived(tokens.derivations());
         self.session = session
-            .filter(|session| !sessions.is_ended(&fingerprint) && self.who.owns(session))
+            .filter(|session| !sessions.is_deleted(&fingerprint) && self.who.owns(session))
             .ok_or_else(Refused::no_session)?;
         metrics.recent.used(fingerprint);
         token.clone_into(&mut self.token);
@@ -243,7 +243,7 @@ impl Turn {
     async fn reopened(&self, backend: &Backend, entry: &Entry, limit: Duration) -> Option<Entry> {
         let sessions = &self.runtime.sessions;
         // It is over there because it is over here.
-        if sessions.is_ended(&self.fingerprint) {
+        if sessions.is_deleted(&self.fingerprint) {
             return None;
         }
         // What clients without sessions have in common waits for nobody.

@@ -15,14 +15,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{
-    ADMIT, JITTER, Job, MAX_NUMBER, MAX_WAITING, SETTLE, Shared, dial::Dialer, holds, is_lost, is_passing,
-    late::Lates,
-};
-
-/// How long is waited before connecting again: from the first to the last, doubled each time, up to half of it at
-/// random, so that gateways do not come back all at once.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+use super::{ADMIT, JITTER, Job, MAX_NUMBER, MAX_WAITING, SETTLE, Shared, holds, late::Lates};
+use crate::redis::{AGAIN, Dialer, Pauses, is_lost, is_passing};
 
 /// How often leases are looked at.
 const ROUND: Duration = Duration::from_secs(1);
@@ -33,15 +27,12 @@ const BATCH: usize = 256;
 /// How long a batch waits for more: what requests have cost is held until it is booked, and each batch is a round trip.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// How long is waited before a batch is sent again that Redis does not take now.
-const AGAIN: Duration = Duration::from_secs(1);
-
 /// How long a batch is remembered, in seconds.
 const REMEMBERED: u64 = 3600;
 
 /// Connects, and books what requests have cost.
 pub(super) struct Clerk {
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
     waiting: VecDeque<Batch>,
@@ -61,7 +52,7 @@ struct Batch {
 
 impl Clerk {
     /// Returns one that books what comes by `queue`.
-    pub(super) fn new(dialer: Dialer, shared: Arc<Shared>, queue: mpsc::Receiver<Job>) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>, shared: Arc<Shared>, queue: mpsc::Receiver<Job>) -> Self {
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -76,12 +67,12 @@ impl Clerk {
 
     /// Connects and books until there is nothing more to come.
     pub(super) async fn run(mut self) {
-        let mut pause = BACK_OFF.0;
+        let mut pauses = Pauses::default();
         loop {
             match self.dialer.dial(&[&ADMIT, &SETTLE]).await {
                 Ok(connection) => {
                     info!("redis answers");
-                    pause = BACK_OFF.0;
+                    pauses = Pauses::default();
                     self.shared.connection.store(Some(Arc::new(connection.clone())));
                     if !self.book(connection).await {
                         return;
@@ -90,8 +81,7 @@ impl Clerk {
                 }
                 Err(error) => debug!(error = &error as &dyn Error, "redis cannot be reached"),
             }
-            sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(BACK_OFF.1);
+            pauses.wait().await;
         }
     }
 

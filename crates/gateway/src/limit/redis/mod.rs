@@ -7,9 +7,7 @@
 //! a name by which it is booked once, however often it is sent. Keys are those of the compatibility specification
 //! ("Counter algorithm"); what is held lies beside each, under `:held`.
 
-mod address;
 mod clerk;
-mod dial;
 mod late;
 
 use std::{
@@ -22,14 +20,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use config::{
-    Secret,
-    certificate::{Authorities, Certificate},
-};
 use policy::rate_limit::store::{
     AHEAD_OF, Admitting, Claim, Entry, Manner, Settlement, State, Store, StoreError, Vote, lease::Leases,
 };
-use redis::{RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{RedisError, Script, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
@@ -37,16 +31,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-pub use self::address::AddressError;
 use self::{
-    address::Address,
     clerk::Clerk,
-    dial::Dialer,
     late::{Late, Waiting, states},
 };
-
-/// The longest that a request waits for Redis.
-const WAIT: Duration = Duration::from_millis(250);
+use crate::redis::{Dialer, WAIT, is_lost};
 
 /// The most settlements that wait to be booked; more are lost, and what was held for them is given back when due.
 const MAX_WAITING: usize = 65_536;
@@ -59,18 +48,6 @@ const MAX_SEEN: usize = 10_000;
 
 /// The largest number that scripts count exactly.
 const MAX_NUMBER: u64 = 1 << 53;
-
-/// Where the Redis is whose counters all gateways share.
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    /// Its address, which may hold a password: `redis://:password@host:6379/0`, `rediss://` for TLS,
-    /// `redis-sentinel://host,host/name` where sentinels know the server.
-    pub address: Secret,
-    /// The authorities that its certificate is checked against; `None` for those of the system.
-    pub authorities: Option<Authorities>,
-    /// What it is shown.
-    pub certificate: Option<Certificate>,
-}
 
 /// Counters in Redis.
 pub(crate) struct Redis {
@@ -106,17 +83,11 @@ enum Job {
 
 impl Redis {
     /// Returns the counters there, and begins to connect.
-    ///
-    /// # Errors
-    /// If the address is none, or TLS cannot be spoken.
     #[expect(
         clippy::disallowed_methods,
         reason = "the connection lives as long as the gateway"
     )]
-    pub(crate) fn start(options: &RedisOptions) -> Result<Self, AddressError> {
-        let address = Address::parse(&options.address)?;
-        let (authorities, certificate) = (options.authorities.as_ref(), options.certificate.as_ref());
-        let dialer = Dialer::new(address, authorities, certificate)?;
+    pub(crate) fn start(dialer: Arc<Dialer>) -> Self {
         let shared = Arc::new(Shared {
             connection: ArcSwapOption::empty(),
             lost: Notify::new(),
@@ -126,11 +97,11 @@ impl Redis {
         });
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         let clerk = Clerk::new(dialer, Arc::clone(&shared), queue);
-        Ok(Self {
+        Self {
             shared,
             jobs,
             task: tokio::spawn(clerk.run()),
-        })
+        }
     }
 
     /// Returns whether Redis answers.
@@ -298,33 +269,6 @@ impl Shared {
             warn!("too much waits to be booked: some of it is lost");
         }
     }
-}
-
-/// Returns whether the connection is of no use any longer: it is gone, or leads to a server that takes no writes, or
-/// not yet. Before version 7 the server says that of a script in the words of the failure.
-fn is_lost(error: &RedisError) -> bool {
-    let away = [
-        ServerErrorKind::ReadOnly,
-        ServerErrorKind::BusyLoading,
-        ServerErrorKind::MasterDown,
-        ServerErrorKind::ClusterDown,
-    ];
-    let away = away.map(redis::ErrorKind::Server);
-    let says = error.detail().is_some_and(|said| said.contains("-READONLY "));
-    error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_timeout()
-        || away.contains(&error.kind())
-        || says
-}
-
-/// Returns whether the server refuses what it will take later: it is short of memory or of copies, cannot save, is
-/// busy with somebody's script, or does not know the password any longer.
-fn is_passing(error: &RedisError) -> bool {
-    const CODES: [&str; 6] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "WRONGPASS"];
-    let said = error.detail().unwrap_or_default();
-    error.code().is_some_and(|code| CODES.contains(&code))
-        || CODES.iter().any(|code| said.contains(&format!("-{code} ")))
 }
 
 /// Returns where it lies what is held of a counter.

@@ -13,20 +13,23 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::address::{Address, AddressError, Behind};
+use super::{
+    RedisOptions,
+    address::{Address, AddressError, Behind},
+};
 
 /// The longest that connecting to one server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connects to Redis.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     address: Address,
     tls: Option<TlsConnector>,
 }
 
 /// There is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     /// Nobody answers there.
     #[error("cannot connect")]
     Io(#[from] io::Error),
@@ -42,16 +45,13 @@ pub(super) enum DialError {
 }
 
 impl Dialer {
-    /// Prepares connections to `address`. Where they are encrypted, its certificate is checked against
-    /// `authorities`, or those of the system, and `certificate` is shown to it.
+    /// Prepares connections to where `options` say.
     ///
     /// # Errors
-    /// If TLS cannot be spoken.
-    pub(super) fn new(
-        address: Address,
-        authorities: Option<&Authorities>,
-        certificate: Option<&Certificate>,
-    ) -> Result<Self, AddressError> {
+    /// If the address is none, or TLS cannot be spoken.
+    pub(crate) fn new(options: &RedisOptions) -> Result<Self, AddressError> {
+        let address = Address::parse(&options.address)?;
+        let (authorities, certificate) = (options.authorities.as_ref(), options.certificate.as_ref());
         if !address.encrypted && (authorities.is_some() || certificate.is_some()) {
             return Err(AddressError::InClear);
         }
@@ -66,7 +66,7 @@ impl Dialer {
     ///
     /// # Errors
     /// If there is none.
-    pub(super) async fn dial(&self, scripts: &[&Script]) -> Result<MultiplexedConnection, DialError> {
+    pub(crate) async fn dial(&self, scripts: &[&Script]) -> Result<MultiplexedConnection, DialError> {
         let mut connection = match &self.address.behind {
             Behind::Server => self.server().await?,
             Behind::Sentinels(name) => self.master(name).await?,

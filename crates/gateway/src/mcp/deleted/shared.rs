@@ -1,0 +1,224 @@
+//! Tells the other gateways of deleted sessions, and is told, by way of the Redis that they share.
+//!
+//! A stream there has an entry for each (<https://redis.io/docs/latest/develop/data-types/streams/>): `session`, the
+//! name of its token in hexadecimal digits, from which the token cannot be made, and `end`, until when it is to be
+//! remembered, in seconds since the Unix epoch. A gateway reads the stream from its begin whenever it connects, and
+//! then waits for what is added, over a connection of its own: no request asks Redis whether its session is there.
+
+use std::{collections::HashMap, convert::Infallible, error::Error, sync::Arc, time::Duration};
+
+use redis::{RedisError, aio::MultiplexedConnection};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    super::{account::word, sessions::Fingerprint},
+    LONGEST, MAX_DELETED,
+};
+use crate::redis::{AGAIN, DialError, Dialer, Pauses, WAIT, is_lost, is_passing};
+
+/// The stream.
+const KEY: &str = "tollgate_deleted_sessions";
+
+/// The most entries that are read at once.
+const PAGE: usize = 1024;
+
+/// How long Redis lets a reader wait for entries.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How much later than that its answer may come.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most deletions that wait to be told.
+const MAX_WAITING: usize = 4096;
+
+/// What does with a session that somebody has deleted, and with its end, what is to be done.
+pub(in super::super) type Heard = Box<dyn Fn(Fingerprint, u64) + Send + Sync>;
+
+/// Tells and is told, until it is dropped.
+pub(in super::super) struct Herald {
+    news: mpsc::Sender<News>,
+    task: JoinHandle<()>,
+}
+
+/// A session was deleted here.
+struct News {
+    session: Fingerprint,
+    end: u64,
+    told: oneshot::Sender<()>,
+}
+
+/// The task behind a [`Herald`].
+struct Messenger {
+    dialer: Arc<Dialer>,
+    queue: mpsc::Receiver<News>,
+    /// What is being told.
+    waiting: Option<News>,
+    heard: Heard,
+    /// Whether Redis has answered, or it was said that it does not.
+    answers: Option<bool>,
+}
+
+/// Why nothing is told or heard for now.
+#[derive(Debug, thiserror::Error)]
+enum Silent {
+    #[error(transparent)]
+    Away(#[from] DialError),
+    #[error("redis refuses")]
+    Refused(#[from] RedisError),
+}
+
+impl Herald {
+    /// Begins to tell the gateways that `dialer` leads to, and to give `heard` what they tell.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it tells and hears for as long as there are sessions"
+    )]
+    pub(in super::super) fn start(dialer: Arc<Dialer>, heard: Heard) -> Self {
+        let (news, queue) = mpsc::channel(MAX_WAITING);
+        let messenger = Messenger {
+            dialer,
+            queue,
+            waiting: None,
+            heard,
+            answers: None,
+        };
+        let task = tokio::spawn(messenger.run());
+        Self { news, task }
+    }
+
+    /// Tells that `session` is deleted, which is to be remembered until `end`. Returns when Redis knows it, or does
+    /// not answer in time; it is told later then.
+    pub(in super::super) async fn tell(&self, session: Fingerprint, end: u64) {
+        let (told, is_told) = oneshot::channel();
+        let news = News { session, end, told };
+        if self.news.try_send(news).is_err() {
+            warn!("other gateways are not told of a deleted session: too many wait for redis");
+            return;
+        }
+        // Nobody tells any longer, or not in time: nothing more can be done here.
+        let _ = timeout(WAIT, is_told).await;
+    }
+}
+
+impl Drop for Herald {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Messenger {
+    /// Connects, tells and hears for as long as somebody may have something to tell.
+    async fn run(mut self) {
+        let mut pauses = Pauses::default();
+        loop {
+            let Err(silent) = self.exchange(&mut pauses).await;
+            if self.answers != Some(false) {
+                warn!(
+                    error = &silent as &dyn Error,
+                    "redis does not say which sessions were deleted: other gateways may open them anew"
+                );
+            }
+            self.answers = Some(false);
+            pauses.wait().await;
+        }
+    }
+
+    async fn exchange(&mut self, pauses: &mut Pauses) -> Result<Infallible, Silent> {
+        let mut reader = self.dialer.dial(&[]).await?;
+        reader.set_response_timeout(SILENCE + PATIENCE);
+        let writer = self.dialer.dial(&[]).await?;
+        let Self {
+            queue,
+            waiting,
+            heard,
+            answers,
+            ..
+        } = self;
+        let answered = || {
+            *pauses = Pauses::default();
+            if answers.replace(true) == Some(false) {
+                info!("redis says again which sessions were deleted");
+            }
+        };
+        tokio::select! {
+            silent = hear(reader, heard, answered) => silent.map_err(Silent::from),
+            silent = tell(writer, queue, waiting) => silent.map_err(Silent::from),
+        }
+    }
+}
+
+/// Gives `heard` all that the stream has, and what is added to it; `answered` is told whenever Redis answers.
+async fn hear(
+    mut reader: MultiplexedConnection,
+    heard: &Heard,
+    mut answered: impl FnMut(),
+) -> Result<Infallible, RedisError> {
+    type Entries = Vec<(String, HashMap<String, String>)>;
+    let mut last = "0".to_owned();
+    loop {
+        let mut asked = redis::cmd("XREAD");
+        asked.arg("COUNT").arg(PAGE);
+        asked.arg("BLOCK").arg(SILENCE.as_millis().to_string());
+        asked.arg("STREAMS").arg(KEY).arg(&last);
+        let streams: Option<Vec<(String, Entries)>> = asked.query_async(&mut reader).await?;
+        answered();
+        for (id, fields) in streams.into_iter().flatten().flat_map(|(_, entries)| entries) {
+            match entry(&fields) {
+                Some((session, end)) => heard(session, end),
+                None => debug!(id, "an entry of deleted sessions says nothing"),
+            }
+            last = id;
+        }
+    }
+}
+
+/// Adds what comes by `queue` to the stream; what is not there yet stays in `waiting`.
+async fn tell(
+    mut writer: MultiplexedConnection,
+    queue: &mut mpsc::Receiver<News>,
+    waiting: &mut Option<News>,
+) -> Result<Infallible, RedisError> {
+    loop {
+        let Some(news) = waiting else {
+            // There is no end of it before the task is ended.
+            match queue.recv().await {
+                Some(news) => *waiting = Some(news),
+                None => std::future::pending().await,
+            }
+            continue;
+        };
+        let mut added = redis::pipe();
+        added.cmd("XADD").arg(KEY).arg("MAXLEN").arg("~").arg(MAX_DELETED);
+        added.arg("*").arg("session").arg(word(&news.session));
+        added.arg("end").arg(news.end).ignore();
+        added.cmd("EXPIRE").arg(KEY).arg(LONGEST).ignore();
+        match added.query_async::<()>(&mut writer).await {
+            Ok(()) => {}
+            Err(error) if is_lost(&error) => return Err(error),
+            Err(error) if is_passing(&error) => {
+                warn!(%error, "redis does not take that a session was deleted: it is told again");
+                sleep(AGAIN).await;
+                continue;
+            }
+            Err(error) => warn!(%error, "redis refuses to tell that a session was deleted"),
+        }
+        if let Some(news) = waiting.take() {
+            // Who has stopped waiting need not be told.
+            let _ = news.told.send(());
+        }
+    }
+}
+
+/// Reads an entry.
+fn entry(fields: &HashMap<String, String>) -> Option<(Fingerprint, u64)> {
+    let word = fields
+        .get("session")
+        .filter(|word| word.len() == 2 * size_of::<Fingerprint>())?;
+    let session = u128::from_str_radix(word, 16).ok()?.to_be_bytes();
+    Some((session, fields.get("end")?.parse().ok()?))
+}
