@@ -150,11 +150,11 @@ class Gateway:
         answer = connection.getresponse()
         return answer.status, answer.read()
 
-    def chat(self, model):
+    def chat(self, model, headers={}):
         body = json.dumps({"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]})
         begun = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json", **headers})
         answer = connection.getresponse()
         answer.read()
         connection.close()

@@ -166,8 +166,8 @@ pub(crate) struct Run {
     #[arg(long, env = "TOLLGATE_KEPT_FOR", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub(crate) kept_for: Duration,
     /// Where the Redis is whose counters of limits, and deleted sessions of MCP clients, all gateways share, as
-    /// redis://:password@host:6379/0, with rediss:// for TLS and redis-sentinel://host,host/name where sentinels
-    /// know it
+    /// redis://:password@host:6379/0, with rediss:// for TLS, redis-sentinel://host,host/name where sentinels
+    /// know it and redis-cluster://host,host for a cluster
     #[arg(long, env = "TOLLGATE_REDIS", hide_env_values = true, value_name = "URL", value_parser = secret)]
     pub(crate) redis: Option<Secret>,
     /// A file with the authorities that the certificate of Redis is checked against [default: those of the system]

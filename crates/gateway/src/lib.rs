@@ -13,6 +13,7 @@ mod ctx;
 mod facts;
 mod fault;
 mod framing;
+mod gather;
 mod given;
 mod handle;
 mod headers;

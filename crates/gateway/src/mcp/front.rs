@@ -20,7 +20,6 @@ use super::{
     accepted,
     call::VERSION,
     checks::{self, Takes},
-    gather::gather,
     inband, listened, lists,
     outlet::{Outlet, Said, Work},
     peers,
@@ -29,7 +28,7 @@ use super::{
     run, single, subscribe,
     turn::{Own, Turn},
 };
-use crate::{apart, ctx::Ctx, refusal::Answer};
+use crate::{apart, ctx::Ctx, gather::gather, refusal::Answer};
 
 /// Serves a message of a client that keeps no session.
 pub(super) async fn serve(

@@ -28,13 +28,13 @@ use tokio::{
 use super::{
     answering::Answering,
     call::{Ask, Events, Failure, Fault},
-    gather::gather,
     outlet::Outlet,
     peers,
     refused::Refused,
     sessions::{Fingerprint, now},
     turn::{NOTE_TIMEOUT, Turn},
 };
+use crate::gather::gather;
 
 /// How long a client may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);

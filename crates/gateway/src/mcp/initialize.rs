@@ -15,15 +15,14 @@ use serde_json::value::RawValue;
 use super::{
     account::word,
     call::{Fault, SESSION},
-    errand, front,
-    gather::gather,
-    line,
+    errand, front, line,
     outlet::Said,
     permit::denied,
     refused::Refused,
     sessions::{fingerprint, now},
     turn::Turn,
 };
+use crate::gather::gather;
 
 /// A session with one backend.
 pub(super) struct Opened {

@@ -3,7 +3,8 @@
 
 use config::mcp_route::Backend;
 
-use super::{call::Failure, gather::gather, line, restore, turn::Turn};
+use super::{call::Failure, line, restore, turn::Turn};
+use crate::gather::gather;
 
 /// Lets every backend join that the session lacks; returns why those do not that cannot.
 pub(super) async fn all(turn: &Turn) -> Vec<Failure> {

@@ -18,15 +18,14 @@ use tokio::time::Instant;
 
 use super::{
     call::{Failure, is_modern},
-    front,
-    gather::gather,
-    join,
+    front, join,
     outlet::{Outlet, Said},
     paged,
     pages::{self, Whole},
     refused::Refused,
     turn::Turn,
 };
+use crate::gather::gather;
 
 /// One backend's part of a list.
 pub(super) struct Part {

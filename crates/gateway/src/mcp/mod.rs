@@ -14,7 +14,6 @@ mod deleted;
 mod errand;
 mod failed;
 mod front;
-mod gather;
 mod hear;
 mod inband;
 mod index;
@@ -62,7 +61,6 @@ use self::{
     account::Shared,
     call::{SESSION, VERSION},
     checks::Takes,
-    gather::gather,
     listen::Wanted,
     outlet::{Begun, Outlet, Said, Stream, Work, begin},
     refused::{Refused, TEXT},
@@ -74,6 +72,7 @@ use crate::{
     apart, body,
     ctx::Ctx,
     fault,
+    gather::gather,
     given::Given,
     meter,
     refusal::{Answer, Content},

@@ -26,12 +26,12 @@ use tokio::time::Instant;
 use super::{
     call::{Failure, is_modern},
     errand,
-    gather::gather,
     initialize::Opened,
     line, restore,
     sessions::Fingerprint,
     turn::Turn,
 };
+use crate::gather::gather;
 
 /// The backends that clients without sessions have met.
 #[derive(Default)]

@@ -15,7 +15,6 @@ use super::{
     call::{Ask, Events, Failure, Fault, Reply, is_modern},
     errand::Lent,
     front,
-    gather::gather,
     hear::{Heard, hear},
     inband,
     listen::{LONGEST_WAIT, WAIT, changes},
@@ -27,6 +26,7 @@ use super::{
     restore,
     turn::{Turn, own_request},
 };
+use crate::gather::gather;
 
 /// A backend that is listened to, for what it is asked to tell.
 struct Source<'t> {

@@ -8,7 +8,8 @@ use mcp::{
 };
 use tokio::time::Instant;
 
-use super::{call::is_modern, gather::gather, listen::PING, refused::Refused, turn::Turn};
+use super::{call::is_modern, listen::PING, refused::Refused, turn::Turn};
+use crate::gather::gather;
 use crate::telemetry::tools::Ended;
 
 /// What ids of notices begin with that the compatibility specification's gateway sends as requests.

@@ -1,4 +1,4 @@
-//! Where Redis is: one server, or sentinels that know it.
+//! Where Redis is: one server, sentinels that know it, or some of a cluster.
 
 use config::Secret;
 use percent_encoding::percent_decode_str;
@@ -30,6 +30,8 @@ pub(super) enum Behind {
     Server,
     /// Sentinels, who know where the one of this name is.
     Sentinels(String),
+    /// Servers of a cluster, which know the others.
+    Cluster,
 }
 
 /// Why Redis cannot be used at all.
@@ -38,11 +40,6 @@ pub enum AddressError {
     /// It is not written as one.
     #[error("the address of Redis is not one, such as redis://localhost:6379/0")]
     Malformed,
-    /// It is that of a cluster.
-    #[error(
-        "clusters of Redis are not spoken to: what a request asks for is decided at once, and their servers cannot"
-    )]
-    Cluster,
     /// TLS cannot be spoken.
     #[error("TLS to Redis cannot be set up: {0}")]
     Tls(String),
@@ -55,19 +52,20 @@ impl Address {
     /// Reads an address.
     ///
     /// # Errors
-    /// If it is none, or that of a cluster.
+    /// If it is none.
     pub(super) fn parse(written: &Secret) -> Result<Self, AddressError> {
         Self::read(written.expose())
     }
 
     fn read(written: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = written.split_once("://").ok_or(AddressError::Malformed)?;
-        let (encrypted, sentinels) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (true, false),
-            "redis-sentinel" => (false, true),
-            "rediss-sentinel" => (true, true),
-            "redis-cluster" | "rediss-cluster" => return Err(AddressError::Cluster),
+        let (encrypted, sentinels, cluster) = match scheme {
+            "redis" => (false, false, false),
+            "rediss" => (true, false, false),
+            "redis-sentinel" => (false, true, false),
+            "rediss-sentinel" => (true, true, false),
+            "redis-cluster" => (false, false, true),
+            "rediss-cluster" => (true, false, true),
             _ => return Err(AddressError::Malformed),
         };
         if rest.contains(['?', '#']) {
@@ -80,6 +78,7 @@ impl Address {
         };
         let (user, password) = login.map_or(Ok((None, None)), login_of)?;
         let (behind, database) = match path.split_once('/') {
+            _ if cluster => (Behind::Cluster, path),
             _ if !sentinels => (Behind::Server, path),
             Some((name, database)) => (Behind::Sentinels(name.to_owned()), database),
             None => (Behind::Sentinels(path.to_owned()), ""),
@@ -91,10 +90,14 @@ impl Address {
             "" => 0,
             number => number.parse().map_err(|_| AddressError::Malformed)?,
         };
+        // Clusters have one database.
+        if cluster && database != 0 {
+            return Err(AddressError::Malformed);
+        }
         let port = if sentinels { SENTINEL_PORT } else { PORT };
         let hosts: Result<Vec<_>, _> = hosts.split(',').map(|host| host_of(host, port)).collect();
         let hosts = hosts?;
-        if hosts.len() > 1 && !sentinels {
+        if hosts.len() > 1 && behind == Behind::Server {
             return Err(AddressError::Malformed);
         }
         Ok(Self {
@@ -207,6 +210,17 @@ mod tests {
     }
 
     #[test]
+    fn clusters() {
+        let address = check(
+            "rediss-cluster://limits:secret@one:7000,two/0",
+            &[("one", 7000), ("two", 6379)],
+            (Some("limits"), Some("secret"), 0),
+        );
+        assert_eq!((address.behind, address.encrypted), (Behind::Cluster, true));
+        check("redis-cluster://one", &[("one", 6379)], (None, None, 0));
+    }
+
+    #[test]
     fn malformed() {
         for written in [
             "localhost:6379",
@@ -220,6 +234,8 @@ mod tests {
             "redis://h?db=1",
             "redis-sentinel://h",
             "redis-sentinel://h//1",
+            "redis-cluster://h/1",
+            "redis-cluster://",
         ] {
             assert_eq!(
                 Address::read(written).err(),
@@ -227,7 +243,5 @@ mod tests {
                 "{written}"
             );
         }
-        let cluster = Address::read("redis-cluster://h").err();
-        assert_eq!(cluster, Some(AddressError::Cluster));
     }
 }

@@ -1,4 +1,4 @@
-//! Connects to Redis: in clear or encrypted, and by way of sentinels where there are some.
+//! Connects to Redis: in clear or encrypted, by way of sentinels where there are some, and to all of a cluster.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,8 +14,9 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    RedisOptions,
+    Link, RedisOptions,
     address::{Address, AddressError, Behind},
+    cluster::Cluster,
 };
 
 /// The longest that connecting to one server may take.
@@ -39,6 +40,9 @@ pub(crate) enum DialError {
     /// It is not what is looked for, or does not want us.
     #[error("the server refuses")]
     Refused(#[from] RedisError),
+    /// No server answers that has keys.
+    #[error("no server answers")]
+    Nobody,
     /// No sentinel knows a server that takes writes.
     #[error("no sentinel knows the server \"{0}\"")]
     Unknown(String),
@@ -62,27 +66,43 @@ impl Dialer {
         })
     }
 
-    /// Returns a connection to the server that takes writes, which knows `scripts`.
+    /// Returns a connection to whoever takes writes, and knows `scripts`.
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) async fn dial(&self, scripts: &[&Script]) -> Result<MultiplexedConnection, DialError> {
+    pub(crate) async fn dial(self: &Arc<Self>, scripts: &[&'static Script]) -> Result<Link, DialError> {
         let mut connection = match &self.address.behind {
-            Behind::Server => self.server().await?,
+            Behind::Server => self.first().await?.1,
             Behind::Sentinels(name) => self.master(name).await?,
+            Behind::Cluster => return Ok(Link::Cluster(Cluster::connect(Arc::clone(self), scripts).await?)),
         };
-        for script in scripts {
-            // Requests then need one round trip each.
-            script.prepare_invoke().load_async(&mut connection).await?;
-        }
+        load(scripts, &mut connection).await?;
+        Ok(Link::Server(connection))
+    }
+
+    /// Returns a connection to the server at `place`, which knows `scripts`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) async fn at(
+        &self,
+        (host, port): &(String, u16),
+        scripts: &[&Script],
+    ) -> Result<MultiplexedConnection, DialError> {
+        let mut connection = self.open(host, *port, &self.address.login()).await?;
+        load(scripts, &mut connection).await?;
         Ok(connection)
     }
 
-    async fn server(&self) -> Result<MultiplexedConnection, DialError> {
-        let mut last = DialError::Unknown(String::new());
-        for (host, port) in &self.address.hosts {
-            match self.open(host, *port, &self.address.login()).await {
-                Ok(connection) => return Ok(connection),
+    /// Returns a connection to the first server of the address that answers, and where it is.
+    ///
+    /// # Errors
+    /// If none does.
+    pub(super) async fn first(&self) -> Result<((String, u16), MultiplexedConnection), DialError> {
+        let mut last = DialError::Nobody;
+        for place in &self.address.hosts {
+            match self.at(place, &[]).await {
+                Ok(connection) => return Ok((place.clone(), connection)),
                 Err(error) => last = error,
             }
         }
@@ -140,6 +160,14 @@ impl Dialer {
         })
         .await?
     }
+}
+
+/// Has a server learn scripts, so that requests need one round trip each.
+async fn load(scripts: &[&Script], connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    for script in scripts {
+        script.prepare_invoke().load_async(connection).await?;
+    }
+    Ok(())
 }
 
 /// Begins to speak over `stream`.

@@ -3,7 +3,9 @@
 //! `limit/redis` keeps counters there, `mcp/deleted` tells of sessions that are over.
 
 mod address;
+mod cluster;
 mod dial;
+mod link;
 
 use std::time::Duration;
 
@@ -15,7 +17,11 @@ use redis::{RedisError, ServerErrorKind};
 use tokio::time::sleep;
 
 pub use self::address::AddressError;
-pub(crate) use self::dial::{DialError, Dialer};
+pub(crate) use self::{
+    cluster::{beside, nameable},
+    dial::{DialError, Dialer},
+    link::Link,
+};
 
 /// The longest that a request waits for Redis.
 pub(crate) const WAIT: Duration = Duration::from_millis(250);
@@ -30,7 +36,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// Its address, which may hold a password: `redis://:password@host:6379/0`, `rediss://` for TLS,
-    /// `redis-sentinel://host,host/name` where sentinels know the server.
+    /// `redis-sentinel://host,host/name` where sentinels know the server, `redis-cluster://host,host` for a cluster.
     pub address: Secret,
     /// The authorities that its certificate is checked against; `None` for those of the system.
     pub authorities: Option<Authorities>,
@@ -75,9 +81,17 @@ pub(crate) fn is_lost(error: &RedisError) -> bool {
 }
 
 /// Returns whether the server refuses what it will take later: it is short of memory or of copies, cannot save, is
-/// busy with somebody's script, or does not know the password any longer.
+/// busy with somebody's script, does not know the password any longer, or is given or gives away keys of a cluster.
 pub(crate) fn is_passing(error: &RedisError) -> bool {
-    const CODES: [&str; 6] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "WRONGPASS"];
+    const CODES: [&str; 7] = [
+        "OOM",
+        "MISCONF",
+        "NOREPLICAS",
+        "BUSY",
+        "NOAUTH",
+        "WRONGPASS",
+        "TRYAGAIN",
+    ];
     let said = error.detail().unwrap_or_default();
     error.code().is_some_and(|code| CODES.contains(&code))
         || CODES.iter().any(|code| said.contains(&format!("-{code} ")))

@@ -8,15 +8,18 @@ use std::{
 };
 
 use policy::rate_limit::store::Settlement;
-use redis::{RedisError, aio::MultiplexedConnection};
+use redis::RedisError;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 use tracing::{debug, info, warn};
 
-use super::{ADMIT, JITTER, Job, MAX_NUMBER, MAX_WAITING, SETTLE, Shared, holds, late::Lates};
-use crate::redis::{AGAIN, Dialer, Pauses, is_lost, is_passing};
+use super::{ADMIT, JITTER, Job, Keys, MAX_NUMBER, MAX_WAITING, SETTLE, Shared, late::Lates};
+use crate::{
+    gather::gather,
+    redis::{AGAIN, Dialer, Link, Pauses, is_lost, is_passing},
+};
 
 /// How often leases are looked at.
 const ROUND: Duration = Duration::from_secs(1);
@@ -26,6 +29,9 @@ const BATCH: usize = 256;
 
 /// How long a batch waits for more: what requests have cost is held until it is booked, and each batch is a round trip.
 const LINGER: Duration = Duration::from_millis(5);
+
+/// How long the answer to a batch is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a batch is remembered, in seconds.
 const REMEMBERED: u64 = 3600;
@@ -70,11 +76,15 @@ impl Clerk {
         let mut pauses = Pauses::default();
         loop {
             match self.dialer.dial(&[&ADMIT, &SETTLE]).await {
-                Ok(connection) => {
+                Ok(link) => {
                     info!("redis answers");
                     pauses = Pauses::default();
-                    self.shared.connection.store(Some(Arc::new(connection.clone())));
-                    if !self.book(connection).await {
+                    self.shared.connection.store(Some(Arc::new(link.clone())));
+                    let more = tokio::select! {
+                        more = self.book(&link) => more,
+                        () = link.keep() => true,
+                    };
+                    if !more {
                         return;
                     }
                     self.shared.lose();
@@ -86,7 +96,7 @@ impl Clerk {
     }
 
     /// Books batches until the connection is lost; returns whether there will be more to book.
-    async fn book(&mut self, mut connection: MultiplexedConnection) -> bool {
+    async fn book(&mut self, link: &Link) -> bool {
         loop {
             let Some(batch) = self.waiting.front_mut() else {
                 tokio::select! {
@@ -109,19 +119,19 @@ impl Clerk {
                 }
                 continue;
             };
-            match batch.send(&mut connection).await {
+            match batch.send(link).await {
                 Ok(0) => {}
                 Ok(refused) => warn!(
                     refused,
                     "redis does not book on some counters: what was used of them is lost"
                 ),
                 Err(error) => {
-                    self.shared.fail(&error);
-                    if is_lost(&error) {
+                    debug!(%error, "redis refuses");
+                    if is_lost(&error) && matches!(link, Link::Server(_)) {
                         self.keep();
                         return true;
                     }
-                    if is_passing(&error) {
+                    if is_lost(&error) || is_passing(&error) {
                         warn!(%error, "redis does not take what is to be booked: it is kept");
                         self.keep();
                         sleep(AGAIN).await;
@@ -210,21 +220,55 @@ impl Batch {
         });
     }
 
-    /// Has the batch booked; returns how many of its counters could not be.
-    async fn send(&self, connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
-        if self.settlements.is_empty() {
-            return Ok(0);
+    /// Has the batch booked; returns how many of its counters could not be. What is booked is not in the batch any
+    /// longer.
+    ///
+    /// # Errors
+    /// If not all of it could be sent.
+    async fn send(&mut self, link: &Link) -> Result<u64, RedisError> {
+        let settlements = std::mem::take(&mut self.settlements);
+        let parts: Vec<&[Settlement]> = match link {
+            Link::Server(_) if settlements.is_empty() => Vec::new(),
+            Link::Server(_) => vec![&settlements],
+            // Merging has put together what is of one counter.
+            Link::Cluster(_) => settlements
+                .chunk_by(|one, other| one.counter.name() == other.counter.name())
+                .collect(),
+        };
+        let answers = gather(parts.iter().map(|part| self.book(link, part))).await;
+        let (mut refused, mut failure, mut left) = (0, None, Vec::new());
+        for (part, answer) in parts.iter().zip(answers) {
+            match answer {
+                Ok(some) => refused += some,
+                Err(error) => {
+                    left.extend_from_slice(part);
+                    // What may be taken later is not lost for what is refused for ever.
+                    if failure.is_none() || is_lost(&error) || is_passing(&error) {
+                        failure = Some(error);
+                    }
+                }
+            }
         }
+        self.settlements = left;
+        failure.map_or(Ok(refused), Err)
+    }
+
+    /// Has settlements booked whose counters lie beside each other.
+    async fn book(&self, link: &Link, settlements: &[Settlement]) -> Result<u64, RedisError> {
+        let keys = Keys::behind(link);
+        let first = settlements.first();
+        let place = first.map(|first| keys.counter(&first.counter, first.slides));
+        let place = place.unwrap_or_default();
         let mut call = SETTLE.prepare_invoke();
-        call.key(&self.id).arg(REMEMBERED);
-        for settlement in &self.settlements {
-            let counter = settlement.counter.name();
-            call.key(counter).key(holds(counter));
+        call.key(keys.batches(&place, &self.id)).arg(REMEMBERED);
+        for settlement in settlements {
+            let counter = keys.counter(&settlement.counter, settlement.slides);
+            call.key(&*counter).key(keys.holds(&counter));
             call.arg(settlement.charge.min(MAX_NUMBER))
                 .arg(settlement.release.min(MAX_NUMBER));
             call.arg(settlement.due)
                 .arg(settlement.kept() + fastrand::u64(..=JITTER));
         }
-        call.invoke_async(connection).await
+        call.invoke_async(&mut link.route(&place, PATIENCE)).await
     }
 }

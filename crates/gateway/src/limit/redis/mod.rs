@@ -5,9 +5,11 @@
 //! wait for nothing. What requests have cost is booked behind their backs, in batches, by the one task that also
 //! connects; while Redis is away nothing waits, and what is to be booked waits in a bounded queue. A batch carries
 //! a name by which it is booked once, however often it is sent. Keys are those of the compatibility specification
-//! ("Counter algorithm"); what is held lies beside each, under `:held`.
+//! ("Counter algorithm"); what is held lies beside each, under `:held`. In a cluster each claim is decided by itself.
 
+mod apart;
 mod clerk;
+mod keys;
 mod late;
 
 use std::{
@@ -23,7 +25,7 @@ use arc_swap::ArcSwapOption;
 use policy::rate_limit::store::{
     AHEAD_OF, Admitting, Claim, Entry, Manner, Settlement, State, Store, StoreError, Vote, lease::Leases,
 };
-use redis::{RedisError, Script, aio::MultiplexedConnection};
+use redis::{RedisError, Script};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
@@ -33,9 +35,10 @@ use tracing::{debug, warn};
 
 use self::{
     clerk::Clerk,
+    keys::Keys,
     late::{Late, Waiting, states},
 };
-use crate::redis::{Dialer, WAIT, is_lost};
+use crate::redis::{Dialer, Link, WAIT, is_lost};
 
 /// The most settlements that wait to be booked; more are lost, and what was held for them is given back when due.
 const MAX_WAITING: usize = 65_536;
@@ -58,7 +61,7 @@ pub(crate) struct Redis {
 
 struct Shared {
     /// `None` while Redis is away.
-    connection: ArcSwapOption<MultiplexedConnection>,
+    connection: ArcSwapOption<Link>,
     /// Tells the task that the connection is of no use.
     lost: Notify,
     seen: Mutex<HashMap<String, Entry>>,
@@ -140,7 +143,13 @@ impl Redis {
             return Ok(states);
         }
         self.shared.leases().ask(claims, now);
-        let states = self.ask(claims, now).await?;
+        let Some(link) = self.shared.connection.load_full() else {
+            return Err(StoreError::Unreachable);
+        };
+        let states = match &*link {
+            Link::Server(_) => self.call(&link, claims, now).await?,
+            Link::Cluster(_) => apart::ask(self, &link, claims, now).await?,
+        };
         // Nothing is waited for from here: what was granted is not lost on the way.
         let mut leases = self.shared.leases();
         let kept = claims.iter().zip(&states);
@@ -152,21 +161,23 @@ impl Redis {
         Ok(states)
     }
 
-    async fn ask(&self, claims: &[Claim], now: u64) -> Result<Vec<State>, StoreError> {
-        let shared = &self.shared;
-        let Some(connection) = shared.connection.load_full() else {
-            return Err(StoreError::Unreachable);
-        };
-        let mut connection = MultiplexedConnection::clone(&connection);
-        connection.set_response_timeout(late::PATIENCE);
+    /// Has one script decide `claims`, whose counters lie beside each other.
+    async fn call(&self, link: &Link, claims: &[Claim], now: u64) -> Result<Vec<State>, StoreError> {
+        let (shared, keys) = (&self.shared, Keys::behind(link));
+        let place = claims
+            .first()
+            .map(|claim| keys.counter(&claim.counter, claim.before.is_some()));
+        let place = place.unwrap_or_default();
+        let mut route = link.route(&place, late::PATIENCE);
         let mut script = ADMIT.prepare_invoke();
         script.arg(now).arg(AHEAD_OF);
         for claim in claims {
-            let counter = claim.counter.name();
-            script.key(counter).key(holds(counter));
+            let counter = keys.counter(&claim.counter, claim.before.is_some());
+            script.key(&*counter).key(keys.holds(&counter));
             let (mut seconds, mut left) = (0, 0);
             if let Some(before) = claim.counter_before() {
-                script.key(before.name()).key(holds(before.name()));
+                let before = keys.counter(&before, true);
+                script.key(&*before).key(keys.holds(&before));
                 let span = claim.counter.span;
                 (seconds, left) = (span.seconds(), span.left(now));
             }
@@ -178,7 +189,7 @@ impl Redis {
             script.arg(claim.kept() + fastrand::u64(..=JITTER));
             script.arg(seconds).arg(left);
         }
-        let call = Box::pin(async move { script.invoke_async(&mut connection).await });
+        let call = Box::pin(async move { script.invoke_async(&mut route).await });
         match timeout(WAIT, Waiting::new(call, claims, &self.jobs)).await {
             Ok(Ok(numbers)) => {
                 let states = states(claims, &numbers).ok_or(StoreError::Unreachable)?;
@@ -186,12 +197,12 @@ impl Redis {
                 Ok(states)
             }
             Ok(Err(error)) => {
-                shared.fail(&error);
+                shared.fail(link, &place, &error);
                 Err(StoreError::Unreachable)
             }
             Err(_) => {
                 // Whoever comes next must not wait as long again.
-                shared.lose();
+                shared.lose_at(link, &place);
                 Err(StoreError::Unreachable)
             }
         }
@@ -225,10 +236,17 @@ impl Shared {
         self.lost.notify_one();
     }
 
-    fn fail(&self, error: &RedisError) {
+    /// Gives the connection up to who has the counter called `place`.
+    fn lose_at(&self, link: &Link, place: &str) {
+        if link.lose(place) {
+            self.lose();
+        }
+    }
+
+    fn fail(&self, link: &Link, place: &str, error: &RedisError) {
         debug!(%error, "redis refuses");
         if is_lost(error) {
-            self.lose();
+            self.lose_at(link, place);
         }
     }
 
@@ -269,11 +287,6 @@ impl Shared {
             warn!("too much waits to be booked: some of it is lost");
         }
     }
-}
-
-/// Returns where it lies what is held of a counter.
-fn holds(counter: &str) -> String {
-    format!("{counter}:held")
 }
 
 fn manner(manner: Manner) -> &'static str {

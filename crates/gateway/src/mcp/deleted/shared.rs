@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, convert::Infallible, error::Error, sync::Arc, time::Duration};
 
-use redis::{RedisError, aio::MultiplexedConnection};
+use redis::RedisError;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -19,7 +19,7 @@ use super::{
     super::{account::word, sessions::Fingerprint},
     LONGEST, MAX_DELETED,
 };
-use crate::redis::{AGAIN, DialError, Dialer, Pauses, WAIT, is_lost, is_passing};
+use crate::redis::{AGAIN, DialError, Dialer, Link, Pauses, WAIT, is_lost, is_passing};
 
 /// The stream.
 const KEY: &str = "tollgate_deleted_sessions";
@@ -129,8 +129,7 @@ impl Messenger {
     }
 
     async fn exchange(&mut self, pauses: &mut Pauses) -> Result<Infallible, Silent> {
-        let mut reader = self.dialer.dial(&[]).await?;
-        reader.set_response_timeout(SILENCE + PATIENCE);
+        let reader = self.dialer.dial(&[]).await?;
         let writer = self.dialer.dial(&[]).await?;
         let Self {
             queue,
@@ -146,18 +145,16 @@ impl Messenger {
             }
         };
         tokio::select! {
-            silent = hear(reader, heard, answered) => silent.map_err(Silent::from),
-            silent = tell(writer, queue, waiting) => silent.map_err(Silent::from),
+            silent = hear(&reader, heard, answered) => silent.map_err(Silent::from),
+            silent = tell(&writer, queue, waiting) => silent.map_err(Silent::from),
+            () = reader.keep() => Err(Silent::Away(DialError::Nobody)),
+            () = writer.keep() => Err(Silent::Away(DialError::Nobody)),
         }
     }
 }
 
 /// Gives `heard` all that the stream has, and what is added to it; `answered` is told whenever Redis answers.
-async fn hear(
-    mut reader: MultiplexedConnection,
-    heard: &Heard,
-    mut answered: impl FnMut(),
-) -> Result<Infallible, RedisError> {
+async fn hear(reader: &Link, heard: &Heard, mut answered: impl FnMut()) -> Result<Infallible, RedisError> {
     type Entries = Vec<(String, HashMap<String, String>)>;
     let mut last = "0".to_owned();
     loop {
@@ -165,7 +162,9 @@ async fn hear(
         asked.arg("COUNT").arg(PAGE);
         asked.arg("BLOCK").arg(SILENCE.as_millis().to_string());
         asked.arg("STREAMS").arg(KEY).arg(&last);
-        let streams: Option<Vec<(String, Entries)>> = asked.query_async(&mut reader).await?;
+        let streams: Option<Vec<(String, Entries)>> = asked
+            .query_async(&mut reader.route(KEY, SILENCE + PATIENCE))
+            .await?;
         answered();
         for (id, fields) in streams.into_iter().flatten().flat_map(|(_, entries)| entries) {
             match entry(&fields) {
@@ -179,7 +178,7 @@ async fn hear(
 
 /// Adds what comes by `queue` to the stream; what is not there yet stays in `waiting`.
 async fn tell(
-    mut writer: MultiplexedConnection,
+    writer: &Link,
     queue: &mut mpsc::Receiver<News>,
     waiting: &mut Option<News>,
 ) -> Result<Infallible, RedisError> {
@@ -197,7 +196,7 @@ async fn tell(
         added.arg("*").arg("session").arg(word(&news.session));
         added.arg("end").arg(news.end).ignore();
         added.cmd("EXPIRE").arg(KEY).arg(LONGEST).ignore();
-        match added.query_async::<()>(&mut writer).await {
+        match added.query_async::<()>(&mut writer.route(KEY, PATIENCE)).await {
             Ok(()) => {}
             Err(error) if is_lost(&error) => return Err(error),
             Err(error) if is_passing(&error) => {

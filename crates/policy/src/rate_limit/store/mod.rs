@@ -84,10 +84,15 @@ impl Counter {
         &self.name
     }
 
+    /// Returns the key.
+    pub fn key(&self) -> &str {
+        self.name.get(..self.key).unwrap_or_default()
+    }
+
     /// Returns the counter of the same key for another window.
     pub fn at(&self, span: Span) -> Self {
         let mut key = String::with_capacity(self.name.len());
-        key.push_str(self.name.get(..self.key).unwrap_or_default());
+        key.push_str(self.key());
         Self::new(key, span)
     }
 }

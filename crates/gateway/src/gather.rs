@@ -4,8 +4,8 @@ use std::{future::poll_fn, pin::Pin, task::Poll};
 
 /// Runs all of `futures` and returns what they give, in their order.
 ///
-/// Every one is polled whenever any of them is woken: they are as many as a route has backends.
-pub(super) async fn gather<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+/// Every one is polled whenever any of them is woken: there are not many: as many as a route has backends, or a request has limits.
+pub(crate) async fn gather<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<Progress<F>> = futures
         .into_iter()
         .map(|future| Progress::Running(Box::pin(future)))
