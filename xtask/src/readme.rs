@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 const ADMIN: u16 = 1064;
 
 /// Long enough to build the gateway from nothing on a small machine.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const PATIENCE: Duration = Duration::from_secs(45 * 60);
 
 /// How often readiness is asked for.
 const PAUSE: Duration = Duration::from_millis(200);
