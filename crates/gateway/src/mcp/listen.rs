@@ -32,8 +32,9 @@ use crate::{State, apart};
 /// What ids of the gateway's own pings begin with; answers to them mean nothing.
 pub(super) const PING: &str = "aigw-server-to-client-ping";
 
-/// The first and the longest wait before a backend's stream is asked for again.
+/// The first, the least that a backend may want, and the longest wait before its stream is asked for again.
 pub(super) const WAIT: Duration = Duration::from_millis(500);
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a client wants of a stream.
@@ -50,7 +51,7 @@ pub(super) enum Wanted {
 
 impl Wanted {
     /// Reads what the client wants, and claims the stream where there is only one.
-    pub(super) fn read(turn: &Turn, headers: &HeaderMap) -> Result<Self, Box<Refused>> {
+    pub(super) async fn read(turn: &Turn, headers: &HeaderMap) -> Result<Self, Box<Refused>> {
         match place(turn, headers)?.unwrap_or_else(|| Place::All(Vec::new())) {
             Place::Answer {
                 backend,
@@ -62,7 +63,7 @@ impl Wanted {
                 method,
             }),
             Place::All(events) => {
-                let listening = Listening::new(&turn.runtime, turn.fingerprint);
+                let listening = Listening::claim(&turn.runtime, turn.fingerprint).await;
                 let taken = || RpcError::invalid_request("the session's stream is being listened to already");
                 let listening = listening.ok_or_else(|| Refused::new(StatusCode::CONFLICT, taken()))?;
                 Ok(Wanted::All(events, listening))
@@ -300,8 +301,7 @@ impl Hearing<'_> {
                 Ok(Reply::Events(mut events, _)) => {
                     let began = Instant::now();
                     let said = self.hand_on(turn, backend, &mut events).await;
-                    // One that ends as soon as it is had is asked for less and less often.
-                    let lasted = (began.elapsed() >= LONGEST_WAIT).then_some(WAIT);
+                    let lasted = begun_anew(said.is_some(), began.elapsed());
                     wait = said.or(lasted).unwrap_or(wait);
                 }
                 Ok(Reply::Message(..) | Reply::Nothing) => return,
@@ -337,7 +337,8 @@ impl Hearing<'_> {
                 }
             };
             let retry = arrived.retry.map(Duration::from_millis);
-            wait = retry.or(wait).or(Some(WAIT)).map(|wait| wait.min(LONGEST_WAIT));
+            let next = retry.or(wait).unwrap_or(WAIT);
+            wait = Some(next.clamp(LEAST_WAIT, LONGEST_WAIT));
             let event = arrived
                 .id
                 .and_then(|id| turn.place(&Place::All(self.noted(&backend.name, id))));
@@ -365,17 +366,22 @@ impl Hearing<'_> {
                 continue;
             }
             let told = async {
-                let listening = subscribe::listen(turn, backend, &filter).await;
-                match listening {
-                    Ok(mut events) => subscribe::hand_on(turn, backend, &mut events, &self.notices).await,
+                let mut wait = wait;
+                match subscribe::listen(turn, backend, &filter).await {
+                    Ok(mut events) => {
+                        let began = Instant::now();
+                        let told = subscribe::hand_on(turn, backend, &mut events, &self.notices).await;
+                        wait = begun_anew(told, began.elapsed()).unwrap_or(wait);
+                    }
                     Err(failure) => {
                         tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream cannot be had");
                     }
                 }
                 tokio::time::sleep(wait).await;
+                wait
             };
             tokio::select! {
-                () = told => wait = (wait * 2).min(LONGEST_WAIT),
+                waited = told => wait = (waited * 2).min(LONGEST_WAIT),
                 () = changed => wait = WAIT,
             }
         }
@@ -403,6 +409,12 @@ impl Hearing<'_> {
     }
 }
 
+/// Returns how long to wait after a stream that was worth having, because something was told in it or it lasted. Any other is
+/// asked for less and less often.
+pub(super) fn begun_anew(told: bool, lasted: Duration) -> Option<Duration> {
+    (told || lasted >= LONGEST_WAIT).then_some(WAIT)
+}
+
 /// Returns whether a backend does not know where its stream was, or of no session in which that could have been.
 fn knows_no_place(failure: &Failure) -> bool {
     let unknown = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND].map(Fault::Status);
@@ -417,7 +429,9 @@ fn passes(fault: Fault) -> bool {
         Fault::BadReply => false,
         Fault::Status(status) => matches!(
             status,
-            StatusCode::REQUEST_TIMEOUT
+            // Somebody listens who is about to go: the same client, through another replica.
+            StatusCode::CONFLICT
+                | StatusCode::REQUEST_TIMEOUT
                 | StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::BAD_GATEWAY
                 | StatusCode::SERVICE_UNAVAILABLE

@@ -456,7 +456,7 @@ async fn get(ctx: &mut Ctx, mut turn: Turn) -> Result<Answer, Box<Refused>> {
     }
     turn.stand_apart(&mut ctx.facts);
     let turn = resumed(turn)?;
-    let wanted = Wanted::read(&turn, &turn.headers)?;
+    let wanted = Wanted::read(&turn, &turn.headers).await?;
     let token = turn.token.clone();
     let outlet = Outlet::default();
     let said = outlet.clone();

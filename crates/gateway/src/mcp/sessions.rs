@@ -14,7 +14,10 @@ use mcp::{
     session::{self, Config, Entry, Form, Tokens},
 };
 use rustls::crypto::{SecureRandom, aws_lc_rs};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     cache::Cache,
@@ -89,6 +92,8 @@ struct Remembered {
     listened: bool,
     /// Goes off for whoever does when the session is deleted.
     over: Option<Arc<Notify>>,
+    /// Goes off for whoever waits to do so when nobody does any more.
+    unheard: Arc<Notify>,
     /// Backends that were opened, or opened anew, since the token was issued.
     healed: Vec<Entry>,
     /// Held while a backend is opened.
@@ -128,6 +133,9 @@ const AWAY: Duration = Duration::from_secs(15);
 
 /// The most resources of which one session wants to know.
 const MAX_SUBSCRIBED: usize = 1024;
+
+/// How long whoever wants to listen waits for somebody else to stop.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// A stream that is listened to; forgotten when it is dropped.
 pub(super) struct Listening {
@@ -375,8 +383,21 @@ impl Drop for Open {
 }
 
 impl Listening {
-    /// Claims the stream of a session; `None` if somebody listens already.
-    pub(super) fn new(runtime: &Arc<Runtime>, session: Fingerprint) -> Option<Self> {
+    /// Claims the stream of a session; `None` if somebody listens already, and goes on to. A client that comes back may be
+    /// there before it is seen to have gone.
+    pub(super) async fn claim(runtime: &Arc<Runtime>, session: Fingerprint) -> Option<Self> {
+        let until = Instant::now() + HANDOVER;
+        loop {
+            let unheard = match Self::new(runtime, session) {
+                Ok(listening) => return Some(listening),
+                Err(unheard) => unheard,
+            };
+            timeout_at(until, unheard.notified()).await.ok()?;
+        }
+    }
+
+    /// Claims the stream of a session; returns what goes off when nobody listens any more if somebody does.
+    fn new(runtime: &Arc<Runtime>, session: Fingerprint) -> Result<Self, Arc<Notify>> {
         let over = Arc::new(Notify::new());
         {
             let mut known = runtime.sessions.lock();
@@ -385,12 +406,12 @@ impl Listening {
             }
             let known = known.of(session);
             if std::mem::replace(&mut known.listened, true) {
-                return None;
+                return Err(Arc::clone(&known.unheard));
             }
             known.over = Some(Arc::clone(&over));
         }
         runtime.metrics.tools.recent.listened(session, true);
-        Some(Self {
+        Ok(Self {
             runtime: Arc::clone(runtime),
             session,
             over,
@@ -406,6 +427,7 @@ impl Listening {
         if let Some(known) = self.runtime.sessions.lock().sessions.get_mut(&self.session) {
             known.listened = false;
             known.over = None;
+            known.unheard.notify_one();
         }
         let metrics = &self.runtime.metrics.tools;
         metrics.recent.listened(self.session, false);

@@ -9,7 +9,7 @@ use mcp::{
     json::Object,
     subscription::{self, Filter},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     call::{Ask, Events, Failure, Fault, Reply, is_modern},
@@ -17,7 +17,7 @@ use super::{
     front,
     hear::{Heard, hear},
     inband,
-    listen::{LONGEST_WAIT, WAIT, changes},
+    listen::{LONGEST_WAIT, WAIT, begun_anew, changes},
     meant,
     notices::Notices,
     outlet::{Outlet, Said},
@@ -175,7 +175,9 @@ impl Source<'_> {
     async fn follow(&self, mut listened: Listened, notices: &Notices<'_>) {
         let mut wait = WAIT;
         loop {
-            hand_on(&listened.turn, self.backend, &mut listened.events, notices).await;
+            let began = Instant::now();
+            let told = hand_on(&listened.turn, self.backend, &mut listened.events, notices).await;
+            wait = begun_anew(told, began.elapsed()).unwrap_or(wait);
             loop {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
@@ -193,18 +195,25 @@ impl Source<'_> {
     }
 }
 
-/// Hands on what `backend` tells in a stream, until it ends.
-pub(super) async fn hand_on(turn: &Turn, backend: &Backend, events: &mut Events, notices: &Notices<'_>) {
+/// Hands on what `backend` tells in a stream, until it ends; returns whether it has told anything.
+pub(super) async fn hand_on(
+    turn: &Turn,
+    backend: &Backend,
+    events: &mut Events,
+    notices: &Notices<'_>,
+) -> bool {
+    let mut told = false;
     loop {
         let message = match events.next().await {
             Ok(Some(arrived)) => arrived.message,
-            Ok(None) => return,
+            Ok(None) => return told,
             Err(failure) => {
                 tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream ended");
-                return;
+                return told;
             }
         };
         let Some(message) = message else { continue };
+        told = true;
         match hear(turn, backend, message).await {
             Heard::Tell(Message::Notification(notification)) => {
                 notices.say(subscription::untagged(notification)).await

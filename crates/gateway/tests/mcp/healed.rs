@@ -1,8 +1,11 @@
 //! Sessions of servers that are over, and streams that begin anew.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -216,14 +219,32 @@ async fn a_stream_whose_place_is_not_known_begins_anew() {
     }
 }
 
+/// So is one that somebody else listens to still, such as another replica for a client that has left it.
 #[tokio::test]
 async fn a_server_that_is_away_for_a_moment_is_heard_later() {
-    let streams = vec![
-        Reply::whole(503, &[], ""),
-        Reply::stream().frame(event("", &said("b"))).stall(),
-    ];
-    let (_, heard) = heard(streams, "s", "b").await;
-    assert_eq!(heard, ["b"]);
+    for status in [503, 409] {
+        let streams = vec![
+            Reply::whole(status, &[], ""),
+            Reply::stream().frame(event("", &said("b"))).stall(),
+        ];
+        let (_, heard) = heard(streams, "s", "b").await;
+        assert_eq!(heard, ["b"]);
+    }
+}
+
+/// A server that wants to be asked at once, again and again, is not.
+#[tokio::test]
+async fn streams_are_not_asked_for_without_a_pause() {
+    let streams =
+        ["a", "b", "c", "d"].map(|text| Reply::sse([format!("retry: 0\n{}", event("", &said(text)))]));
+    let began = Instant::now();
+    let (_, heard) = heard(streams.to_vec(), "s", "d").await;
+    assert_eq!(heard, ["a", "b", "c", "d"]);
+    assert!(
+        began.elapsed() >= Duration::from_millis(300),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]

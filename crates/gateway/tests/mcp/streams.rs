@@ -78,6 +78,21 @@ async fn streams_of_all_servers_are_one() {
     assert!(after.contains(&expected), "{after:?}");
 }
 
+/// A client that comes back may be there before it is seen to have gone.
+#[tokio::test]
+async fn who_comes_back_is_waited_for() {
+    let one = saying("one").await;
+    let served = open(&[("one", &one)]).await;
+    let mut before = served.listen(&[]).await;
+    before.head().await.expect("a head");
+    for _ in 0..5 {
+        let mut client = served.listen(&[]).await;
+        drop(before);
+        assert_eq!(client.head().await.expect("a head").status, 200);
+        before = client;
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_ends_is_asked_for_again() {
     let gate = Gate::new();

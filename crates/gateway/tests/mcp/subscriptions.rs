@@ -1,5 +1,7 @@
 //! What is told unasked, across the two lines of the protocol.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use testkit::{Client, Gate, Reply, Upstream, upstream::Received};
 
@@ -168,6 +170,31 @@ async fn sessions_hear_servers_without() {
         sent["params"]["notifications"],
         json!({ "toolsListChanged": true, "resourceSubscriptions": ["u:a"] })
     );
+}
+
+/// A server that tells something and ends its stream, every time, is not asked less and less often.
+#[tokio::test]
+async fn streams_in_which_something_is_told_are_asked_for_soon() {
+    let answers = |message: &Value| {
+        let changed = notification("notifications/tools/list_changed", &json!({}));
+        let acknowledged = notification("notifications/subscriptions/acknowledged", &json!({}));
+        (message["method"] == "subscriptions/listen")
+            .then(|| Reply::sse([event("", &acknowledged), event("", &changed)]))
+    };
+    let new = modern("new", Box::new(move |_, message| answers(message))).await;
+    let served = open(&[("new", &new)]).await;
+    let mut of_session = served.listen(&[]).await;
+    of_session.head().await.expect("a head");
+    let without = listen(&served, &json!({ "toolsListChanged": true })).await;
+    let began = Instant::now();
+    for mut client in [of_session, without] {
+        let mut told = 0;
+        while told < 5 {
+            let message = data(&next(&mut client).await);
+            told += usize::from(message["method"] == "notifications/tools/list_changed");
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
