@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use config::mcp_route::Backend;
 use http::StatusCode;
 use mcp::{
-    Capabilities, Level, List, Message, Request, RpcError,
+    Capabilities, Level, List, Request, RpcError,
     cursor::Cursor,
     error, json,
     merge::{self, Missing},
@@ -223,14 +223,13 @@ pub(super) async fn set_level(turn: &Turn, request: &Request) -> Result<Said, Bo
     let level = params.as_ref().and_then(|params| params.text("level"));
     let level = level.and_then(|level| Level::parse(&level));
     let level = level.ok_or_else(|| Refused::params("invalid set logging level params"))?;
-    let message = Message::Request(request.clone());
     let able = turn.able(Capabilities::LOGGING);
     // Servers without sessions are told with each request, and others again where their session is a new one.
     turn.runtime.sessions.set_level(turn.fingerprint, level);
     let told = able
         .iter()
         .filter(|(_, entry)| !is_modern(Some(entry)))
-        .map(|(backend, _)| pages::answer(turn, None, backend, &message));
+        .map(|(backend, _)| pages::told(turn, backend, request));
     let mut missing = Vec::new();
     for failure in gather(told).await.into_iter().filter_map(Result::err) {
         tracing::warn!(backend = %failure.backend, reason = %failure.reason, "a backend did not take the level");

@@ -73,6 +73,16 @@ pub(super) async fn one(
     Ok((whole, page.next))
 }
 
+/// Tells one backend what every one is told, and returns its result; what it says on the way is not heard.
+pub(super) async fn told(
+    turn: &Turn,
+    backend: &Backend,
+    request: &Request,
+) -> Result<Box<RawValue>, Failure> {
+    let message = Message::Request(request.clone());
+    in_time(turn, backend, request, answer(turn, None, backend, &message)).await
+}
+
 /// Returns what is `asked` of a backend for `request`, if it comes in the time for lists.
 async fn in_time<T>(
     turn: &Turn,
@@ -87,7 +97,7 @@ async fn in_time<T>(
         Err(Failure::new(
             &backend.name,
             Fault::Timeout,
-            format!("no list within {limit} s"),
+            format!("no answer within {limit} s"),
         ))
     })
 }
@@ -201,7 +211,7 @@ fn page_request(request: &Request, cursor: Option<&RawValue>, progress: Option<&
 }
 
 /// Asks one backend and returns its result; what it says on the way is told if anybody listens.
-pub(super) async fn answer(
+async fn answer(
     turn: &Turn,
     progress: Option<Progress<'_>>,
     backend: &Backend,

@@ -415,6 +415,17 @@ async fn what_takes_too_long_is_cancelled() {
     }
 }
 
+/// Nobody waits for ever for one that begins to answer.
+#[tokio::test]
+async fn a_level_is_waited_for_no_longer_than_a_list() {
+    let server = late("logging/setLevel").await;
+    let mut served = alone("timeouts: {list: 200ms}", &server.upstream).await;
+    served.open().await;
+    let set = served.ask("logging/setLevel", json!({ "level": "info" })).await;
+    assert_eq!(set["result"], json!({}), "{set}");
+    assert_eq!(server.cancelled_id("logging/setLevel").await, 1);
+}
+
 #[tokio::test]
 async fn a_server_without_sessions_is_asked_within_its_time() {
     let stalls = |message: &Value| (message["method"] == "tools/call").then(|| Reply::new().stall());
