@@ -55,12 +55,15 @@ pub(super) async fn serve(
         request: Some(request),
         limit: backend.call_timeout(asked.what.tool()),
     };
-    if !is_modern(Some(&entry)) {
-        let _open = turn.opening(&request.id, backend);
-        return once(&answer, request, asked.params).await;
-    }
     if turn.is_modern() {
         return once(&answer, request, asked.params).await;
+    }
+    let open = Open::new(&turn.runtime, turn.fingerprint, &request.id, &backend.name);
+    if !is_modern(Some(&entry)) {
+        return tokio::select! {
+            said = once(&answer, request, asked.params) => said,
+            () = given_up(&open) => Err(cancelled()),
+        };
     }
     if let Method::Resource(resource @ (Resource::Subscribe | Resource::Unsubscribe)) = method {
         // Whoever serves its stream asks the backend for it.
@@ -71,15 +74,26 @@ pub(super) async fn serve(
         wanted(turn, backend, &upstream, resource);
         return Ok(Said::message(request.answer(json::empty()).to_raw()));
     }
-    let open = Open::new(&turn.runtime, turn.fingerprint, &request.id, &backend.name);
     tokio::select! {
         said = rounds(&answer, request, asked.params) => said,
         // Servers without sessions see by the end of the connection that nobody waits any more.
-        () = open.cancelled() => {
-            let error = RpcError::new(error::SERVER, "the request was cancelled");
-            Err(Refused::new(StatusCode::OK, error))
-        }
+        () = open.cancelled() => Err(cancelled()),
     }
+}
+
+/// Waits until a server with sessions has had the time to answer a request that its client has cancelled. Most never do, as
+/// they should (revision 2025-11-25, "Cancellation"), and leave the stream as it is.
+async fn given_up(open: &Open) {
+    open.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
+/// How long a server may go on with a request that was cancelled.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+fn cancelled() -> Box<Refused> {
+    let error = RpcError::new(error::SERVER, "the request was cancelled");
+    Refused::new(StatusCode::OK, error)
 }
 
 /// Goes on with a request whose client has answered what it was asked.

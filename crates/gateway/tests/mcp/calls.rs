@@ -261,6 +261,28 @@ async fn cancelling_reaches_who_works_on_it() {
     upstream.closed().await;
 }
 
+/// Servers do not answer what was cancelled, and leave the stream as it is: it would stay for as long as a call may take.
+#[tokio::test]
+async fn a_cancelled_call_ends_though_its_server_says_no_more() {
+    let upstream = talking(&Gate::new()).await;
+    let served = open(&[("talk", &upstream)]).await;
+    let mut client = Client::connect(served.address).await;
+    let call = request(5, "tools/call", &json!({ "name": "talk__x" }));
+    client.post(PATH, &served.headers(), &call).await.expect("sent");
+    next_head(&mut client).await;
+    let cancel = notification("notifications/cancelled", &json!({ "requestId": 5 }));
+    assert_eq!(served.send(&cancel).await.status, 202);
+    upstream.closed().await;
+    let asked = data(&next(&mut client).await);
+    assert_eq!(asked["method"], "sampling/createMessage");
+    let last = data(&next(&mut client).await);
+    assert_eq!(
+        (&last["id"], &last["error"]["code"]),
+        (&json!(5), &json!(-32000)),
+        "{last}"
+    );
+}
+
 async fn next_head(client: &mut Client) {
     assert_eq!(client.head().await.expect("a head").status, 200);
     next(client).await;
