@@ -64,8 +64,8 @@ pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<
     if ticket.starts_with(PING) || ticket.starts_with(CHANGED) {
         return Ok(());
     }
-    let (backend, own) = turn.redeem(&ticket).ok_or_else(invalid)?;
-    if is_modern(turn.entry(&backend.name).as_ref()) {
+    let (backend, entry, own) = turn.redeem(&ticket).ok_or_else(invalid)?;
+    if is_modern(Some(&entry)) {
         // It was asked on behalf of a backend that has given its question as a result.
         let name = json::text(&own).ok_or_else(invalid)?.into_owned();
         let waits = &turn.runtime.sessions.waits;
@@ -76,7 +76,7 @@ pub(super) async fn answered(turn: &Turn, response: Response) -> Result<(), Box<
         id: Id::parse(&own),
         outcome: response.outcome,
     });
-    turn.tell(backend, &answer).await.map_err(|failure| {
+    turn.tell_in(backend, &entry, &answer).await.map_err(|failure| {
         let mut refused = Box::<Refused>::from(failure);
         refused.status = StatusCode::BAD_GATEWAY;
         refused
@@ -108,11 +108,11 @@ async fn progressed(turn: &Turn, mut notification: Notification) -> Result<(), B
     let params = notification.params.take().ok_or_else(invalid)?;
     let mut params = Object::parse(&params).ok_or_else(invalid)?;
     let ticket = params.text("progressToken").ok_or_else(invalid)?.into_owned();
-    let (backend, own) = turn.redeem(&ticket).ok_or_else(invalid)?;
+    let (backend, entry, own) = turn.redeem(&ticket).ok_or_else(invalid)?;
     params.set("progressToken", own);
     notification.params = Some(params.to_raw());
-    let told = turn.tell(backend, &Message::Notification(notification)).await;
-    if let Err(failure) = told {
+    let progress = Message::Notification(notification);
+    if let Err(failure) = turn.tell_in(backend, &entry, &progress).await {
         tracing::debug!(backend = %failure.backend, reason = %failure.reason, "progress was not taken");
     }
     Ok(())

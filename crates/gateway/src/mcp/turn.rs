@@ -6,7 +6,7 @@ use config::mcp_route::{Backend, Route};
 use http::{HeaderMap, HeaderValue};
 use mcp::{
     Capabilities, Id, Level, List, Message, Notification, Request, RpcError, Session, Version, event::Place,
-    modern::About, rewrite::Naming, session::Entry, ticket::Tickets,
+    modern::About, rewrite::Naming, session::Entry,
 };
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -285,6 +285,21 @@ impl Turn {
             .map(|_| ())
     }
 
+    /// Tells `backend` something about what it has asked in the session of `entry`, and in no other.
+    pub(super) async fn tell_in(
+        &self,
+        backend: &Backend,
+        entry: &Entry,
+        message: &Message,
+    ) -> Result<(), Failure> {
+        self.account.call(&backend.name, &entry.session, false);
+        let told = self.caller(backend);
+        let told = told.ask(Some(entry), Ask::Post(message), NOTE_TIMEOUT).await;
+        self.account
+            .called(&backend.name, "", told.as_ref().err().map(Failure::kind));
+        told.map(|_| ())
+    }
+
     /// Returns the token of a place in the client's stream, if it is not too long to be carried.
     pub(super) fn place(&self, place: &Place) -> Option<String> {
         let sessions = &self.runtime.sessions;
@@ -294,22 +309,26 @@ impl Turn {
 
     /// Returns what the client sees in place of an id or token of `backend`.
     pub(super) fn ticket(&self, backend: &str, value: &RawValue) -> Id {
+        let own = self.session.entry(backend);
+        let elsewhere = self.entry(backend);
+        let elsewhere = elsewhere.filter(|entry| own.is_none_or(|own| own.session != entry.session));
         let tokens = self.runtime.sessions.tokens();
-        Id::text(&tokens.tickets.issue(&self.asked_in(backend), backend, value))
+        let tickets = &tokens.tickets;
+        Id::text(&tickets.issue(&self.token, backend, value, elsewhere.as_ref()))
     }
 
-    /// Returns the backend and its own id or token for what the client sees in its place.
-    pub(super) fn redeem(&self, ticket: &str) -> Option<(&Backend, Box<RawValue>)> {
-        let session = self.asked_in(Tickets::backend(ticket)?);
+    /// Returns the backend, its session and its own id or token for what the client sees in its place. The session is the one
+    /// in which it has asked: in any other the same id means something else.
+    pub(super) fn redeem(&self, ticket: &str) -> Option<(&Backend, Entry, Box<RawValue>)> {
         let tokens = self.runtime.sessions.tokens();
-        let (backend, own) = tokens.tickets.redeem(&session, ticket)?;
-        Some((self.route.backend(backend)?, own))
-    }
-
-    /// Names the session in which `backend` asks: ours, and its own, in another of which the same id means something else.
-    fn asked_in(&self, backend: &str) -> String {
-        let own = self.entry(backend).map(|entry| entry.session);
-        format!("{}\n{}", self.token, own.unwrap_or_default())
+        let redeemed = tokens.tickets.redeem(&self.token, ticket)?;
+        let backend = self
+            .route
+            .backend(redeemed.backend)
+            .filter(|backend| self.keeps(backend))?;
+        let own = || self.session.entry(&backend.name).cloned();
+        let entry = redeemed.elsewhere.or_else(own)?;
+        Some((backend, entry, redeemed.value))
     }
 
     /// Returns the event of `backend` after which the client says that it goes on with this message.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Gate, Reply, Upstream, client, upstream::Received};
 
 use crate::{
-    served::{PATH, data, next, notification, open, request, serve, snapshot},
+    served::{PATH, data, next, notification, open, plain, request, serve, snapshot},
     server::{accepted, answer, event, result, start},
 };
 
@@ -107,6 +107,68 @@ async fn what_a_client_has_said_is_said_again() {
         (json!("tools/call"), json!({ "name": "x" })),
     ];
     assert_eq!(again[2..], expected);
+}
+
+/// Each replica opens a session of its own in place of one that was lost, and any may be given the answer to what was asked
+/// in that of another.
+#[tokio::test]
+async fn what_is_asked_in_a_new_session_is_answered_there() {
+    let gate = Gate::new();
+    let lost = Arc::new(AtomicBool::new(false));
+    let (waits, is_lost, opened_by) = (gate.clone(), Arc::clone(&lost), AtomicUsize::new(0));
+    let asks = move |received: &Received, message: &Value| {
+        if message["method"] == "initialize" {
+            let name = format!("s-{}", opened_by.fetch_add(1, Ordering::Relaxed));
+            return Some(opened(message, &[("mcp-session-id", &name)]));
+        }
+        if is_lost.load(Ordering::Relaxed) && received.header("mcp-session-id") == "s-0" {
+            return Some(Reply::whole(404, &[], "no such session"));
+        }
+        let ask = json!({ "jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage",
+            "params": { "_meta": { "progressToken": 0 } } });
+        let done = answer(message, json!({ "content": [] }));
+        (message["method"] == "tools/call").then(|| {
+            let reply = Reply::stream().frame(event("", &ask)).wait(&waits);
+            reply.frame(event("", &done)).end()
+        })
+    };
+    let upstream = start("one", Box::new(asks)).await;
+    let here = open(&[("one", &upstream)]).await;
+    let mut there = serve(snapshot("", &plain(&[("one", &upstream)]))).await;
+    there.session.clone_from(&here.session);
+    lost.store(true, Ordering::Relaxed);
+    let mut answered = Vec::new();
+    for (asked_by, answered_by) in [(&here, &there), (&there, &here)] {
+        let mut client = Client::connect(asked_by.address).await;
+        let call = request(5, "tools/call", &json!({ "name": "one__x" }));
+        client.post(PATH, &asked_by.headers(), &call).await.expect("sent");
+        client.head().await.expect("a head");
+        let asked = data(&next(&mut client).await);
+        let token = &asked["params"]["_meta"]["progressToken"];
+        let progress = notification(
+            "notifications/progress",
+            &json!({ "progressToken": token, "progress": 1 }),
+        );
+        assert_eq!(answered_by.send(&progress).await.status, 202);
+        let reply = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": {} });
+        assert_eq!(answered_by.send(&reply).await.status, 202);
+        let told = upstream.requests();
+        let told = told.iter().rev().take(2).rev();
+        answered.extend(told.map(|told| {
+            (
+                told.header("mcp-session-id").to_owned(),
+                told.json()["id"].clone(),
+            )
+        }));
+    }
+    let expected = [
+        ("s-1", Value::Null),
+        ("s-1", json!(0)),
+        ("s-2", Value::Null),
+        ("s-2", json!(0)),
+    ];
+    assert_eq!(answered, expected.map(|(session, id)| (session.to_owned(), id)));
+    gate.open();
 }
 
 /// An answer belongs to the session in which was asked: in another one it could be to another question.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 mod v0;
-mod v1;
+pub(crate) mod v1;
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,14 +38,25 @@ pub(super) fn encode(session: &Session) -> Vec<u8> {
     out.text(&session.client.info);
     out.number(session.backends.len() as u64);
     for entry in &session.backends {
-        out.text(&entry.backend);
-        out.text(&entry.session);
-        out.number(u64::from(entry.capabilities.bits()));
-        out.number(version(entry.version));
-        let endpoint = entry.endpoint.map(u64::to_le_bytes);
-        out.bytes(endpoint.as_ref().map_or(&[], |endpoint| endpoint));
+        write_entry(&mut out, entry);
     }
     out.into_bytes()
+}
+
+/// Returns what is known of one backend, by itself.
+pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut out = Writer::default();
+    write_entry(&mut out, entry);
+    out.into_bytes()
+}
+
+fn write_entry(out: &mut Writer, entry: &Entry) {
+    out.text(&entry.backend);
+    out.text(&entry.session);
+    out.number(u64::from(entry.capabilities.bits()));
+    out.number(version(entry.version));
+    let endpoint = entry.endpoint.map(u64::to_le_bytes);
+    out.bytes(endpoint.as_ref().map_or(&[], |endpoint| endpoint));
 }
 
 pub(super) fn decode(route: &str, bytes: &[u8]) -> Option<Session> {
@@ -67,20 +78,7 @@ pub(super) fn decode(route: &str, bytes: &[u8]) -> Option<Session> {
         info: from.text()?.to_owned(),
     };
     let count = from.number().filter(|count| *count <= MAX_BACKENDS)?;
-    let backends: Option<Vec<Entry>> = (0..count)
-        .map(|_| {
-            Some(Entry {
-                backend: from.text()?.to_owned(),
-                session: from.text()?.to_owned(),
-                capabilities: Capabilities::from_bits(u16::try_from(from.number()?).ok()?),
-                version: read_version(&mut from)?,
-                endpoint: match layout {
-                    WITHOUT_ENDPOINTS => None,
-                    _ => read_endpoint(&mut from)?,
-                },
-            })
-        })
-        .collect();
+    let backends: Option<Vec<Entry>> = (0..count).map(|_| read_entry(&mut from, layout)).collect();
     let backends = backends?;
     from.is_empty().then(|| Session {
         route: route.to_owned(),
@@ -89,6 +87,26 @@ pub(super) fn decode(route: &str, bytes: &[u8]) -> Option<Session> {
         version: agreed,
         client,
         backends,
+    })
+}
+
+/// Returns what [`encode_entry`] wrote.
+pub(crate) fn decode_entry(bytes: &[u8]) -> Option<Entry> {
+    let mut from = Reader::new(bytes);
+    let entry = read_entry(&mut from, LAYOUT)?;
+    from.is_empty().then_some(entry)
+}
+
+fn read_entry(from: &mut Reader<'_>, layout: u64) -> Option<Entry> {
+    Some(Entry {
+        backend: from.text()?.to_owned(),
+        session: from.text()?.to_owned(),
+        capabilities: Capabilities::from_bits(u16::try_from(from.number()?).ok()?),
+        version: read_version(from)?,
+        endpoint: match layout {
+            WITHOUT_ENDPOINTS => None,
+            _ => read_endpoint(from)?,
+        },
     })
 }
 
