@@ -262,10 +262,11 @@ async fn heard(streams: Vec<Reply>, session: &'static str, last: &str) -> (Upstr
 
 #[tokio::test]
 async fn a_stream_whose_place_is_not_known_begins_anew() {
-    for status in [400, 404] {
+    let plain = [400, 404].map(|status| Reply::whole(status, &[], "invalid event"));
+    for refused in [&plain[..], &[error_about_nothing(400)]].concat() {
         let streams = vec![
             Reply::sse([event("41", &said("a"))]),
-            Reply::whole(status, &[], "invalid event"),
+            refused,
             Reply::stream().frame(event("", &said("b"))).stall(),
         ];
         let (upstream, heard) = heard(streams, "s", "b").await;
@@ -281,14 +282,21 @@ async fn a_stream_whose_place_is_not_known_begins_anew() {
     }
 }
 
+/// Returns a refusal as official SDKs have it, which answers nothing that was asked.
+fn error_about_nothing(status: u16) -> Reply {
+    let error = json!({ "code": -32000, "message": "Bad Request: no" });
+    Reply::json(status, &json!({ "jsonrpc": "2.0", "error": error, "id": null }))
+}
+
 /// So is one that somebody else listens to still, such as another replica for a client that has left it.
 #[tokio::test]
 async fn a_server_that_is_away_for_a_moment_is_heard_later() {
-    for status in [503, 409] {
-        let streams = vec![
-            Reply::whole(status, &[], ""),
-            Reply::stream().frame(event("", &said("b"))).stall(),
-        ];
+    for refused in [
+        Reply::whole(503, &[], ""),
+        Reply::whole(409, &[], ""),
+        error_about_nothing(409),
+    ] {
+        let streams = vec![refused, Reply::stream().frame(event("", &said("b"))).stall()];
         let (_, heard) = heard(streams, "s", "b").await;
         assert_eq!(heard, ["b"]);
     }

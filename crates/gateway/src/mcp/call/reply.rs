@@ -109,7 +109,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Reads a reply whose status says that it is none; an error that it holds is an answer all the same.
+    /// Reads a reply whose status says that it is none; an error that it holds is an answer all the same, where one is wanted.
     async fn refused(
         &self,
         head: &response::Parts,
@@ -126,10 +126,14 @@ impl Caller<'_> {
         let said = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
         let in_session = entry.is_some_and(|entry| !entry.session.is_empty());
         let lost = in_session && is_lost(status, ask, message.as_ref(), &said);
+        let answers = match ask {
+            // What answers a notification is passed over.
+            Ask::Post(Message::Request(_) | Message::Notification(_)) => !lost && !demands_login(status),
+            // Neither a stream nor the end of a question or a session is in an error.
+            Ask::Post(Message::Response(_)) | Ask::Get(_) | Ask::Delete => false,
+        };
         match message {
-            Some(message @ Message::Response(_)) if !lost && !demands_login(status) => {
-                Ok(Reply::Message(message, None))
-            }
+            Some(message @ Message::Response(_)) if answers => Ok(Reply::Message(message, None)),
             _ => Err(Failure {
                 challenge: head.headers.get(header::WWW_AUTHENTICATE).cloned(),
                 retry_after: head
