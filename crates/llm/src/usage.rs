@@ -121,14 +121,16 @@ impl Usage {
         }
     }
 
-    /// Returns the whole prompt: fresh, read from cache and written to cache.
+    /// Returns the whole prompt: fresh, read from cache and written to cache. An upstream may count what it likes: what is
+    /// beyond all numbers is the largest of them.
     pub fn prompt(&self) -> u64 {
-        self.input.unwrap_or(0) + self.cache_read.unwrap_or(0) + self.cache_write.unwrap_or(0)
+        let parts = [self.input, self.cache_read, self.cache_write];
+        parts.into_iter().flatten().fold(0, u64::saturating_add)
     }
 
     /// Returns prompt plus output.
     pub fn total(&self) -> u64 {
-        self.prompt() + self.output.unwrap_or(0)
+        self.prompt().saturating_add(self.output.unwrap_or(0))
     }
 
     /// Returns whether no count of tokens was ever reported.
@@ -198,5 +200,21 @@ impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The cast saturates: a negative count is none.
         f64::deserialize(deserializer).map(|count| Count(count as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_all_numbers_is_the_largest() {
+        let usage = Usage {
+            input: Some(u64::MAX),
+            cache_read: Some(1),
+            output: Some(u64::MAX),
+            ..Usage::default()
+        };
+        assert_eq!((usage.prompt(), usage.total()), (u64::MAX, u64::MAX));
     }
 }

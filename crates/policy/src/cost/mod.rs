@@ -265,6 +265,20 @@ mod tests {
         assert_eq!((found[0].1, found[0].2.is_some()), (35, true));
     }
 
+    /// Arithmetic that leaves all numbers is a failure, and ends nothing.
+    #[test]
+    fn counts_beyond_all_numbers_cost_the_most() {
+        let usage = Usage {
+            output: Some(u64::MAX),
+            ..USAGE
+        };
+        for cel in ["total_tokens * 3u", "total_tokens + 1u", "int(total_tokens)"] {
+            let price = Price::parse(&cost("k", CostKind::Cel, Some(cel))).expect("a cost");
+            assert!(price.of(&subject(&usage)).is_err(), "{cel}");
+            assert_eq!(price.or_tokens(&subject(&usage)), u64::MAX, "{cel}");
+        }
+    }
+
     #[test]
     fn a_routes_own_cost_goes_before() {
         let own = [

@@ -201,7 +201,7 @@ impl Entry {
         let all = |counts: &[(Counted, u64)]| -> u128 {
             let each = counts.iter();
             each.map(|(counted, count)| u128::from(*count) * u128::from(self.price(*counted)))
-                .sum()
+                .fold(0, u128::saturating_add)
         };
         let count = |count: Option<u64>| count.unwrap_or(0);
         let written = count(usage.cache_write);
@@ -233,7 +233,7 @@ impl Entry {
         Spent {
             prompt: money(prompt),
             answer: money(answer),
-            total: money(prompt + answer + rest),
+            total: money(prompt.saturating_add(answer).saturating_add(rest)),
         }
     }
 }

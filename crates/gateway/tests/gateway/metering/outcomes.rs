@@ -170,3 +170,20 @@ async fn a_client_that_goes_away_is_charged() {
         charged(&served, expected, &format!("after {count} events")).await;
     }
 }
+
+/// A provider may count what it likes: no number of tokens ends the process, or wraps around to next to nothing.
+#[tokio::test]
+async fn counts_beyond_all_numbers_are_charged_as_the_largest() {
+    for count in [json!(u64::MAX), json!(1e25)] {
+        let mut response = fixture::openai::response("gpt");
+        response["usage"] = json!({ "prompt_tokens": 15, "completion_tokens": count, "total_tokens": count });
+        let upstream = Upstream::start(Reply::json(200, &response)).await;
+        let served = serve(openai(&upstream)).await;
+        let body = asked(CHAT, false);
+        testkit::client::post(served.address, CHAT, &[("x-user-id", "alice")], &body).await;
+        served.metric_reaches("tollgate_requests_total", &[], 1.0).await;
+        let usage = served.admin("/usage").await.json();
+        assert_eq!(usage["counters"][0]["used"], u64::MAX, "{usage}");
+        assert_eq!(usage["counters"][0]["remaining"], 0, "{usage}");
+    }
+}

@@ -258,7 +258,8 @@ impl From<Counts> for Usage {
             cache_write: whole(counts.cache_write_input_tokens),
             cache_write_hour: counts.cache_details.map(|details| {
                 let hour = details.iter().filter(|detail| detail.ttl == HOUR);
-                hour.map(|detail| detail.input_tokens as u64).sum()
+                hour.map(|detail| detail.input_tokens as u64)
+                    .fold(0, u64::saturating_add)
             }),
             output: whole(counts.output_tokens),
             reasoning: None,
