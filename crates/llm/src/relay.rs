@@ -200,7 +200,7 @@ impl Stream {
                 let mut passed = bytes.len();
                 let pushed = self.framer.push(&bytes, |frame, to| {
                     if observed.error.is_none() {
-                        hear(listen, frame, observed);
+                        listen.frame(frame, observed);
                         passed = if observed.error.is_some() { to } else { passed };
                     }
                 });
@@ -216,7 +216,7 @@ impl Stream {
                     if observed.error.is_some() {
                         return;
                     }
-                    let verdict = hear(listen, frame, observed);
+                    let verdict = listen.frame(frame, observed);
                     let renamed = name.and_then(|name| Some((name, name.find(frame.data)?)));
                     match (verdict, renamed) {
                         (Verdict::Pass, None) => {
@@ -254,12 +254,12 @@ impl Stream {
                 pushed
             }
             Manner::Events => self.framer.push(&bytes, |frame, _| {
-                if hear(listen, frame, observed) == Verdict::Pass {
+                if listen.frame(frame, observed) == Verdict::Pass {
                     named(name, frame, |frame| frame.write_event(&mut out));
                 }
             }),
             Manner::Own(own) => self.framer.push(&bytes, |frame, _| {
-                if observed.error.is_none() && hear(listen, frame, observed) == Verdict::Pass {
+                if observed.error.is_none() && listen.frame(frame, observed) == Verdict::Pass {
                     named(name, frame, |frame| own.frame(frame, &mut out));
                 }
             }),
@@ -280,14 +280,14 @@ impl Stream {
         let mut out = BytesMut::new();
         match &mut self.manner {
             Manner::Bytes => self.framer.finish(|frame| {
-                hear(listen, frame, observed);
+                listen.frame(frame, observed);
             }),
             Manner::Whole(held) => {
                 let held = std::mem::take(held);
                 let mut is_whole = false;
                 self.framer.finish(|frame| {
                     is_whole = true;
-                    if hear(listen, frame, observed) == Verdict::Pass {
+                    if listen.frame(frame, observed) == Verdict::Pass {
                         write(name, frame, &held, &mut out);
                     }
                 });
@@ -296,12 +296,12 @@ impl Stream {
                 }
             }
             Manner::Events => self.framer.finish(|frame| {
-                if hear(listen, frame, observed) == Verdict::Pass {
+                if listen.frame(frame, observed) == Verdict::Pass {
                     named(name, frame, |frame| frame.write_event(&mut out));
                 }
             }),
             Manner::Own(own) => self.framer.finish(|frame| {
-                if hear(listen, frame, observed) == Verdict::Pass {
+                if listen.frame(frame, observed) == Verdict::Pass {
                     named(name, frame, |frame| own.frame(frame, &mut out));
                 }
             }),
@@ -383,16 +383,6 @@ fn named(name: Option<&Name>, frame: Frame<'_>, each: impl FnOnce(Frame<'_>)) {
         Some(data) => each(Frame { data: &data, ..frame }),
         None => each(frame),
     }
-}
-
-/// Notes what one frame says, and that it says something.
-fn hear(listen: &mut Box<dyn Listen>, frame: Frame<'_>, observed: &mut Observed) -> Verdict {
-    let length = frame.data.len();
-    let verdict = listen.frame(frame, observed);
-    if observed.meaningful {
-        observed.said.frame(length);
-    }
-    verdict
 }
 
 #[cfg(test)]

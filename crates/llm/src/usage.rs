@@ -205,7 +205,83 @@ impl<'de> Deserialize<'de> for Count {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{Format, Observed, frame::Frame};
+
+    /// Streams `words` between what else a format has in its streams, and counts what was said by the end.
+    #[track_caller]
+    fn check(format: Format, before: &[Value], word: impl Fn(&str) -> Value, after: &[Value]) {
+        let words = ["a", "b", "c", "d", "e", &"long ".repeat(80)];
+        let said = words.iter().map(|text| word(text));
+        let frames: Vec<Value> = before
+            .iter()
+            .cloned()
+            .chain(said)
+            .chain(after.iter().cloned())
+            .collect();
+        let upstream = format.upstream().expect("an upstream half");
+        let (mut listener, mut observed) = (upstream.listen_stream(false), Observed::default());
+        for frame in frames {
+            // What is no JSON is said as it is.
+            let data = frame.as_str().map_or_else(|| frame.to_string(), str::to_owned);
+            let frame = Frame {
+                event: None,
+                data: &data,
+            };
+            listener.frame(frame, &mut observed);
+        }
+        assert_eq!(observed.said.tokens(), 100, "{format:?}");
+    }
+
+    /// The frames around an answer are shorter or longer than those with words in them, and say nothing.
+    #[test]
+    fn what_is_said_is_told_from_what_is_around_it() {
+        let chunk = |delta: Value, finish: Value| json!({ "model": "m", "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] });
+        check(
+            Format::OpenAi,
+            &[chunk(json!({ "role": "assistant", "content": "" }), json!(null))],
+            |word| chunk(json!({ "content": word }), json!(null)),
+            &[chunk(json!({}), json!("stop")), json!("[DONE]")],
+        );
+        check(
+            Format::Messages,
+            &[
+                json!({ "type": "message_start", "message": { "model": "m" } }),
+                json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
+            ],
+            |word| {
+                let delta = json!({ "type": "text_delta", "text": word });
+                json!({ "type": "content_block_delta", "index": 0, "delta": delta })
+            },
+            &[
+                json!({ "type": "ping" }),
+                json!({ "type": "content_block_stop", "index": 0 }),
+                json!({ "type": "message_stop" }),
+            ],
+        );
+        let whole = "the whole text again ".repeat(100);
+        check(
+            Format::Responses,
+            &[json!({ "type": "response.created", "response": { "model": "m" } })],
+            |word| json!({ "type": "response.output_text.delta", "item_id": "msg_1", "delta": word }),
+            &[
+                json!({ "type": "response.output_text.done", "text": whole }),
+                json!({ "type": "response.completed", "response": {} }),
+            ],
+        );
+        let reply = |content: Value, finish: Value| {
+            let candidate = json!({ "index": 0, "content": content, "finishReason": finish });
+            json!({ "modelVersion": "m", "candidates": [candidate] })
+        };
+        check(
+            Format::Gemini,
+            &[],
+            |word| reply(json!({ "parts": [{ "text": word }] }), json!(null)),
+            &[reply(json!({}), json!("STOP"))],
+        );
+    }
 
     #[test]
     fn what_is_beyond_all_numbers_is_the_largest() {

@@ -187,3 +187,24 @@ async fn counts_beyond_all_numbers_are_charged_as_the_largest() {
         assert_eq!(usage["counters"][0]["remaining"], 0, "{usage}");
     }
 }
+
+/// Nobody counts this stream: its end is no part of what was said.
+#[tokio::test]
+async fn a_stream_that_nobody_counts_is_estimated_by_what_it_says() {
+    let frames: Vec<_> = fixture::openai::frames("gpt")
+        .into_iter()
+        .filter(|frame| !frame.contains("\"usage\":{"))
+        .collect();
+    let upstream = Upstream::start(Reply::sse(frames.clone())).await;
+    let body = asked(CHAT, true);
+    let used = check(openai(&upstream), CHAT, &body, Charged::Estimated).await;
+    let prompt = body.to_string().len().div_ceil(4) as u64;
+    let words = frames
+        .iter()
+        .filter(|frame| frame.contains("\"content\":\""))
+        .count() as u64;
+    assert!(
+        used <= prompt + 2 * words,
+        "{used} > {prompt} + 2 * {words}: {frames:?}"
+    );
+}

@@ -54,8 +54,9 @@ impl Listen for Listener {
         if let Ok(reply) = serde_json::from_str::<Reply<'_>>(frame.data) {
             if reply.error.is_some() {
                 observed.error = Some(error::within(frame.data.as_bytes()));
-            } else {
-                self.hear(reply, observed);
+            } else if self.hear(reply, observed) {
+                observed.said.frame(frame.data.len());
+                observed.meaningful = true;
             }
         }
         Verdict::Pass
@@ -63,7 +64,8 @@ impl Listen for Listener {
 }
 
 impl Listener {
-    fn hear(&mut self, reply: Reply<'_>, observed: &mut Observed) {
+    /// Notes what a reply says of itself; returns whether the model says something in it.
+    fn hear(&mut self, reply: Reply<'_>, observed: &mut Observed) -> bool {
         if reply.model_version.is_some() {
             observed.model = reply.model_version;
         }
@@ -75,14 +77,15 @@ impl Listener {
             observed.finish = Some(wire::blocked(&word));
             observed.meaningful = true;
             observed.complete = true;
-            return;
+            return false;
         }
+        let mut says = false;
         for candidate in reply.candidates.unwrap_or_default() {
             let index = candidate.index.unwrap_or(0);
             let heard = self.answers.entry(index).or_default();
             if let Some(content) = candidate.content {
                 heard.calls |= content.get().contains("\"functionCall\"");
-                observed.meaningful |= says_something(content);
+                says |= says_something(content);
             }
             let Some(word) = candidate.finish_reason.as_deref() else {
                 continue;
@@ -96,6 +99,7 @@ impl Listener {
         }
         let answers = &self.answers;
         observed.complete = !answers.is_empty() && answers.values().all(|heard| heard.ended);
+        says
     }
 }
 

@@ -64,7 +64,10 @@ fn member<'a, T: Deserialize<'a>>(members: &BTreeMap<String, &'a RawValue>, key:
 fn hear(kind: &str, data: &str, observed: &mut Observed) {
     match kind {
         "content_block_start" => observed.meaningful |= says_something(data),
-        "content_block_delta" => observed.meaningful = true,
+        "content_block_delta" => {
+            observed.said.frame(data.len());
+            observed.meaningful = true;
+        }
         "message_start" => {
             let Ok(wire::Event {
                 message: Some(message),

@@ -49,6 +49,7 @@ impl Listen for Listener {
             return Verdict::Pass;
         }
         if observed.meaningful && observed.model.is_some() && !self.matters(data) {
+            observed.said.frame(data.len());
             return Verdict::Pass;
         }
         let Ok(chunk) = serde_json::from_str::<Heard<'_>>(data) else {
@@ -62,6 +63,10 @@ impl Listen for Listener {
             return Verdict::Pass;
         }
         let counted = chunk.note(observed);
+        if chunk.steps().iter().any(Step::says_something) {
+            observed.said.frame(data.len());
+            observed.meaningful = true;
+        }
         if self.withhold_usage && counted && chunk.steps().is_empty() {
             Verdict::Withhold
         } else {
@@ -127,8 +132,18 @@ struct Step<'a> {
     index: Option<usize>,
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
+    /// What completions have in place of it.
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
     #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
+}
+
+impl Step<'_> {
+    /// Returns whether it says more than whose turn it is.
+    fn says_something(&self) -> bool {
+        self.delta.is_some_and(is_meaningful) || self.text.is_some_and(|text| text.get() != r#""""#)
+    }
 }
 
 impl<'a> Heard<'a> {
@@ -155,7 +170,6 @@ impl<'a> Heard<'a> {
                     observed.finish(wire::read_finish(&word, false).reason, &word);
                 }
             }
-            observed.meaningful = observed.meaningful || step.delta.is_some_and(is_meaningful);
         }
         let tier = self.service_tier.and_then(Tier::overhear);
         observed.usage.tier = tier.or(observed.usage.tier);

@@ -65,7 +65,13 @@ impl Listener {
                 observed.meaningful |= item.is_some_and(|item| item != "message" && item != "reasoning");
             }
             "response.content_part.added" | "response.reasoning_summary_part.added" => {}
-            kind => observed.meaningful |= kind.starts_with("response."),
+            kind => {
+                // The ends of texts repeat them.
+                if kind.ends_with(".delta") {
+                    observed.said.frame(data.len());
+                }
+                observed.meaningful |= kind.starts_with("response.");
+            }
         }
     }
 }
