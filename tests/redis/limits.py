@@ -70,6 +70,12 @@ def counters_are_those_of_the_service(cluster):
     return f"kept for {kept} s"
 
 
+def batches_leave_one_key_for_each_gateway(cluster):
+    keys = cluster.redis.ask("KEYS", "tollgate_settled_*")
+    assert 1 <= len(keys) <= GATEWAYS, keys
+    return f"{len(keys)} keys"
+
+
 def calls(redis, command):
     """Returns how often a command was called."""
     lines = redis.ask("INFO", "commandstats").splitlines()
@@ -172,6 +178,32 @@ def who_holds_for_longer_is_not_forgotten(cluster):
     return f"{max(dues) - min(dues)} s apart"
 
 
+def connections(redis):
+    return int(redis.ask("INFO", "stats").split("total_connections_received:")[1].split()[0])
+
+
+def a_copy_is_not_connected_to_again_and_again(cluster):
+    """The server has become a copy of one that is not there: it answers and takes no writes."""
+    Upstream.gate.clear()
+    (used, _), held = cluster.redis.used("wide"), Upstream.held
+    before = cluster.begin("wide", 30)
+    until("all are under way", lambda: Upstream.held == held + 30)
+    cluster.redis.ask("REPLICAOF", "127.0.0.1", "1")
+    Upstream.gate.set()
+    answers = [future.result() for future in before]
+    assert statuses(answers) == {200: 30}, statuses(answers)
+    begun, end = connections(cluster.redis), time.monotonic() + 3
+    while time.monotonic() < end:
+        during = cluster.load("meanwhile", 30)
+        assert statuses(during) == {200: 30}, statuses(during)
+    made = connections(cluster.redis) - begun
+    assert made < 30, f"{made} connections of {GATEWAYS} gateways in 3 s"
+    cluster.redis.ask("REPLICAOF", "NO", "ONE")
+    cluster.wait_shared()
+    cluster.settled("wide", used + 30 * TOKENS)
+    return f"{made} connections in 3 s"
+
+
 def a_kill_stalls_nobody(cluster):
     cluster.redis.kill()
     during = cluster.load("wide", 90)
@@ -180,7 +212,7 @@ def a_kill_stalls_nobody(cluster):
     cluster.refuses_closed()
     cluster.redis.start()
     cluster.wait_shared()
-    begun = int(cluster.redis.ask("INFO", "stats").split("total_connections_received:")[1].split()[0])
+    begun = connections(cluster.redis)
     assert begun < 200, f"{begun} connections after the restart"
     used, _ = cluster.redis.used("wide")
     answers = cluster.load("wide", 60)
@@ -192,6 +224,7 @@ def a_kill_stalls_nobody(cluster):
 def main(binary, config):
     checks = [
         totals_are_exact,
+        batches_leave_one_key_for_each_gateway,
         counters_are_those_of_the_service,
         what_is_asked_for_often_is_taken_ahead,
         the_limit_holds,
@@ -199,6 +232,7 @@ def main(binary, config):
         what_there_is_no_room_for_is_booked_later,
         what_is_no_counter_does_not_stand_in_the_way,
         who_holds_for_longer_is_not_forgotten,
+        a_copy_is_not_connected_to_again_and_again,
         a_kill_stalls_nobody,
     ]
     with tempfile.TemporaryDirectory() as folder:

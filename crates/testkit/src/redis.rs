@@ -1,7 +1,7 @@
 //! A stand-in for Redis that is slow, or refuses, when a test wants it to.
 //!
 //! It speaks RESP2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>) and counts nothing: it admits every
-//! claim and notes what it was asked. What Redis itself does with the scripts is tested with Redis.
+//! claim that is not above the whole limit by itself, and notes what it was asked. What Redis itself does with the scripts is tested with Redis.
 
 use std::{
     io,
@@ -44,6 +44,10 @@ pub struct Called {
 struct State {
     admits: watch::Sender<Vec<Called>>,
     settles: watch::Sender<Vec<Called>>,
+    /// How many connections were made.
+    connections: watch::Sender<usize>,
+    /// How often all of them were closed.
+    hung_up: watch::Sender<usize>,
     /// What calls that admit wait for.
     slow: Mutex<Option<Gate>>,
     /// What calls that settle are told in place of being taken.
@@ -84,6 +88,21 @@ impl Redis {
         format!("redis://{}/0", self.address)
     }
 
+    /// Closes all connections; others are taken.
+    pub fn hang_up(&self) {
+        self.state.hung_up.send_modify(|times| *times += 1);
+    }
+
+    /// Waits until `count` connections were made.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn connected(&self, count: usize) {
+        let mut connections = self.state.connections.subscribe();
+        let reached = timeout(PATIENCE, connections.wait_for(|made| *made >= count)).await;
+        assert!(reached.is_ok(), "no {count} connections");
+    }
+
     /// Has claims answered once `gate` is open.
     pub fn slow(&self, gate: &Gate) {
         *lock(&self.state.slow) = Some(gate.clone());
@@ -121,6 +140,16 @@ async fn until(calls: &watch::Sender<Vec<Called>>, count: usize, what: &str) -> 
 }
 
 async fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
+    let mut hung_up = state.hung_up.subscribe();
+    state.connections.send_modify(|made| *made += 1);
+    tokio::select! {
+        served = talk(stream, state) => served,
+        // The server goes on for as long as there is anybody to hang up.
+        _ = hung_up.changed() => Ok(()),
+    }
+}
+
+async fn talk(stream: TcpStream, state: &State) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(words) = command(&mut stream).await? {
         let answer = answer(&words, state).await;
@@ -167,17 +196,26 @@ async fn script(called: Called, state: &State) -> String {
             None => ":0\r\n".to_owned(),
         };
     }
-    // A claim has ten arguments after the two of all, its hold third, and five numbers as answer.
-    let holds: Vec<String> = called.args.iter().skip(4).step_by(10).cloned().collect();
+    let claims = called.args.get(2..).unwrap_or_default();
+    let answer: Vec<String> = claims.chunks(CLAIM).map(decided).collect();
+    let count = answer.len() * 5;
     state.admits.send_modify(|calls| calls.push(called));
     let slow = lock(&state.slow).clone();
     if let Some(gate) = slow {
         gate.wait().await;
     }
-    let numbers = holds
-        .iter()
-        .map(|hold| format!(":0\r\n:{hold}\r\n:0\r\n:0\r\n:0\r\n"));
-    format!("*{}\r\n{}", holds.len() * 5, numbers.collect::<String>())
+    format!("*{count}\r\n{}", answer.concat())
+}
+
+/// So many arguments has a claim, after the two of all: its limit, what it charges and what it holds are the first.
+const CLAIM: usize = 10;
+
+/// Returns the five numbers that a claim is answered with.
+fn decided(claim: &[String]) -> String {
+    let number = |at: usize| claim.get(at).and_then(|number| number.parse::<u64>().ok());
+    let (limit, charge, hold) = (number(0), number(1), number(2).unwrap_or_default());
+    let over = charge.unwrap_or_default() + hold > limit.unwrap_or_default();
+    format!(":0\r\n:{hold}\r\n:0\r\n:0\r\n:{}\r\n", u8::from(over))
 }
 
 /// Reads one command; `None` at the end.

@@ -7,7 +7,12 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
-use super::cluster::{self, Cluster};
+use tokio::time::sleep;
+
+use super::{
+    cluster::{self, Cluster},
+    is_lost,
+};
 
 /// A connection to the server that takes writes, or to all of a cluster.
 #[derive(Clone)]
@@ -31,12 +36,13 @@ impl Link {
         }
     }
 
-    /// Looks after the connections to a cluster, until none is left; those to one server are looked after by whoever
-    /// dials.
-    pub(crate) async fn keep(&self) {
-        match self {
-            Link::Server(_) => pending().await,
-            Link::Cluster(cluster) => cluster.keep().await,
+    /// Looks after the connection until it is lost. It is used `every` so often, so that nobody closes it: one on which
+    /// calls wait long for their answers is not.
+    pub(crate) async fn keep(&self, every: Option<Duration>) {
+        match (self, every) {
+            (Link::Server(_), None) => pending().await,
+            (Link::Server(connection), Some(every)) => while ping(connection, every).await {},
+            (Link::Cluster(cluster), every) => cluster.keep(every).await,
         }
     }
 
@@ -50,6 +56,15 @@ impl Link {
             }
         }
     }
+}
+
+/// Uses a connection after some time; returns whether it is of use.
+pub(super) async fn ping(connection: &MultiplexedConnection, after: Duration) -> bool {
+    sleep(after).await;
+    let answer = redis::cmd("PING")
+        .query_async::<()>(&mut connection.clone())
+        .await;
+    !answer.is_err_and(|error| is_lost(&error))
 }
 
 /// What calls for a key are made on.

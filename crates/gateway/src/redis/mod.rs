@@ -55,6 +55,14 @@ impl Default for Pauses {
 }
 
 impl Pauses {
+    /// Begins anew after a connection that has lasted for so long: a server that answers and takes nothing is no better
+    /// than one that does not answer.
+    pub(crate) fn lasted(&mut self, time: Duration) {
+        if time >= PAUSES.1 {
+            *self = Self::default();
+        }
+    }
+
     /// Waits for as long as it is time to.
     pub(crate) async fn wait(&mut self) {
         sleep(self.0.mul_f64(1.0 + fastrand::f64() / 2.0)).await;

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     error::Error,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use policy::rate_limit::store::Settlement;
@@ -21,7 +21,8 @@ use crate::{
     redis::{AGAIN, Dialer, Link, Pauses, is_lost, is_passing},
 };
 
-/// How often leases are looked at.
+/// How often leases are looked at, and the connection is used: a server, or whoever is between, may close one on which
+/// nothing is said, and no request is to be the first that finds out.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The most settlements of a batch.
@@ -33,7 +34,7 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long the answer to a batch is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a batch is remembered, in seconds.
+/// How long it is remembered which batch was the last, in seconds.
 const REMEMBERED: u64 = 3600;
 
 /// Connects, and books what requests have cost.
@@ -41,6 +42,10 @@ pub(super) struct Clerk {
     dialer: Arc<Dialer>,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
+    /// The key under which it is remembered which batch was the last.
+    name: String,
+    /// How many batches there were.
+    batches: u64,
     waiting: VecDeque<Batch>,
     /// Calls whose requests have given up.
     late: Lates,
@@ -50,7 +55,8 @@ pub(super) struct Clerk {
 
 /// Settlements that are booked at once, and once.
 struct Batch {
-    id: String,
+    /// Its place among all of them.
+    number: u64,
     settlements: Vec<Settlement>,
     /// Who waits for them.
     flushed: Vec<oneshot::Sender<()>>,
@@ -65,6 +71,8 @@ impl Clerk {
             dialer,
             shared,
             queue,
+            name: format!("tollgate_settled_{:032x}", fastrand::u128(..)),
+            batches: 0,
             waiting: VecDeque::new(),
             late: Lates::default(),
             rounds,
@@ -78,16 +86,18 @@ impl Clerk {
             match self.dialer.dial(&[&ADMIT, &SETTLE]).await {
                 Ok(link) => {
                     info!("redis answers");
-                    pauses = Pauses::default();
+                    let begun = Instant::now();
                     self.shared.connection.store(Some(Arc::new(link.clone())));
                     let more = tokio::select! {
                         more = self.book(&link) => more,
-                        () = link.keep() => true,
+                        () = link.keep(Some(ROUND)) => true,
                     };
                     if !more {
                         return;
                     }
                     self.shared.lose();
+                    // A server that answers and takes nothing is no better than one that does not answer.
+                    pauses.lasted(begun.elapsed());
                 }
                 Err(error) => debug!(error = &error as &dyn Error, "redis cannot be reached"),
             }
@@ -119,7 +129,7 @@ impl Clerk {
                 }
                 continue;
             };
-            match batch.send(link).await {
+            match batch.send(&self.name, link).await {
                 Ok(0) => {}
                 Ok(refused) => warn!(
                     refused,
@@ -165,7 +175,7 @@ impl Clerk {
     /// Makes a batch of `job` and what has come after it.
     fn gather(&mut self, job: Job) {
         let mut batch = Batch {
-            id: format!("tollgate_settled_{:032x}", fastrand::u128(..)),
+            number: self.batches + 1,
             settlements: Vec::new(),
             flushed: Vec::new(),
         };
@@ -186,6 +196,7 @@ impl Clerk {
             return;
         }
         batch.merge();
+        self.batches = batch.number;
         self.waiting.push_back(batch);
     }
 
@@ -220,12 +231,12 @@ impl Batch {
         });
     }
 
-    /// Has the batch booked; returns how many of its counters could not be. What is booked is not in the batch any
-    /// longer.
+    /// Has the batch of whoever is called `name` booked; returns how many of its counters could not be. What is booked is
+    /// not in the batch any longer.
     ///
     /// # Errors
     /// If not all of it could be sent.
-    async fn send(&mut self, link: &Link) -> Result<u64, RedisError> {
+    async fn send(&mut self, name: &str, link: &Link) -> Result<u64, RedisError> {
         let settlements = std::mem::take(&mut self.settlements);
         let parts: Vec<&[Settlement]> = match link {
             Link::Server(_) if settlements.is_empty() => Vec::new(),
@@ -235,7 +246,7 @@ impl Batch {
                 .chunk_by(|one, other| one.counter.name() == other.counter.name())
                 .collect(),
         };
-        let answers = gather(parts.iter().map(|part| self.book(link, part))).await;
+        let answers = gather(parts.iter().map(|part| self.book(name, link, part))).await;
         let (mut refused, mut failure, mut left) = (0, None, Vec::new());
         for (part, answer) in parts.iter().zip(answers) {
             match answer {
@@ -254,13 +265,15 @@ impl Batch {
     }
 
     /// Has settlements booked whose counters lie beside each other.
-    async fn book(&self, link: &Link, settlements: &[Settlement]) -> Result<u64, RedisError> {
+    async fn book(&self, name: &str, link: &Link, settlements: &[Settlement]) -> Result<u64, RedisError> {
         let keys = Keys::behind(link);
         let first = settlements.first();
         let place = first.map(|first| keys.counter(&first.counter, first.slides));
         let place = place.unwrap_or_default();
         let mut call = SETTLE.prepare_invoke();
-        call.key(keys.batches(&place, &self.id)).arg(REMEMBERED);
+        call.key(keys.batches(&place, name))
+            .arg(REMEMBERED)
+            .arg(self.number);
         for settlement in settlements {
             let counter = keys.counter(&settlement.counter, settlement.slides);
             call.key(&*counter).key(keys.holds(&counter));

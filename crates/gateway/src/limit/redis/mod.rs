@@ -3,8 +3,8 @@
 //! One script decides all claims of a request where the counters are: a request waits for one round trip, and never
 //! longer than [`WAIT`]; where a counter is asked for often, most requests are served from what was taken ahead and
 //! wait for nothing. What requests have cost is booked behind their backs, in batches, by the one task that also
-//! connects; while Redis is away nothing waits, and what is to be booked waits in a bounded queue. A batch carries
-//! a name by which it is booked once, however often it is sent. Keys are those of the compatibility specification
+//! connects; while Redis is away nothing waits, and what is to be booked waits in a bounded queue. A batch has
+//! a number by which it is booked once, however often it is sent. Keys are those of the compatibility specification
 //! ("Counter algorithm"); what is held lies beside each, under `:held`. In a cluster each claim is decided by itself.
 
 mod apart;

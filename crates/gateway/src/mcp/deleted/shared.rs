@@ -147,8 +147,9 @@ impl Messenger {
         tokio::select! {
             silent = hear(&reader, heard, answered) => silent.map_err(Silent::from),
             silent = tell(&writer, queue, waiting) => silent.map_err(Silent::from),
-            () = reader.keep() => Err(Silent::Away(DialError::Nobody)),
-            () = writer.keep() => Err(Silent::Away(DialError::Nobody)),
+            // Its calls wait for as long as nothing is added.
+            () = reader.keep(None) => Err(Silent::Away(DialError::Nobody)),
+            () = writer.keep(Some(SILENCE)) => Err(Silent::Away(DialError::Nobody)),
         }
     }
 }

@@ -31,6 +31,7 @@ use super::{
     Pauses,
     dial::{DialError, Dialer},
     is_lost,
+    link::ping,
 };
 use crate::gather::gather;
 
@@ -91,13 +92,15 @@ impl Cluster {
         Ok(Arc::new(cluster))
     }
 
-    /// Connects to servers that are missed, and learns who has what, until none of them answers.
-    pub(super) async fn keep(&self) {
+    /// Connects to servers that are missed, and learns who has what, until none of them answers. Connections are used
+    /// `every` so often.
+    pub(super) async fn keep(&self, every: Option<Duration>) {
         let mut pauses = Pauses::default();
         loop {
             tokio::select! {
                 () = self.missed.notified() => {}
                 () = sleep(ROUND) => {}
+                () = self.find_lost(every) => {}
             }
             self.look().await;
             self.call_on().await;
@@ -127,6 +130,33 @@ impl Cluster {
     pub(super) fn lose(&self, key: &str) {
         if let Some(server) = self.map.load().of(slot::of(key)) {
             self.lost(server);
+        }
+    }
+
+    /// Uses all connections, until one is lost.
+    async fn find_lost(&self, every: Option<Duration>) {
+        let Some(every) = every else {
+            return std::future::pending().await;
+        };
+        loop {
+            let servers: Vec<Arc<Server>> = self.servers().values().cloned().collect();
+            let used = servers.iter().map(|server| async {
+                match server.connection.load_full() {
+                    Some(connection) => {
+                        ping(&connection, every).await || {
+                            self.lost(server);
+                            false
+                        }
+                    }
+                    None => {
+                        sleep(every).await;
+                        true
+                    }
+                }
+            });
+            if gather(used).await.contains(&false) {
+                return;
+            }
         }
     }
 

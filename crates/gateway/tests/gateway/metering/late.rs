@@ -14,8 +14,8 @@ fn held(admitted: &Called) -> (&str, &str, &str) {
 /// Returns the counter and what is given back of it until when, of a call for one settlement that charges nothing.
 fn given_back(settled: &Called) -> (&str, &str, &str) {
     let arg = |at: usize| settled.args.get(at).map_or("", String::as_str);
-    assert_eq!((settled.keys.len(), arg(1)), (3, "0"), "{settled:?}");
-    (settled.keys.get(1).map_or("", String::as_str), arg(2), arg(3))
+    assert_eq!((settled.keys.len(), arg(2)), (3, "0"), "{settled:?}");
+    (settled.keys.get(1).map_or("", String::as_str), arg(3), arg(4))
 }
 
 #[tokio::test]
@@ -75,6 +75,34 @@ async fn what_is_not_taken_now_is_booked_later() {
         let settled = redis.settles(2).await;
         let (first, last) = (&settled[0], settled.last().expect("two"));
         // It is the same batch, so that it is booked once whatever became of the first.
-        assert_eq!(first.keys, last.keys, "{refusal}");
+        assert_eq!(
+            (&first.keys, batch(first)),
+            (&last.keys, batch(last)),
+            "{refusal}"
+        );
+    }
+}
+
+/// Returns the number of the batch that a call for settlements is for.
+fn batch(settled: &Called) -> Option<u64> {
+    settled.args.get(1).and_then(|number| number.parse().ok())
+}
+
+/// What a gateway leaves in Redis to have each batch booked once is one key, however many batches there are.
+#[tokio::test]
+async fn batches_are_numbered_and_not_named() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let redis = Redis::start().await;
+    let served = unreachable::serve(&upstream, redis.address(), "closed").await;
+    unreachable::answers(&served).await;
+    let mut last = 0;
+    for count in 1..=3 {
+        assert_eq!(ask(&served, "alice", false).await.status, 200);
+        let settled = redis.settles(count).await;
+        let newest = settled.last().expect("one");
+        assert_eq!(newest.keys.first(), settled[0].keys.first());
+        let number = batch(newest).expect("a number");
+        assert!(number > last, "{number} after {last}");
+        last = number;
     }
 }

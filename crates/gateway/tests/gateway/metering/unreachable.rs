@@ -6,7 +6,7 @@ use config::Secret;
 use gateway::{Gateway, Options, RedisOptions};
 use policy::rate_limit::{Switches, switch};
 use serde_json::json;
-use testkit::{Reply, Upstream, fixture};
+use testkit::{Redis, Reply, Upstream, fixture};
 use tokio::net::TcpListener;
 
 use super::{Declared, ask, of_user};
@@ -17,6 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves one upstream under a limit whose counters are at `address`.
 pub(super) async fn serve(upstream: &Upstream, address: String, failure: &str) -> Served {
+    let declared = Declared {
+        switches: Switches {
+            failure: switch::Switch::parse(failure, switch::failure).expect("a word"),
+            ..Switches::default()
+        },
+        ..Declared::limit(of_user(1000))
+    };
+    serve_declared(declared, upstream, address).await
+}
+
+/// Serves one upstream under limits whose counters are at `address`, as far as all gateways share them.
+pub(super) async fn serve_declared(declared: Declared, upstream: &Upstream, address: String) -> Served {
     let redis = RedisOptions {
         address: Secret::new(address),
         authorities: None,
@@ -25,13 +37,6 @@ pub(super) async fn serve(upstream: &Upstream, address: String, failure: &str) -
     let options = Options {
         redis: Some(redis),
         ..options()
-    };
-    let declared = Declared {
-        switches: Switches {
-            failure: switch::Switch::parse(failure, switch::failure).expect("a word"),
-            ..Switches::default()
-        },
-        ..Declared::limit(of_user(1000))
     };
     let gateway = Gateway::start(options).await.expect("the admin port is free");
     let snapshot = declared.snapshot([openai(upstream)]);
@@ -90,4 +95,19 @@ async fn a_rule_lets_through_or_refuses() {
             .metric_reaches("tollgate_limited_total", &labels, 2.0)
             .await;
     }
+}
+
+/// Servers, and whoever is between, close connections on which nothing is said: no request is the first to find out.
+#[tokio::test]
+async fn a_connection_that_was_closed_is_made_again_before_it_is_needed() {
+    let upstream = Upstream::start(Reply::json(200, &fixture::openai::response("gpt"))).await;
+    let redis = Redis::start().await;
+    let served = serve(&upstream, redis.address(), "closed").await;
+    redis.connected(1).await;
+    answers(&served).await;
+    redis.hang_up();
+    redis.connected(2).await;
+    answers(&served).await;
+    let answer = ask(&served, "alice", false).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
