@@ -201,6 +201,18 @@ fn annotated(key: &Key, policy: &Declared<QuotaPolicy>, notes: &mut Notes) -> (S
         let field = format!("metadata.annotations[{name}]");
         notes.refuse(QUOTA, key, "Invalid", field, message);
     }
+    let models = policy.spec.per_model_quotas.iter();
+    // The default bucket, and the quota of the whole backend, come after the rules.
+    let rules = models
+        .map(|model| model.quota.bucket_rules.len())
+        .max()
+        .unwrap_or(0)
+        + 1;
+    for (name, place) in misplaced(annotations, rules) {
+        let field = format!("metadata.annotations[{name}]");
+        let message = format!("there is no rule {place}");
+        notes.warn(QUOTA, key, "NoSuchRule", field.as_str(), message);
+    }
     let together = match annotations.get(BUCKETS).map(String::as_str) {
         None | Some("any") => Together::Any,
         Some("all") => Together::All,
@@ -237,6 +249,28 @@ pub(super) fn switch(switches: &mut Switches, name: &str, value: &str) -> Result
         _ => {}
     }
     Ok(())
+}
+
+/// Returns the places of rules that annotations speak of and that `rules` rules do not have, with the annotation's name.
+pub(super) fn misplaced(annotations: &BTreeMap<String, String>, rules: usize) -> Vec<(&'static str, usize)> {
+    // What else is wrong has been reported.
+    let (switches, _) = switches(annotations);
+    let Switches {
+        mode,
+        failure,
+        calendar,
+        shape,
+    } = &switches;
+    let places = [
+        (MODE, mode.places().max()),
+        (FAILURE, failure.places().max()),
+        (CALENDAR, calendar.places().max()),
+        (SHAPE, shape.places().max()),
+    ];
+    let places = places
+        .into_iter()
+        .filter_map(|(name, place)| Some((name, place?)));
+    places.filter(|(_, place)| *place >= rules).collect()
 }
 
 /// What routes may ask a backend for.

@@ -396,7 +396,13 @@ impl Charge {
 
 fn amount(written: &CostFrom, field: &str) -> Result<Amount, (String, String)> {
     let missing = |name: &str| (format!("{field}.{name}"), "required".to_owned());
+    let other = |name: &str, from: &str| {
+        let message = format!("goes with from: {from}, and only with it");
+        (format!("{field}.{name}"), message)
+    };
     match written.from {
+        CostSource::Number if written.metadata.is_some() => Err(other("metadata", "Metadata")),
+        CostSource::Metadata if written.number.is_some() => Err(other("number", "Number")),
         CostSource::Number => written
             .number
             .map(Amount::Number)

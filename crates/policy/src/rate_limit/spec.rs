@@ -16,6 +16,23 @@ pub struct RateLimit {
     pub local: Option<Local>,
 }
 
+impl RateLimit {
+    /// Returns the rules whose counters all gateways share, whether they hold or not.
+    pub fn global_rules(&self) -> &[Rule] {
+        self.global.as_ref().map_or(&[], |global| &global.rules)
+    }
+
+    /// Returns the rules that each gateway counts by itself, whether they hold or not.
+    pub fn local_rules(&self) -> &[Rule] {
+        self.local.as_ref().map_or(&[], |local| &local.rules)
+    }
+
+    /// Returns how many places of rules there are.
+    pub fn places(&self) -> usize {
+        self.global_rules().len().max(self.local_rules().len())
+    }
+}
+
 /// Who counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RateLimitType {

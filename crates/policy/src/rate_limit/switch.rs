@@ -76,6 +76,11 @@ impl<T: Clone> Switch<T> {
         Ok(switch)
     }
 
+    /// Returns the places of the rules that something is said of by themselves.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        self.some.iter().map(|(rule, _)| *rule)
+    }
+
     /// Returns what is said of the rule at `index`.
     pub fn of(&self, index: usize) -> Option<T> {
         let own = self.some.iter().find(|(rule, _)| *rule == index);

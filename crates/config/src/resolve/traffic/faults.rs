@@ -1,7 +1,7 @@
 //! What is wrong with a policy, and what of it has no effect.
 
 use http::{HeaderName, Method};
-use policy::rate_limit::Limits;
+use policy::rate_limit::{Limits, spec::RateLimit};
 use policy::traffic::retry::{TRIGGERS, Trigger};
 
 use super::{KIND, annotated::Annotated};
@@ -10,16 +10,17 @@ use crate::{
     kind::{
         BackendTrafficPolicy,
         backend_traffic_policy::{
-            ActiveType, ConsistentHashType, FaultInjection, LoadBalancer, LoadBalancerType, Retry,
+            ActiveType, ConsistentHashType, FaultInjection, LoadBalancer, LoadBalancerType, MergeType, Retry,
         },
     },
-    resolve::Notes,
+    resolve::{Notes, metering},
     resources::Declared,
 };
 
 /// Says what a policy declares and this version does not do, or does not understand.
 pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: &mut Notes) {
     let spec = &policy.spec;
+    misplaced(key, policy, notes);
     for (name, value) in &policy.metadata.annotations {
         if let Err(message) = Annotated::default().read(name, value) {
             notes.refuse(
@@ -106,6 +107,24 @@ pub(super) fn remark(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: 
     }
 }
 
+/// Says what annotations speak of rules that are not there.
+fn misplaced(key: &Key, policy: &Declared<BackendTrafficPolicy>, notes: &mut Notes) {
+    let rules = policy.spec.rate_limit.as_ref().map_or(0, RateLimit::places);
+    let laid_over = policy
+        .spec
+        .merge_type
+        .is_some_and(|merge| merge != MergeType::Replace);
+    // The annotations of a policy that is laid over another one may speak of that one's rules.
+    if rules == 0 || laid_over {
+        return;
+    }
+    for (name, place) in metering::misplaced(&policy.metadata.annotations, rules) {
+        let field = format!("metadata.annotations[{name}]");
+        let message = format!("there is no rule {place}");
+        notes.warn(KIND, key, "NoSuchRule", field.as_str(), message);
+    }
+}
+
 /// Returns what is wrong with a policy: fields and messages.
 pub(in crate::resolve) fn faults(spec: &BackendTrafficPolicy) -> Vec<(String, String)> {
     let mut faults = Vec::new();
@@ -134,6 +153,44 @@ pub(in crate::resolve) fn faults(spec: &BackendTrafficPolicy) -> Vec<(String, St
     faults.extend(spec.load_balancer.as_ref().map(balance).unwrap_or_default());
     faults.extend(spec.retry.as_ref().map(retry).unwrap_or_default());
     faults.extend(health(spec));
+    faults.extend(spec.rate_limit.as_ref().map(limits).unwrap_or_default());
+    faults
+}
+
+/// Says what more there is of than a cluster would take.
+fn limits(spec: &RateLimit) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let mut at_most = |limit: usize, found: usize, field: String| {
+        if found > limit {
+            let message = format!("has {found} items, must have at most {limit} items");
+            faults.push((format!("spec.rateLimit.{field}"), message));
+        }
+    };
+    let all = [("global", spec.global_rules()), ("local", spec.local_rules())];
+    for (kind, rules) in all {
+        at_most(256, rules.len(), format!("{kind}.rules"));
+        for (index, rule) in rules.iter().enumerate() {
+            let field = format!("{kind}.rules[{index}].clientSelectors");
+            at_most(8, rule.client_selectors.len(), field.clone());
+            for (at, selector) in rule.client_selectors.iter().enumerate() {
+                at_most(16, selector.headers.len(), format!("{field}[{at}].headers"));
+                at_most(16, selector.methods.len(), format!("{field}[{at}].methods"));
+                at_most(
+                    16,
+                    selector.query_params.len(),
+                    format!("{field}[{at}].queryParams"),
+                );
+            }
+        }
+    }
+    for (kind, rules) in all {
+        for (index, rule) in rules.iter().enumerate() {
+            if rule.limit.requests > u64::from(u32::MAX) {
+                let field = format!("spec.rateLimit.{kind}.rules[{index}].limit.requests");
+                faults.push((field, "must be at most 4294967295".to_owned()));
+            }
+        }
+    }
     faults
 }
 

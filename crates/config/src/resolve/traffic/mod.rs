@@ -1,7 +1,8 @@
 //! What BackendTrafficPolicies mean for the rules that they are attached to.
 //!
 //! A policy that is malformed is left out: its targets are served as if it were not there, and its report says so. That
-//! is safe for all that it can say but for its limits: they hold, and one that is malformed lets nobody through.
+//! is safe for all that it can say but for its limits: they hold, and one that is malformed lets nobody through. Where a
+//! policy was not read, it may have limited any route of its namespace, and of the Gateways there.
 
 mod annotated;
 mod faults;
@@ -23,6 +24,7 @@ pub(super) use self::{
 use super::{
     Notes,
     targets::{self, Attached, Attaching, Place, Site, Targets, Tools},
+    unreadable,
 };
 use crate::{
     Key, Resources, Severity,
@@ -32,6 +34,7 @@ use crate::{
 
 /// What holds at each place.
 pub(super) struct Policies<'r> {
+    resources: &'r Resources,
     attached: Attached,
     declared: BTreeMap<&'r Key, Said<'r>>,
     /// By the policy and the one that it is laid over.
@@ -59,6 +62,7 @@ pub(super) fn resolve<'r>(resources: &'r Resources, notes: &mut Notes) -> Polici
     // Last: a policy that gives way at one place holds at the others.
     let attached = targets::attach(ATTACHING, policies, of_policy, resources, notes);
     Policies {
+        resources,
         attached,
         declared,
         resolved,
@@ -106,6 +110,11 @@ impl Policies<'_> {
 
     /// Returns how upstreams are treated at a site; `None` where no policy says anything.
     pub(super) fn at(&mut self, site: Site<'_>) -> Option<Arc<Traffic>> {
+        for namespace in [&site.route.key().namespace, &site.gateway.namespace] {
+            if unreadable(self.resources, KIND, namespace) {
+                return Some(Arc::new(settings::closed(namespace)));
+            }
+        }
         if self.attached.is_empty() {
             return None;
         }

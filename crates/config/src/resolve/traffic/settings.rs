@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, Method, StatusCode};
-use policy::rate_limit::Limits;
+use policy::rate_limit::{Limits, Rule};
 use policy::traffic::{
     Abort, Active, Balance, Breaker, Connections, Faults, KeepAlive, Passive, Probe, Retry, RetryBudget,
     Streams, Traffic,
@@ -22,6 +22,19 @@ use crate::kind::{
     },
     http2::Http2,
 };
+
+/// Returns what lets nobody through: a policy of `namespace` could not be read.
+pub(super) fn closed(namespace: &str) -> Traffic {
+    let id = format!("{namespace}/unread");
+    let limits = Limits {
+        rules: vec![Rule::unread(id.clone())],
+        tells: false,
+    };
+    Traffic {
+        limits: Some(Arc::new(limits)),
+        ..traffic(id, &BackendTrafficPolicy::default(), &Annotated::default())
+    }
+}
 
 /// Returns what `spec` means; it was found to be well-formed, but perhaps for its limits.
 pub(super) fn traffic(policy: String, spec: &BackendTrafficPolicy, annotated: &Annotated) -> Traffic {
