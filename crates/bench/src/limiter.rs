@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method};
 use llm::Usage;
 use policy::{
     Metadata,
@@ -67,7 +67,6 @@ struct Limiter {
     ledger: Mutex<Ledger>,
     metadata: Metadata,
     users: Vec<HeaderMap>,
-    uri: Uri,
 }
 
 impl Limiter {
@@ -98,7 +97,6 @@ impl Limiter {
             ledger: Mutex::new(Ledger::new(COUNTERS)),
             metadata: Metadata::new(),
             users: (0..USERS).map(user).collect::<Result<_, _>>()?,
-            uri: Uri::from_static("/v1/chat/completions"),
         })
     }
 
@@ -109,7 +107,8 @@ impl Limiter {
                 headers: self.users.get(user).context("a user")?,
                 model: "gpt-4o",
                 method: &Method::POST,
-                uri: &self.uri,
+                path: "/v1/chat/completions",
+                query: "",
                 address: None,
                 metadata: &self.metadata,
             },

@@ -1,6 +1,6 @@
 //! One request and what it is served with.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use config::{
     intake::{Intake, Underscores},
@@ -211,6 +211,11 @@ impl Ctx {
     pub(crate) fn endpoint(&self, path: &str) -> Option<&'static Endpoint> {
         let path = self.runtime.options.prefixes.canonical(path);
         Endpoint::find(&path, "").map(|place| place.endpoint)
+    }
+
+    /// Returns the path of the request as it is matched.
+    pub(crate) fn path(&self) -> Cow<'_, str> {
+        normal(self.facts.uri.path(), &self.slashes())
     }
 
     /// Returns the rule that serves the request, by another method perhaps, whatever its body says.

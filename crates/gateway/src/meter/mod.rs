@@ -169,11 +169,11 @@ async fn hold(
     let usage = expected(ctx, estimate);
     let mut claims = Claims::default();
     let now = ctx.facts.now();
-    let route = rule.id();
+    let (route, path) = (rule.id(), ctx.path());
     let request = request(
         ctx,
         rule,
-        &route,
+        (&route, &path),
         (rule.candidates.first(), model),
         headers,
         &usage,
@@ -217,8 +217,8 @@ pub(crate) async fn attempt(
     };
     let usage = expected(ctx, usage);
     let model = candidate.model.as_deref().unwrap_or(asked.model());
-    // A quota is the same whatever rule led there: no key of one names it.
-    let request = request(ctx, rule, "", (Some(candidate), model), headers, &usage);
+    // A quota is the same whatever rule and path led there: no key of one names them.
+    let request = request(ctx, rule, ("", ""), (Some(candidate), model), headers, &usage);
     let claims = quota.claims(model, &request);
     let admitted = ctx.runtime.limiter.admit(claims, true, now).await;
     let check = match &admitted {
@@ -425,7 +425,7 @@ fn own_prices(candidate: &Candidate) -> Option<&Arc<Prices>> {
 fn request<'a>(
     ctx: &'a Ctx,
     rule: &'a Rule,
-    id: &'a str,
+    (id, path): (&'a str, &'a str),
     (candidate, model): (Option<&'a Candidate>, &'a str),
     headers: &'a HeaderMap,
     usage: &'a Usage,
@@ -444,7 +444,8 @@ fn request<'a>(
             headers,
             model: facts.model.as_deref().unwrap_or_default(),
             method: &facts.method,
-            uri: &facts.uri,
+            path,
+            query: facts.uri.query().unwrap_or_default(),
             address: Some(ctx.client(headers)),
             metadata: &ctx.metadata,
         },

@@ -1,6 +1,6 @@
 //! Quotas against a ledger in memory: what is let through, and which counters are charged.
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method};
 use llm::Usage;
 use serde_json::{Value, json};
 
@@ -69,7 +69,8 @@ impl Client {
                 headers: &headers,
                 model,
                 method: &Method::POST,
-                uri: &Uri::from_static("/v1/chat/completions"),
+                path: "/v1/chat/completions",
+                query: "",
                 address: None,
                 metadata: &Metadata::new(),
             },

@@ -3,10 +3,11 @@
 //! What a selector finds becomes part of the counter's key, in the words of the compatibility specification
 //! ("Descriptor construction"), so that counters that are there already go on.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, Method};
+use percent_encoding::percent_decode_str;
 use regex::Regex;
 
 use super::spec::{
@@ -43,8 +44,10 @@ pub struct Subject<'a> {
     pub model: &'a str,
     /// Its method.
     pub method: &'a Method,
-    /// Where it was sent.
-    pub uri: &'a Uri,
+    /// Its path, as routes match it: however a client writes it, it is one path.
+    pub path: &'a str,
+    /// Its query, without the question mark.
+    pub query: &'a str,
     /// Where it comes from.
     pub address: Option<IpAddr>,
     /// What others say of it, by namespace and key.
@@ -218,8 +221,9 @@ impl Condition {
                 self.value(wanted, value.as_deref(), secret, key)
             }
             Test::Param(name, wanted) => {
-                let value = param(subject.uri, name);
-                self.value(wanted, value, SECRET_PARAMS.contains(&name.as_str()), key)
+                let value = param(subject.query, name);
+                let secret = SECRET_PARAMS.contains(&name.as_str());
+                self.value(wanted, value.as_deref(), secret, key)
             }
             Test::Method(methods) => {
                 let mut methods = methods.iter();
@@ -228,7 +232,7 @@ impl Condition {
                 Some(())
             }
             Test::Path(test) => {
-                holds(test.holds(subject.uri.path()))?;
+                holds(test.holds(subject.path))?;
                 push(key, &self.entry, &self.entry);
                 Some(())
             }
@@ -319,11 +323,13 @@ fn header(subject: &Subject<'_>, name: &HeaderName) -> Option<String> {
     Some(joined)
 }
 
-fn param<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
-    let mut pairs = uri.query().unwrap_or_default().split('&');
+/// Returns the first value of a parameter, percent-decoded as routes read it.
+fn param<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+    let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.find_map(|pair| {
         let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (found == name).then_some(value)
+        (decode(found) == name).then(|| decode(value))
     })
 }
 
@@ -397,12 +403,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-user-id", "alice".parse().expect("a value"));
         headers.insert("x-plan", "gold".parse().expect("a value"));
-        let uri: Uri = "/v1/chat/completions?tier=a".parse().expect("a path");
         let subject = Subject {
             headers: &headers,
             model: "gpt-4o",
             method: &Method::POST,
-            uri: &uri,
+            path: "/v1/chat/completions",
+            query: "x&%74ier=a%20b&tier=c",
             address: Some(IpAddr::from([10, 1, 2, 3])),
             metadata: &Metadata::new(),
         };
@@ -501,18 +507,22 @@ mod tests {
         check(json!([{ "path": { "value": "/v" } }]), None);
         check(
             json!([{ "queryParams": [{ "name": "tier", "type": "Distinct" }] }]),
-            Some("rule-2-match-0_a_"),
+            Some("rule-2-match-0_a b_"),
         );
         check(
             json!([
                 { "headers": [{ "name": "x-plan", "type": "Distinct" }] },
-                { "queryParams": [{ "name": "tier", "type": "RegularExpression", "value": "a|b" }] },
+                { "queryParams": [{ "name": "tier", "type": "RegularExpression", "value": "a b|b" }] },
             ]),
             Some("rule-2-match-0_gold_rule-2-match-1_rule-2-match-1_"),
         );
         check(
             json!([{ "queryParams": [{ "name": "tier", "value": "b" }] }]),
             None,
+        );
+        check(
+            json!([{ "queryParams": [{ "name": "tier", "value": "a b" }] }]),
+            Some("rule-2-match-0_rule-2-match-0_"),
         );
     }
 
@@ -547,12 +557,13 @@ mod tests {
         let key = |written: Value, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("authorization", value.parse().expect("a value"));
-            let uri: Uri = format!("/v1/models?key={value}").parse().expect("a path");
+            let query = format!("key={value}");
             let subject = Subject {
                 headers: &headers,
                 model: "",
                 method: &Method::POST,
-                uri: &uri,
+                path: "/v1/models",
+                query: &query,
                 address: None,
                 metadata: &Metadata::new(),
             };

@@ -1,6 +1,6 @@
 //! Rules against a ledger in memory: which keys they count under, and when they refuse.
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method};
 use llm::Usage;
 use serde_json::json;
 
@@ -80,13 +80,13 @@ impl Client {
     fn begin(&mut self, user: &str, expected: &Usage) -> Result<Ticket, u64> {
         let mut headers = HeaderMap::new();
         headers.insert("x-user-id", user.parse().expect("a value"));
-        let uri = Uri::from_static("/v1/chat/completions");
         let request = Request {
             subject: Subject {
                 headers: &headers,
                 model: "gpt-4o",
                 method: &Method::POST,
-                uri: &uri,
+                path: "/v1/chat/completions",
+                query: "",
                 address: None,
                 metadata: &self.metadata,
             },

@@ -3,6 +3,7 @@
 mod access;
 mod conformance;
 mod files;
+mod limited;
 mod mirror;
 mod sticky;
 mod streams;
