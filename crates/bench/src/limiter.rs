@@ -169,7 +169,7 @@ mod tests {
         for nth in 0..3 * USERS {
             limiter.request(nth % USERS).expect("admitted");
         }
-        let entries = limiter.ledger().expect("no panic").entries(NOW);
+        let entries = limiter.ledger().expect("no panic").entries("", usize::MAX, NOW);
         assert_eq!(entries.len(), USERS);
         assert!(entries.iter().all(|entry| (entry.used, entry.held) == (180, 0)));
     }

@@ -13,7 +13,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tracing::debug;
 
 use crate::{
-    Gateway, Runtime, State, limit,
+    Gateway, Runtime, State,
+    limit::Page,
     profile::{self, ProfileError},
     telemetry::exposition::Exposition,
 };
@@ -87,11 +88,7 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
             let standings = state.credentials.standings(jiff::Timestamp::now());
             document(StatusCode::OK, "application/json", standings.to_string())
         }
-        "/usage" => {
-            let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-            let usage = limit::usage(&runtime.limiter, now);
-            document(StatusCode::OK, "application/json", usage.to_string())
-        }
+        "/usage" => usage(request.uri().query().unwrap_or_default(), runtime),
         path => {
             let query = request.uri().query().unwrap_or_default();
             if let Some(rest) = path.strip_prefix("/debug/requests") {
@@ -106,6 +103,18 @@ async fn answer(request: Request<Incoming>, runtime: &Runtime, state: &State) ->
                  /debug/pprof\n",
             )
         }
+    }
+}
+
+/// Tells what was used of limits.
+fn usage(query: &str, runtime: &Runtime) -> Response<Full<Bytes>> {
+    let Some(page) = Page::parse(query) else {
+        return text(StatusCode::BAD_REQUEST, "limit is not a number from 1\n");
+    };
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+    match page.of(&runtime.limiter, now) {
+        Ok(usage) => document(StatusCode::OK, "application/json", usage),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "usage cannot be written\n"),
     }
 }
 

@@ -480,7 +480,7 @@ impl Runtime {
         let installed = self.installed.borrow();
         let records = installed.as_ref().map_or(0, |state| state.logs.dropped());
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-        let counters = self.limiter.entries(now);
+        let counters = self.limiter.fullest(now);
         let records = self.log.dropped() + records;
         self.metrics.encode(form, records, spans, &counters)
     }

@@ -2,22 +2,35 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use policy::rate_limit::store::{Admitting, Claim, Entry, Ledger, Settlement, Store};
+use policy::rate_limit::store::{Admitting, Claim, Counter, Entry, Ledger, Settlement, Store};
 
 /// The most counters: each value that a rule tells apart has one.
-const MAX_COUNTERS: usize = 100_000;
+pub(super) const MAX_COUNTERS: usize = 100_000;
 
 /// Counters in memory. The lock is held for as long as it takes to add a few numbers.
 #[derive(Debug)]
 pub(crate) struct Memory(Mutex<Ledger>);
 
 impl Memory {
-    /// Returns the counters whose windows are open, in order.
-    pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
-        let mut entries = self.lock().entries(now);
-        // Requests do not wait for this.
-        entries.sort_unstable_by(|one, other| one.counter.cmp(&other.counter));
-        entries
+    /// Returns the counters whose windows are open, by name: the first `most` after the name `after`.
+    pub(crate) fn entries(&self, after: &str, most: usize, now: u64) -> Vec<Entry> {
+        self.lock().entries(after, most, now)
+    }
+
+    /// Returns the fullest counter of each rule.
+    pub(crate) fn fullest(&self, now: u64) -> Vec<Entry> {
+        self.lock().fullest(now)
+    }
+
+    /// Gives back what was used of counters by a request that was refused then.
+    pub(crate) fn take_back(&self, used: &[(Counter, u64)]) {
+        if used.is_empty() {
+            return;
+        }
+        let mut ledger = self.lock();
+        for (counter, charge) in used {
+            ledger.take_back(counter, *charge);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -36,7 +49,7 @@ impl Store for Memory {
         let states = self.lock().admit(claims, now);
         for (claim, _) in claims.iter_mut().zip(&states).filter(|(_, state)| state.unknown) {
             // Nothing is to be given back of a counter that comes to be meanwhile.
-            claim.hold = 0;
+            (claim.charge, claim.hold) = (0, 0);
         }
         Admitting::Known(Some(Ok(states)))
     }

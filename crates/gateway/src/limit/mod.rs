@@ -2,6 +2,7 @@
 
 mod memory;
 mod redis;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +10,13 @@ use policy::{
     cost::Subject,
     rate_limit::{
         Claims, Ticket, Told,
-        store::{self, Entry, State, Store, Vote},
+        store::{self, Counter, Entry, State, Store, Vote},
         switch::Failure,
     },
 };
-use serde_json::{Value, json};
 use tracing::debug;
 
+pub(crate) use self::usage::Page;
 use self::{memory::Memory, redis::Redis};
 use crate::redis::Dialer;
 
@@ -89,16 +90,12 @@ impl Limiter {
             return Ok(Admitted::default());
         }
         let Some(redis) = &self.shared else {
-            return Self::ask(&self.local, claims, tells, now).await;
+            return Ok(self.hold(claims, tells, now, false).await?.keep());
         };
         let (local, shared) = claims.split();
-        let mut local = Held {
-            limiter: self,
-            admitted: Self::ask(&self.local, local, tells, now).await?,
-            now,
-        };
-        let also = Self::ask(redis, shared, tells, now).await?;
-        let mut admitted = std::mem::take(&mut local.admitted);
+        let held = self.hold(local, tells, now, true).await?;
+        let also = Self::share(redis, shared, tells, now).await?;
+        let mut admitted = held.keep();
         admitted.ticket.append(also.ticket);
         admitted.told = tighter(admitted.told, also.told);
         admitted.unasked.extend(also.unasked);
@@ -118,10 +115,20 @@ impl Limiter {
         }
     }
 
-    /// Returns the counters whose windows are open.
-    pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
-        let mut entries = self.local.entries(now);
-        entries.extend(self.shared.iter().flat_map(|redis| redis.entries(now)));
+    /// Returns the counters whose windows are open, by name: the first `most` after the name `after`.
+    pub(crate) fn entries(&self, after: &str, most: usize, now: u64) -> Vec<Entry> {
+        let mut entries = self.local.entries(after, most, now);
+        if let Some(redis) = &self.shared {
+            entries.extend(redis.entries(after, most, now));
+        }
+        store::first(entries, most, |one, other| one.counter.cmp(&other.counter))
+    }
+
+    /// Returns counters whose windows are open, among them the fullest of each rule.
+    pub(crate) fn fullest(&self, now: u64) -> Vec<Entry> {
+        let mut entries = self.local.fullest(now);
+        let shared = self.shared.iter();
+        entries.extend(shared.flat_map(|redis| redis.entries("", usize::MAX, now)));
         entries
     }
 
@@ -133,25 +140,38 @@ impl Limiter {
         }
     }
 
-    async fn ask(store: &dyn Store, mut claims: Claims, tells: bool, now: u64) -> Result<Admitted, Denied> {
-        if claims.is_empty() {
-            return Ok(Admitted::default());
-        }
-        let states = match store.admit(&mut claims.claims, now).await {
-            Ok(states) => states,
-            Err(error) => {
-                debug!(%error, "limits cannot be asked");
-                return Ok(Admitted {
-                    unasked: unasked(&claims, None)?,
-                    ..Admitted::default()
-                });
-            }
+    /// Decides what is asked of the store of this gateway. Where others are `asked` after it, what is held and used of it
+    /// may be given back yet.
+    async fn hold(&self, mut claims: Claims, tells: bool, now: u64, asked: bool) -> Result<Held<'_>, Denied> {
+        let mut held = Held {
+            limiter: self,
+            admitted: Admitted::default(),
+            used: Vec::new(),
+            now,
         };
-        if !store::decide(&claims.claims, states.iter().map(|state| state.over)) {
-            return Err(denied(&claims, &states, now));
-        }
+        let Some(states) = decide(&self.local, &mut claims, now).await? else {
+            return Ok(held);
+        };
         let unasked = unasked(&claims, Some(&states));
+        if asked || unasked.is_err() {
+            held.used = claims.used();
+        }
+        held.admitted.told = if tells { claims.told(&states, now) } else { None };
+        held.admitted.ticket = claims.ticket();
+        held.admitted.unasked = unasked?;
+        Ok(held)
+    }
+
+    /// Decides what is asked of the store that all gateways share.
+    async fn share(redis: &Redis, mut claims: Claims, tells: bool, now: u64) -> Result<Admitted, Denied> {
+        let Some(states) = decide(redis, &mut claims, now).await? else {
+            return Ok(Admitted {
+                unasked: unasked(&claims, None)?,
+                ..Admitted::default()
+            });
+        };
         let told = if tells { claims.told(&states, now) } else { None };
+        let unasked = unasked(&claims, Some(&states));
         let ticket = claims.ticket();
         match unasked {
             Ok(unasked) => Ok(Admitted {
@@ -160,27 +180,55 @@ impl Limiter {
                 unasked,
             }),
             Err(denied) => {
-                let (mut held, shared) = ticket.settle(None, now);
-                held.extend(shared);
-                store.settle(held, now);
+                // One server of several is away: what the others hold is given back.
+                let (_, held) = ticket.settle(None, now);
+                redis.settle(held, now);
                 Err(denied)
             }
         }
     }
 }
 
-/// What is held in one store while the other is asked. It is given back where that one refuses, and where nobody waits
-/// for its answer any longer.
+/// Returns the counters as `store` has them after `claims`; `None` if it cannot be asked.
+async fn decide(store: &dyn Store, claims: &mut Claims, now: u64) -> Result<Option<Vec<State>>, Denied> {
+    if claims.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let states = match store.admit(&mut claims.claims, now).await {
+        Ok(states) => states,
+        Err(error) => {
+            debug!(%error, "limits cannot be asked");
+            return Ok(None);
+        }
+    };
+    if store::decide(&claims.claims, states.iter().map(|state| state.over)) {
+        Ok(Some(states))
+    } else {
+        Err(denied(claims, &states, now))
+    }
+}
+
+/// What is held and was used in the store of this gateway. It is given back where another one refuses, and where nobody
+/// waits for that one's answer any longer.
 struct Held<'a> {
     limiter: &'a Limiter,
     admitted: Admitted,
+    /// What was used at once.
+    used: Vec<(Counter, u64)>,
     now: u64,
 }
 
 impl Held<'_> {
+    /// Returns what the request is admitted with: nothing is given back but by its settlement.
+    fn keep(mut self) -> Admitted {
+        self.used.clear();
+        std::mem::take(&mut self.admitted)
+    }
+
     fn give_back(&mut self) {
         let ticket = std::mem::take(&mut self.admitted.ticket);
         self.limiter.settle(ticket, None, self.now);
+        self.limiter.local.take_back(&self.used);
     }
 }
 
@@ -220,27 +268,6 @@ fn unasked(claims: &Claims, states: Option<&[State]>) -> Result<Vec<Arc<str>>, D
     Ok(rules)
 }
 
-/// Returns the counters as a document.
-pub(crate) fn usage(limiter: &Limiter, now: u64) -> Value {
-    let entries = limiter.entries(now);
-    let entries = entries.iter().map(|entry| {
-        json!({
-            "rule": entry.rule,
-            "counter": entry.counter,
-            "used": entry.used,
-            "held": entry.held,
-            "limit": entry.limit,
-            "remaining": entry.limit.saturating_sub(entry.used.saturating_add(entry.held)),
-            "resets": entry.end,
-        })
-    });
-    let mut usage = json!({ "counters": entries.collect::<Vec<_>>() });
-    if let Some(answers) = limiter.answers() {
-        usage["redis"] = json!({ "answers": answers });
-    }
-    usage
-}
-
 /// Returns of what less is left.
 pub(crate) fn tighter(one: Option<Told>, other: Option<Told>) -> Option<Told> {
     match (one, other) {
@@ -249,3 +276,6 @@ pub(crate) fn tighter(one: Option<Told>, other: Option<Told>) -> Option<Told> {
         (_, other) => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ impl Client {
 
     #[track_caller]
     fn check(&mut self, expected: &[(&str, u64)]) {
-        let mut entries = self.ledger.entries(self.now);
+        let mut entries = self.ledger.entries("", usize::MAX, self.now);
         entries.sort_by(|one, other| one.counter.cmp(&other.counter));
         let found: Vec<_> = entries
             .iter()

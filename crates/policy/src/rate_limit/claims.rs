@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     Charge,
-    store::{Claim, Manner, Settlement, State, Vote},
+    store::{Claim, Counter, Manner, Settlement, State, Vote},
     switch::Failure,
     window::Window,
 };
@@ -81,6 +81,18 @@ impl Claims {
             owed.push(claim, asker);
         }
         Ticket(owed)
+    }
+
+    /// Returns what an admitted request has used at once, of counters that requests that are refused use nothing of.
+    pub fn used(&self) -> Vec<(Counter, u64)> {
+        let charged = self.claims.iter().filter(|claim| claim.charge > 0);
+        let charged = charged.filter(|claim| match claim.manner {
+            Manner::Reserve => true,
+            Manner::Check => false,
+        });
+        charged
+            .map(|claim| (claim.counter.clone(), claim.charge))
+            .collect()
     }
 
     pub(super) fn push(&mut self, claim: Claim, asker: Asker) {

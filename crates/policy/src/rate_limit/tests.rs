@@ -128,7 +128,7 @@ impl Client {
     }
 
     fn counters(&mut self) -> Vec<(String, u64)> {
-        let mut entries = self.ledger.entries(self.now);
+        let mut entries = self.ledger.entries("", usize::MAX, self.now);
         entries.sort_by(|one, other| one.counter.cmp(&other.counter));
         let entries = entries.into_iter();
         entries

@@ -11,9 +11,9 @@ mod apart;
 mod clerk;
 mod keys;
 mod late;
+mod seen;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -37,6 +37,7 @@ use self::{
     clerk::Clerk,
     keys::Keys,
     late::{Late, Waiting, states},
+    seen::Seen,
 };
 use crate::redis::{Dialer, Link, WAIT, is_lost};
 
@@ -45,9 +46,6 @@ const MAX_WAITING: usize = 65_536;
 
 /// The most that the time to live of counters is spread by, in seconds.
 const JITTER: u64 = 300;
-
-/// The most counters that are remembered for `/usage`.
-const MAX_SEEN: usize = 10_000;
 
 /// The largest number that scripts count exactly.
 const MAX_NUMBER: u64 = 1 << 53;
@@ -64,7 +62,7 @@ struct Shared {
     connection: ArcSwapOption<Link>,
     /// Tells the task that the connection is of no use.
     lost: Notify,
-    seen: Mutex<HashMap<String, Entry>>,
+    seen: Mutex<Seen>,
     leases: Mutex<Leases>,
     dropped: AtomicU64,
 }
@@ -128,12 +126,10 @@ impl Redis {
         }
     }
 
-    /// Returns the counters that this gateway has asked for and whose windows are open, as they were then.
-    pub(crate) fn entries(&self, now: u64) -> Vec<Entry> {
-        let seen = self.shared.seen();
-        let mut entries: Vec<Entry> = seen.values().filter(|entry| entry.end > now).cloned().collect();
-        entries.sort_by(|one, other| one.counter.cmp(&other.counter));
-        entries
+    /// Returns the counters that this gateway has asked for and whose windows are open, as they were then: the first
+    /// `most` after the name `after`.
+    pub(crate) fn entries(&self, after: &str, most: usize, now: u64) -> Vec<Entry> {
+        self.shared.seen().entries(after, most, now)
     }
 
     async fn decide(&self, claims: &mut [Claim], now: u64) -> Result<Vec<State>, StoreError> {
@@ -252,29 +248,12 @@ impl Shared {
 
     fn note(&self, claims: &[Claim], states: &[State], now: u64) {
         let mut seen = self.seen();
-        if seen.len() >= MAX_SEEN {
-            seen.retain(|_, entry| entry.end > now);
-        }
         for (claim, state) in claims.iter().zip(states) {
-            let counter = claim.counter.name();
-            if let Some(entry) = seen.get_mut(counter) {
-                (entry.used, entry.held) = (state.used, state.held);
-                entry.limit = claim.limit;
-            } else if seen.len() < MAX_SEEN {
-                let entry = Entry {
-                    rule: Arc::clone(&claim.rule),
-                    counter: counter.into(),
-                    used: state.used,
-                    held: state.held,
-                    limit: claim.limit,
-                    end: claim.counter.span.end,
-                };
-                seen.insert(counter.to_owned(), entry);
-            }
+            seen.note(claim, state, now);
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,5 +1,6 @@
 //! What is counted: limits and quotas hold, and everything that was used is charged, however a request ends.
 
+mod both;
 mod budgets;
 mod cut;
 mod declared;
@@ -9,6 +10,7 @@ mod outcomes;
 mod quotas;
 mod refusals;
 mod unreachable;
+mod usage;
 
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ const OPENAI_TOKENS: u64 = fixture::USAGE.0 + fixture::USAGE.1;
 #[derive(Default)]
 struct Declared {
     rules: Option<Value>,
+    /// Rules that each gateway counts by itself.
+    local: Vec<Value>,
     /// By the place of the backend.
     quotas: Vec<(usize, Value)>,
     switches: Switches,
@@ -76,7 +80,7 @@ impl Declared {
         let (costs, faults) = Costs::parse(&total, &[]);
         assert_eq!(faults, []);
         let limits = self.rules.map(|rules| {
-            let spec = json!({ "type": "Global", "global": { "rules": rules } });
+            let spec = json!({ "global": { "rules": rules }, "local": { "rules": self.local } });
             let spec = serde_json::from_value(spec).expect("a spec");
             let (limits, faults) = Limits::parse("default/policy", &spec, &self.switches);
             assert_eq!(faults, []);

@@ -1,6 +1,6 @@
 //! Counters in memory: the arithmetic that every store does.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use indexmap::IndexMap;
 
@@ -149,18 +149,43 @@ impl Ledger {
         }
     }
 
-    /// Returns the counters whose windows are not over, in no order: whoever wants one has the time for it.
-    pub fn entries(&mut self, now: u64) -> Vec<Entry> {
-        let open = self.counters.iter_mut().filter(|(_, count)| count.end > now);
-        open.map(|(name, count)| Entry {
-            rule: count.rule.clone().unwrap_or_default(),
-            counter: name.as_str().into(),
-            used: count.used,
-            held: count.held(now),
-            limit: count.limit,
-            end: count.end,
-        })
-        .collect()
+    /// Gives back what was used of a counter by a request that another store has refused.
+    pub fn take_back(&mut self, counter: &Counter, charge: u64) {
+        if let Some(count) = self.counters.get_mut(counter.name()) {
+            count.used = count.used.saturating_sub(charge);
+        }
+    }
+
+    /// Returns the counters whose windows are not over, by name: the first `most` of those that come after the name `after`.
+    pub fn entries(&mut self, after: &str, most: usize, now: u64) -> Vec<Entry> {
+        let open = self.counters.iter_mut();
+        let open = open.filter(|(name, count)| count.end > now && name.as_str() > after);
+        let open = first(open.collect(), most, |(one, _), (other, _)| one.cmp(other));
+        let open = open.into_iter().map(|(name, count)| count.entry(name, now));
+        open.collect()
+    }
+
+    /// Returns the fullest counter of each rule, of those whose windows are not over.
+    pub fn fullest(&mut self, now: u64) -> Vec<Entry> {
+        let mut fullest: HashMap<Option<Arc<str>>, (f64, usize)> = HashMap::new();
+        for (place, count) in self.counters.values_mut().enumerate() {
+            if count.end <= now {
+                continue;
+            }
+            let taken = count.used.saturating_add(count.held(now));
+            let full = taken as f64 / count.limit.max(1) as f64;
+            match fullest.get_mut(&count.rule) {
+                Some(known) if known.0 >= full => {}
+                Some(known) => *known = (full, place),
+                None => drop(fullest.insert(count.rule.clone(), (full, place))),
+            }
+        }
+        let mut entries = Vec::with_capacity(fullest.len());
+        for (_, place) in fullest.into_values() {
+            let found = self.counters.get_index_mut(place);
+            entries.extend(found.map(|(name, count)| count.entry(name, now)));
+        }
+        entries
     }
 
     /// Returns how many counters there are.
@@ -217,6 +242,17 @@ impl Ledger {
 }
 
 impl Count {
+    fn entry(&mut self, name: &str, now: u64) -> Entry {
+        Entry {
+            rule: self.rule.clone().unwrap_or_default(),
+            counter: name.into(),
+            used: self.used,
+            held: self.held(now),
+            limit: self.limit,
+            end: self.end,
+        }
+    }
+
     fn settle(&mut self, settlement: &Settlement) {
         self.used = self.used.saturating_add(settlement.charge);
         self.release(settlement.release, settlement.due);
@@ -242,6 +278,16 @@ impl Count {
         }
         self.holds.retain(|(_, held)| *held > 0);
     }
+}
+
+/// Returns the first `most` of `items`, in order.
+pub fn first<T>(mut items: Vec<T>, most: usize, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    if most < items.len() {
+        items.select_nth_unstable_by(most, &order);
+        items.truncate(most);
+    }
+    items.sort_unstable_by(order);
+    items
 }
 
 /// With this many counters the first are forgotten.

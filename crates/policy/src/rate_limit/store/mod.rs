@@ -17,7 +17,7 @@ use super::window::Span;
 pub mod lease;
 mod ledger;
 
-pub use self::ledger::{Entry, Ledger};
+pub use self::ledger::{Entry, Ledger, first};
 
 /// A store of counters.
 pub trait Store: Send + Sync {

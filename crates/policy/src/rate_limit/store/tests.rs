@@ -241,7 +241,7 @@ proptest! {
         for (_, claim) in open.drain(..) {
             ledger.settle(&settlement(&claim, 0), now);
         }
-        for entry in ledger.entries(now + 3) {
+        for entry in ledger.entries("", usize::MAX, now + 3) {
             prop_assert_eq!(entry.held, 0);
             let key: usize = entry.counter.split('_').next().and_then(|key| key.parse().ok()).expect("a key");
             prop_assert_eq!(entry.used, used[key]);

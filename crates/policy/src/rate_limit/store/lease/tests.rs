@@ -74,7 +74,7 @@ fn what_is_asked_for_often_is_taken_ahead() {
         assert!(gateway.ask(&mut ledger, &request, 0, false));
     }
     assert!(gateway.asked < 20, "{} of 200 requests have asked", gateway.asked);
-    let held = |ledger: &mut Ledger| ledger.entries(0)[0].held;
+    let held = |ledger: &mut Ledger| ledger.entries("", usize::MAX, 0)[0].held;
     assert!(held(&mut ledger) > 1000);
     // What is left of a lease is given back when it is over.
     gateway.end(&mut ledger, LIFE);
@@ -88,7 +88,7 @@ fn near_the_limit_everyone_asks() {
     let admitted = (0..20).filter(|_| gateway.ask(&mut ledger, &request, 0, false));
     assert_eq!(admitted.count(), 10);
     assert!(!other.ask(&mut ledger, &request, 0, false));
-    let entry = &ledger.entries(0)[0];
+    let entry = &ledger.entries("", usize::MAX, 0)[0];
     assert_eq!((entry.used, entry.held), (10, 90));
 }
 
@@ -192,7 +192,7 @@ proptest! {
         for gateway in &mut gateways {
             gateway.end(&mut ledger, u64::MAX);
         }
-        for entry in ledger.entries(now + 16) {
+        for entry in ledger.entries("", usize::MAX, now + 16) {
             prop_assert_eq!((entry.held, entry.used), (0, used));
         }
     }
