@@ -447,4 +447,6 @@ pub const NAMESPACE: &str = "io.envoy.ai_gateway";
 const MAX_NUMBER: u64 = 1_000_000_000;
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

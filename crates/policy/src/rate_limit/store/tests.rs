@@ -166,7 +166,89 @@ fn counters_are_bounded_and_forgotten() {
     };
     assert!(!ledger.admit(&[later], 60)[0].unknown);
     assert_eq!(ledger.len(), 1);
-    assert_eq!(ledger.entries(60)[0].counter.as_ref(), "c_60");
+    assert_eq!(ledger.entries("", usize::MAX, 60)[0].counter.as_ref(), "c_60");
+}
+
+#[test]
+fn counters_are_told_by_name_and_so_many_at_a_time() {
+    let mut ledger = Ledger::new(10);
+    for (key, charge) in [("c", 3), ("a", 9), ("b", 1)] {
+        assert!(ask(&mut ledger, &claim(key, 9, charge, 0), 0).0);
+    }
+    let other = Claim {
+        rule: "other".into(),
+        ..claim("d", 9, 0, 2)
+    };
+    assert!(ask(&mut ledger, &other, 0).0);
+    let mut check = |after: &str, most, now, expected: &[&str]| {
+        let entries = ledger.entries(after, most, now);
+        let found: Vec<_> = entries.iter().map(|entry| &*entry.counter).collect();
+        assert_eq!(found, expected, "{most} after {after} at {now}");
+    };
+    check("", usize::MAX, 0, &["a_0", "b_0", "c_0", "d_0"]);
+    check("", 2, 0, &["a_0", "b_0"]);
+    check("b_0", 2, 0, &["c_0", "d_0"]);
+    check("b", 1, 0, &["b_0"]);
+    check("d_0", 2, 0, &[]);
+    check("", 0, 0, &[]);
+    // Their windows are over.
+    check("", usize::MAX, 60, &[]);
+    let mut fullest: Vec<_> = ledger
+        .fullest(0)
+        .into_iter()
+        .map(|entry| (entry.rule, entry.used, entry.held))
+        .collect();
+    fullest.sort();
+    assert_eq!(fullest, [("other".into(), 0, 2), ("rule".into(), 9, 0)]);
+    assert!(ledger.fullest(60).is_empty());
+}
+
+#[test]
+fn what_another_store_refuses_is_given_back() {
+    let mut ledger = Ledger::new(10);
+    let request = claim("a", 9, 4, 0);
+    assert_eq!(ask(&mut ledger, &request, 0), (true, 4, 0));
+    ledger.take_back(&request.counter, 4);
+    assert_eq!(ask(&mut ledger, &request, 0), (true, 4, 0));
+    // Of a counter that is forgotten there is nothing to give back.
+    ledger.take_back(&claim("b", 9, 4, 0).counter, 4);
+    assert_eq!(ledger.len(), 1);
+}
+
+/// Numbers as large as there are stay where they are, and are given back.
+#[test]
+fn the_largest_numbers_are_held() {
+    let mut ledger = Ledger::new(10);
+    let whole = claim("a", u64::MAX, 0, u64::MAX);
+    assert_eq!(ask(&mut ledger, &whole, 0), (true, 0, u64::MAX));
+    // What is beyond all numbers is not beyond that limit.
+    let other = claim("a", u64::MAX, 1, u64::MAX - 1);
+    let states = ledger.admit(std::slice::from_ref(&other), 0);
+    assert_eq!((states[0].used, states[0].held), (1, u64::MAX));
+    let later = Claim {
+        due: 31,
+        ..other.clone()
+    };
+    assert_eq!(ledger.admit(&[later], 0)[0].held, u64::MAX);
+    ledger.settle(&settlement(&whole, u64::MAX), 1);
+    let entry = &ledger.entries("", usize::MAX, 1)[0];
+    assert_eq!((entry.used, entry.held), (u64::MAX, u64::MAX - 1));
+    ledger.settle(&settlement(&other, u64::MAX), 1);
+    let entry = &ledger.entries("", usize::MAX, 31)[0];
+    assert_eq!((entry.used, entry.held), (u64::MAX, 0));
+    assert!(!ledger.fullest(0).is_empty());
+    let limited = claim("a", 10, 1, 0);
+    assert!(!ask(&mut ledger, &limited, 31).0);
+    assert_eq!(
+        limited.wait(
+            &State {
+                used: u64::MAX,
+                ..State::default()
+            },
+            31
+        ),
+        29
+    );
 }
 
 /// A request in the model: who asks, what was estimated, what it costs, and how it ends.
