@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use testkit::Client;
 
 use crate::served::{
     PATH, Served, data, modern_headers, modern_request, next, notification, request, resolve, route,
@@ -99,6 +100,52 @@ async fn one_program_can_serve_all() {
     served.session.clear();
     served.open().await;
     assert_eq!(pid(&served).await, first);
+    served.gateway.drain().await;
+}
+
+/// A program that takes its time to say what it is, and notes that it was asked.
+const LATE: &str = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case "$line" in
+    *'"initialize"'*) echo asked >> "$VARIABLE.asked"
+      while [ ! -e "$VARIABLE" ]; do sleep 0.05; done
+      printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id" ;;
+    *'"tools/call"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"pid":%s}}\n' "$id" "$$" ;;
+  esac
+done
+"#;
+
+/// Others wait for the same program.
+#[tokio::test]
+async fn whoever_starts_a_program_that_serves_all_may_go_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("go-on");
+    let variable = path.display().to_string();
+    let mut served = serve_text(&reference("sh", LATE, &variable, ", shared: true")).await;
+    let begin = request(0, "initialize", &json!({ "protocolVersion": "2025-06-18" }));
+    let mut first = Client::connect(served.address).await;
+    first.post(PATH, &[], &begin).await.expect("sent");
+    let asked = folder.path().join("go-on.asked");
+    assert_eq!(written(&asked).await, "asked\n");
+    let mut second = Client::connect(served.address).await;
+    second.post(PATH, &[], &begin).await.expect("sent");
+    // What comes after it is answered after it has begun to wait.
+    let session = request(0, "ping", &json!({}));
+    assert_eq!(served.send(&session).await.status, 400);
+    drop(first);
+    assert_eq!(served.send(&session).await.status, 400);
+    std::fs::write(&path, "").expect("written");
+    let answer = second.answer().await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("mcp-session-id").clone_into(&mut served.session);
+    let called = served.call("sh__pid").await;
+    assert!(called["result"]["pid"].is_number(), "{called}");
+    assert_eq!(
+        written(&asked).await,
+        "asked\n",
+        "one was started, and asked once"
+    );
     served.gateway.drain().await;
 }
 

@@ -47,6 +47,9 @@ struct Trouble {
 /// The most programs that run at once.
 const MAX_RUNNING: usize = 256;
 
+/// A program that was not spoken with for so long, and to which nobody listens, is stopped if there is no room for another.
+const SPARED: Duration = Duration::from_secs(5 * 60);
+
 /// A program that was not spoken with for so long, and to which nobody listens, is stopped; its session opens another if
 /// need be.
 const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -167,7 +170,7 @@ impl Programs {
         if let Some(shared) = known.find(|process| program.shared && process.program() == program) {
             return Ok(Arc::clone(shared));
         }
-        if running.processes.len() >= MAX_RUNNING {
+        if running.processes.len() >= MAX_RUNNING && !running.make_room() {
             return Err(format!("{MAX_RUNNING} programs run already"));
         }
         let key = format!("p-{:032x}", fastrand::u128(..));
@@ -238,6 +241,19 @@ impl Running {
         }
     }
 
+    /// Stops the program that nobody has spoken with for longest, if that is long; returns whether there was one. Most clients
+    /// go away without a word, and their sessions are opened anew should they come back.
+    fn make_room(&mut self) -> bool {
+        let idle = self.processes.values().filter(|process| !process.is_used());
+        let longest = idle.max_by_key(|process| process.idle_for()).map(Arc::clone);
+        let Some(longest) = longest.filter(|process| process.idle_for() > SPARED) else {
+            return false;
+        };
+        self.processes.remove(longest.key());
+        longest.stop();
+        true
+    }
+
     fn died(&mut self, process: &Process) {
         if process.age() >= SOUND {
             self.trouble.remove(&process.program().id);
@@ -255,3 +271,6 @@ impl Running {
         trouble.not_before = Instant::now() + wait.min(LONGEST_WAIT);
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -7,13 +7,12 @@ use std::{
     process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use config::mcp_route::Program;
-use mcp::Message;
 #[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -24,8 +23,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use talk::Open;
 pub(in crate::mcp) use talk::{Abandoned, Talk};
+use talk::{Beginning, Open};
 
 /// The longest line that is read.
 const MAX_LINE: usize = 16 * 1024 * 1024;
@@ -51,8 +50,10 @@ pub(super) struct Process {
     lines: mpsc::Sender<Vec<u8>>,
     open: Mutex<Open>,
     next_id: AtomicU64,
-    /// The answer to `initialize`, once there is one: a program that serves several is asked once.
-    initialized: tokio::sync::Mutex<Option<Message>>,
+    /// What is known of it by now; held while it is asked.
+    beginning: tokio::sync::Mutex<Beginning>,
+    /// How many wait for that.
+    waiting: AtomicUsize,
     told: AtomicBool,
     /// Whether it has answered anything by now.
     answers: AtomicBool,
@@ -99,7 +100,8 @@ impl Process {
             lines,
             open: Mutex::default(),
             next_id: AtomicU64::new(1),
-            initialized: tokio::sync::Mutex::default(),
+            beginning: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
             told: AtomicBool::new(false),
             answers: AtomicBool::new(false),
             stop: Notify::new(),

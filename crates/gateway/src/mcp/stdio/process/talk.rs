@@ -8,7 +8,7 @@ use std::{
 };
 
 use mcp::{
-    Id, Message, Notification, Outcome, Response,
+    Id, Message, Notification, Outcome, Request, Response,
     json::{self, Object},
     message::Payload,
     subscription,
@@ -69,6 +69,21 @@ pub(in crate::mcp) struct Abandoned {
     request: u64,
 }
 
+/// The beginning of what is said with a program, which is asked once what it is, however many want to know.
+#[derive(Default)]
+pub(super) enum Beginning {
+    /// Nothing was said.
+    #[default]
+    Silent,
+    /// It was asked, by somebody who need not be there any more.
+    Asked(mpsc::Receiver<Message>),
+    /// It has answered so.
+    Said(Message),
+}
+
+/// Somebody who waits until a program has said what it is.
+struct Waiting<'p>(&'p Process);
+
 impl Process {
     /// Returns the answer to `initialize`; asks only once.
     pub(in crate::mcp::stdio) async fn initialize(
@@ -77,14 +92,20 @@ impl Process {
         whose: Fingerprint,
         limit: Duration,
     ) -> Result<Message, String> {
-        let mut known = self.initialized.lock().await;
-        if let Some(known) = &*known {
-            return Ok(known.clone());
+        let _waiting = Waiting::new(self);
+        let mut beginning = self.beginning.lock().await;
+        if let (Beginning::Silent, Message::Request(request)) = (&*beginning, message) {
+            let (line, _, messages) = self.register(request, whose)?;
+            self.tell(&line).await?;
+            *beginning = Beginning::Asked(messages);
         }
-        let talk = self.post(message, whose).await?;
-        let mut talk = talk.ok_or("initialize is a request")?;
+        let messages = match &mut *beginning {
+            Beginning::Said(answer) => return Ok(answer.clone()),
+            Beginning::Asked(messages) => messages,
+            Beginning::Silent => return Err("initialize is a request".to_owned()),
+        };
         let answer = async {
-            while let Some(message) = talk.next().await {
+            while let Some(message) = messages.recv().await {
                 if let Message::Response(_) = &message {
                     return Some(message);
                 }
@@ -92,7 +113,10 @@ impl Process {
             None
         };
         match timeout(limit, answer).await {
-            Ok(Some(answer)) => Ok(known.insert(answer).clone()),
+            Ok(Some(answer)) => {
+                *beginning = Beginning::Said(answer.clone());
+                Ok(answer)
+            }
             Ok(None) => Err("its program ended without an answer".to_owned()),
             Err(_) => Err("its program did not answer in time".to_owned()),
         }
@@ -106,34 +130,13 @@ impl Process {
     ) -> Result<Option<Talk>, String> {
         let (line, talk) = match message {
             Message::Request(request) => {
-                let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let (sender, messages) = mpsc::channel(QUEUE + 1);
-                let answer = sender.clone().try_reserve_owned();
-                let answer = answer.map_err(|_| "there is no room for its answer".to_owned())?;
-                let mut request = request.clone();
-                let id = std::mem::replace(&mut request.id, number_id(number));
-                let progress = request.params.as_deref().and_then(progress);
-                if progress.is_some() {
-                    let marked = request
-                        .params
-                        .as_deref()
-                        .and_then(|params| marked(params, number));
-                    request.params = marked.or(request.params);
-                }
-                let asked = Asked {
-                    whose,
-                    id,
-                    progress,
-                    sender,
-                    answer,
-                };
-                self.open().requests.insert(number, asked);
+                let (line, number, messages) = self.register(request, whose)?;
                 let talk = Talk {
                     messages,
                     process: Arc::clone(self),
                     request: Some(number),
                 };
-                (Message::Request(request), Some(talk))
+                (line, Some(talk))
             }
             Message::Notification(notification) => {
                 let once = notification.method == mcp::method::INITIALIZED;
@@ -148,10 +151,45 @@ impl Process {
             }
             Message::Response(_) => (message.clone(), None),
         };
-        self.write(&line)
-            .await
-            .map_err(|_| "its program does not listen".to_owned())?;
+        self.tell(&line).await?;
         Ok(talk)
+    }
+
+    /// Takes note of a request of the session `whose`; returns it as the program is told it, its number, and what the program
+    /// will say about it.
+    fn register(
+        &self,
+        request: &Request,
+        whose: Fingerprint,
+    ) -> Result<(Message, u64, mpsc::Receiver<Message>), String> {
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, messages) = mpsc::channel(QUEUE + 1);
+        let answer = sender.clone().try_reserve_owned();
+        let answer = answer.map_err(|_| "there is no room for its answer".to_owned())?;
+        let mut request = request.clone();
+        let id = std::mem::replace(&mut request.id, number_id(number));
+        let progress = request.params.as_deref().and_then(progress);
+        if progress.is_some() {
+            let marked = request
+                .params
+                .as_deref()
+                .and_then(|params| marked(params, number));
+            request.params = marked.or(request.params);
+        }
+        let asked = Asked {
+            whose,
+            id,
+            progress,
+            sender,
+            answer,
+        };
+        self.open().requests.insert(number, asked);
+        Ok((Message::Request(request), number, messages))
+    }
+
+    async fn tell(&self, message: &Message) -> Result<(), String> {
+        let told = self.write(message).await;
+        told.map_err(|_| "its program does not listen".to_owned())
     }
 
     /// Returns what the program says unasked from now on, as all who listen hear it.
@@ -307,6 +345,14 @@ impl Process {
         }
     }
 
+    /// Ends a program that nobody waits for any more and that has not even said what it is: it has no session, so that nobody
+    /// else would.
+    fn leave(&self) {
+        if !self.answers.load(Ordering::Relaxed) && self.waiting.load(Ordering::Relaxed) == 0 {
+            self.stop();
+        }
+    }
+
     pub(super) fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -326,10 +372,13 @@ impl Talk {
 
     fn close(&self) {
         let Some(number) = self.request else { return };
-        self.process.open().requests.remove(&number);
-        // One that has not even said what it is has no session, so that nobody else would end it.
-        if !self.process.answers.load(Ordering::Relaxed) {
-            self.process.stop();
+        let unasked = {
+            let mut open = self.process.open();
+            open.requests.remove(&number);
+            open.requests.is_empty()
+        };
+        if unasked {
+            self.process.leave();
         }
     }
 }
@@ -351,6 +400,24 @@ impl Abandoned {
                 "its program does not listen",
             )
         })
+    }
+}
+
+impl<'p> Waiting<'p> {
+    fn new(process: &'p Process) -> Self {
+        process.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(process)
+    }
+
+    fn end(&self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.leave();
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
