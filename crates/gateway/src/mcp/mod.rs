@@ -350,12 +350,18 @@ async fn post(
             };
             let method = method
                 .ok_or_else(|| Refused::new(StatusCode::OK, RpcError::unknown_method(&request.method)))?;
+            let patience = if method == Method::Initialize {
+                // Which session it is stands in the head, and is not known before.
+                Duration::MAX
+            } else {
+                ctx.runtime.options.keep_alive
+            };
             let token = turn.token.clone();
             let outlet = Outlet::default();
             let said = outlet.clone();
             let work: Work =
                 apart::begun(move || async move { dispatch(&turn, &said, method, &request).await });
-            Ok(run(ctx, work, outlet, takes, ctx.runtime.options.keep_alive, &token).await)
+            Ok(run(ctx, work, outlet, takes, patience, &token).await)
         }
         Message::Notification(notification) => {
             let turn = resumed(turn)?;

@@ -1,15 +1,19 @@
 //! Sessions: opened with all, carried by the client, ended, lost and found.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use gateway::Options;
 use serde_json::{Value, json};
-use testkit::{Reply, client};
+use testkit::{Reply, Upstream, client};
 
 use crate::{
-    served::{PATH, notification, open, plain, request, serve, snapshot},
+    served::{PATH, notification, open, plain, request, serve, serve_with, snapshot},
     server::{answer, echo, echoed, event, start, start_with},
 };
 
@@ -37,6 +41,28 @@ async fn a_session_is_opened_with_every_server() {
 }
 
 /// What is beside what the specification names crosses as well.
+/// Which session it is stands in the head of the answer, however long a server takes.
+#[tokio::test]
+async fn a_session_that_is_opened_slowly_has_an_id() {
+    let (slow, fast) = (
+        Upstream::start(vec![Reply::new().stall()]).await,
+        echo("fast").await,
+    );
+    let options = Options {
+        keep_alive: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let backends = [
+        ("slow", slow.address(), "timeouts: {initialize: 300ms}"),
+        ("fast", fast.address(), ""),
+    ];
+    let mut served = serve_with(options, snapshot("", &backends)).await;
+    let opened = served.open().await;
+    assert_eq!(opened.header("content-type"), "application/json");
+    assert!(!served.session.is_empty());
+    assert_eq!(served.call("fast__echo").await["error"], Value::Null);
+}
+
 #[tokio::test]
 async fn what_clients_say_beside_reaches_every_server() {
     let (one, two) = (echo("one").await, echo("two").await);
