@@ -18,9 +18,13 @@ SERVICE = "ai-gateway-quota_backend_name_default/several_[0-9]"
 class Cluster:
     """Three servers that share the slots, a copy of the first, and two gateways."""
 
-    def __init__(self, binary, config, folder):
+    def __init__(self):
         self.pool = ThreadPoolExecutor(40)
-        self.servers = [self.server(folder, name) for name in ["a", "b", "c", "copy"]]
+        self.servers, self.gateways = [], []
+
+    def begin(self, binary, config, folder):
+        for name in ["a", "b", "c", "copy"]:
+            self.add(folder, name)
         first = self.servers[0]
         for number, server in enumerate(self.servers[:SERVERS]):
             begin, end = number * SLOTS // SERVERS, (number + 1) * SLOTS // SERVERS - 1
@@ -31,26 +35,31 @@ class Cluster:
         until("the servers have met", lambda: all(server.knows(len(self.servers)) for server in self.servers))
         identity = first.ask("CLUSTER", "MYID")
         until("there is a copy", lambda: self.servers[3].ask("CLUSTER", "REPLICATE", identity) == "OK")
-        until("the cluster is one", lambda: all(server.is_whole() for server in self.servers))
+        until("the cluster is one", self.is_whole)
         until("the copy is one", lambda: "connected" in self.servers[3].role())
         # One that is not there comes first.
         self.address = f"redis-cluster://127.0.0.1:{free_port()},127.0.0.1:{first.port}/0"
         port = upstream()
-        self.gateways = [Gateway(binary, config, self.address, port) for _ in range(GATEWAYS)]
-        for gateway in self.gateways:
+        for _ in range(GATEWAYS):
+            gateway = Gateway(binary, config, self.address, port)
+            self.gateways.append(gateway)
             until("a gateway counts", lambda: gateway.chat("first")[0] == 200 and self.used(SERVICE)[0] > 0)
         until("nothing is held", lambda: self.used(SERVICE)[1] == 0)
 
-    def server(self, folder, name):
+    def add(self, folder, name):
         bus = free_port()
         server = Server(folder, ["--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "1000",
                                  "--cluster-config-file", f"{name}.conf"])
         server.bus = bus
         server.start()
-        return server
+        self.servers.append(server)
 
     def masters(self):
         return [server for server in self.servers if server.process.poll() is None and "master" in server.role()]
+
+    def is_whole(self):
+        running = [server for server in self.servers if server.process.poll() is None]
+        return all("cluster_state:ok" in server.ask("CLUSTER", "INFO") for server in running)
 
     def used(self, name):
         """What was used and what is held of the counters whose names begin so."""
@@ -91,9 +100,6 @@ class Cluster:
 class Server(Redis):
     def knows(self, count):
         return f"cluster_known_nodes:{count}" in self.ask("CLUSTER", "INFO")
-
-    def is_whole(self):
-        return "cluster_state:ok" in self.ask("CLUSTER", "INFO")
 
     def slots(self):
         """The slots that the server has itself."""
@@ -183,7 +189,7 @@ def a_silent_server_stalls_nobody(cluster):
     slowest = max(taken for _, taken in answers)
     owner.signal(signal.SIGCONT)
     assert statuses(answers) == {200: 60} and slowest < PATIENCE, (statuses(answers), slowest)
-    until("the cluster is one again", lambda: all(server.is_whole() for server in cluster.servers), 60)
+    until("the cluster is one again", cluster.is_whole, 60)
     until("nothing is held", lambda: cluster.used("quota")[1] == 0, 60)
     return f"slowest of 60 requests: {slowest * 1000:.0f} ms"
 
@@ -198,7 +204,7 @@ def a_copy_takes_over(cluster):
     assert statuses(answers) == {200: 60} and slowest < PATIENCE, (statuses(answers), slowest)
     begun = time.monotonic()
     until("the copy has become a server", lambda: "master" in other.role(), 60)
-    until("the cluster is one again", other.is_whole, 60)
+    until("the cluster is one again", cluster.is_whole, 60)
 
     def counts_all():
         before = cluster.used("several_model_name_override_wide")[0]
@@ -231,8 +237,9 @@ def deleted_sessions_are_told(binary, config, cluster, folder):
 def main(binary, config, sessions):
     checks = [totals_are_exact, the_limit_holds, windows_slide, keys_move, a_silent_server_stalls_nobody]
     with tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(binary, config, folder)
+        cluster = Cluster()
         try:
+            cluster.begin(binary, config, folder)
             told = lambda cluster: deleted_sessions_are_told(binary, sessions, cluster, folder)
             told.__name__ = deleted_sessions_are_told.__name__
             for check in [*checks, told, a_copy_takes_over]:
