@@ -125,7 +125,9 @@ class Redis:
 
 
 class Gateway:
-    def __init__(self, binary, config, redis, upstream, arguments=()):
+    """`log` is the file that what it says about itself is written to."""
+
+    def __init__(self, binary, config, redis, upstream, arguments=(), log=subprocess.DEVNULL):
         self.port, self.admin = free_port(), free_port()
         environment = {**os.environ, "UPSTREAM_PORT": str(upstream)}
         self.process = subprocess.Popen(
@@ -133,7 +135,7 @@ class Gateway:
              "--access-log", "off", "--redis", redis, *arguments],
             env=environment,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
         )
         until("a gateway is ready", self.ready)
 

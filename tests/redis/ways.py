@@ -63,6 +63,28 @@ def encrypted_and_with_few_rights(binary, config, folder):
     return "5 requests"
 
 
+def what_is_refused_is_said(binary, config, folder):
+    """A user without rights on the counters: limits are open, as they are without Redis, and somebody is told."""
+    redis = Redis(folder)
+    redis.start()
+    redis.ask("ACL", "SETUSER", "stranger", "on", ">secret", "~other_*", *RIGHTS)
+    path = os.path.join(folder, "gateway.log")
+    with open(path, "w") as log:
+        address = f"redis://stranger:secret@127.0.0.1:{redis.port}/0"
+        gateway = Gateway(binary, config, address, upstream(), log=log)
+    said = lambda: open(path).read().count("redis refuses to decide")
+    try:
+        until("redis refuses", lambda: gateway.chat("wide")[0] == 200 and "errorstat_NOPERM" in redis.ask("INFO", "errorstats"))
+        until("it is said", lambda: said() == 1)
+        for _ in range(5):
+            assert gateway.chat("closed")[0] == 500
+        assert said() == 1, open(path).read()
+    finally:
+        gateway.stop()
+        redis.kill()
+    return "said once"
+
+
 def sentinels_say_where(binary, config, folder):
     login = ("AUTH", "secret")
     secret = ["--requirepass", "secret", "--masterauth", "secret"]
@@ -100,7 +122,7 @@ def sentinels_say_where(binary, config, folder):
 
 
 def main(binary, config):
-    for check in [encrypted_and_with_few_rights, sentinels_say_where]:
+    for check in [encrypted_and_with_few_rights, what_is_refused_is_said, sentinels_say_where]:
         with tempfile.TemporaryDirectory() as folder:
             begun = time.monotonic()
             figures = check(binary, config, folder)

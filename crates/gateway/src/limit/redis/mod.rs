@@ -18,7 +18,7 @@ use std::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -40,6 +40,9 @@ use self::{
     seen::Seen,
 };
 use crate::redis::{Dialer, Link, WAIT, is_lost};
+
+/// How often it is said that Redis refuses to decide.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The most settlements that wait to be booked; more are lost, and what was held for them is given back when due.
 const MAX_WAITING: usize = 65_536;
@@ -64,6 +67,8 @@ struct Shared {
     lost: Notify,
     seen: Mutex<Seen>,
     leases: Mutex<Leases>,
+    /// When it was last said that Redis refuses to decide.
+    said: Mutex<Option<Instant>>,
     dropped: AtomicU64,
 }
 
@@ -94,6 +99,7 @@ impl Redis {
             lost: Notify::new(),
             seen: Mutex::default(),
             leases: Mutex::default(),
+            said: Mutex::default(),
             dropped: AtomicU64::new(0),
         });
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
@@ -193,7 +199,7 @@ impl Redis {
                 Ok(states)
             }
             Ok(Err(error)) => {
-                shared.fail(link, &place, &error);
+                shared.refused(link, &place, &error);
                 Err(StoreError::Unreachable)
             }
             Err(_) => {
@@ -239,10 +245,18 @@ impl Shared {
         }
     }
 
-    fn fail(&self, link: &Link, place: &str, error: &RedisError) {
+    /// Gives up what is of no use. What Redis refuses to decide while it answers, somebody has to mend: a user without
+    /// rights on the counters, a key that is none.
+    fn refused(&self, link: &Link, place: &str, error: &RedisError) {
         debug!(%error, "redis refuses");
         if is_lost(error) {
             self.lose_at(link, place);
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+            *said = Some(Instant::now());
+            warn!(%error, "redis refuses to decide: limits cannot be asked");
         }
     }
 
