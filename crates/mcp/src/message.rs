@@ -241,6 +241,18 @@ impl Request {
 }
 
 impl Response {
+    /// Returns whether it says what an answer has to: a result is an object, and an error one with a number and a text
+    /// (revision 2025-11-25, "Responses").
+    pub fn is_sound(&self) -> bool {
+        match &self.outcome {
+            Outcome::Result(result) => result.get().starts_with('{'),
+            Outcome::Error(error) => {
+                let said = Object::parse(error).is_some_and(|error| error.text("message").is_some());
+                said && self.code().is_some()
+            }
+        }
+    }
+
     /// Returns the code of the error, if it is one.
     pub fn code(&self) -> Option<i32> {
         match &self.outcome {

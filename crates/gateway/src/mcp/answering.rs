@@ -91,12 +91,21 @@ impl Answering<'_> {
         let none = || Failure::new(&self.backend.name, Fault::BadReply, "it gave no answer");
         match reply {
             Reply::Message(message, _) => match hear(self.turn, self.backend, message).await {
-                Heard::Answer(response) => Ok(Followed::Answer(response, None)),
+                Heard::Answer(response) => self.answered(response, None),
                 Heard::Tell(_) | Heard::Asks(_) | Heard::Settled => Err(none()),
             },
             Reply::Events(events, _) => self.follow(events, until).await,
             Reply::Nothing => Err(none()),
         }
+    }
+
+    /// Takes the answer, and the id of its event. What is none to clients, they would pass over and go on to wait.
+    fn answered(&self, response: Response, event: Option<String>) -> Result<Followed, Failure> {
+        if response.is_sound() {
+            return Ok(Followed::Answer(response, event));
+        }
+        let reason = "its answer is neither a result nor an error";
+        Err(Failure::new(&self.backend.name, Fault::BadReply, reason))
     }
 
     /// Hands on what the backend says until it answers, before `until`. A stream that breaks is asked for again.
@@ -128,7 +137,7 @@ impl Answering<'_> {
                         continue;
                     };
                     match hear(self.turn, self.backend, message).await {
-                        Heard::Answer(response) => return Ok(Followed::Answer(response, event)),
+                        Heard::Answer(response) => return self.answered(response, event),
                         Heard::Tell(message) => self.outlet.say(event.as_deref(), &message.to_raw()).await,
                         Heard::Asks(asked) if inband::can_answer(self.turn, &asked) => {
                             return Ok(Followed::Asks(asked, events));

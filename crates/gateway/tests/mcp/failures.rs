@@ -71,6 +71,27 @@ async fn calls_that_come_to_nothing_are_errors_that_say_whose() {
     )
     .await;
     check(|_| Reply::whole(202, &[], ""), "malformed reply", None).await;
+    // Clients pass over what is no answer, and wait for one.
+    check(
+        |call| Reply::json(200, &odd(call, "result", json!(5))),
+        "malformed reply",
+        None,
+    )
+    .await;
+    check(
+        |call| Reply::json(200, &odd(call, "error", json!("no"))),
+        "malformed reply",
+        None,
+    )
+    .await;
+    let unsaid = |call: &Value| Reply::json(200, &odd(call, "error", json!({ "code": -32050 })));
+    check(unsaid, "malformed reply", None).await;
+    let streamed = |call: &Value| {
+        Reply::stream()
+            .frame(event("", &odd(call, "result", Value::Null)))
+            .stall()
+    };
+    check(streamed, "malformed reply", None).await;
     check(|_| Reply::new().reset(), "connection lost", None).await;
     check(
         |_| Reply::stream().frame(": hm\n\n").reset(),
@@ -86,6 +107,11 @@ async fn calls_that_come_to_nothing_are_errors_that_say_whose() {
     .await;
     check(|_| Reply::new().stall(), "timeout", None).await;
     check(|_| Reply::stream().frame(": hm\n\n").stall(), "timeout", None).await;
+}
+
+/// Returns an answer that says what it should not.
+fn odd(call: &Value, member: &str, value: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": call["id"], member: value })
 }
 
 #[tokio::test]
