@@ -146,6 +146,43 @@ async fn nobody_is_given_what_somebody_else_was() {
     );
 }
 
+/// What a server gives may depend on what the client has said of itself, in either line.
+#[tokio::test]
+async fn a_list_is_of_those_who_say_the_same_of_themselves() {
+    let upstream = echo("one").await;
+    let served = serve(snapshot("", &[("one", upstream.address(), KEPT)])).await;
+    let without = async |can: Value, name: &str| {
+        let info = json!({ "name": name, "version": "1" });
+        let params = json!({ "_meta": { "io.modelcontextprotocol/clientInfo": info } });
+        let listed = served.modern("tools/list", params, &can).await;
+        assert_eq!(listed.status, 200, "{}", listed.text());
+    };
+    let within = async |can: Value, name: &str| {
+        let params = json!({ "protocolVersion": "2025-06-18", "capabilities": can,
+            "clientInfo": { "name": name, "version": "1" } });
+        let opened = served.send(&request(0, "initialize", &params)).await;
+        let session = [("mcp-session-id", opened.header("mcp-session-id"))];
+        let list = request(1, "tools/list", &json!({}));
+        assert_eq!(
+            client::post(served.address, PATH, &session, &list).await.status,
+            200
+        );
+    };
+    let roots = || json!({ "roots": {} });
+    for (can, name, times) in [
+        (json!({}), "a", 1),
+        (json!({}), "a", 1),
+        (json!({}), "b", 2),
+        (roots(), "b", 3),
+        (roots(), "b", 3),
+        (json!({}), "b", 3),
+    ] {
+        without(can.clone(), name).await;
+        within(can.clone(), name).await;
+        assert_eq!(asked(&upstream), times, "{can} {name}");
+    }
+}
+
 /// A server without sessions says itself how long its list may be kept, and by whom.
 #[tokio::test]
 async fn what_a_server_says_of_its_list_holds() {

@@ -1,7 +1,7 @@
 //! Clients that keep no session (revision 2026-07-28), in front of servers of either line.
 
 use serde_json::{Value, json};
-use testkit::{Client, Gate, Reply, Upstream, client};
+use testkit::{Client, Gate, Reply, Upstream, client, upstream::Received};
 
 use crate::{
     served::{
@@ -210,6 +210,72 @@ async fn sessions_are_shared_by_clients_that_are_alike() {
     ] {
         call(user, can).await;
         assert_eq!(opened(), sessions, "{user}");
+    }
+}
+
+/// Clients that share a session may call the progress of what they ask for the same.
+#[tokio::test]
+async fn progress_in_a_shared_session_is_told_to_whoever_asked() {
+    let gate = Gate::new();
+    let waits = gate.clone();
+    let tells = move |message: &Value| {
+        let (token, which) = (
+            &message["params"]["_meta"]["progressToken"],
+            &message["params"]["arguments"]["which"],
+        );
+        let progress = json!({ "progressToken": token, "progress": which });
+        let progress = event("", &notification("notifications/progress", &progress));
+        let done = event("", &answer(message, json!({ "content": [] })));
+        (message["method"] == "tools/call")
+            .then(|| Reply::stream().wait(&waits).frame(progress).frame(done).end())
+    };
+    let old = start("old", Box::new(move |_, message| tells(message))).await;
+    let served = serve(snapshot("", &plain(&[("old", &old)]))).await;
+    let mut clients = Vec::new();
+    for which in 0..2 {
+        let params = json!({ "name": "old__x", "arguments": { "which": which }, "_meta": { "progressToken": "same" } });
+        let message = modern_request("tools/call", params, &json!({}));
+        let own = modern_headers(&message);
+        let headers: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut client = Client::connect(served.address).await;
+        client.post(PATH, &headers, &message).await.expect("sent");
+        clients.push(client);
+    }
+    let mut told: Vec<(Value, Value)> = Vec::new();
+    while told.len() < 2 {
+        let asked = old.requests();
+        let calls = asked
+            .iter()
+            .map(Received::json)
+            .filter(|sent| sent["method"] == "tools/call");
+        told = calls
+            .map(|sent| {
+                (
+                    sent["id"].clone(),
+                    sent["params"]["_meta"]["progressToken"].clone(),
+                )
+            })
+            .collect();
+        if told.len() < 2 {
+            old.received(asked.len() + 1).await;
+        }
+    }
+    let sessions = old
+        .requests()
+        .iter()
+        .filter(|sent| sent.json()["method"] == "initialize")
+        .count();
+    assert_eq!(sessions, 1, "they share it");
+    assert!(told[0].0 != told[1].0 && told[0].1 != told[1].1, "{told:?}");
+    gate.open();
+    for (which, mut client) in clients.into_iter().enumerate() {
+        client.head().await.expect("a head");
+        let progress = data(&next(&mut client).await);
+        assert_eq!(
+            progress["params"],
+            json!({ "progressToken": "same", "progress": which })
+        );
+        assert_eq!(data(&next(&mut client).await)["result"]["content"], json!([]));
     }
 }
 

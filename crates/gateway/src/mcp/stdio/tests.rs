@@ -9,7 +9,9 @@ fn program(shared: bool) -> Program {
     Program {
         id: Arc::from("deaf"),
         command: "sh".to_owned(),
-        args: ["-c", "while read -r line; do :; done"].map(str::to_owned).to_vec(),
+        args: ["-c", "while read -r line; do :; done"]
+            .map(str::to_owned)
+            .to_vec(),
         env: Vec::new(),
         cwd: None,
         shared,
