@@ -293,11 +293,14 @@ impl Hearing<'_> {
         if is_modern(Some(entry)) {
             return apart::begun(|| self.subscription(turn, backend, entry)).await;
         }
+        let reopened = turn.runtime.sessions.changed(turn.fingerprint);
         let mut wait = WAIT;
         loop {
             let last = self.last(&backend.name);
             let ask = Ask::Get(last.as_deref());
-            match turn.ask(backend, ask, backend.list_timeout).await {
+            let asked = turn.ask(backend, ask, backend.list_timeout).await;
+            let reopened = reopened.notified();
+            match asked {
                 Ok(Reply::Events(mut events, _)) => {
                     let began = Instant::now();
                     let said = self.hand_on(turn, backend, &mut events).await;
@@ -318,8 +321,11 @@ impl Hearing<'_> {
                     tracing::debug!(backend = %backend.name, reason = %failure.reason, "a stream cannot be had");
                 }
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+                // A server asks for what it needs as soon as it has a session.
+                () = reopened => wait = WAIT,
+            }
         }
     }
 

@@ -92,8 +92,8 @@ struct Remembered {
     listened: bool,
     /// Goes off for whoever does when the session is deleted.
     over: Option<Arc<Notify>>,
-    /// Goes off for whoever waits to do so when nobody does any more.
-    unheard: Arc<Notify>,
+    /// Goes off when nobody listens any more, and when a backend has another session.
+    changed: Arc<Notify>,
     /// Backends that were opened, or opened anew, since the token was issued.
     healed: Vec<Entry>,
     /// Held while a backend is opened.
@@ -211,9 +211,15 @@ impl Sessions {
     /// Remembers what is known of a backend now.
     pub(super) fn heal(&self, session: Fingerprint, entry: Entry) {
         let mut known = self.lock();
-        let healed = &mut known.of(session).healed;
-        healed.retain(|known| known.backend != entry.backend);
-        healed.push(entry);
+        let known = known.of(session);
+        known.healed.retain(|known| known.backend != entry.backend);
+        known.healed.push(entry);
+        known.changed.notify_waiters();
+    }
+
+    /// Returns what goes off when nobody listens to the session any more, and when a backend has another one for it.
+    pub(super) fn changed(&self, session: Fingerprint) -> Arc<Notify> {
+        Arc::clone(&self.lock().of(session).changed)
     }
 
     /// Returns what is held by whoever opens a backend in this session.
@@ -387,17 +393,17 @@ impl Listening {
     /// there before it is seen to have gone.
     pub(super) async fn claim(runtime: &Arc<Runtime>, session: Fingerprint) -> Option<Self> {
         let until = Instant::now() + HANDOVER;
+        let changed = runtime.sessions.changed(session);
         loop {
-            let unheard = match Self::new(runtime, session) {
-                Ok(listening) => return Some(listening),
-                Err(unheard) => unheard,
-            };
-            timeout_at(until, unheard.notified()).await.ok()?;
+            let changed = changed.notified();
+            if let Some(listening) = Self::new(runtime, session) {
+                return Some(listening);
+            }
+            timeout_at(until, changed).await.ok()?;
         }
     }
 
-    /// Claims the stream of a session; returns what goes off when nobody listens any more if somebody does.
-    fn new(runtime: &Arc<Runtime>, session: Fingerprint) -> Result<Self, Arc<Notify>> {
+    fn new(runtime: &Arc<Runtime>, session: Fingerprint) -> Option<Self> {
         let over = Arc::new(Notify::new());
         {
             let mut known = runtime.sessions.lock();
@@ -406,12 +412,12 @@ impl Listening {
             }
             let known = known.of(session);
             if std::mem::replace(&mut known.listened, true) {
-                return Err(Arc::clone(&known.unheard));
+                return None;
             }
             known.over = Some(Arc::clone(&over));
         }
         runtime.metrics.tools.recent.listened(session, true);
-        Ok(Self {
+        Some(Self {
             runtime: Arc::clone(runtime),
             session,
             over,
@@ -427,7 +433,7 @@ impl Listening {
         if let Some(known) = self.runtime.sessions.lock().sessions.get_mut(&self.session) {
             known.listened = false;
             known.over = None;
-            known.unheard.notify_one();
+            known.changed.notify_waiters();
         }
         let metrics = &self.runtime.metrics.tools;
         metrics.recent.listened(self.session, false);

@@ -171,6 +171,33 @@ async fn what_is_asked_in_a_new_session_is_answered_there() {
     gate.open();
 }
 
+/// A server may ask for what it needs as soon as it has a session, and what nobody hears then is lost.
+#[tokio::test]
+async fn a_new_session_is_listened_to_at_once() {
+    let forgetful = Forgetful::default();
+    let streams = |received: &Received, message: &Value| {
+        let is_new = received.header("mcp-session-id") != "s-0";
+        match received.method.as_str() {
+            "GET" if is_new => Some(Reply::stream().frame(event("", &said("b"))).stall()),
+            "GET" => Some(Reply::whole(503, &[], "")),
+            _ => (message["method"] == "tools/call").then(|| result(message, json!({ "content": [] }))),
+        }
+    };
+    let upstream = forgetful.start(streams).await;
+    let served = open(&[("one", &upstream)]).await;
+    let mut client = served.listen(&[]).await;
+    client.head().await.expect("a head");
+    assert_eq!(data(&next(&mut client).await)["method"], "ping");
+    // After four attempts the next one is four seconds away.
+    upstream.received(6).await;
+    assert_eq!(count(&upstream, "GET"), 4);
+    forgetful.forget();
+    let began = Instant::now();
+    assert_eq!(served.call("one__x").await["error"], Value::Null);
+    assert_eq!(data(&next(&mut client).await), said("b"));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
 /// An answer belongs to the session in which was asked: in another one it could be to another question.
 #[tokio::test]
 async fn answers_are_not_carried_to_another_session() {
