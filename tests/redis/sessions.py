@@ -15,7 +15,7 @@ from servers import Gateway, Redis, until, upstream
 from ways import RIGHTS
 
 VERSION = "2025-11-25"
-STREAM = "tollgate_deleted_sessions"
+STREAM, KEPT = "tollgate_deleted_sessions", "tollgate_session_"
 # No client may wait longer than this for the end of its session, whatever Redis does.
 PATIENCE = 3.0
 
@@ -33,7 +33,7 @@ class Tools(BaseHTTPRequestHandler):
         result = {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}
         headers = {}
         if message["method"] == "initialize":
-            headers["mcp-session-id"] = str(next(Tools.sessions))
+            headers["mcp-session-id"] = f"{next(Tools.sessions)}-{'long' * 60}"
             result = {"protocolVersion": VERSION, "capabilities": {"tools": {}}, "serverInfo": {"name": "t", "version": "1"}}
         self.answer(200, {"jsonrpc": "2.0", "id": message["id"], "result": result}, headers)
 
@@ -67,7 +67,7 @@ class Pair:
         users = os.path.join(folder, "users.acl")
         with open(users, "w") as file:
             file.write("user default off\nuser root on >root ~* &* +@all\n"
-                       f"user gateway on >secret ~{STREAM} {' '.join(RIGHTS)} +xadd +xread")
+                       f"user gateway on >secret ~{STREAM} ~{KEPT}* {' '.join(RIGHTS)} +xadd +xread +del")
         self.redis = Redis(folder, ["--aclfile", users], ("AUTH", "root", "root"))
         self.redis.start()
         self.gateways = [self.another(), self.another()]
@@ -82,33 +82,33 @@ class Pair:
         self.redis.kill()
 
 
-def ask(gateway, verb, session=None, message=None):
+def ask(gateway, verb, session=None, message=None, path="/mcp"):
     headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
     if session:
         headers |= {"mcp-session-id": session, "mcp-protocol-version": VERSION}
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
-    connection.request(verb, "/mcp", json.dumps(message) if message else None, headers)
+    connection.request(verb, path, json.dumps(message) if message else None, headers)
     return connection.getresponse()
 
 
-def opened(gateway):
+def opened(gateway, path="/mcp"):
     client = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
-    answer = ask(gateway, "POST", None, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": client})
+    answer = ask(gateway, "POST", None, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": client}, path)
     answer.read()
     session = answer.headers["mcp-session-id"]
-    ask(gateway, "POST", session, {"jsonrpc": "2.0", "method": "notifications/initialized"}).read()
+    ask(gateway, "POST", session, {"jsonrpc": "2.0", "method": "notifications/initialized"}, path).read()
     return session
 
 
-def lists(gateway, session):
-    answer = ask(gateway, "POST", session, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+def lists(gateway, session, path="/mcp"):
+    answer = ask(gateway, "POST", session, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, path)
     answer.read()
     return answer.status
 
 
-def deletes(gateway, session):
+def deletes(gateway, session, path="/mcp"):
     begun = time.monotonic()
-    answer = ask(gateway, "DELETE", session)
+    answer = ask(gateway, "DELETE", session, path=path)
     answer.read()
     took = time.monotonic() - begun
     assert (answer.status, took < PATIENCE) == (200, True), (answer.status, took)
@@ -144,6 +144,32 @@ def a_gateway_that_starts_later_hears_of_it(pair):
     until("the third gateway has heard", lambda: lists(pair.gateways[2], session) == 404)
     until("it has heard of all", lambda: lists(pair.gateways[2], others[-1]) == 404)
     return f"{1 + len(others)} sessions"
+
+
+def tokens_that_are_too_long_are_kept(pair):
+    one, other = pair.gateways[:2]
+    session, kept = opened(one, "/long"), opened(one, "/long")
+    assert len(session) < 64, session
+    assert [lists(gateway, session, "/long") for gateway in [other, one]] == [200, 200]
+    keys = pair.redis.ask("KEYS", f"{KEPT}*")
+    assert len(keys) == 2 and session not in str(keys), keys
+    assert 86_000 < int(pair.redis.ask("TTL", keys[0])) <= 86_400
+    deletes(other, session, "/long")
+    assert lists(other, session, "/long") == 404
+    until("the other gateway has heard", lambda: lists(one, session, "/long") == 404)
+    assert len(pair.redis.ask("KEYS", f"{KEPT}*")) == 1
+    pair.gateways.append(pair.another())
+    until("a gateway that starts later knows it", lambda: lists(pair.gateways[-1], kept, "/long") == 200)
+    assert lists(other, "gk.AAAAAAAAAAAAAAAAAAAAAA", "/long") == 404
+    pair.redis.signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    alone = opened(one, "/long")
+    assert lists(one, alone, "/long") == 200
+    assert lists(other, alone, "/long") == 404
+    took = time.monotonic() - begun
+    pair.redis.signal(signal.SIGCONT)
+    assert took < PATIENCE, took
+    return f"{len(session)} bytes; {1000 * took:.0f} ms while redis is away"
 
 
 def redis_may_be_away(pair):
@@ -186,6 +212,7 @@ def main(binary, config):
     checks = [
         a_deleted_session_is_over_at_both,
         a_gateway_that_starts_later_hears_of_it,
+        tokens_that_are_too_long_are_kept,
         redis_may_be_away,
         what_others_wrote_there_is_passed_over,
     ]

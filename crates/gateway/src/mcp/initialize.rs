@@ -95,7 +95,7 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
         backends: opened.iter().map(|(_, opened)| opened.entry.clone()).collect(),
     };
     turn.count_client(&session);
-    let token = sealed(turn, &session);
+    let token = sealed(turn, &session).await;
     turn.account.note(|account| {
         account.session = Some(word(&fingerprint(&token)));
         account.version = version.name();
@@ -112,13 +112,13 @@ pub(super) async fn serve(turn: &Turn, request: &Request) -> Result<Said, Box<Re
 }
 
 /// Returns what the client carries of a session: its token, or the name of one that is too long.
-fn sealed(turn: &Turn, session: &Session) -> String {
+async fn sealed(turn: &Turn, session: &Session) -> String {
     let sessions = &turn.runtime.sessions;
     let tokens = sessions.tokens();
     let mut token = tokens.seal(session, sessions.draw());
     if token.len() > turn.route.max_token {
         tracing::debug!(bytes = token.len(), "a session's token is too long to be carried");
-        token = sessions.long.keep(sessions.draw(), token);
+        token = sessions.keep(token, session.expires).await;
     }
     let metrics = &turn.runtime.metrics.tools;
     metrics.derived(tokens.derivations());

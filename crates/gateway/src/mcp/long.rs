@@ -1,7 +1,7 @@
 //! Tokens that are too long to be carried: they stay here, and clients carry names in their place.
 //!
 //! A session with many servers, or with servers whose ids are long, makes a header that clients and proxies refuse. Such a
-//! session is served by the process that opened it alone.
+//! session is served by the process that opened it, and by those that share a Redis with it.
 
 use std::{
     borrow::Cow,
@@ -34,18 +34,27 @@ struct Kept {
 impl Long {
     /// Keeps a token; returns its name. Nobody can guess it who does not know `drawn`.
     pub(super) fn keep(&self, drawn: [u8; 16], token: String) -> String {
-        let name: Arc<str> = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(drawn)).into();
+        let name = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(drawn));
+        self.know(&name, token);
+        name
+    }
+
+    /// Keeps a token that another process has given the name.
+    pub(super) fn know(&self, name: &str, token: String) {
+        let name: Arc<str> = name.into();
         let mut kept = self.lock();
+        if kept.tokens.contains_key(&name) {
+            return;
+        }
         kept.bytes += token.len();
         kept.tokens.insert(Arc::clone(&name), token.into());
-        kept.oldest_first.push_back(Arc::clone(&name));
+        kept.oldest_first.push_back(name);
         while kept.bytes > MAX_BYTES
             && let Some(oldest) = kept.oldest_first.pop_front()
         {
             kept.forget(&oldest);
         }
         kept.tidy();
-        name.to_string()
     }
 
     /// Returns the token that a client carries, or that it carries the name of.
@@ -57,11 +66,13 @@ impl Long {
         kept.tokens.get(carried).map(|token| token.to_string().into())
     }
 
-    /// Forgets the token that has this name.
-    pub(super) fn forget(&self, carried: &str) {
-        if carried.starts_with(MARK) {
+    /// Forgets the token that has this name; returns whether it is one.
+    pub(super) fn forget(&self, carried: &str) -> bool {
+        let is_name = carried.starts_with(MARK);
+        if is_name {
             self.lock().forget(carried);
         }
+        is_name
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

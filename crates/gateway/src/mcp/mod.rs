@@ -34,6 +34,7 @@ mod peers;
 mod permit;
 mod refused;
 mod repeat;
+mod replicas;
 mod restore;
 mod sessions;
 mod single;
@@ -204,6 +205,9 @@ async fn answer(
     }
     let local = ctx.runtime.options.address.is_loopback();
     checks::origin(route, &head.headers, &ctx.facts.host, local)?;
+    if let Some(carried) = checks::text(&head.headers, &SESSION) {
+        ctx.runtime.sessions.fetch(carried).await;
+    }
     let owner = who.owner(&ctx.runtime.sessions.tokens());
     let turn = Turn {
         state: Arc::clone(&ctx.state),
@@ -491,7 +495,7 @@ async fn delete(turn: Turn) -> Result<Answer, Box<Refused>> {
     let turn = resumed(turn)?;
     let (session, end) = (turn.fingerprint, turn.session.expires);
     turn.runtime.sessions.delete(session, end);
-    turn.runtime.sessions.long.forget(&turn.token);
+    turn.runtime.sessions.forget(&turn.token).await;
     turn.runtime.metrics.tools.recent.ended(&turn.fingerprint);
     let backends = turn
         .route

@@ -22,12 +22,13 @@ use tokio::{
 use super::{
     cache::Cache,
     call::Failure,
-    deleted::{self, Deleted, shared::Herald},
+    deleted::{self, Deleted},
     inband::Waits,
     index::Index,
     line::Lines,
     long::Long,
     peers::Peers,
+    replicas::Replicas,
 };
 use crate::{Runtime, redis::Dialer};
 
@@ -72,8 +73,8 @@ pub(crate) struct Sessions {
     pub(super) long: Long,
     random: &'static dyn SecureRandom,
     known: Arc<Mutex<Known>>,
-    /// Tells other gateways which sessions are deleted, and is told.
-    herald: Option<Herald>,
+    /// Other gateways that are told of sessions.
+    replicas: Option<Replicas>,
 }
 
 /// The name of a session in memory.
@@ -145,15 +146,14 @@ pub(super) struct Listening {
 }
 
 impl Sessions {
-    /// Returns the keys for `options`, and no memory yet. Which sessions are deleted is shared with the gateways
-    /// that `redis` leads to.
+    /// Returns the keys for `options`, and no memory yet. Sessions are shared with the gateways that `redis` leads to.
     pub(crate) fn new(options: &SessionOptions, redis: Option<Arc<Dialer>>) -> Self {
         let random = aws_lc_rs::default_provider().secure_random;
         let known = Arc::new(Mutex::new(Known::default()));
-        let herald = redis.map(|redis| {
+        let replicas = redis.map(|redis| {
             let known = Arc::clone(&known);
             let heard = move |session, end| locked(&known).delete(session, end);
-            Herald::start(redis, Box::new(heard))
+            Replicas::start(redis, Box::new(heard))
         });
         Self {
             tokens: ArcSwap::from_pointee(tokens(options, random)),
@@ -165,7 +165,7 @@ impl Sessions {
             long: Long::default(),
             random,
             known,
-            herald,
+            replicas,
         }
     }
 
@@ -191,8 +191,38 @@ impl Sessions {
 
     /// Tells other gateways so, as far as they can be reached now.
     pub(super) async fn tell_deleted(&self, session: Fingerprint, end: Option<u64>) {
-        if let Some(herald) = &self.herald {
-            herald.tell(session, deleted::end(end, now())).await;
+        if let Some(replicas) = &self.replicas {
+            replicas.tell(session, deleted::end(end, now())).await;
+        }
+    }
+
+    /// Keeps a token that is too long to be carried, of a session that ends at `end`; returns its name.
+    pub(super) async fn keep(&self, token: String, end: Option<u64>) -> String {
+        let Some(replicas) = &self.replicas else {
+            return self.long.keep(self.draw(), token);
+        };
+        let name = self.long.keep(self.draw(), token.clone());
+        let seconds = deleted::end(end, now()).saturating_sub(now());
+        replicas.keep(&name, &token, seconds).await;
+        name
+    }
+
+    /// Has the token here that a client carries the name of, if another gateway has kept it.
+    pub(super) async fn fetch(&self, carried: &str) {
+        if let Some(replicas) = &self.replicas
+            && self.long.find(carried).is_none()
+            && let Some(token) = replicas.find(carried).await
+        {
+            self.long.know(carried, token);
+        }
+    }
+
+    /// Forgets the token that a client carries the name of.
+    pub(super) async fn forget(&self, carried: &str) {
+        if self.long.forget(carried)
+            && let Some(replicas) = &self.replicas
+        {
+            replicas.forget(carried).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! The Redis that all gateways share: where it is, connections to it, and what its refusals mean.
 //!
-//! `limit/redis` keeps counters there, `mcp/deleted` tells of sessions that are over.
+//! `limit/redis` keeps counters there, `mcp/replicas` what is to be known of sessions.
 
 mod address;
 mod cluster;

@@ -1,16 +1,14 @@
 //! Sessions that their clients have deleted: their tokens open nothing any longer, until they would have ended.
 
-pub(super) mod shared;
-
 use std::collections::{BTreeSet, HashMap};
 
 use super::sessions::Fingerprint;
 
 /// The most that are remembered; of more, those whose tokens end first are forgotten.
-const MAX_DELETED: usize = 262_144;
+pub(super) const MAX_DELETED: usize = 262_144;
 
 /// The longest that one is remembered, in seconds: 30 days.
-const LONGEST: u64 = 30 * 86_400;
+pub(super) const LONGEST: u64 = 30 * 86_400;
 
 /// Returns until when a session is remembered whose token ends at `end`: tokens of the compatibility specification's
 /// form do not.

@@ -1,13 +1,18 @@
-//! Tells the other gateways of deleted sessions, and is told, by way of the Redis that they share.
+//! What gateways that share a Redis tell each other of sessions: which are deleted, and the tokens that are too long to be
+//! carried.
 //!
-//! A stream there has an entry for each (<https://redis.io/docs/latest/develop/data-types/streams/>): `session`, the
+//! Deleted ones are entries of a stream (<https://redis.io/docs/latest/develop/data-types/streams/>): `session`, the
 //! name of its token in hexadecimal digits, from which the token cannot be made, and `end`, until when it is to be
 //! remembered, in seconds since the Unix epoch. A gateway reads the stream from its begin whenever it connects, and
 //! then waits for what is added, over a connection of its own: no request asks Redis whether its session is there.
+//!
+//! A token that is kept, sealed as it is, lies under the hash of the name that its client carries, and is asked for by a gateway
+//! that does not know the name.
 
 use std::{collections::HashMap, convert::Infallible, error::Error, sync::Arc, time::Duration};
 
-use redis::RedisError;
+use arc_swap::ArcSwapOption;
+use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -16,13 +21,17 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    super::{account::word, sessions::Fingerprint},
-    LONGEST, MAX_DELETED,
+    account::word,
+    deleted::{LONGEST, MAX_DELETED},
+    sessions::{Fingerprint, fingerprint},
 };
 use crate::redis::{AGAIN, DialError, Dialer, Link, Pauses, WAIT, is_lost, is_passing};
 
 /// The stream.
 const KEY: &str = "tollgate_deleted_sessions";
+
+/// What keys of tokens that are kept begin with.
+const KEPT: &str = "tollgate_session_";
 
 /// The most entries that are read at once.
 const PAGE: usize = 1024;
@@ -37,11 +46,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_WAITING: usize = 4096;
 
 /// What does with a session that somebody has deleted, and with its end, what is to be done.
-pub(in super::super) type Heard = Box<dyn Fn(Fingerprint, u64) + Send + Sync>;
+pub(super) type Heard = Box<dyn Fn(Fingerprint, u64) + Send + Sync>;
 
-/// Tells and is told, until it is dropped.
-pub(in super::super) struct Herald {
+/// The other gateways. They are told and tell until this is dropped.
+pub(super) struct Replicas {
     news: mpsc::Sender<News>,
+    /// What tokens are kept over; `None` while Redis is away.
+    link: Arc<ArcSwapOption<Link>>,
     task: JoinHandle<()>,
 }
 
@@ -52,9 +63,10 @@ struct News {
     told: oneshot::Sender<()>,
 }
 
-/// The task behind a [`Herald`].
+/// The task behind [`Replicas`].
 struct Messenger {
     dialer: Arc<Dialer>,
+    link: Arc<ArcSwapOption<Link>>,
     queue: mpsc::Receiver<News>,
     /// What is being told.
     waiting: Option<News>,
@@ -72,28 +84,30 @@ enum Silent {
     Refused(#[from] RedisError),
 }
 
-impl Herald {
+impl Replicas {
     /// Begins to tell the gateways that `dialer` leads to, and to give `heard` what they tell.
     #[expect(
         clippy::disallowed_methods,
         reason = "it tells and hears for as long as there are sessions"
     )]
-    pub(in super::super) fn start(dialer: Arc<Dialer>, heard: Heard) -> Self {
+    pub(super) fn start(dialer: Arc<Dialer>, heard: Heard) -> Self {
         let (news, queue) = mpsc::channel(MAX_WAITING);
+        let link = Arc::default();
         let messenger = Messenger {
             dialer,
+            link: Arc::clone(&link),
             queue,
             waiting: None,
             heard,
             answers: None,
         };
         let task = tokio::spawn(messenger.run());
-        Self { news, task }
+        Self { news, link, task }
     }
 
     /// Tells that `session` is deleted, which is to be remembered until `end`. Returns when Redis knows it, or does
     /// not answer in time; it is told later then.
-    pub(in super::super) async fn tell(&self, session: Fingerprint, end: u64) {
+    pub(super) async fn tell(&self, session: Fingerprint, end: u64) {
         let (told, is_told) = oneshot::channel();
         let news = News { session, end, told };
         if self.news.try_send(news).is_err() {
@@ -103,9 +117,54 @@ impl Herald {
         // Nobody tells any longer, or not in time: nothing more can be done here.
         let _ = timeout(WAIT, is_told).await;
     }
+
+    /// Keeps a token for `seconds`, whose client carries `name`. Without Redis others do not know it.
+    pub(super) async fn keep(&self, name: &str, token: &str, seconds: u64) {
+        let mut kept = redis::cmd("SET");
+        kept.arg(key(name))
+            .arg(token)
+            .arg("EX")
+            .arg(seconds.clamp(1, LONGEST));
+        if self.ask::<()>(name, &kept).await.is_none() {
+            warn!("redis does not keep a session's token: other gateways do not know the session");
+        }
+    }
+
+    /// Returns the token of the client that carries `name`, if it is kept.
+    pub(super) async fn find(&self, name: &str) -> Option<String> {
+        let mut asked = redis::cmd("GET");
+        asked.arg(key(name));
+        self.ask::<Option<String>>(name, &asked).await?
+    }
+
+    /// Keeps the token of the client that carries `name` no longer.
+    pub(super) async fn forget(&self, name: &str) {
+        let mut forgotten = redis::cmd("DEL");
+        forgotten.arg(key(name));
+        // Its session is deleted, so that it opens nothing any longer, and it ends by itself.
+        self.ask::<()>(name, &forgotten).await;
+    }
+
+    async fn ask<T: FromRedisValue>(&self, name: &str, command: &Cmd) -> Option<T> {
+        let link = self.link.load_full()?;
+        let mut route = link.route(&key(name), PATIENCE);
+        match timeout(WAIT, command.query_async(&mut route)).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                debug!(%error, "redis refuses");
+                None
+            }
+            Err(_) => None,
+        }
+    }
 }
 
-impl Drop for Herald {
+/// Returns where the token lies of the client that carries `name`.
+fn key(name: &str) -> String {
+    format!("{KEPT}{}", word(&fingerprint(name)))
+}
+
+impl Drop for Replicas {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -117,6 +176,7 @@ impl Messenger {
         let mut pauses = Pauses::default();
         loop {
             let Err(silent) = self.exchange(&mut pauses).await;
+            self.link.store(None);
             if self.answers != Some(false) {
                 warn!(
                     error = &silent as &dyn Error,
@@ -131,6 +191,7 @@ impl Messenger {
     async fn exchange(&mut self, pauses: &mut Pauses) -> Result<Infallible, Silent> {
         let reader = self.dialer.dial(&[]).await?;
         let writer = self.dialer.dial(&[]).await?;
+        self.link.store(Some(Arc::new(writer.clone())));
         let Self {
             queue,
             waiting,
