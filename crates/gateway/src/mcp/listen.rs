@@ -294,8 +294,14 @@ impl Hearing<'_> {
             return apart::begun(|| self.subscription(turn, backend, entry)).await;
         }
         let reopened = turn.runtime.sessions.changed(turn.fingerprint);
+        let mut session = entry.session.clone();
         let mut wait = WAIT;
         loop {
+            if let Some(now) = turn.entry(&backend.name).filter(|now| now.session != session) {
+                // Where its stream was, it was in the session before.
+                session = now.session;
+                self.noted(&backend.name, String::new());
+            }
             let last = self.last(&backend.name);
             let ask = Ask::Get(last.as_deref());
             let asked = turn.ask(backend, ask, backend.list_timeout).await;

@@ -171,14 +171,18 @@ async fn what_is_asked_in_a_new_session_is_answered_there() {
     gate.open();
 }
 
-/// A server may ask for what it needs as soon as it has a session, and what nobody hears then is lost.
+/// A server may ask for what it needs as soon as it has a session, and what nobody hears then is lost. Nothing was said in it
+/// before.
 #[tokio::test]
 async fn a_new_session_is_listened_to_at_once() {
-    let forgetful = Forgetful::default();
-    let streams = |received: &Received, message: &Value| {
+    let (forgetful, asked) = (Forgetful::default(), AtomicUsize::new(0));
+    let streams = move |received: &Received, message: &Value| {
         let is_new = received.header("mcp-session-id") != "s-0";
         match received.method.as_str() {
             "GET" if is_new => Some(Reply::stream().frame(event("", &said("b"))).stall()),
+            "GET" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+                Some(Reply::sse([event("41", &said("a"))]))
+            }
             "GET" => Some(Reply::whole(503, &[], "")),
             _ => (message["method"] == "tools/call").then(|| result(message, json!({ "content": [] }))),
         }
@@ -188,6 +192,7 @@ async fn a_new_session_is_listened_to_at_once() {
     let mut client = served.listen(&[]).await;
     client.head().await.expect("a head");
     assert_eq!(data(&next(&mut client).await)["method"], "ping");
+    assert_eq!(data(&next(&mut client).await), said("a"));
     // After four attempts the next one is four seconds away.
     upstream.received(6).await;
     assert_eq!(count(&upstream, "GET"), 4);
@@ -196,6 +201,10 @@ async fn a_new_session_is_listened_to_at_once() {
     assert_eq!(served.call("one__x").await["error"], Value::Null);
     assert_eq!(data(&next(&mut client).await), said("b"));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let requests = upstream.requests();
+    let streams = requests.iter().filter(|received| received.method == "GET");
+    let places: Vec<&str> = streams.map(|received| received.header("last-event-id")).collect();
+    assert_eq!(places, ["", "41", "41", "41", ""]);
 }
 
 /// An answer belongs to the session in which was asked: in another one it could be to another question.
