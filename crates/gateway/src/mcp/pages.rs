@@ -37,6 +37,18 @@ pub(super) struct Whole {
     pub(super) public: bool,
 }
 
+impl Whole {
+    /// Returns a list of which nothing was read.
+    fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            meta: None,
+            ttl: None,
+            public: true,
+        }
+    }
+}
+
 /// Asks one backend for all pages of its list; `tell` is who is told what it says on the way, and its place among all.
 pub(super) async fn ask(
     turn: &Turn,
@@ -102,6 +114,8 @@ async fn in_time<T>(
     })
 }
 
+/// Reads all pages. A list that changes meanwhile may void its cursors (revision 2025-11-25, "Pagination"): what goes on after the
+/// first page with an error is read anew, once.
 async fn pages(
     turn: &Turn,
     tell: Option<(&Outlet, usize)>,
@@ -109,16 +123,20 @@ async fn pages(
     backend: &Backend,
     request: &Request,
 ) -> Result<Whole, Failure> {
-    let mut whole = Whole {
-        items: Vec::new(),
-        meta: None,
-        ttl: None,
-        public: true,
-    };
+    let mut whole = Whole::empty();
     let mut cursors: HashSet<Box<str>> = HashSet::new();
     let mut cursor: Option<Box<RawValue>> = None;
+    let mut again = false;
     loop {
-        let page = page(turn, tell, list, backend, request, cursor.as_deref()).await?;
+        let page = match page(turn, tell, list, backend, request, cursor.as_deref()).await {
+            Ok(page) => page,
+            Err(failure) if failure.fault == Fault::BadReply && cursor.is_some() && !again => {
+                (whole, cursor, again) = (Whole::empty(), None, true);
+                cursors.clear();
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         // The shortest time that any page says.
         whole.ttl = whole.ttl.into_iter().chain(page.ttl).min();
         whole.public &= page.public;

@@ -1,5 +1,7 @@
 //! Lists of several servers as one.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 use testkit::{Gate, Reply, Upstream};
 
@@ -35,6 +37,33 @@ async fn every_page_of_every_server_is_there_in_their_order() {
         let expected = ["paged__a", "paged__b", "paged__c", "plain__echo", "plain__hidden"];
         assert_eq!(names(&listed, "tools"), expected);
         assert_eq!(listed["result"].get("_meta"), None);
+    }
+}
+
+/// Cursors of a list that changes while it is read may be void.
+#[tokio::test]
+async fn a_list_that_changes_is_read_anew_once() {
+    for (void, whole) in [(1, true), (2, false)] {
+        let voided = AtomicUsize::new(0);
+        let pages = move |message: &Value| {
+            let error = json!({ "code": -32602, "message": "invalid cursor" });
+            (message["method"] == "tools/list").then(|| match message["params"]["cursor"].as_str() {
+                None => result(message, json!({ "tools": [tool("a")], "nextCursor": "2" })),
+                Some(_) if voided.fetch_add(1, Ordering::Relaxed) < void => Reply::json(
+                    200,
+                    &json!({ "jsonrpc": "2.0", "id": message["id"], "error": error }),
+                ),
+                Some(_) => result(message, json!({ "tools": [tool("b")] })),
+            })
+        };
+        let upstream = start("one", Box::new(move |_, message| pages(message))).await;
+        let served = open(&[("one", &upstream)]).await;
+        let listed = served.ask("tools/list", json!({})).await;
+        if whole {
+            assert_eq!(names(&listed, "tools"), ["one__a", "one__b"]);
+        } else {
+            assert_eq!(listed["error"]["code"], -32000, "{listed}");
+        }
     }
 }
 
