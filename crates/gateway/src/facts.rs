@@ -68,6 +68,8 @@ pub(crate) struct Facts {
     pub(crate) usage: Usage,
     /// How much was said, of a stream.
     pub(crate) said: Said,
+    /// Whether the upstream goes on with the answer although nobody waits for it.
+    pub(crate) later: bool,
     /// What the request owes; `None` where nothing of it is metered.
     pub(crate) meter: Option<Box<Meter>>,
     /// What it was charged, once it is settled.
@@ -180,6 +182,7 @@ impl Facts {
             arrived: None,
             usage: Usage::default(),
             said: Said::default(),
+            later: false,
             meter: None,
             bill: None,
             seconds: None,
@@ -206,6 +209,7 @@ impl Facts {
     pub(crate) fn observe(&mut self, observed: &Observed) {
         self.usage = observed.usage;
         self.said = observed.said;
+        self.later = observed.later;
         self.seconds = observed.seconds;
         self.response_model.clone_from(&observed.model);
         self.finish = observed.finish.as_ref().map(|finish| finish.reason);

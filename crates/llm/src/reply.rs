@@ -67,6 +67,8 @@ pub struct Observed {
     pub meaningful: bool,
     /// Whether the format's own end was seen.
     pub complete: bool,
+    /// Whether the upstream goes on with the answer although nobody waits for it, and is asked for it later.
+    pub later: bool,
     /// What the client's format could not say.
     pub losses: Losses,
 }

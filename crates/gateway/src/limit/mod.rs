@@ -93,7 +93,7 @@ impl Limiter {
             return Ok(self.hold(claims, tells, now, false).await?.keep());
         };
         let (local, shared) = claims.split();
-        let held = self.hold(local, tells, now, true).await?;
+        let held = self.hold(local, tells, now, !shared.is_empty()).await?;
         let also = Self::share(redis, shared, tells, now).await?;
         let mut admitted = held.keep();
         admitted.ticket.append(also.ticket);

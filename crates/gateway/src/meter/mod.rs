@@ -21,7 +21,7 @@ use policy::{
 };
 use tracing::debug;
 
-use self::spent::{Spent, writes};
+use self::spent::{Spent, most, writes};
 use crate::{
     ctx::Ctx,
     facts::{Attempted, Facts, Outcome},
@@ -30,9 +30,6 @@ use crate::{
     refusal::Refusal,
     telemetry::quotas::{Check, Decision},
 };
-
-/// How long an answer is taken to be whose client does not say how long it may be.
-const DEFAULT_OUTPUT: u64 = 1024;
 
 /// How long something is held beyond the time that the request may take, in seconds.
 const GRACE: u64 = 60;
@@ -396,7 +393,7 @@ fn expected(ctx: &Ctx, estimate: Estimate) -> Usage {
         .is_some_and(|endpoint| writes(endpoint.operation));
     Usage {
         input: Some(estimate.input),
-        output: writes.then(|| estimate.of_answers(estimate.output.unwrap_or(DEFAULT_OUTPUT))),
+        output: writes.then(|| most(estimate)),
         ..Usage::default()
     }
 }

@@ -42,6 +42,11 @@ impl Spent {
             None if said > 0 => Some(said),
             None => Some(facts.bytes_sent.div_ceil(BYTES_PER_TOKEN)),
         };
+        // Nobody tells the gateway what such an answer comes to in the end: it is charged as all that it may be.
+        let written = match written {
+            Some(written) if facts.later => Some(written.max(most(estimate))),
+            written => written,
+        };
         let spent = Usage {
             output: written,
             ..read
@@ -52,6 +57,11 @@ impl Spent {
             Spent::Estimated(spent)
         }
     }
+}
+
+/// Returns how many tokens all answers of a request may have, as far as the client says so.
+pub(super) fn most(estimate: Estimate) -> u64 {
+    estimate.of_answers(estimate.output.unwrap_or(DEFAULT_OUTPUT))
 }
 
 /// Returns the counts with an estimate of the prompt, where it was not counted.
@@ -89,6 +99,9 @@ pub(super) fn writes(operation: Operation) -> bool {
         | Operation::Kept => false,
     }
 }
+
+/// How long an answer is taken to be whose client does not say how long it may be.
+const DEFAULT_OUTPUT: u64 = 1024;
 
 /// What documents have that answer without counts, about.
 const BYTES_PER_TOKEN: u64 = 4;

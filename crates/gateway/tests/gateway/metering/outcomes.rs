@@ -1,11 +1,12 @@
 //! Every way in which a request can end leads to exactly one charge: what was counted, an estimate that is marked as
 //! one, or nothing.
 
+use llm::provider;
 use serde_json::{Value, json};
 use testkit::{Client, Reply, Upstream, fixture};
 
 use super::{Declared, OPENAI_TOKENS, of_user};
-use crate::fixture::{CHAT, MESSAGES, MODEL, Served, To, messages, openai};
+use crate::fixture::{CHAT, MESSAGES, MODEL, Served, To, messages, openai, to};
 
 /// What a request is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,4 +208,48 @@ async fn a_stream_that_nobody_counts_is_estimated_by_what_it_says() {
         used <= prompt + 2 * words,
         "{used} > {prompt} + 2 * {words}: {frames:?}"
     );
+}
+
+/// An answer that its provider goes on with although nobody waits is charged as all that it may be, whole or streamed.
+#[tokio::test]
+async fn an_answer_for_later_is_charged_as_all_that_it_may_be() {
+    const MOST: u64 = 5000;
+    let reply = |status: &str, usage: Value| {
+        json!({ "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt", "status": status,
+                "background": true, "output": [], "error": null, "incomplete_details": null, "usage": usage })
+    };
+    let event = |kind: &str, reply: Value| {
+        let event = json!({ "type": kind, "sequence_number": 0, "response": reply });
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    let queued = reply("queued", json!(null));
+    let usage =
+        json!({ "input_tokens": OPENAI_TOKENS - 5, "output_tokens": 5, "total_tokens": OPENAI_TOKENS });
+    let completed = reply("completed", usage);
+    let delta = json!({ "type": "response.output_text.delta", "item_id": "m", "output_index": 0,
+                        "content_index": 0, "delta": "a" });
+    let begun = [
+        event("response.queued", queued.clone()),
+        format!("event: response.output_text.delta\ndata: {delta}\n\n"),
+    ];
+    let ended = event("response.completed", completed.clone());
+    let cases = [
+        (Reply::json(200, &queued), false, true),
+        (Reply::sse(begun.clone()), true, true),
+        (Reply::json(200, &completed), false, false),
+        (Reply::sse(begun.into_iter().chain([ended])), true, false),
+    ];
+    for (answer, stream, later) in cases {
+        let upstream = Upstream::start(answer).await;
+        let body = json!({ "model": MODEL, "input": "hi", "background": true, "stream": stream,
+                           "max_output_tokens": MOST });
+        let to = to(&provider::OPENAI_RESPONSES, upstream.address());
+        let expected = if later {
+            Charged::Estimated
+        } else {
+            Charged::Counted
+        };
+        let used = check(to, "/v1/responses", &body, expected).await;
+        assert!(!later || (MOST..MOST + 100).contains(&used), "{used} {body}");
+    }
 }

@@ -119,6 +119,11 @@ fn note(reply: &wire::Reply<'_>, observed: &mut Observed) {
     if let Some(usage) = reply.usage.and_then(wire::usage) {
         observed.usage.merge(&usage);
     }
+    let under_way = |status: Cow<'_, str>| status == "queued" || status == "in_progress";
+    observed.later = reply
+        .background
+        .is_some_and(|background| background.get() == "true")
+        && reply.status.and_then(wire::text).is_some_and(under_way);
     let tier = reply.service_tier.and_then(Tier::overhear);
     observed.usage.tier = tier.or(observed.usage.tier);
     if observed.stored.is_none() && reply.store.is_none_or(|store| store.get() != "false") {

@@ -284,9 +284,10 @@ pub(super) struct Reply<'a> {
     pub(super) output: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
+    /// Whether it is made without anybody waiting for it.
+    #[serde(borrow)]
+    pub(super) background: Option<&'a RawValue>,
     // What follows repeats the request, or says nothing of the answer.
-    #[serde(rename = "background")]
-    _background: Silent,
     #[serde(rename = "completed_at")]
     _completed_at: Silent,
     #[serde(rename = "frequency_penalty")]
