@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -67,19 +67,22 @@ impl Holding {
         self.lock().retain(|_, held| held.until > now);
     }
 
-    fn put(&self, name: String, held: Held) -> Result<(), Failure> {
+    /// Holds a stream. Where there is no room, the one lets go that has waited longest: most likely nobody comes back for it.
+    fn put(&self, name: String, held: Held) {
         self.prune();
-        let mut shelf = self.lock();
-        if shelf.len() >= MAX_HELD {
-            let backend = Arc::from(held.entry.backend.as_str());
-            return Err(Failure::new(
-                &backend,
-                Fault::Broken,
-                "too many calls wait for an answer",
-            ));
+        let let_go = {
+            let mut shelf = self.lock();
+            let oldest = shelf.iter().min_by_key(|(_, held)| held.until);
+            let oldest = oldest
+                .map(|(name, _)| name.clone())
+                .filter(|_| shelf.len() >= MAX_HELD);
+            let let_go = oldest.and_then(|name| shelf.remove(&name));
+            shelf.insert(name, held);
+            let_go
+        };
+        if let Some(held) = let_go {
+            tracing::debug!(backend = %held.entry.backend, "a call that waits for an answer made room for another");
         }
-        shelf.insert(name, held);
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Held>> {
@@ -179,7 +182,7 @@ pub(super) fn hold(
         asked,
         until: Instant::now() + PATIENCE,
     };
-    turn.runtime.held.put(name, held)?;
+    turn.runtime.held.put(name, held);
     Ok(inputs)
 }
 
@@ -326,4 +329,47 @@ pub(super) async fn ask<'a>(
 
 fn declined(message: &str) -> Box<Refused> {
     Refused::new(http::StatusCode::OK, RpcError::new(error::SERVER, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mcp::{Capabilities, Id};
+
+    use super::*;
+
+    fn held(until: Instant) -> Held {
+        let backend: Arc<str> = Arc::from("one");
+        Held {
+            entry: Entry {
+                backend: backend.to_string(),
+                session: String::new(),
+                capabilities: Capabilities::NONE,
+                version: None,
+                endpoint: None,
+            },
+            events: Box::new(Events::read(&backend, Vec::new(), None)),
+            limit: PATIENCE,
+            asked: Request {
+                id: Id::text("q"),
+                method: "roots/list".to_owned(),
+                params: None,
+            },
+            until,
+        }
+    }
+
+    /// Whoever asks and never comes back does not keep others from being asked.
+    #[tokio::test]
+    async fn what_has_waited_longest_makes_room() {
+        let (holding, until) = (Holding::default(), Instant::now() + PATIENCE);
+        for index in 0..MAX_HELD {
+            holding.put(index.to_string(), held(until + Duration::from_secs(index as u64)));
+        }
+        holding.put("new".to_owned(), held(until + PATIENCE));
+        let shelf = holding.lock();
+        let is_held = ["0", "1", "new"].map(|name| shelf.contains_key(name));
+        assert_eq!((is_held, shelf.len()), ([false, true, true], MAX_HELD));
+    }
 }

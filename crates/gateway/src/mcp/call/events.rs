@@ -78,7 +78,7 @@ impl Events {
     }
 
     /// Returns messages that came at once, in answer to the request called `asked`.
-    pub(super) fn read(backend: &Arc<str>, messages: Vec<Message>, asked: Option<&Id>) -> Self {
+    pub(in crate::mcp) fn read(backend: &Arc<str>, messages: Vec<Message>, asked: Option<&Id>) -> Self {
         Self {
             asked: asked.cloned(),
             ready: messages.into_iter().map(Arrived::message).collect(),
