@@ -31,6 +31,8 @@ struct Watched {
     asked: u64,
     /// How many asked in the time before.
     before: u64,
+    /// When more was asked for ahead, of which nobody knows yet whether it was granted.
+    asking: Option<u64>,
     lease: Option<Lease>,
 }
 
@@ -71,16 +73,40 @@ impl Leases {
     pub fn ask(&mut self, claims: &mut [Claim], now: u64) {
         for claim in claims {
             let asked = self.watch(claim.counter.name(), now);
-            claim.ahead = match claim.manner {
+            let ahead = match claim.manner {
                 Manner::Reserve => claim.asks().saturating_mul(asked.min(MAX_AHEAD)),
                 Manner::Check => 0,
             };
+            claim.ahead = if ahead > 0 && self.begin(claim.counter.name(), now) {
+                ahead
+            } else {
+                0
+            };
         }
+    }
+
+    /// Returns whether nobody asks for more of the counter now, and notes that somebody does: of many requests that come at
+    /// the same time each would be granted its part of what is left, until next to nothing is. An answer that is lost is
+    /// waited for as long as a lease lasts.
+    fn begin(&mut self, counter: &str, now: u64) -> bool {
+        let Some(watched) = self.0.get_mut(counter) else {
+            return false;
+        };
+        let free = watched.asking.is_none_or(|since| since + LIFE <= now);
+        if free {
+            watched.asking = Some(now);
+        }
+        free
     }
 
     /// Keeps what was granted; what of it cannot be used is returned.
     #[must_use = "it is held until it is due"]
     pub fn keep(&mut self, claim: &Claim, state: &State, now: u64) -> Option<Settlement> {
+        if claim.ahead > 0
+            && let Some(watched) = self.0.get_mut(claim.counter.name())
+        {
+            watched.asking = None;
+        }
         if state.granted == 0 {
             return None;
         }
@@ -126,6 +152,7 @@ impl Leases {
                     since: now,
                     asked: 1,
                     before: 0,
+                    asking: None,
                     lease: None,
                 };
                 self.0.insert(counter.to_owned(), first);

@@ -81,6 +81,34 @@ fn what_is_asked_for_often_is_taken_ahead() {
     assert_eq!(held(&mut ledger), 1000);
 }
 
+/// Requests that ask at the same time do not each take their part of what is left.
+#[test]
+fn of_many_that_ask_at_once_one_asks_for_more() {
+    let (mut leases, mut ledger) = (Leases::default(), Ledger::new(10));
+    let request = claim(10_000, 0, 5, 60);
+    let asks = |leases: &mut Leases, now| {
+        let mut claims = vec![request.clone()];
+        leases.ask(&mut claims, now);
+        claims
+    };
+    for _ in 0..3 {
+        let claims = asks(&mut leases, 0);
+        let states = ledger.admit(&claims, 0);
+        drop(leases.keep(&claims[0], &states[0], 0));
+    }
+    let herd: Vec<_> = (0..50).map(|_| asks(&mut leases, LIFE)).collect();
+    assert_eq!(herd.iter().filter(|claims| claims[0].ahead > 0).count(), 1);
+    // The answer to one that asks for nothing more says nothing about the other.
+    let states = ledger.admit(&herd[1], LIFE);
+    assert!(leases.keep(&herd[1][0], &states[0], LIFE).is_none());
+    assert_eq!(asks(&mut leases, LIFE)[0].ahead, 0);
+    // With its own answer, or once that must have been lost, others may ask for more.
+    assert!(asks(&mut leases, 2 * LIFE)[0].ahead > 0);
+    let states = ledger.admit(&herd[0], LIFE);
+    drop(leases.keep(&herd[0][0], &states[0], LIFE));
+    assert!(asks(&mut leases, LIFE)[0].ahead > 0);
+}
+
 #[test]
 fn near_the_limit_everyone_asks() {
     let (mut gateway, mut other, mut ledger) = (Gateway::default(), Gateway::default(), Ledger::new(10));
