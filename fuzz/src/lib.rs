@@ -590,13 +590,14 @@ fn told(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
         error,
         meaningful,
         complete,
+        later,
         losses,
     } = observed.clone();
     // Who reads a stream and who says it both lose in order; how the two mix is up to what arrives together.
     let mut lost: Vec<String> = losses.iter().map(|loss| format!("{loss:?}")).collect();
     lost.sort_unstable();
     (
-        model, stored, usage, seconds, said, finish, error, meaningful, complete, lost,
+        model, stored, usage, seconds, said, finish, error, meaningful, complete, later, lost,
     )
 }
 
