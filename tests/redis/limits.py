@@ -6,7 +6,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from servers import TOKENS, Gateway, Redis, Upstream, until, upstream
+from servers import TOKENS, Gateway, Redis, Upstream, play, until, upstream
 
 GATEWAYS = 3
 # No request may take longer than this, whatever Redis does.
@@ -239,9 +239,7 @@ def main(binary, config):
         cluster = Cluster(binary, config, folder)
         try:
             for check in checks:
-                begun = time.monotonic()
-                figures = check(cluster)
-                print(f"{check.__name__}: {figures} ({time.monotonic() - begun:.1f} s)", flush=True)
+                play(check, cluster)
         finally:
             cluster.redis.signal(signal.SIGCONT)
             cluster.stop()

@@ -60,6 +60,13 @@ def until(what, condition, limit=20):
         time.sleep(0.01)
 
 
+def play(check, *setting):
+    """Runs a check and says what it found."""
+    begun = time.monotonic()
+    figures = check(*setting)
+    print(f"{check.__name__}: {figures} ({time.monotonic() - begun:.1f} s)", flush=True)
+
+
 class Redis:
     """A server; `arguments` go before its own, and `login` are the words that a connection begins with."""
 

@@ -11,7 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler
 
-from servers import Gateway, Redis, until, upstream
+from servers import Gateway, Redis, play, until, upstream
 from ways import RIGHTS
 
 VERSION = "2025-11-25"
@@ -220,9 +220,7 @@ def main(binary, config):
         pair = Pair(binary, config, folder)
         try:
             for check in checks:
-                begun = time.monotonic()
-                figures = check(pair)
-                print(f"{check.__name__}: {figures} ({time.monotonic() - begun:.1f} s)", flush=True)
+                play(check, pair)
         finally:
             pair.redis.signal(signal.SIGCONT)
             pair.stop()

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from servers import TOKENS, Gateway, Redis, until, upstream
+from servers import TOKENS, Gateway, Redis, play, until, upstream
 
 # What a gateway needs of Redis.
 RIGHTS = (
@@ -124,9 +124,7 @@ def sentinels_say_where(binary, config, folder):
 def main(binary, config):
     for check in [encrypted_and_with_few_rights, what_is_refused_is_said, sentinels_say_where]:
         with tempfile.TemporaryDirectory() as folder:
-            begun = time.monotonic()
-            figures = check(binary, config, folder)
-            print(f"{check.__name__}: {figures} ({time.monotonic() - begun:.1f} s)", flush=True)
+            play(check, binary, config, folder)
 
 
 if __name__ == "__main__":
