@@ -178,6 +178,32 @@ class Gateway:
         self.process.wait(20)
 
 
+class Way:
+    """The way to a server, on which everything is lost once it is `blocked`."""
+
+    def __init__(self, port):
+        self.port, self.blocked = free_port(), threading.Event()
+        self.target, self.listener = port, socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(("127.0.0.1", self.target))
+            for one, other in [(client, server), (server, client)]:
+                threading.Thread(target=self.carry, args=(one, other), daemon=True).start()
+
+    def carry(self, one, other):
+        try:
+            while data := one.recv(65536):
+                if not self.blocked.is_set():
+                    other.sendall(data)
+        except OSError:
+            pass
+        for end in [one, other]:
+            end.close()
+
+
 def upstream(handler=Upstream):
     """Starts an upstream; returns its port."""
     server = Server(("127.0.0.1", 0), handler)

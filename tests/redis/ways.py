@@ -6,8 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from servers import TOKENS, Gateway, Redis, play, until, upstream
+from servers import TOKENS, Gateway, Redis, Upstream, Way, play, until, upstream
 
 # What a gateway needs of Redis.
 RIGHTS = (
@@ -121,8 +122,43 @@ def sentinels_say_where(binary, config, folder):
     return f"shared again after {shared:.1f} s"
 
 
+def what_is_under_way_is_not_lost_with_the_connection(binary, config, folder):
+    """The connection is found to be of no use while a batch is under way: it is used every second, for 2 s at most."""
+    redis = Redis(folder)
+    redis.start()
+    way, port = Way(redis.port), upstream()
+    gateway = Gateway(binary, config, f"redis://127.0.0.1:{way.port}/0", port)
+    try:
+        gateway.reaches_redis()
+        for count, delay in enumerate([0.2, 0.8, 1.4, 2.0], start=1):
+            Upstream.gate.clear()
+            held = Upstream.held
+            with ThreadPoolExecutor() as pool:
+                under_way = pool.submit(gateway.chat, "paused")
+                until("it is under way", lambda: Upstream.held == held + 1)
+                way.blocked.set()
+                time.sleep(delay)
+                Upstream.gate.set()
+                assert under_way.result()[0] == 200
+            until("redis is missed", lambda: b'"answers":false' in gateway.get("/usage")[1])
+            way.blocked.clear()
+            gateway.reaches_redis()
+            until(f"{count} are booked", lambda: redis.used("paused") == (count * TOKENS, 0))
+    finally:
+        Upstream.gate.set()
+        gateway.stop()
+        redis.kill()
+    return f"{count * TOKENS} tokens"
+
+
 def main(binary, config):
-    for check in [encrypted_and_with_few_rights, what_is_refused_is_said, sentinels_say_where]:
+    checks = [
+        encrypted_and_with_few_rights,
+        what_is_refused_is_said,
+        what_is_under_way_is_not_lost_with_the_connection,
+        sentinels_say_where,
+    ]
+    for check in checks:
         with tempfile.TemporaryDirectory() as folder:
             play(check, binary, config, folder)
 

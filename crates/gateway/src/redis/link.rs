@@ -6,7 +6,6 @@ use redis::{
     Cmd, Pipeline, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-
 use tokio::time::sleep;
 
 use super::{

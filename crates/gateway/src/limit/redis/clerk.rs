@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     error::Error,
+    future::pending,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -88,9 +89,16 @@ impl Clerk {
                     info!("redis answers");
                     let begun = Instant::now();
                     self.shared.connection.store(Some(Arc::new(link.clone())));
+                    let shared = Arc::clone(&self.shared);
+                    // Whoever books is told and not cut off: what is under way stays to be booked.
+                    let kept = async {
+                        link.keep(Some(ROUND)).await;
+                        shared.lose();
+                        pending().await
+                    };
                     let more = tokio::select! {
                         more = self.book(&link) => more,
-                        () = link.keep(Some(ROUND)) => true,
+                        never = kept => never,
                     };
                     if !more {
                         return;
@@ -137,7 +145,8 @@ impl Clerk {
                 ),
                 Err(error) => {
                     debug!(%error, "redis refuses");
-                    if is_lost(&error) && matches!(link, Link::Server(_)) {
+                    let is_over = self.shared.connection.load().is_none();
+                    if is_over || is_lost(&error) && matches!(link, Link::Server(_)) {
                         self.keep();
                         return true;
                     }
@@ -237,12 +246,12 @@ impl Batch {
     /// # Errors
     /// If not all of it could be sent.
     async fn send(&mut self, name: &str, link: &Link) -> Result<u64, RedisError> {
-        let settlements = std::mem::take(&mut self.settlements);
         let parts: Vec<&[Settlement]> = match link {
-            Link::Server(_) if settlements.is_empty() => Vec::new(),
-            Link::Server(_) => vec![&settlements],
+            Link::Server(_) if self.settlements.is_empty() => Vec::new(),
+            Link::Server(_) => vec![&self.settlements],
             // Merging has put together what is of one counter.
-            Link::Cluster(_) => settlements
+            Link::Cluster(_) => self
+                .settlements
                 .chunk_by(|one, other| one.counter.name() == other.counter.name())
                 .collect(),
         };
